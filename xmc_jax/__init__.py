@@ -1,0 +1,2 @@
+"""Text-to-image GANs with contrastive learning, in JAX."""
+__version__ = '0.1.0'

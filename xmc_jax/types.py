@@ -1,0 +1,34 @@
+"""The words and shapes that every module of the project shares.
+
+One letter an axis, the same everywhere:
+
+  r  rounds of data in one training step      b  rows (pictures with a caption) of one round
+  h, w, c  height, width, channels            t  word pieces of a caption, padding included
+  n  regions of a feature map (16 x 16)       e  features of a word or region
+  l  classes of a label                       d  any other feature axis
+
+A **batch** is a dict of arrays. In the input pipeline its leaves have leading axes `[r, b]`; inside
+a phase of the training step, `[b]`:
+
+  image   float32 [b, h, w, 3]   in [0, 1], as at every public door of the project
+  tokens  int32   [b, t]         word pieces, CLS and SEP included, padded with 0
+  mask    bool    [b, t]         True where `tokens` is text and not padding
+  label   int32   [b]            class of the picture; or float32 [b, l], multi-hot in {0, 1}
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+Tree = Any  # a pytree of arrays
+
+
+class UserError(Exception):
+  """A mistake of the user's that one sentence explains: what is wrong, where, and what to do.
+
+  `main.py` prints the sentence and exits with code 2, without a traceback.
+  """
