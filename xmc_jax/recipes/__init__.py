@@ -1,0 +1,38 @@
+"""Recipes: the one place where a family's networks, losses and step order are put together."""
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+import ml_collections
+
+from xmc_jax.engine.objective import Objective
+from xmc_jax.types import Array, Tree, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """What training, sampling and evaluation need to know of a family.
+
+  sample: (params, stats, frozen, batch, z) -> pictures [b, h, w, 3] in [0, 1], of the player
+    "g"; batch holds tokens and mask.
+  load_frozen: the weights that are not trained, `{name: variables}`, read from their files.
+  frozen_spec: their shapes, known without the files.
+  batch_spec: shapes and dtypes of one step's batch, leaves [r, b, ...].
+  """
+  objective: Objective
+  sample: Callable[..., Array]
+  z_features: int
+  load_frozen: Callable[[], dict[str, Tree]]
+  frozen_spec: dict[str, Tree]
+  batch_spec: dict[str, Tree]
+
+
+def build(config: ml_collections.ConfigDict) -> Recipe:
+  """The recipe that `config.recipe` names: a module of this package with a `build(config)`."""
+  known = sorted(m.name for m in pkgutil.iter_modules(__path__))
+  if config.recipe not in known:
+    raise UserError(f'recipe = {config.recipe!r} is unknown; there are {", ".join(known)}')
+  return importlib.import_module(f'{__name__}.{config.recipe}').build(config)

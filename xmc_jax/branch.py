@@ -1,0 +1,54 @@
+"""What backbones hand to loss terms: the words that both sides share, dataclasses only.
+
+These objects live inside one trace of the training step and are never stored.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from xmc_jax.types import Array, Batch, Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """Captions as the frozen text encoder sees them, float32."""
+  words: Array      # [b, t, e]
+  mask: Array       # [b, t] bool, True where `words` is text
+  sentence: Array   # [b, e]
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+  """What the critic says of one set of pictures."""
+  logits: tuple[Array, ...]   # one [b] per scale, higher means real
+  features: Array             # [b, d] image code of the sentence and image terms
+  regions: Array              # [b, n, e] region codes of the word term
+  sentence: Array             # [b, d] the critic's code of the caption, beside `features`
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+  """One view of the batch and everything a loss term may look at."""
+  batch: Batch
+  text: Text
+  fake: tuple[Array, ...]     # generated pictures by scale, [b, h, w, 3] in [0, 1]
+  real_view: Views
+  fake_view: Views
+  describe: Callable[[Array], Array] | None = None   # frozen image network: pictures -> [b, d]
+
+
+class Backbone(Protocol):
+  """The networks of one family and how they are run: no loss, no weight, no optimiser."""
+
+  def init(self, rng: Array, batch: Batch) -> dict[str, Any]:
+    """`{player: variables}` for a batch of one round; values of `batch` are not looked at."""
+
+  def stage(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
+            batch: Batch, rng: Array) -> tuple[Branch, dict[str, Tree]]:
+    """Runs the networks in training mode on one view; the branch and every player's new stats."""
+
+  def sample(self, params: Tree, stats: Tree, frozen: dict[str, Tree], batch: Batch,
+             z: Array) -> Array:
+    """Pictures [b, h, w, 3] in [0, 1] of the captions in `batch`, in evaluation mode."""

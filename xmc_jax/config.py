@@ -1,0 +1,52 @@
+"""Every key that a config may set, with its default. A file in `configs/` starts from `base()`."""
+from __future__ import annotations
+
+import ml_collections
+
+
+def base() -> ml_collections.ConfigDict:
+  """The defaults: XMC-GAN's published settings where there are any. Locked: no new keys."""
+  config = ml_collections.ConfigDict()
+  config.recipe = 'xmc'            # module of xmc_jax/recipes
+  config.seed = 0                  # of initialisation, noise and the order of the data
+  config.steps = 100_000           # training steps
+  config.batch_size = 256          # rows of one round, over all devices
+  config.ema_decay = 0.999         # of the generator's averaged weights, per step
+
+  config.model = ml_collections.ConfigDict(dict(
+      size=256,                    # side of the pictures, px: 32, 64, 128 or 256
+      width=96,                    # channels per multiple
+      z_features=128,              # of the noise
+      norm_rows=ml_collections.config_dict.placeholder(int),
+                                   # rows that share BatchNorm statistics; None: all
+      dtype='bfloat16',            # of the networks' arithmetic; parameters are float32
+      fast=True,                   # fold changes of size into convolutions (same function)
+      augment=(),                  # critic's augmentation: 'color', 'translation', 'cutout'
+  ))
+  config.text = ml_collections.ConfigDict(dict(
+      encoder='bert-base-uncased',  # or 'all-MiniLM-L6-v2', or a folder
+      length=17,                   # word pieces of a caption, CLS and SEP included
+      pool='masked_mean',          # sentence vector: 'masked_mean' or 'released'
+      script='latin',              # letters a sampled caption may have: 'latin' or 'any'
+  ))
+  config.terms = ml_collections.ConfigDict(dict(   # weights; a term of weight 0 is not built
+      adversarial=1.0,
+      sentence=1.0,
+      word=1.0,
+      image=1.0,                   # fake against real, by the critic's features
+      image_frozen=0.0,            # fake against real, by ImageNet's VGG16
+  ))
+  config.optim = ml_collections.ConfigDict(dict(
+      g=dict(lr=1e-4, b1=0.5, b2=0.999),
+      d=dict(lr=4e-4, b1=0.5, b2=0.999),
+  ))
+  config.data = ml_collections.ConfigDict(dict(
+      name='emoji',                # module of xmc_jax/data
+      loader='tf_data',            # or 'arrays', for sets that fit in memory
+      options=ml_collections.ConfigDict(),   # arguments of the data set's load()
+  ))
+  config.every = ml_collections.ConfigDict(dict(   # steps between
+      report=50, save=1000, pictures=1000))
+  config.keep = 3                  # newest checkpoints that stay
+  config.grid = 32                 # held-out captions of the sample grid
+  return config.lock()

@@ -1,0 +1,98 @@
+"""The input pipeline in numpy: a thread makes the batches of the next steps."""
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from xmc_jax.data.plan import Plan
+from xmc_jax.data.source import Source
+from xmc_jax.data.text import Tokenizer
+
+SCALE = np.float32(1 / 255)  # multiplied, not divided: every loader rounds alike
+AHEAD = 2  # batches that wait ready
+
+
+def make_batch(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np.ndarray]:
+  """Realises a plan: a batch as `xmc_jax.types` describes it, leaves [r, b, …]."""
+  index, flip = plan.index.reshape(-1), plan.flip.reshape(-1)
+  if source.images is not None:
+    images = source.images[index]
+  else:
+    images = np.stack([source.image(int(i)) for i in index])
+  images[flip] = images[flip, :, ::-1]
+  batch = {"image": images * SCALE, **make_text(source, tokenizer, plan)}
+  return {key: leaf.reshape(*plan.index.shape, *leaf.shape[1:]) for key, leaf in batch.items()}
+
+
+def make_text(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np.ndarray]:
+  """The tokens, mask and label of a plan's examples, leaves [r * b, …]."""
+  captions, labels = [], []
+  for index, choice in zip(plan.index.flat, plan.caption.flat, strict=True):
+    known = source.captions(int(index))
+    captions.append(known[int(choice * len(known))])
+    labels.append(source.label(int(index)))
+  tokens, mask = tokenizer.encode(captions)
+  return {"tokens": tokens, "mask": mask, "label": np.stack(labels)}
+
+
+class Ahead(Iterator):
+  """An endless iterator over make(step), make(step + 1), …, computed in a thread, two ahead.
+
+  An exception of `make` is raised by the `next` that would have returned its batch. `close` stops
+  the thread; it is also called when the iterator is used as a context manager, or is lost.
+  """
+
+  def __init__(self, make: Callable[[int], dict[str, np.ndarray]], start: int):
+    self._ready: queue.Queue = queue.Queue(AHEAD)
+    self._stop = threading.Event()
+    self._thread = threading.Thread(
+        target=_work, args=(make, start, self._ready, self._stop), daemon=True)
+    self._thread.start()
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._stop.is_set():
+      raise StopIteration
+    batch, error = self._ready.get()
+    if error is not None:
+      self.close()
+      raise error
+    return batch
+
+  def close(self) -> None:
+    """Stops the thread and waits for it; the iterator is then at its end."""
+    self._stop.set()
+    while not self._ready.empty():
+      self._ready.get_nowait()
+    self._thread.join()
+
+  def __enter__(self) -> Ahead:
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
+
+  def __del__(self) -> None:
+    self._stop.set()
+
+
+def _work(make: Callable, start: int, ready: queue.Queue, stop: threading.Event) -> None:
+  """The thread's work; a function, so that the thread does not keep the iterator alive."""
+  step = start
+  while not stop.is_set():
+    try:
+      item = make(step), None
+    except BaseException as error:  # handed to the reader, whatever it is
+      item = None, error
+    _put(ready, item, stop)
+    step += 1
+
+
+def _put(ready: queue.Queue, item: tuple, stop: threading.Event) -> None:
+  while not stop.is_set():
+    try:
+      return ready.put(item, timeout=0.1)
+    except queue.Full:
+      continue

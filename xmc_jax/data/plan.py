@@ -1,0 +1,64 @@
+"""Every random choice of the pipeline, as a function of (seed, step).
+
+The order is an endless row of epochs, each a shuffle keyed by (seed, epoch); step s reads the
+positions s * r * b … (s + 1) * r * b of it. No state is carried from step to step, so that a run
+can start at any step and reads there what a run from the first step would have read.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+ORDER, CHOICE = 0, 1  # the streams of randomness: the shuffles, and the choices within a step
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What one step reads: arrays [r, b].
+
+  index    int64, the example, in [0, size of the source)
+  caption  float64 in [0, 1); the caption is number floor(caption * number of captions)
+  flip     bool, whether to mirror the picture
+  """
+  index: np.ndarray
+  caption: np.ndarray
+  flip: np.ndarray
+
+  def rows(self, start: int, stop: int) -> Plan:
+    """The plan of the rows start … stop of every round."""
+    return Plan(*(array[:, start:stop] for array in (self.index, self.caption, self.flip)))
+
+
+def generator(seed: int, *key: int) -> np.random.Generator:
+  """The random numbers that belong to (seed, *key); all are integers >= 0."""
+  return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *key))))
+
+
+def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: int,
+         rows: int) -> Plan:
+  """Returns the plan of one step for all rows of the global batch.
+
+  Args:
+    size: the number of examples of the source, >= 1; may be smaller than rounds * rows.
+    flippable: one bool, or bool [size].
+    seed, step: integers >= 0.
+    rounds, rows: r and b; within an epoch no example repeats, in this round or another.
+  """
+  count = rounds * rows
+  positions = np.arange(step * count, (step + 1) * count)
+  index = np.empty(count, np.int64)
+  for epoch in range(positions[0] // size, positions[-1] // size + 1):
+    here = positions // size == epoch
+    index[here] = _order(size, seed, epoch)[positions[here] % size]
+  random = generator(seed, CHOICE, step)
+  caption = random.random(count)
+  flip = (random.random(count) < 0.5) & np.broadcast_to(flippable, (size,))[index]
+  shape = (rounds, rows)
+  return Plan(index.reshape(shape), caption.reshape(shape), flip.reshape(shape))
+
+
+@functools.lru_cache(maxsize=8)
+def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+  return generator(seed, ORDER, epoch).permutation(size)

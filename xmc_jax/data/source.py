@@ -1,0 +1,79 @@
+"""What a data set is to the pipeline: random access to pictures, their captions and labels."""
+from __future__ import annotations
+
+import importlib
+from typing import Any, Protocol
+
+import numpy as np
+
+from xmc_jax.types import UserError
+
+NAMES = ("emoji", "emoji_scenes")
+SPLITS = ("train", "heldout")
+
+
+class Source(Protocol):
+  """A captioned picture set. Every method is a pure function of the index, in [0, len(self)).
+
+  name         of the set, as `load` takes it
+  size         pixels of a side, S
+  flippable    whether a picture may be mirrored under its captions: one bool, or bool [len(self)]
+  class_names  the names of the l classes
+  images       uint8 [len(self), S, S, 3] if the whole set lies in memory, otherwise None
+  """
+  name: str
+  size: int
+  flippable: bool | np.ndarray
+  class_names: tuple[str, ...]
+  images: np.ndarray | None
+
+  def __len__(self) -> int: ...
+
+  def image(self, index: int) -> np.ndarray:
+    """The picture, uint8 [S, S, 3]."""
+
+  def captions(self, index: int) -> tuple[str, ...]:
+    """All captions of the picture, one or more; the number may differ between pictures."""
+
+  def label(self, index: int) -> np.ndarray:
+    """The picture's class, an int32 scalar; or float32 [l], multi-hot in {0, 1}."""
+
+
+def load(name: str, split: str, size: int, **options: Any) -> Source:
+  """Returns one split of a data set.
+
+  Args:
+    name: one of `NAMES`; or the import path, with a dot, of another module that has
+      `load(split, size, **options) -> Source`.
+    split: "train" or "heldout".
+    size: pixels of a side.
+    **options: the set's own.
+
+  Raises:
+    UserError: if the name, the split, the size or an option is unknown.
+  """
+  if split not in SPLITS:
+    raise UserError(f"The data split {split!r} does not exist; choose one of {', '.join(SPLITS)}.")
+  if size < 8:
+    raise UserError(f"The picture size must be at least 8 pixels, and is {size}.")
+  module = _module(name)
+  try:
+    return module.load(split, size, **options)
+  except TypeError as error:
+    if "keyword argument" not in str(error) or "load()" not in str(error):
+      raise
+    raise UserError(f"The data set {name!r} does not take these options: {error}.") from error
+
+
+def _module(name: str):
+  path = name if "." in name else f"xmc_jax.data.{name}"
+  known = f"choose one of {', '.join(NAMES)}, or give the import path of a module with load()"
+  if "." not in name and name not in NAMES:
+    raise UserError(f"The data set {name!r} is unknown; {known}.")
+  try:
+    module = importlib.import_module(path)
+  except ModuleNotFoundError as error:
+    raise UserError(f"The data set {name!r} cannot be imported ({error}); {known}.") from error
+  if not hasattr(module, "load"):
+    raise UserError(f"The module {path} has no function load(split, size, **options); {known}.")
+  return module

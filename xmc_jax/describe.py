@@ -1,0 +1,71 @@
+"""`xmc describe`: the size and cost of a config, without training."""
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import ml_collections
+
+from xmc_jax import recipes
+from xmc_jax.engine import mesh as meshes
+from xmc_jax.engine import program as programs
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
+
+
+def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) -> dict[str, Any]:
+  """Facts about the training step of `config` on this machine's devices, ready for JSON.
+
+  players: parameters and shapes of every leaf; frozen: parameters of every network that is not
+  trained; batch: shapes; step: cost on one device, with compile_step (minutes for large models).
+  No weight file is read.
+  """
+  mesh = meshes.make_mesh()
+  meshes.check_rows(config.batch_size, mesh)
+  recipe = recipes.build(config)
+  program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                    recipe.frozen_spec, recipe.batch_spec, mesh)
+  found = facts(program, program.lower().compile() if compile_step else None)
+  for name, player in program.state_spec.players.items():
+    found['players'][name]['shapes'] = _shapes(player.params)
+  found['frozen'] = {name: {'parameters': sum(x.size for x in jax.tree.leaves(tree))}
+                     for name, tree in recipe.frozen_spec.items()}
+  found['batch'] = _shapes(recipe.batch_spec)
+  return found
+
+
+def facts(program: Program, compiled: jax.stages.Compiled | None) -> dict[str, Any]:
+  """Parameters by player and, if compiled, the cost of a step on one device."""
+  found = {'players': {name: {'parameters': n}
+                       for name, n in programs.parameters(program.state_spec).items()}}
+  return found | ({'step': programs.cost(compiled)} if compiled else {})
+
+
+def table(found: dict[str, Any]) -> str:
+  """The facts in words, a line each."""
+  lines = [f'player {name}: {facts["parameters"]:,} parameters'
+           for name, facts in found['players'].items()]
+  lines += [f'frozen {name}: {facts["parameters"]:,} parameters'
+            for name, facts in found.get('frozen', {}).items()]
+  lines += [f'batch {name}: {shape}' for name, shape in found.get('batch', {}).items()]
+  step = found.get('step', {})
+  if 'flops' in step:
+    lines.append(f'one step: {step["flops"] / 1e9:,.1f} GFLOP, '
+                 f'{step.get("bytes_accessed", 0) / 1e9:,.1f} GB read and written, on each device')
+  if 'temp_bytes' in step:
+    lines.append(f'memory: {step["argument_bytes"] / 1e6:,.0f} MB of state, weights and batch, '
+                 f'{step["temp_bytes"] / 1e6:,.0f} MB in between, on each device')
+  return '\n'.join(lines)
+
+
+def devices(mesh: jax.sharding.Mesh) -> str:
+  """Number and kind of the devices, and processes if several."""
+  kind = mesh.devices.flat[0].device_kind
+  hosts = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
+  return f'{mesh.size} device{"s" if mesh.size > 1 else ""} ({kind}){hosts}'
+
+
+def _shapes(tree) -> dict[str, str]:
+  return {jax.tree_util.keystr(path, simple=True, separator='/'):
+          f'{leaf.dtype}[{", ".join(map(str, leaf.shape))}]'
+          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -1,0 +1,106 @@
+"""The judge: pictures and captions in one space, to ask whether a picture shows its caption.
+
+A small convolutional network for pictures of 64 x 64 and a linear map of frozen MiniLM sentence
+vectors, trained together by `tools/train_judge.py` on real pictures only, so that it is independent
+of every generator and of the encoders in a generator's losses. Its weights come with the project.
+"""
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from flax import linen as nn
+from flax import traverse_util
+from safetensors import numpy as safetensors_numpy
+
+from xmc_jax.arrays import unit
+from xmc_jax.types import Array, Tree, UserError
+
+SIDE = 64  # pixels of a side
+SENTENCE = 384  # features of a sentence vector of MiniLM
+PATH = pathlib.Path(__file__).parent / 'assets' / 'judge.safetensors'
+
+
+class Judge(nn.Module):
+  """Codes of unit length; the product of a picture's and a caption's says how well they fit.
+
+  `widths` are the channels at 1/2, 1/4, 1/8 and 1/16 of the side, `size` the length of a code.
+  """
+
+  widths: tuple[int, ...] = (24, 64, 128, 192)
+  size: int = 128
+
+  def setup(self):
+    self.trunk = Trunk(self.widths)
+    self.from_trunk = nn.Dense(self.size)
+    self.from_sentence = nn.Dense(self.size, use_bias=False)
+    self.log_scale = self.param('log_scale', nn.initializers.constant(np.log(10.0)), ())
+
+  def __call__(self, images: Array, sentences: Array) -> tuple[Array, Array, Array]:
+    """Codes of both sides, [b, size] each, and the factor of their products in training."""
+    return self.picture(images), self.caption(sentences), jnp.exp(self.log_scale)
+
+  def picture(self, images: Array) -> Array:
+    """images [b, 64, 64, 3] in [0, 1] to [b, size] float32."""
+    return unit(self.from_trunk(self.trunk(images)))
+
+  def caption(self, sentences: Array) -> Array:
+    """Masked means of MiniLM's words, [b, 384] of any length, to [b, size] float32."""
+    return unit(self.from_sentence(unit(sentences)))
+
+
+class Trunk(nn.Module):
+  """images [b, 64, 64, 3] in [0, 1] to features [b, 5 * widths[-1]].
+
+  They are the mean of each quarter of the picture, so that left and right, above and below are
+  told apart, and the maximum over all of it.
+  """
+
+  widths: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, images: Array) -> Array:
+    x = nn.Conv(self.widths[0], (4, 4), (2, 2))(2 * images - 1)
+    for width in self.widths[1:]:
+      x = nn.Conv(width, (3, 3), (2, 2))(nn.silu(nn.GroupNorm(8)(x)))
+      x += nn.Conv(width, (3, 3))(nn.silu(nn.GroupNorm(8)(x)))
+    x = nn.silu(nn.GroupNorm(8)(x))
+    quarter = (x.shape[1] // 2, x.shape[2] // 2)
+    quarters = nn.avg_pool(x, quarter, quarter)
+    return jnp.concatenate([quarters.reshape(len(x), -1), x.max((1, 2))], -1)
+
+
+def load(path: str | os.PathLike[str] = PATH) -> tuple[Judge, Tree]:
+  """The judge and its weights as `{"params": ...}`, float32.
+
+  Raises:
+    UserError: the file is missing or damaged, or is not this judge's.
+  """
+  module = Judge()
+  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+  sentences = jax.ShapeDtypeStruct((1, SENTENCE), jnp.float32)
+  wanted = jax.eval_shape(module.init, jax.random.key(0), images, sentences)['params']
+  wanted = traverse_util.flatten_dict(wanted, sep='/')
+  try:
+    tensors = safetensors_numpy.load_file(path)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise UserError(
+      f'The judge\'s weights {path} cannot be read ({error}); install xmc_jax again, or train '
+      'them with: python tools/train_judge.py') from error
+  if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
+    raise UserError(f'The weights {path} are not those of the judge of this version of xmc_jax.')
+  params = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
+  return module, {'params': traverse_util.unflatten_dict(params, sep='/')}
+
+
+def save(path: str | os.PathLike[str], variables: Tree) -> None:
+  """Writes weights in half precision, for `load`."""
+  flat = traverse_util.flatten_dict(variables['params'], sep='/')
+  tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(safetensors_numpy.save(tensors))

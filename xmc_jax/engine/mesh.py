@@ -1,0 +1,40 @@
+"""Devices: one mesh axis named 'data', over which the rows of a batch are split."""
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from xmc_jax.types import Tree, UserError
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+  """A mesh over `devices`, by default all devices of all processes.
+
+  Its axis is Auto: the program is written for the global batch and the compiler places it.
+  """
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh((len(devices),), ('data',), axis_types=(jax.sharding.AxisType.Auto,),
+                       devices=devices)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:
+  """The same array on every device: parameters, state, metrics."""
+  return jax.NamedSharding(mesh, jax.P())
+
+
+def by_row(mesh: jax.sharding.Mesh, *, rounds: bool = True) -> jax.NamedSharding:
+  """Rows split over devices, of arrays [r, b, ...], or [b, ...] with rounds=False."""
+  return jax.NamedSharding(mesh, jax.P(None, 'data') if rounds else jax.P('data'))
+
+
+def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
+  """Raises UserError unless the devices of `mesh` divide a batch of `rows`."""
+  if rows <= 0 or rows % mesh.size:
+    near = max(mesh.size, rows // mesh.size * mesh.size)
+    raise UserError(f'batch_size = {rows} is not a positive multiple of the {mesh.size} devices; '
+                    f'use for instance --config.batch_size={near}')
+
+
+def put_rows(batch: dict[str, np.ndarray], sharding: jax.NamedSharding) -> Tree:
+  """This process's rows as global arrays; no row leaves the host that read it."""
+  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}

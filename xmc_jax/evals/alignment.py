@@ -1,0 +1,139 @@
+"""Whether a picture shows its own caption: R-precision by the judge that comes with the project.
+
+R-precision (Xu et al., AttnGAN, arXiv 1711.10485): the share of pictures whose own caption is, by
+the products of codes, nearer than all of a few captions drawn from other pictures. The judge saw
+real training pictures only, so, unlike a DAMSM that is also a loss, no generator has been trained
+to please it. Figures of other judges, or among another number of captions, are not comparable.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.encoders import bert, judge
+from xmc_jax.types import Array, UserError
+
+AMONG = 16
+LENGTH = 64  # word pieces of a caption; what is longer is cut
+BATCH = 128
+
+
+def alignment(
+    images: Array, captions: Sequence[str], among: int = AMONG, seed: int = 0) -> float:
+  """The share of pictures that the judge finds nearest to their own caption among `among`.
+
+  Args:
+    images: [n, h, w, 3] in [0, 1], of any size.
+    captions: n strings, picture i was made from caption i.
+    among: captions that each picture is compared with, its own included.
+    seed: of the draw of the others; the same seed gives the same draws.
+  Returns:
+    A share in [0, 1]; chance is 1 / among.
+  Raises:
+    UserError: MiniLM is not installed, or there are fewer than `among` rows to choose from.
+  """
+  if len(images) != len(captions):
+    raise ValueError(f'{len(images)} images but {len(captions)} captions')
+  return r_precision(picture_codes(images), caption_codes(captions), among, seed, captions=captions)
+
+
+def r_precision(
+    image_codes: Array, text_codes: Array, among: int = AMONG, seed: int = 0, *,
+    captions: Sequence[str] | None = None) -> float:
+  """The share of rows whose own text is strictly nearer than `among - 1` others; a tie is a miss.
+
+  Args:
+    image_codes, text_codes: [n, d]; nearness is the dot product. NaN is a miss.
+    among: texts a picture is compared with, its own included; at least 2.
+    seed: of the draw of the others.
+    captions: n strings, if some may be equal: the others are drawn from rows of another string.
+  Raises:
+    UserError: a row has fewer than `among - 1` others to draw from.
+  """
+  image_codes, text_codes = np.asarray(image_codes), np.asarray(text_codes)
+  n = len(image_codes)
+  if text_codes.shape != image_codes.shape or (captions is not None and len(captions) != n):
+    raise ValueError('image codes, text codes and captions must be of the same rows')
+  if among < 2:
+    raise UserError(f'R-precision compares at least 2 captions, not {among}.')
+  kinds = np.arange(n) if captions is None else np.unique(list(captions), return_inverse=True)[1]
+  rng = np.random.default_rng(seed)
+  hits = 0
+  for i in range(n):
+    order = rng.permutation(n)
+    others = order[kinds[order] != kinds[i]][:among - 1]
+    if len(others) < among - 1:
+      raise UserError(
+        f'R-precision among {among} captions needs {among - 1} rows with another caption than a '
+        f'row\'s own, and of {n} rows only {len(others)} are; evaluate more rows.')
+    scores = text_codes[np.append(i, others)] @ image_codes[i]
+    hits += bool((scores[0] > scores[1:]).all())
+  return hits / n
+
+
+def picture_codes(images: Array) -> np.ndarray:
+  """The judge's codes of pictures [n, h, w, 3] in [0, 1], resized to its 64 x 64: [n, d]."""
+  encode, _ = _judge()
+  return _in_batches(encode, np.asarray(images, np.float32))
+
+
+def caption_codes(captions: Sequence[str]) -> np.ndarray:
+  """The judge's codes of n captions, [n, d]; UserError if MiniLM is not installed."""
+  _, encode = _judge()
+  return _in_batches(encode, sentences(captions))
+
+
+def sentences(captions: Sequence[str]) -> np.ndarray:
+  """MiniLM's sentence vectors, the masked means of its words: [n, 384] float32."""
+  tokenizer, encode = _minilm()
+  tokens, mask = tokenizer.encode(captions)
+  longest = -(-int(mask.sum(1).max()) // 8) * 8  # in eights, so that few lengths are compiled
+  return _in_batches(encode, tokens[:, :longest], mask[:, :longest])
+
+
+@functools.cache
+def _minilm() -> tuple[Tokenizer, Callable]:
+  folder = bert.find(bert.MINILM)
+  module, variables = bert.load(folder)
+
+  @jax.jit
+  def encode(variables, tokens, mask):
+    return bert.sentence(module.apply(variables, tokens, mask), mask)
+  return Tokenizer(folder, LENGTH), functools.partial(encode, variables)
+
+
+@functools.cache
+def _judge() -> tuple[Callable, Callable]:
+  module, variables = judge.load()
+
+  @jax.jit
+  def pictures(variables, images):
+    return module.apply(variables, at_side(images), method='picture')
+
+  @jax.jit
+  def captions(variables, vectors):
+    return module.apply(variables, vectors, method='caption')
+  return functools.partial(pictures, variables), functools.partial(captions, variables)
+
+
+def at_side(images: Array) -> Array:
+  """Pictures [b, h, w, 3] at the judge's size, bilinear, with antialiasing on the way down."""
+  b, h, w, c = images.shape
+  if (h, w) == (judge.SIDE, judge.SIDE):
+    return images
+  return jnp.clip(jax.image.resize(images, (b, judge.SIDE, judge.SIDE, c), 'linear'), 0, 1)
+
+
+def _in_batches(encode: Callable, *rows: np.ndarray) -> np.ndarray:
+  """`encode` over rows of any number; every call has the same shapes, the last one is padded."""
+  codes = []
+  for start in range(0, len(rows[0]), BATCH):
+    part = [x[start:start + BATCH] for x in rows]
+    padded = [np.pad(x, [(0, BATCH - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in part]
+    codes.append(np.asarray(encode(*padded))[:len(part[0])])
+  return np.concatenate(codes)

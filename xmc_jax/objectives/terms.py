@@ -1,0 +1,61 @@
+"""Loss terms: a name, a weight and a function of the branches."""
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from xmc_jax.branch import Branch
+from xmc_jax.losses.adversarial import hinge_d, hinge_g
+from xmc_jax.losses.contrastive import nt_xent, retrieval_accuracy
+from xmc_jax.losses.matching import word_loss
+from xmc_jax.types import Array
+
+Branches = tuple[Branch, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+  """`weight * value(branches)` is added to a player's loss; `name` is its metric's name."""
+  name: str
+  weight: float
+  value: Callable[[Branches], Array]
+
+
+def each(value: Callable[[Branch], Array]) -> Callable[[Branches], Array]:
+  """Lifts a one-branch loss to all branches, as a sum."""
+  return lambda branches: functools.reduce(jnp.add, [value(b) for b in branches])
+
+
+def _over_scales(loss, *logits: tuple[Array, ...]) -> Array:
+  return functools.reduce(jnp.add, [loss(*rows) for rows in zip(*logits)])
+
+
+# One-branch losses, as XMC-GAN writes them: the critic learns from real pairs, the generator from
+# fakes. `image` contrasts a fake with the real picture of its caption.
+hinge_critic = each(lambda b: _over_scales(hinge_d, b.real_view.logits, b.fake_view.logits))
+hinge_generator = each(lambda b: _over_scales(hinge_g, b.fake_view.logits))
+sentence_real = each(lambda b: nt_xent(b.real_view.features, b.real_view.sentence))
+sentence_fake = each(lambda b: nt_xent(b.fake_view.features, b.fake_view.sentence))
+word_real = each(lambda b: word_loss(b.real_view.regions, b.text.words, b.text.mask))
+word_fake = each(lambda b: word_loss(b.fake_view.regions, b.text.words, b.text.mask))
+image_critic = each(lambda b: nt_xent(b.fake_view.features, b.real_view.features))
+image_frozen = each(lambda b: nt_xent(b.describe(b.fake[-1]), b.describe(b.batch['image'])))
+
+
+def accuracies(branches: Branches) -> dict[str, Array]:
+  """Shares in [0, 1] that tell how the game stands; they train nothing.
+
+  real, fake: pictures that the critic judges rightly. sentence_real, sentence_fake: pictures whose
+  nearest caption of the batch, by the critic's codes, is their own.
+  """
+  b = branches[0]
+  share = lambda x: jnp.mean(x.astype(jnp.float32))
+  return {
+      'real': share(b.real_view.logits[-1] > 0),
+      'fake': share(b.fake_view.logits[-1] < 0),
+      'sentence_real': retrieval_accuracy(b.real_view.features, b.real_view.sentence),
+      'sentence_fake': retrieval_accuracy(b.fake_view.features, b.fake_view.sentence),
+  }

@@ -1,0 +1,153 @@
+"""`xmc train`: one run, from shapes to the last checkpoint; the same call resumes it."""
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import time
+
+import jax
+import ml_collections
+import numpy as np
+
+from xmc_jax import __version__, describe, pictures, recipes
+from xmc_jax.data import pipeline
+from xmc_jax.data import source as sources
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.encoders import bert
+from xmc_jax.engine import mesh as meshes
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
+from xmc_jax.engine.report import Reporter
+from xmc_jax.engine.state import TrainState
+from xmc_jax.engine.stopping import StopSignal
+from xmc_jax.sampling import Sampler, draw_noise
+from xmc_jax.types import Tree
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
+  """Trains until `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
+
+  Returns the last state. UserError for every mistake that can be seen before the first step.
+  """
+  workdir = pathlib.Path(workdir)
+  mesh = meshes.make_mesh()
+  meshes.check_rows(config.batch_size, mesh)
+  recipe = recipes.build(config)
+  program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                    recipe.frozen_spec, recipe.batch_spec, mesh)
+  source, heldout = (sources.load(config.data.name, split, config.model.size,
+                                  **config.data.options) for split in sources.SPLITS)
+  tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)
+
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(
+        Checkpoints(workdir / 'checkpoints', every=config.every.save, keep=config.keep))
+    start = checkpoints.latest() or 0
+    if start >= config.steps:
+      print(f'{workdir} is done: {start:,} of {config.steps:,} steps.')
+      print(_how_to_sample(workdir))
+      return checkpoints.restore(program.state_spec)
+    frozen = program.put_frozen(recipe.load_frozen())
+    compiled = _compile(program, config, source, start)
+    if start:
+      state = checkpoints.restore(program.state_spec)
+      _tell_changes(checkpoints.meta()['config'], config)
+    else:
+      state = program.init(config.seed)
+    _write_config(workdir, config)
+    rounds = len(recipe.objective.rounds)
+    reporter = Reporter(workdir, total_steps=config.steps, every=config.every.report, start=start,
+                        rows_per_step=rounds * config.batch_size)
+    stack.callback(reporter.close)
+    album = Album(recipe, config, mesh, tokenizer, {'train': source, 'heldout': heldout})
+    stop = stack.enter_context(StopSignal())
+    batches = stack.enter_context(contextlib.closing(pipeline.batches(
+        source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
+        loader=config.data.loader, process=(jax.process_index(), jax.process_count()))))
+
+    meta = {'config': json.loads(config.to_json_best_effort()), 'version': __version__}
+    for step in range(start + 1, config.steps + 1):
+      began = time.perf_counter()
+      batch = next(batches)
+      waited = time.perf_counter() - began
+      batch = meshes.put_rows({k: batch[k] for k in recipe.batch_spec}, program.rows)
+      with jax.transfer_guard('disallow'):
+        state, metrics = compiled(state, frozen, batch)
+      reporter.step(step, metrics, waited)
+      # Saving comes before the next batch is drawn, so that a checkpoint of step s stands for
+      # exactly the batches 1 to s.
+      ending = stop.requested or step == config.steps
+      if ending or step % config.every.save == 0:
+        reporter.settle()        # a loss that is not finite ends the run before it is saved
+        checkpoints.save(step, state, meta, force=ending)
+      if ending or step % config.every.pictures == 0:
+        for name, grid in album.draw(state, frozen):
+          reporter.pictures(step, grid, name)
+      if stop.requested:
+        break
+
+  if step < config.steps:
+    print(f'Stopped and saved at step {step:,}; the same command resumes.')
+  else:
+    print(f'Done: {step:,} steps. Pictures of every stage are in {workdir / "pictures"}.')
+    print(_how_to_sample(workdir))
+  return state
+
+
+def _compile(program: Program, config, source, start: int) -> jax.stages.Compiled:
+  """Compiles the step and prints what is about to happen."""
+  print(f'{config.recipe} on {config.data.name}: {len(source):,} pictures at {config.model.size} px,'
+        f' {config.batch_size} rows a round, steps {start + 1:,} to {config.steps:,}')
+  print(describe.devices(program.mesh))
+  began = time.perf_counter()
+  compiled = program.lower().compile()
+  print(describe.table(describe.facts(program, compiled)))
+  print(f'compiled in {time.perf_counter() - began:.0f} s', flush=True)
+  return compiled
+
+
+class Album:
+  """The same captions, drawn with the same noise at every stage of a run."""
+
+  def __init__(self, recipe, config, mesh, tokenizer, splits):
+    self._sampler = Sampler(recipe, mesh)
+    self._captions = {name: _evenly(split, config.grid) for name, split in splits.items()}
+    self._texts = {name: tokenizer.encode(c) for name, c in self._captions.items()}
+    self._z = draw_noise(jax.random.key(config.seed), config.grid, recipe.z_features)
+
+  def draw(self, state: TrainState, frozen: dict[str, Tree]):
+    """Pairs of a split's name and its grid, uint8 [H, W, 3], of the averaged generator."""
+    for name, captions in self._captions.items():
+      images = self._sampler(state.ema['g'], state.players['g'].stats, frozen, *self._texts[name],
+                             self._z[:len(captions)])
+      yield name, pictures.grid(images, captions, columns=8)
+
+
+def _evenly(source: sources.Source, n: int) -> list[str]:
+  """First captions of up to `n` examples, evenly spaced over the set."""
+  return [source.captions(int(i))[0] for i in np.linspace(0, len(source) - 1, min(n, len(source)))]
+
+
+def _tell_changes(old: dict, config: ml_collections.ConfigDict) -> None:
+  old, new = (_flat(x) for x in (old, json.loads(config.to_json_best_effort())))
+  for key in sorted(old.keys() | new.keys()):
+    if old.get(key) != new.get(key):
+      print(f'config.{key} was {old.get(key)} in this run and is {new.get(key)} from here on')
+
+
+def _flat(tree: dict, prefix: str = '') -> dict:
+  flat = {}
+  for key, value in tree.items():
+    flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
+  return flat
+
+
+def _write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+  if jax.process_index() == 0:
+    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
+
+
+def _how_to_sample(workdir: pathlib.Path) -> str:
+  return f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"'
