@@ -9,7 +9,8 @@ Without the two flags the packages are fetched by `npm pack`, at the versions na
 emoji.npz holds `bytes` uint8 [total], the WebP files end to end, and `ends` int64 [n], where each
 file ends. emoji.json holds one record a picture, in the same order: hexcode, name, phrase (the name
 with its article), keywords, group, subgroup, kind (the subgroup in words), colours (none to two
-that cover much of the picture; none where the name has a colour), heldout. Needs Pillow with WebP; everything is deterministic.
+that cover much of the picture; none where the name has a colour), heldout. Needs Pillow with WebP;
+everything is deterministic.
 """
 from __future__ import annotations
 

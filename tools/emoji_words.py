@@ -74,7 +74,8 @@ RENAMED = {
     "om": "om sign", "vibration mode": "vibration mode button", "foggy": "foggy city",
     "mobile phone off": "mobile phone off button", "boar": "wild boar",
     "raised back of hand": "back of a raised hand", "mount fuji": "Mount Fuji",
-    "person taking bath": "person taking a bath", "person getting massage": "person getting a massage",
+    "person taking bath": "person taking a bath",
+    "person getting massage": "person getting a massage",
     "man getting massage": "man getting a massage",
     "woman getting massage": "woman getting a massage",
     "person getting haircut": "person getting a haircut",
@@ -91,12 +92,12 @@ leafy_green brick wood fog tennis volleyball cricket_game field_hockey ice_hocke
 badminton lacrosse softball bowling baseball american_football rugby_football soap yarn thread
 money_with_wings lipstick nail_polish mahjong_red_dragon performing_arts dna pouring_liquid
 building_construction construction canned_food cut_of_meat meat_on_bone letters_ZZZ potable_water
-non-potable_water passport_control customs baggage_claim left_luggage no_smoking no_littering no_entry
-no_one_under_eighteen luggage currency_exchange hot_springs
+non-potable_water passport_control customs baggage_claim left_luggage no_smoking no_littering
+no_entry no_one_under_eighteen luggage currency_exchange hot_springs
 """.replace("\n", " ").split())
 SINGULAR = frozenset("""
-cactus octopus rhinoceros compass dress cross glass bus minibus trolleybus hippopotamus hibiscus lotus
-abacus
+cactus octopus rhinoceros compass dress cross glass bus minibus trolleybus hippopotamus hibiscus
+lotus abacus
 """.split())
 MADE_PLURAL = frozenset("people men women children footprints lungs feet teeth".split())
 THE = frozenset("""
@@ -149,8 +150,8 @@ def name(label: str, subgroup: str) -> str:
   if head == "keycap":
     return f"key {tail}"
   if head in ("family", "kiss", "couple with heart"):
-    join = {"family": "family of", "kiss": "kiss between", "couple with heart": "couple with heart,"}
-    return f"{join[head]} {listed([with_article(word) for word in tail.split(', ')])}"
+    join = {"family": " of", "kiss": " between", "couple with heart": ","}[head]
+    return f"{head}{join} {listed([with_article(word) for word in tail.split(', ')])}"
   if tail == "bald":
     return f"bald {head}"
   if tail == "beard":

@@ -1,12 +1,12 @@
-"""Trains the judge of `xmc_jax.evals.alignment` on real pictures; writes its weights and figures.
+"""Trains a judge of `xmc_jax.evals.alignment` on real pictures; writes its weights and figures.
 
-    python tools/train_judge.py [--data emoji emoji_scenes] [--steps 1600] [--out FILE]
+    python tools/train_judge.py --data emoji [--steps 800] [--out FILE]
 
-Every step takes pictures of one set, the sets in turn, each picture with one of its captions, and
-lowers the symmetric InfoNCE loss of the batch (van den Oord et al. 2018, arXiv 1807.03748), in
-which a picture is told from those with another caption. Only train splits are seen. At the end it
-prints R-precision among 16 on real pictures of both splits, and on held-out pictures in wrong order
-(chance, 1/16). About ten minutes of one CPU core; needs MiniLM (see `xmc_jax/encoders/bert.py`).
+Every step takes pictures of the set's train split, each with one of its captions, and lowers the
+symmetric InfoNCE loss of the batch (van den Oord et al. 2018, arXiv 1807.03748), in which a picture
+is told from those with another caption. At the end it prints R-precision among 16 on real pictures
+of both splits, in their order and in a wrong one (chance, 1/16). About five minutes of one CPU
+core; needs MiniLM (see `xmc_jax/encoders/bert.py`).
 """
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ SCALE = (0.85, 1.2)  # pixels of the original per pixel
 BLUR = (0.7, 1.6)  # half-width of the resampling tent, in pixels
 LIGHT = 0.1  # of colours, which captions name: a little
 NOISE = 0.02  # of pictures, and of sentence vectors of unit length
-ROWS = 8000  # pictures of a set that are kept in memory
+ROWS = 12_000  # pictures of a set that are kept in memory, and about as many captions
 REPORT = 100  # steps between two lines of the log
 
 
 class Pictures:
-  """The pictures, captions and sentence vectors of one split of a data set, in memory."""
+  """The training pictures and the sentence vectors of their captions, in memory."""
 
-  def __init__(self, name: str, split: str, rows: int):
-    """Takes up to `rows` pictures, spread evenly over the split."""
-    data = source.load(name, split, judge.SIDE)
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int))
+  def __init__(self, name: str, seed: int):
+    """Takes up to `ROWS` pictures; of a large set, few of each picture's captions."""
+    data, rng = source.load(name, 'train', judge.SIDE), np.random.default_rng(seed)
+    chosen = rng.permutation(len(data))[:ROWS]
     self.images = np.stack([data.image(i) for i in chosen])
     self.flippable = np.broadcast_to(data.flippable, len(data))[chosen]
-    self.captions = [data.captions(i) for i in chosen]
-    strings, where = np.unique([c for row in self.captions for c in row], return_inverse=True)
+    most = max(1, ROWS // len(chosen))
+    captions = [rng.permutation(data.captions(i))[:most] for i in chosen]
+    strings, where = np.unique(np.concatenate(captions), return_inverse=True)
     self.vectors = alignment.sentences(strings)
     self.vectors /= np.linalg.norm(self.vectors, axis=1, keepdims=True)
-    self.kinds = np.split(where, np.cumsum([len(row) for row in self.captions])[:-1])
+    self.kinds = np.split(where, np.cumsum([len(row) for row in captions])[:-1])
 
   def draw(self, rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
     """A batch of different pictures, each with one caption; `kind` is equal for equal captions."""
@@ -104,8 +105,8 @@ def make_step(module: judge.Judge, optimizer: optax.GradientTransformation):
   return step
 
 
-def train(sets: list[Pictures], steps: int, rows: int, seed: int) -> dict:
-  """Trains a judge on the sets in turn; returns its variables."""
+def train(pictures: Pictures, steps: int, rows: int, seed: int) -> dict:
+  """Trains a judge; returns its variables."""
   module = judge.Judge()
   variables = module.init(
     jax.random.key(seed), jnp.zeros((1, judge.SIDE, judge.SIDE, 3)), jnp.zeros((1, judge.SENTENCE)))
@@ -114,23 +115,24 @@ def train(sets: list[Pictures], steps: int, rows: int, seed: int) -> dict:
   step, state = make_step(module, optimizer), optimizer.init(variables)
   rng, losses, began = np.random.default_rng(seed), [], time.time()
   for i in range(steps):
-    batch = sets[i % len(sets)].draw(rng, rows)
-    variables, state, loss = step(variables, state, jax.random.key(seed * steps + i), batch)
+    key = jax.random.key(seed * steps + i)
+    variables, state, loss = step(variables, state, key, pictures.draw(rng, rows))
     losses.append(loss)
     if (i + 1) % REPORT == 0:
-      means = [float(np.mean(losses[-REPORT:][k::len(sets)])) for k in range(len(sets))]
-      print(f'step {i + 1}, {time.time() - began:.0f} s, losses {np.round(means, 3)}', flush=True)
+      mean = np.mean(losses[-REPORT:])
+      print(f'step {i + 1}, {time.time() - began:.0f} s, loss {mean:.3f}', flush=True)
   return variables
 
 
-def measure(name: str, split: str, rows: int = 1000, seed: int = 0) -> dict[str, float]:
+def measure(
+    name: str, split: str, which: str, rows: int = 1000, seed: int = 0) -> dict[str, float]:
   """R-precision among 16 of up to `rows` real pictures, in their order and shuffled."""
   data = source.load(name, split, judge.SIDE)
   rng = np.random.default_rng(seed)
   chosen = rng.permutation(len(data))[:rows]
-  codes = alignment.picture_codes(np.stack([data.image(i) for i in chosen]) / np.float32(255))
+  codes = alignment.picture_codes(np.stack([data.image(i) for i in chosen]) / np.float32(255), which)
   captions = [str(rng.choice(data.captions(i))) for i in chosen]
-  texts = alignment.caption_codes(captions)
+  texts = alignment.caption_codes(captions, which)
   shuffled = codes[rng.permutation(len(codes))]
   return {'rows': len(chosen),
           'real': alignment.r_precision(codes, texts, captions=captions),
@@ -139,18 +141,17 @@ def measure(name: str, split: str, rows: int = 1000, seed: int = 0) -> dict[str,
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--data', nargs='+', default=['emoji', 'emoji_scenes'])
-  parser.add_argument('--steps', type=int, default=1600)
+  parser.add_argument('--data', required=True, help='the data set, see xmc_jax/data/source.py')
+  parser.add_argument('--steps', type=int, default=800)
   parser.add_argument('--rows', type=int, default=128, help='pictures of a step')
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--out', type=pathlib.Path, default=judge.PATH)
+  parser.add_argument('--out', type=pathlib.Path, help='the weights; default: those of the package')
   flags = parser.parse_args()
-  sets = [Pictures(name, 'train', ROWS) for name in flags.data]
-  judge.save(flags.out, train(sets, flags.steps, flags.rows, flags.seed))
-  if flags.out == judge.PATH:
-    for name in flags.data:
-      for split in ('train', 'heldout'):
-        print(name, split, measure(name, split))
+  out = flags.out or judge.path_of(flags.data)
+  pictures = Pictures(flags.data, flags.seed)
+  judge.save(out, train(pictures, flags.steps, flags.rows, flags.seed))
+  for split in ('train', 'heldout'):
+    print(split, measure(flags.data, split, str(out)))
 
 
 if __name__ == '__main__':

@@ -25,8 +25,9 @@ def test_weights_come_back_in_half_precision(tmp_path):
   assert all(x.dtype == np.float32 for x in jax.tree.leaves(loaded))
 
 
-def test_codes_have_unit_length_and_left_is_not_right():
-  module, variables = judge.load()
+@pytest.mark.parametrize('name', judge.NAMES)
+def test_codes_have_unit_length_and_left_is_not_right(name):
+  module, variables = judge.load(judge.find(name))
   images, sentences = batch()
   pictures, captions, _ = module.apply(variables, images, sentences)
   for code in (pictures, captions):
@@ -39,6 +40,8 @@ def test_codes_have_unit_length_and_left_is_not_right():
 
 def test_missing_damaged_and_other_weights_are_refused(tmp_path):
   path = tmp_path / 'judge.safetensors'
+  with pytest.raises(UserError, match='choose one of emoji, emoji_scenes'):
+    judge.find(path)
   with pytest.raises(UserError, match='tools/train_judge.py'):
     judge.load(path)
   path.write_bytes(b'nothing')

@@ -82,15 +82,15 @@ def test_the_judge_knows_real_heldout_pictures(minilm, name):
   rows = np.linspace(0, len(data) - 1, 150).astype(int)
   images = np.stack([data.image(i) for i in rows]) / np.float32(255)
   captions = [data.captions(i)[0] for i in rows]
-  assert alignment.alignment(images, captions) >= LEAST[name]
+  assert alignment.alignment(images, captions, name) >= LEAST[name]
   shuffled = np.random.default_rng(0).permutation(150)
-  assert alignment.alignment(images[shuffled], captions) <= 0.15
+  assert alignment.alignment(images[shuffled], captions, name) <= 0.15
 
 
 def test_pictures_of_another_size_are_resized(minilm):
   small = np.random.default_rng(0).uniform(size=(3, 16, 16, 3)).astype(np.float32)
   large = small.repeat(8, 1).repeat(8, 2)
-  a, b = alignment.picture_codes(small), alignment.picture_codes(large)
+  a, b = alignment.picture_codes(small, 'emoji'), alignment.picture_codes(large, 'emoji')
   assert a.shape == (3, 128)
   np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1, atol=1e-5)
   assert (np.sum(a * b, 1) > 0.8).all()
@@ -98,6 +98,6 @@ def test_pictures_of_another_size_are_resized(minilm):
 
 def test_codes_do_not_depend_on_the_other_rows(minilm):
   captions = ['a red apple', 'two dogs and a cat on a green field under the sun', 'a house']
-  together = alignment.caption_codes(captions)
-  alone = np.concatenate([alignment.caption_codes([c]) for c in captions])
+  together = alignment.caption_codes(captions, 'emoji')
+  alone = np.concatenate([alignment.caption_codes([c], 'emoji') for c in captions])
   np.testing.assert_allclose(together, alone, atol=1e-5)

@@ -2,7 +2,8 @@
 
 A small convolutional network for pictures of 64 x 64 and a linear map of frozen MiniLM sentence
 vectors, trained together by `tools/train_judge.py` on real pictures only, so that it is independent
-of every generator and of the encoders in a generator's losses. Its weights come with the project.
+of every generator and of the encoders in a generator's losses. The weights of one judge for each
+embedded data set come with the project; they know the train split of that set and no other picture.
 """
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from xmc_jax.types import Array, Tree, UserError
 
 SIDE = 64  # pixels of a side
 SENTENCE = 384  # features of a sentence vector of MiniLM
-PATH = pathlib.Path(__file__).parent / 'assets' / 'judge.safetensors'
+NAMES = ('emoji', 'emoji_scenes')
 
 
 class Judge(nn.Module):
@@ -31,7 +32,7 @@ class Judge(nn.Module):
   `widths` are the channels at 1/2, 1/4, 1/8 and 1/16 of the side, `size` the length of a code.
   """
 
-  widths: tuple[int, ...] = (24, 64, 128, 192)
+  widths: tuple[int, ...] = (24, 48, 96, 144)
   size: int = 128
 
   def setup(self):
@@ -74,8 +75,27 @@ class Trunk(nn.Module):
     return jnp.concatenate([quarters.reshape(len(x), -1), x.max((1, 2))], -1)
 
 
-def load(path: str | os.PathLike[str] = PATH) -> tuple[Judge, Tree]:
-  """The judge and its weights as `{"params": ...}`, float32.
+def path_of(name: str) -> pathlib.Path:
+  """Where the weights of the judge of a data set lie in this package."""
+  return pathlib.Path(__file__).parent / 'assets' / f'judge_{name}.safetensors'
+
+
+def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
+  """The weights of a judge: a data set's name, one of `NAMES`, or a path of the user's.
+
+  Raises:
+    UserError: neither.
+  """
+  path = path_of(name_or_path) if name_or_path in NAMES else pathlib.Path(name_or_path)
+  if not path.is_file():
+    raise UserError(
+      f'There is no judge {str(name_or_path)!r}; choose one of {", ".join(NAMES)}, or train one '
+      'for your pictures with tools/train_judge.py and give the path of its weights.')
+  return path
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Judge, Tree]:
+  """The judge of a file and its weights as `{"params": ...}`, float32.
 
   Raises:
     UserError: the file is missing or damaged, or is not this judge's.
@@ -90,7 +110,7 @@ def load(path: str | os.PathLike[str] = PATH) -> tuple[Judge, Tree]:
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(
       f'The judge\'s weights {path} cannot be read ({error}); install xmc_jax again, or train '
-      'them with: python tools/train_judge.py') from error
+      'them with tools/train_judge.py.') from error
   if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
     raise UserError(f'The weights {path} are not those of the judge of this version of xmc_jax.')
   params = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}

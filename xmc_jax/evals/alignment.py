@@ -1,4 +1,4 @@
-"""Whether a picture shows its own caption: R-precision by the judge that comes with the project.
+"""Whether a picture shows its own caption: R-precision by a judge that comes with the project.
 
 R-precision (Xu et al., AttnGAN, arXiv 1711.10485): the share of pictures whose own caption is, by
 the products of codes, nearer than all of a few captions drawn from other pictures. The judge saw
@@ -24,22 +24,25 @@ BATCH = 128
 
 
 def alignment(
-    images: Array, captions: Sequence[str], among: int = AMONG, seed: int = 0) -> float:
+    images: Array, captions: Sequence[str], which: str, among: int = AMONG,
+    seed: int = 0) -> float:
   """The share of pictures that the judge finds nearest to their own caption among `among`.
 
   Args:
     images: [n, h, w, 3] in [0, 1], of any size.
     captions: n strings, picture i was made from caption i.
+    which: the judge, a name or path as `xmc_jax.encoders.judge.find` takes it.
     among: captions that each picture is compared with, its own included.
     seed: of the draw of the others; the same seed gives the same draws.
   Returns:
     A share in [0, 1]; chance is 1 / among.
   Raises:
-    UserError: MiniLM is not installed, or there are fewer than `among` rows to choose from.
+    UserError: MiniLM is not installed, there is no such judge, or too few rows to draw from.
   """
   if len(images) != len(captions):
     raise ValueError(f'{len(images)} images but {len(captions)} captions')
-  return r_precision(picture_codes(images), caption_codes(captions), among, seed, captions=captions)
+  codes = picture_codes(images, which), caption_codes(captions, which)
+  return r_precision(*codes, among, seed, captions=captions)
 
 
 def r_precision(
@@ -76,15 +79,15 @@ def r_precision(
   return hits / n
 
 
-def picture_codes(images: Array) -> np.ndarray:
-  """The judge's codes of pictures [n, h, w, 3] in [0, 1], resized to its 64 x 64: [n, d]."""
-  encode, _ = _judge()
+def picture_codes(images: Array, which: str) -> np.ndarray:
+  """The codes of pictures [n, h, w, 3] in [0, 1], resized to the judge's 64 x 64: [n, d]."""
+  encode, _ = _judge(which)
   return _in_batches(encode, np.asarray(images, np.float32))
 
 
-def caption_codes(captions: Sequence[str]) -> np.ndarray:
-  """The judge's codes of n captions, [n, d]; UserError if MiniLM is not installed."""
-  _, encode = _judge()
+def caption_codes(captions: Sequence[str], which: str) -> np.ndarray:
+  """The codes of n captions, [n, d]; UserError if MiniLM is not installed."""
+  _, encode = _judge(which)
   return _in_batches(encode, sentences(captions))
 
 
@@ -108,8 +111,8 @@ def _minilm() -> tuple[Tokenizer, Callable]:
 
 
 @functools.cache
-def _judge() -> tuple[Callable, Callable]:
-  module, variables = judge.load()
+def _judge(which: str) -> tuple[Callable, Callable]:
+  module, variables = judge.load(judge.find(which))
 
   @jax.jit
   def pictures(variables, images):

@@ -1,0 +1,140 @@
+"""The `xmc` command: train, sample, describe.
+
+  xmc train    --config configs/X.py --workdir RUN [--config.batch_size=64 ...]
+  xmc sample   --workdir RUN --caption "a red apple" [--captions FILE] [--out PICTURES]
+  xmc describe --config configs/X.py [--json]
+
+A mistake of the user's ends with one sentence and exit code 2.
+"""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from xmc_jax.types import UserError
+
+_CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
+
+
+def _train(values: flags.FlagValues) -> None:
+  from xmc_jax.train import train
+  train(values.config, values.workdir)
+
+
+def _train_flags(values: flags.FlagValues) -> None:
+  _config_flag(values)
+  flags.DEFINE_string('workdir', None, 'Folder of the run; what is there is resumed.', required=True,
+                      flag_values=values)
+
+
+def _sample(values: flags.FlagValues) -> None:
+  from xmc_jax.sample import sample
+  captions = list(values.caption)
+  if values.captions:
+    captions += _read_lines(values.captions)
+  sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
+         truncation=values.truncation, live=values.live, step=values.step)
+
+
+def _sample_flags(values: flags.FlagValues) -> None:
+  text, number = flags.DEFINE_string, flags.DEFINE_integer
+  text('workdir', None, 'Folder of a trained run.', required=True, flag_values=values)
+  flags.DEFINE_multi_string('caption', [], 'What to draw; may be given several times.',
+                            flag_values=values)
+  text('captions', None, 'File with one caption a line.', flag_values=values)
+  text('out', None, 'Folder for the pictures; default: WORKDIR/samples.', flag_values=values)
+  number('each', 4, 'Pictures of every caption.', lower_bound=1, flag_values=values)
+  number('seed', 0, 'Of the noise: same seed, same pictures.', flag_values=values)
+  number('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
+  flags.DEFINE_float('truncation', None, 'Noise beyond this is drawn again; default: none.',
+                     flag_values=values)
+  flags.DEFINE_bool('live', False, 'Use the live weights, not their moving average.',
+                    flag_values=values)
+
+
+def _describe(values: flags.FlagValues) -> None:
+  from xmc_jax import describe
+  found = describe.describe(values.config, compile_step=values.compile)
+  print(json.dumps(found) if values.json else describe.table(found))
+
+
+def _describe_flags(values: flags.FlagValues) -> None:
+  _config_flag(values)
+  flags.DEFINE_bool('json', False, 'Print JSON with every shape.', flag_values=values)
+  flags.DEFINE_bool('compile', True, 'Compile the step to tell its FLOPs and memory.',
+                    flag_values=values)
+
+
+def _config_flag(values: flags.FlagValues) -> None:
+  config_flags.DEFINE_config_file('config', None, 'File with get_config().', lock_config=True,
+                                  flag_values=values)
+  flags.mark_flag_as_required('config', flag_values=values)
+
+
+COMMANDS: dict[str, tuple[Callable, Callable]] = {
+    'train': (_train, _train_flags), 'sample': (_sample, _sample_flags),
+    'describe': (_describe, _describe_flags)}
+
+
+def _read_lines(path: str) -> list[str]:
+  try:
+    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'--captions: {path} cannot be read as UTF-8 text ({error})') from error
+  return [line.strip() for line in lines if line.strip()]
+
+
+def _parse(argv: Sequence[str]) -> tuple[Callable, flags.FlagValues]:
+  usage = f'usage: xmc {{{",".join(COMMANDS)}}} --flags; `xmc COMMAND --help` lists them'
+  if len(argv) < 2 or argv[1] not in COMMANDS:
+    raise UserError(usage)
+  run, define = COMMANDS[argv[1]]
+  values = flags.FlagValues()
+  define(values)
+  flags.DEFINE_bool('help', False, 'Show this help.', flag_values=values)
+  if '--help' in argv:
+    print(f'xmc {argv[1]}\n{values.main_module_help() or values.get_help()}')
+    sys.exit(0)
+  try:
+    rest = values(['xmc', *argv[2:]])
+    if 'config' in values:
+      _ = values.config.recipe       # a file that could not be loaded says so here
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(f'xmc {argv[1]}: {_one_line(error)}') from error
+  except OSError as error:
+    raise UserError(f'--config: {_one_line(error)}; give a Python file with get_config()') from error
+  if len(rest) > 1:
+    raise UserError(f'xmc {argv[1]}: {rest[1]!r} is not a flag; flags begin with --')
+  return run, values
+
+
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error.args[0] if error.args else error).split())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command; returns the exit code: 0, or 2 after a mistake of the user's."""
+  logging.set_verbosity(logging.WARNING)
+  try:
+    run, values = _parse(sys.argv if argv is None else argv)
+    import jax
+    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE).expanduser()))
+    run(values)
+  except UserError as error:
+    print(f'xmc: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+def entry() -> None:
+  sys.exit(main())
+
+
+if __name__ == '__main__':
+  entry()
