@@ -2,7 +2,7 @@
 
   xmc train --config configs/emoji64.py --workdir runs/emoji64
 
-What is the paper's: losses, step, optimiser, noise. Ours: width 24, 32 rows, MiniLM for the
+What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
 captions, float32 (faster than bfloat16 on a CPU), twice the paper's rate for the generator, and
 shifts before the critic, since there are 1,713 pictures only.
 """
@@ -11,8 +11,8 @@ from xmc_jax import config as defaults
 
 def get_config():
   config = defaults.base()
-  config.steps = 6000
-  config.batch_size = 32
+  config.steps = 12_000
+  config.batch_size = 16
   config.model.size = 64
   config.model.width = 24
   config.model.dtype = 'float32'
@@ -21,7 +21,7 @@ def get_config():
   config.text.length = 16
   config.optim.g.lr = 2e-4
   config.data.name = 'emoji'
-  config.every.report = 25
+  config.every.report = 50
   config.every.save = 250
   config.every.pictures = 250
   return config

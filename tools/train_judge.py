@@ -130,7 +130,8 @@ def measure(
   data = source.load(name, split, judge.SIDE)
   rng = np.random.default_rng(seed)
   chosen = rng.permutation(len(data))[:rows]
-  codes = alignment.picture_codes(np.stack([data.image(i) for i in chosen]) / np.float32(255), which)
+  images = np.stack([data.image(i) for i in chosen]) / np.float32(255)
+  codes = alignment.picture_codes(images, which)
   captions = [str(rng.choice(data.captions(i))) for i in chosen]
   texts = alignment.caption_codes(captions, which)
   shuffled = codes[rng.permutation(len(codes))]

@@ -11,23 +11,23 @@ from xmc_jax.encoders import pickles
 from xmc_jax.types import UserError
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize('protocol', [3, 4])
 def test_arrays_and_plain_containers_come_back(tmp_path, protocol):
   tree = {
-    "a": {"kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4)},
-    "list": [np.array([True, False]), (1, 2.5, "x", None)],
-    "fortran": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
-    "swapped": np.arange(3, dtype=">f8"),
-    "nothing": np.zeros((0, 4), np.uint8)}
-  path = tmp_path / "x.pkl"
+    'a': {'kernel': np.arange(24, dtype=np.float32).reshape(2, 3, 4)},
+    'list': [np.array([True, False]), (1, 2.5, 'x', None)],
+    'fortran': np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+    'swapped': np.arange(3, dtype='>f8'),
+    'nothing': np.zeros((0, 4), np.uint8)}
+  path = tmp_path / 'x.pkl'
   path.write_bytes(pickle.dumps(tree, protocol=protocol))
   back = pickles.read_arrays(path)
-  np.testing.assert_array_equal(back["a"]["kernel"], tree["a"]["kernel"])
-  np.testing.assert_array_equal(back["list"][0], [True, False])
-  np.testing.assert_array_equal(back["fortran"], tree["fortran"])
-  np.testing.assert_array_equal(back["swapped"], [0, 1, 2])
-  assert back["list"][1] == (1, 2.5, "x", None)
-  assert back["nothing"].shape == (0, 4) and back["nothing"].dtype == np.uint8
+  np.testing.assert_array_equal(back['a']['kernel'], tree['a']['kernel'])
+  np.testing.assert_array_equal(back['list'][0], [True, False])
+  np.testing.assert_array_equal(back['fortran'], tree['fortran'])
+  np.testing.assert_array_equal(back['swapped'], [0, 1, 2])
+  assert back['list'][1] == (1, 2.5, 'x', None)
+  assert back['nothing'].shape == (0, 4) and back['nothing'].dtype == np.uint8
 
 
 class _Runs:
@@ -39,32 +39,32 @@ class _Runs:
     return self.reduced
 
 
-@pytest.mark.parametrize("call", [os.system, eval, os.mkdir, getattr])
+@pytest.mark.parametrize('call', [os.system, eval, os.mkdir, getattr])
 def test_a_pickle_that_calls_something_is_refused_before_the_call(tmp_path, call):
-  made = tmp_path / "made"
+  made = tmp_path / 'made'
   arguments = {
-    os.system: (f"mkdir {made}",), eval: (f"__import__('os').mkdir({str(made)!r})",),
-    os.mkdir: (str(made),), getattr: (1, "real")}[call]
-  path = tmp_path / "x.pkl"
-  path.write_bytes(pickle.dumps({"kernel": _Runs(call, *arguments)}))
-  with pytest.raises(UserError, match="only numpy arrays are allowed"):
+    os.system: (f'mkdir {made}',), eval: (f"__import__('os').mkdir({str(made)!r})",),
+    os.mkdir: (str(made),), getattr: (1, 'real')}[call]
+  path = tmp_path / 'x.pkl'
+  path.write_bytes(pickle.dumps({'kernel': _Runs(call, *arguments)}))
+  with pytest.raises(UserError, match='only numpy arrays are allowed'):
     pickles.read_arrays(path)
   assert not made.exists()
 
 
-@pytest.mark.parametrize("value", [
+@pytest.mark.parametrize('value', [
   collections.OrderedDict(a=1), datetime.date(2020, 1, 1), np.float32(1),
-  np.array([{"a": 1}], dtype=object), np.dtype("f4"), np.ndarray])
+  np.array([{'a': 1}], dtype=object), np.dtype('f4'), np.ndarray])
 def test_anything_but_numeric_arrays_is_refused(tmp_path, value):
-  path = tmp_path / "x.pkl"
+  path = tmp_path / 'x.pkl'
   path.write_bytes(pickle.dumps([value], protocol=2))
-  with pytest.raises(UserError, match="cannot be read"):
+  with pytest.raises(UserError, match='cannot be read'):
     pickles.read_arrays(path)
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path):
-  path = tmp_path / "x.pkl"
+  path = tmp_path / 'x.pkl'
   path.write_bytes(pickle.dumps(np.ones(100))[:-30])
-  for where in (path, tmp_path / "absent.pkl"):
+  for where in (path, tmp_path / 'absent.pkl'):
     with pytest.raises(UserError, match=where.name):
       pickles.read_arrays(where)

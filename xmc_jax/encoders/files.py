@@ -23,6 +23,6 @@ def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
     path = pathlib.Path(folder, relative)
     if path.exists():
       return path
-  where = f"in {folders[0]}" if folders else "in this Python environment"
+  where = f'in {folders[0]}' if folders else 'in this Python environment'
   raise UserError(
-    f"The weights {package}/{relative} were not found {where}; install them with: {pip}")
+    f'The weights {package}/{relative} were not found {where}; install them with: {pip}')

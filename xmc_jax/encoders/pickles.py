@@ -15,7 +15,7 @@ import numpy as np
 
 from xmc_jax.types import UserError
 
-KINDS = "fiub"  # floats, signed and unsigned integers, booleans; never objects
+KINDS = 'fiub'  # floats, signed and unsigned integers, booleans; never objects
 
 
 class _Record:
@@ -42,10 +42,10 @@ class _NoClass:
 
 
 _NAMES = {
-  ("numpy.core.multiarray", "_reconstruct"): _ArrayRecord,
-  ("numpy._core.multiarray", "_reconstruct"): _ArrayRecord,
-  ("numpy", "dtype"): _DtypeRecord,
-  ("numpy", "ndarray"): _NoClass,
+  ('numpy.core.multiarray', '_reconstruct'): _ArrayRecord,
+  ('numpy._core.multiarray', '_reconstruct'): _ArrayRecord,
+  ('numpy', 'dtype'): _DtypeRecord,
+  ('numpy', 'ndarray'): _NoClass,
 }
 
 
@@ -53,7 +53,7 @@ class _Unpickler(pickle.Unpickler):
 
   def find_class(self, module, name):
     if (module, name) not in _NAMES:
-      raise UserError(f"it asks for {module}.{name}, and only numpy arrays are allowed")
+      raise UserError(f'it asks for {module}.{name}, and only numpy arrays are allowed')
     return _NAMES[module, name]
 
 
@@ -65,10 +65,10 @@ def read_arrays(path: str | os.PathLike[str]) -> Any:
       plain containers.
   """
   try:
-    with open(path, "rb") as file:
+    with open(path, 'rb') as file:
       return _plain(_Unpickler(file).load())
   except Exception as error:  # a damaged pickle can fail in any way
-    raise UserError(f"The weights {path} cannot be read: {error}.") from error
+    raise UserError(f'The weights {path} cannot be read: {error}.') from error
 
 
 def _plain(value: Any) -> Any:
@@ -80,15 +80,15 @@ def _plain(value: Any) -> Any:
     return type(value)(_plain(item) for item in value)
   if value is None or type(value) in (bool, int, float, str, bytes):
     return value
-  raise UserError(f"it holds a {type(value).__name__} that is not part of an array")
+  raise UserError(f'it holds a {type(value).__name__} that is not part of an array')
 
 
 def _array(record: _ArrayRecord) -> np.ndarray:
   _, shape, dtype, fortran, data = record.state
   if not isinstance(dtype, _DtypeRecord) or not isinstance(data, bytes):
-    raise UserError("an array in it has no plain numbers")
+    raise UserError('an array in it has no plain numbers')
   code, order = dtype.arguments[0], dtype.state[1]
-  if code[0] not in KINDS or not code[1:].isdigit() or order not in "<>|=":
-    raise UserError(f"an array in it has the type {code!r}")
+  if code[0] not in KINDS or not code[1:].isdigit() or order not in '<>|=':
+    raise UserError(f'an array in it has the type {code!r}')
   flat = np.frombuffer(data, np.dtype(code).newbyteorder(order))
-  return flat.reshape(shape, order="F" if fortran else "C")
+  return flat.reshape(shape, order='F' if fortran else 'C')

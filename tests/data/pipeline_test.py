@@ -1,0 +1,197 @@
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from xmc_jax.data import pipeline
+from xmc_jax.data import source as sources
+from xmc_jax.types import UserError
+
+BOTH = pytest.mark.parametrize("loader", pipeline.LOADERS)
+
+
+@pytest.fixture(scope="module", params=["emoji", "emoji_scenes"])
+def source(request):
+  options = {"emoji": {"groups": ("animals-nature",)}, "emoji_scenes": {"examples": 60}}
+  return sources.load(request.param, "train", 32, **options[request.param])
+
+
+def take(source, tokenizer, number, **options):
+  options = dict(seed=1, start=0, rounds=2, rows=4) | options
+  with pipeline.batches(source, tokenizer, **options) as batches:
+    return [next(batches) for _ in range(number)]
+
+
+def assert_same(a, b):
+  assert a.keys() == b.keys()
+  for key in a:
+    assert a[key].dtype == b[key].dtype
+    np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_shapes_types_and_range(source, tokenizer):
+  (batch,) = take(source, tokenizer, 1, loader="arrays")
+  shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in batch.items()}
+  label = ((2, 4), "int32") if source.name == "emoji" else ((2, 4, 114), "float32")
+  assert shapes == {"image": ((2, 4, 32, 32, 3), "float32"), "tokens": ((2, 4, 24), "int32"),
+                    "mask": ((2, 4, 24), "bool"), "label": label}
+  assert batch["image"].min() >= 0 and 0.5 < batch["image"].max() <= 1
+
+
+def test_loaders_agree_to_the_bit(source, tokenizer):
+  ours = take(source, tokenizer, 20, loader="arrays")
+  theirs = take(source, tokenizer, 20, loader="tf_data")
+  for a, b in zip(ours, theirs, strict=True):
+    assert_same(a, b)
+
+
+@BOTH
+def test_a_restart_at_any_step_continues(source, tokenizer, loader):
+  straight = take(source, tokenizer, 5, loader=loader)
+  for step in (1, 4):
+    (again,) = take(source, tokenizer, 1, loader=loader, start=step)
+    assert_same(again, straight[step])
+  assert (straight[0]["image"] != straight[1]["image"]).any()
+
+
+@BOTH
+def test_blocks_of_processes_make_the_global_batch(source, tokenizer, loader):
+  (whole,) = take(source, tokenizer, 1, loader=loader)
+  parts = [take(source, tokenizer, 1, loader=loader, process=(i, 2))[0] for i in range(2)]
+  assert parts[0]["image"].shape[:2] == (2, 2)
+  assert_same({key: np.concatenate([part[key] for part in parts], 1) for key in whole}, whole)
+
+
+def test_rows_are_the_sources_examples(tokenizer):
+  source = sources.load("emoji", "train", 32)
+  pictures = {source.image(i).tobytes(): i for i in range(len(source))}
+  mirrors = {source.image(i)[:, ::-1].tobytes(): i for i in range(len(source))}
+  flips = 0
+  for batch in take(source, tokenizer, 4, rows=32, loader="arrays"):
+    rows = [leaf.reshape(-1, *leaf.shape[2:]) for leaf in batch.values()]
+    for image, tokens, _, label in zip(*rows, strict=True):
+      key = np.round(image * 255).astype(np.uint8).tobytes()
+      index = pictures.get(key, mirrors.get(key))
+      flips += key not in pictures
+      assert key in pictures or source.flippable[index]
+      assert label == source.label(index)
+      assert tokens.tolist() in tokenizer.encode(source.captions(index))[0].tolist()
+  assert 20 < flips < 120
+
+
+class Broken:
+  """A source whose fifth call fails."""
+  name, size, flippable, class_names, images = "broken", 8, False, ("one",), None
+
+  def __init__(self):
+    self.calls = 0
+
+  def __len__(self):
+    return 1000
+
+  def image(self, index):
+    self.calls += 1
+    if self.calls > 4:
+      raise UserError("The picture cannot be read.")
+    return np.zeros((8, 8, 3), np.uint8)
+
+  def captions(self, index):
+    return ("a dog",)
+
+  def label(self, index):
+    return np.int32(0)
+
+
+@BOTH
+def test_an_exception_of_the_source_reaches_the_reader(tokenizer, loader):
+  with pipeline.batches(Broken(), tokenizer, seed=0, start=0, rounds=1, rows=2,
+                        loader=loader) as batches:
+    with pytest.raises(UserError, match="cannot be read"):
+      for _ in range(4):
+        next(batches)
+    with pytest.raises(StopIteration):
+      next(batches)
+
+
+@BOTH
+def test_close_stops_the_work(tokenizer, loader):
+  source = Broken()
+  source.calls = -10**9
+  batches = pipeline.batches(source, tokenizer, seed=0, start=0, rounds=1, rows=2, loader=loader)
+  next(batches)
+  batches.close()
+  batches.close()
+  time.sleep(0.1)
+  calls = source.calls
+  time.sleep(0.2)
+  assert source.calls == calls
+  with pytest.raises(StopIteration):
+    next(batches)
+
+
+def test_a_lost_iterator_stops_its_thread(tokenizer):
+  before = threading.active_count()
+  source = sources.load("emoji_scenes", "train", 32, examples=60)
+  batches = pipeline.batches(source, tokenizer, seed=0, start=0, rounds=1, rows=2, loader="arrays")
+  next(batches)
+  assert threading.active_count() == before + 1
+  del batches
+  for _ in range(50):
+    if threading.active_count() == before:
+      break
+    time.sleep(0.05)
+  assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_evaluation_sees_everything_once_in_order(source, tokenizer, count):
+  parts = [list(pipeline.eval_batches(source, tokenizer, 14, process=(i, count)))
+           for i in range(count)]
+  joined = [{key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
+            for batch in zip(*parts, strict=True)]
+  whole = {key: np.concatenate([batch[key] for batch in joined]) for key in joined[0]}
+  number = len(source)
+  assert number % 14 and len(joined) == number // 14 + 1
+  assert whole["weight"].dtype == np.float32
+  np.testing.assert_array_equal(whole["weight"], np.arange(len(whole["weight"])) < number)
+  tokens, mask = tokenizer.encode([source.captions(i)[0] for i in range(number)])
+  np.testing.assert_array_equal(whole["tokens"][:number], tokens)
+  np.testing.assert_array_equal(whole["mask"][:number], mask)
+  pixels = np.round(whole["image"][:number] * 255).astype(np.uint8)
+  np.testing.assert_array_equal(pixels, [source.image(i) for i in range(number)])
+
+
+def test_user_errors(tokenizer):
+  source = sources.load("emoji_scenes", "train", 32, examples=60)
+  usual = dict(seed=0, start=0, rounds=1, rows=4)
+  with pytest.raises(UserError, match="loader 'grain' is unknown; choose one of tf_data, arrays"):
+    pipeline.batches(source, tokenizer, **usual, loader="grain")
+  with pytest.raises(UserError, match="4 rows cannot be shared by 3 processes"):
+    pipeline.batches(source, tokenizer, **usual, process=(0, 3))
+  with pytest.raises(UserError, match="seed of the data must be 0 or more"):
+    pipeline.batches(source, tokenizer, **usual | {"seed": -1})
+  source._examples = 0
+  with pytest.raises(UserError, match="'emoji_scenes' has no examples"):
+    pipeline.batches(source, tokenizer, **usual)
+
+
+def test_the_arrays_loader_does_without_tensorflow(tokenizer_folder):
+  code = f"""
+import sys
+sys.modules["tensorflow"] = None
+from xmc_jax.data import pipeline, source, text
+from xmc_jax.types import UserError
+data = source.load("emoji", "heldout", 16, groups=("food-drink",))
+words = text.Tokenizer({str(tokenizer_folder)!r}, 8)
+with pipeline.batches(data, words, seed=0, start=0, rounds=1, rows=2, loader="arrays") as batches:
+  next(batches)
+try:
+  pipeline.batches(data, words, seed=0, start=0, rounds=1, rows=2)
+except UserError as error:
+  print(error)
+"""
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert "needs TensorFlow, which is not installed" in done.stdout, done.stderr

