@@ -29,7 +29,6 @@ def test_letters(tokenizer):
   assert tokens.dtype == np.int32 and mask.dtype == bool and tokens.shape == mask.shape == (2, 24)
   np.testing.assert_array_equal(tokens[:, :5], [[2, 4, 52, 3, 0], [2, 6, 3, 0, 0]])
   np.testing.assert_array_equal(mask, tokens != 0)
-  assert tokenizer.decode(tokens[0]) == "ab"
 
 
 def test_truncation_keeps_the_end_mark_and_is_counted(tokenizer_folder):

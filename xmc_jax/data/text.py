@@ -57,10 +57,6 @@ class Tokenizer:
       mask[row, :len(ids)] = True
     return tokens, mask
 
-  def decode(self, tokens: np.ndarray) -> str:
-    """The text of one row of tokens, int [t], without CLS, SEP and padding."""
-    return self._tokenizer.decode([int(token) for token in tokens], skip_special_tokens=True)
-
   def count_truncated(self, captions: Sequence[str]) -> int:
     """How many of the captions `encode` cuts."""
     return sum(len(encoding.ids) > self.length for encoding in self._encode(captions))
