@@ -81,13 +81,18 @@ def keywords(tags: list[str], name: str) -> list[str]:
   for tag in tags:
     tag = emoji_words.plain(tag)
     words = re.findall(r"[a-z]+", tag.lower())
-    new = [w for w in words if not any(w[:4] == s[:4] for s in seen)]
+    new = [w for w in words if not any(inflects(w, s) for s in seen)]
     if new and len(tag) > 2 and tag.isascii() and tag not in emoji_words.SLANG:
       chosen.append(tag)
       seen.update(words)
     if len(chosen) == 4:
       break
   return chosen
+
+
+def inflects(a: str, b: str) -> bool:
+  """Whether two words are likely to be forms of one: "run" and "running", "smile" and "smiling"."""
+  return a[:4] == b[:4] or (min(len(a), len(b)) == 3 and a[:3] == b[:3])
 
 
 def colours(picture: Image.Image) -> list[str]:

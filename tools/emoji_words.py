@@ -99,7 +99,7 @@ SINGULAR = frozenset("""
 cactus octopus rhinoceros compass dress cross glass bus minibus trolleybus hippopotamus hibiscus
 lotus abacus
 """.split())
-MADE_PLURAL = frozenset("people men women children footprints lungs feet teeth".split())
+MADE_PLURAL = frozenset("people men women children footprints lungs feet teeth skis".split())
 THE = frozenset("""
 world_map map_of_Japan Statue_of_Liberty Tokyo_tower sun milky_way star_of_David kaaba
 wheel_of_dharma 1st_place_medal 2nd_place_medal 3rd_place_medal

@@ -12,8 +12,8 @@ from xmc_jax.types import UserError
 
 NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
 NOUNS = {noun: i for i, kind in enumerate(kinds()) for noun in (kind.noun, kind.plural)}
-THING = re.compile(r"\b(an?|two|three|four) (?:(small|large) )?(%s)\b" % "|".join(
-    sorted(map(re.escape, NOUNS), key=len, reverse=True)))
+LONGEST_FIRST = "|".join(sorted(map(re.escape, NOUNS), key=len, reverse=True))
+THING = re.compile(rf"\b(an?|two|three|four) (?:(small|large) )?({LONGEST_FIRST})\b")
 RELATION = re.compile(r" (to the left of|to the right of|above|below) ")
 N = 400
 
@@ -64,7 +64,8 @@ def test_sizes_are_true(scenes):
     found, boxes = scenes.boxes(i)
     for kind, (_, size) in said(scenes.captions(i)[0]).items():
       longer = (boxes[found == kind, 2:] - boxes[found == kind, :2]).max(1)
-      assert np.isclose(longer[:, None], SIDES[SIZES.index(size or "medium")], atol=1e-5).any(1).all()
+      sides = SIDES[SIZES.index(size or "medium")]
+      assert np.isclose(longer[:, None], sides, atol=1e-5).any(1).all()
       seen.add(size)
   assert seen == {"small", "", "large"}
 
@@ -133,11 +134,10 @@ def test_held_out_pairs():
   assert 0.07 < len(heldout_pairs()) / (114 * 113 / 2) < 0.13
   for split in sources.SPLITS:
     source = sources.load("emoji_scenes", split, 64)
-    shown = [sorted({group.kind for group in source.scene(i).groups}) for i in range(2000)]
-    with_pair = [not heldout_pairs().isdisjoint(itertools.combinations(kinds, 2)) for kinds in shown]
+    shown = [sorted(group.kind for group in source.scene(i).groups) for i in range(2000)]
+    with_pair = [not heldout_pairs().isdisjoint(itertools.combinations(few, 2)) for few in shown]
     assert all(with_pair) if split == "heldout" else not any(with_pair)
-  together = {pair for pair in heldout_pairs() for kind in pair}
-  assert {kind for pair in together for kind in pair} == set(range(114))
+  assert {kind for pair in heldout_pairs() for kind in pair} == set(range(114))
 
 
 def test_objects_are_drawn_in_their_boxes(train):

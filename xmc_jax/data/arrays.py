@@ -85,7 +85,8 @@ def _work(make: Callable, start: int, ready: queue.Queue, stop: threading.Event)
     try:
       item = make(step), None
     except BaseException as error:  # handed to the reader, whatever it is
-      item = None, error
+      _put(ready, (None, error), stop)
+      return
     _put(ready, item, stop)
     step += 1
 

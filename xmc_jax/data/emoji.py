@@ -95,7 +95,7 @@ def may_flip(record: dict) -> bool:
 def write_captions(record: dict) -> tuple[str, ...]:
   """The five captions of a picture, from its record."""
   name, phrase, colours = record["name"], record["phrase"], record["colours"]
-  with_keywords = ", ".join([name, *record["keywords"][:2]])
+  with_keywords = ", ".join([name, *(record["keywords"][:2] or [record["kind"]])])
   if len(colours) == 2:
     last = f"{phrase} in {colours[0]} and {colours[1]}"
   elif colours:

@@ -211,7 +211,7 @@ def sentence(words: Array, mask: Array, pool: str = 'masked_mean') -> Array:
   """
   if pool not in ('masked_mean', 'released'):
     raise UserError(f'The sentence pooling is masked_mean or released, not {pool!r}.')
-  length = jnp.maximum(mask.sum(axis=1), 1)
+  length = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)
   if pool == 'masked_mean':
     words = jnp.where(mask[..., None], words, 0)
   return (words.sum(axis=1, dtype=jnp.float32) / length[:, None]).astype(words.dtype)
