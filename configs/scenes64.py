@@ -3,7 +3,7 @@
   xmc train --config configs/scenes64.py --workdir runs/scenes64
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU) and twice the paper's rate for the generator.
+captions, float32 (faster than bfloat16 on a CPU) and four times the paper's rate for the generator.
 """
 from xmc_jax import config as defaults
 
@@ -17,7 +17,7 @@ def get_config():
   config.model.dtype = 'float32'
   config.text.encoder = 'all-MiniLM-L6-v2'
   config.text.length = 24
-  config.optim.g.lr = 2e-4
+  config.optim.g.lr = 4e-4
   config.data.name = 'emoji_scenes'
   config.every.save = 250
   config.every.pictures = 250
