@@ -1,6 +1,6 @@
 """Trains a judge of `xmc_jax.evals.alignment` on real pictures; writes its weights and figures.
 
-    python tools/train_judge.py --data emoji [--steps 800] [--out FILE]
+    python tools/train_judge.py --data emoji [--steps 700] [--out FILE]
 
 Every step takes pictures of the set's train split, each with one of its captions, and lowers the
 symmetric InfoNCE loss of the batch (van den Oord et al. 2018, arXiv 1807.03748), in which a picture
@@ -143,7 +143,7 @@ def measure(
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--data', required=True, help='the data set, see xmc_jax/data/source.py')
-  parser.add_argument('--steps', type=int, default=800)
+  parser.add_argument('--steps', type=int, default=700)
   parser.add_argument('--rows', type=int, default=128, help='pictures of a step')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--out', type=pathlib.Path, help='the weights; default: those of the package')

@@ -1,7 +1,8 @@
-"""The `xmc` command: train, sample, describe.
+"""The `xmc` command: train, sample, evaluate, describe.
 
   xmc train    --config configs/X.py --workdir RUN [--config.batch_size=64 ...]
   xmc sample   --workdir RUN --caption "a red apple" [--captions FILE] [--out PICTURES]
+  xmc evaluate --workdir RUN
   xmc describe --config configs/X.py [--json]
 
 A mistake of the user's ends with one sentence and exit code 2.
@@ -43,17 +44,34 @@ def _sample(values: flags.FlagValues) -> None:
 
 
 def _sample_flags(values: flags.FlagValues) -> None:
+  _run_flags(values)
   text, number = flags.DEFINE_string, flags.DEFINE_integer
-  text('workdir', None, 'Folder of a trained run.', required=True, flag_values=values)
   flags.DEFINE_multi_string('caption', [], 'What to draw; may be given several times.',
                             flag_values=values)
   text('captions', None, 'File with one caption a line.', flag_values=values)
   text('out', None, 'Folder for the pictures; default: WORKDIR/samples.', flag_values=values)
   number('each', 4, 'Pictures of every caption.', lower_bound=1, flag_values=values)
-  number('seed', 0, 'Of the noise: same seed, same pictures.', flag_values=values)
-  number('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
   flags.DEFINE_float('truncation', None, 'Noise beyond this is drawn again; default: none.',
                      flag_values=values)
+
+
+def _evaluate(values: flags.FlagValues) -> None:
+  from xmc_jax.evaluate import evaluate
+  evaluate(values.workdir, rows=values.rows, seed=values.seed, live=values.live, step=values.step)
+
+
+def _evaluate_flags(values: flags.FlagValues) -> None:
+  _run_flags(values)
+  flags.DEFINE_integer('rows', 1000, 'Held-out captions to draw.', lower_bound=16,
+                       flag_values=values)
+
+
+def _run_flags(values: flags.FlagValues) -> None:
+  """Flags of commands that take a trained run."""
+  flags.DEFINE_string('workdir', None, 'Folder of a trained run.', required=True,
+                      flag_values=values)
+  flags.DEFINE_integer('seed', 0, 'Of the noise: same seed, same pictures.', flag_values=values)
+  flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
   flags.DEFINE_bool('live', False, 'Use the live weights, not their moving average.',
                     flag_values=values)
 
@@ -79,7 +97,7 @@ def _config_flag(values: flags.FlagValues) -> None:
 
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
     'train': (_train, _train_flags), 'sample': (_sample, _sample_flags),
-    'describe': (_describe, _describe_flags)}
+    'evaluate': (_evaluate, _evaluate_flags), 'describe': (_describe, _describe_flags)}
 
 
 def _read_lines(path: str) -> list[str]:
@@ -120,7 +138,7 @@ def _one_line(error: Exception) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns the exit code: 0, or 2 after a mistake of the user's."""
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)
   try:
     run, values = _parse(sys.argv if argv is None else argv)
     import jax

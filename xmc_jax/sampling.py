@@ -1,10 +1,23 @@
 """From captions and noise to pictures, with a trained generator."""
 from __future__ import annotations
 
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
 import jax
+import ml_collections
 import numpy as np
 
-from xmc_jax.engine.mesh import by_row, replicated
+from xmc_jax import config as defaults
+from xmc_jax import recipes
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.encoders import bert
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.mesh import by_row, make_mesh, replicated
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
 from xmc_jax.recipes import Recipe
 from xmc_jax.types import Array, Tree, UserError
 
@@ -39,3 +52,43 @@ class Sampler:
       batch = {'tokens': put(tokens), 'mask': put(mask)}
       pictures.append(jax.device_get(self._sample(params, stats, frozen, batch, put(z))))
     return np.concatenate(pictures)[:n]
+
+
+@dataclasses.dataclass(frozen=True)
+class Artist:
+  """A trained generator and all it needs to draw; the checkpoint tells how it was made."""
+  config: ml_collections.ConfigDict
+  step: int
+  weights: str                  # 'averaged' or 'live'
+  tokenizer: Tokenizer
+  z_features: int
+  _draw: functools.partial
+
+  @classmethod
+  def load(cls, workdir: str | pathlib.Path, *, step: int | None = None,
+           live: bool = False) -> Artist:
+    """The generator of a run, of its newest checkpoint or of `step`.
+
+    Averaged weights unless `live`. UserError for a run without that checkpoint, a damaged one, or
+    a text encoder that is not installed.
+    """
+    with Checkpoints(pathlib.Path(workdir) / 'checkpoints', every=None) as checkpoints:
+      config = defaults.base()
+      with config.unlocked():
+        config.update(ml_collections.ConfigDict(checkpoints.meta(step)['config']))
+      recipe, mesh = recipes.build(config), make_mesh()
+      program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                        recipe.frozen_spec, recipe.batch_spec, mesh)
+      g = program.state_spec.players['g']
+      step = checkpoints.latest() if step is None else step
+      g = checkpoints.restore_sampler({'params': g.params, 'stats': g.stats}, step, live=live)
+    draw = functools.partial(Sampler(recipe, mesh), g['params'], g['stats'],
+                             program.put_frozen(recipe.load_frozen()))
+    tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)
+    return cls(config, step, 'live' if live else 'averaged', tokenizer, recipe.z_features, draw)
+
+  def draw(self, captions: Sequence[str], *, seed: int = 0,
+           truncation: float | None = None) -> np.ndarray:
+    """One picture a caption, float32 [n, h, w, 3] in [0, 1]; captions that are too long are cut."""
+    z = draw_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
+    return self._draw(*self.tokenizer.encode(captions), z)

@@ -4,6 +4,10 @@ R-precision (Xu et al., AttnGAN, arXiv 1711.10485): the share of pictures whose 
 the products of codes, nearer than all of a few captions drawn from other pictures. The judge saw
 real training pictures only, so, unlike a DAMSM that is also a loss, no generator has been trained
 to please it. Figures of other judges, or among another number of captions, are not comparable.
+
+What to compare a figure with: on real held-out pictures the judge `emoji` reaches 0.58 (every one
+shows a thing that it has never seen; 0.99 on real training pictures), `emoji_scenes` 0.98 (0.995).
+Chance is 1/16.
 """
 from __future__ import annotations
 
