@@ -30,8 +30,8 @@ def _train(values: flags.FlagValues) -> None:
 
 def _train_flags(values: flags.FlagValues) -> None:
   _config_flag(values)
-  flags.DEFINE_string('workdir', None, 'Folder of the run; what is there is resumed.', required=True,
-                      flag_values=values)
+  flags.DEFINE_string('workdir', None, 'Folder of the run; what is there is resumed.',
+                      required=True, flag_values=values)
 
 
 def _sample(values: flags.FlagValues) -> None:
@@ -126,7 +126,7 @@ def _parse(argv: Sequence[str]) -> tuple[Callable, flags.FlagValues]:
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(f'xmc {argv[1]}: {_one_line(error)}') from error
   except OSError as error:
-    raise UserError(f'--config: {_one_line(error)}; give a Python file with get_config()') from error
+    raise UserError(f'--config: {_one_line(error)}; give a file with get_config()') from error
   if len(rest) > 1:
     raise UserError(f'xmc {argv[1]}: {rest[1]!r} is not a flag; flags begin with --')
   return run, values

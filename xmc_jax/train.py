@@ -27,7 +27,7 @@ from xmc_jax.types import Tree
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
-  """Trains until `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
+  """Trains to `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
 
   Returns the last state. UserError for every mistake that can be seen before the first step.
   """
@@ -98,8 +98,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
 
 def _compile(program: Program, config, source, start: int) -> jax.stages.Compiled:
   """Compiles the step and prints what is about to happen."""
-  print(f'{config.recipe} on {config.data.name}: {len(source):,} pictures at {config.model.size} px,'
-        f' {config.batch_size} rows a round, steps {start + 1:,} to {config.steps:,}')
+  print(f'{config.recipe} on {config.data.name}: {len(source):,} pictures at {config.model.size} '
+        f'px, {config.batch_size} rows a round, steps {start + 1:,} to {config.steps:,}')
   print(describe.devices(program.mesh))
   began = time.perf_counter()
   compiled = program.lower().compile()

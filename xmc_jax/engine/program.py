@@ -46,7 +46,7 @@ class Program:
     return jax.device_put(frozen, self._everywhere)
 
   def lower(self) -> jax.stages.Lowered:
-    """The traced step (state, frozen, batch) -> (state, metrics); `.compile()` makes it runnable."""
+    """The traced step (state, frozen, batch) -> (state, metrics), to be compiled."""
     return self._step.lower(self.state_spec, self._frozen_spec, self._batch_spec)
 
 

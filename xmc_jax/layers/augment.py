@@ -13,7 +13,7 @@ from xmc_jax.types import Array, UserError
 
 
 def color(rng: Array, x: Array) -> Array:
-  """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]. Not for captions that name colours."""
+  """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]; blurs what colour words mean."""
   b = x.shape[0]
   brightness, saturation, contrast = (
       jax.random.uniform(key, (b, 1, 1, 1)) for key in jax.random.split(rng, 3))

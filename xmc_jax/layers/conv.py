@@ -1,4 +1,4 @@
-"""Convolution and dense layers of the papers: Glorot-normal kernels, zero biases, float32 params."""
+"""Convolution and dense layers of the papers: Glorot-normal kernels, zero biases, all float32."""
 import functools
 
 import flax.linen as nn
