@@ -1,0 +1,43 @@
+"""What all tests share: eight devices on the CPU, a kept compile cache, and a tiny world.
+
+Compiling is most of the time that the tests take. Programs are therefore compiled lightly, and
+kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests.
+"""
+import os
+import pathlib
+
+import jax
+import pytest
+import toys
+
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 8)        # like the next line before a backend starts
+jax.config.update('jax_disable_most_optimizations', True)
+jax.config.update('jax_compilation_cache_dir', os.environ.get(
+    'XMC_JAX_CACHE', str(pathlib.Path.home() / '.cache' / 'xmc_jax_tests')))
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+
+def pytest_addoption(parser):
+  parser.addoption('--regenerate', action='store_true',
+                   help='write the files of tests/goldens anew instead of comparing with them')
+
+
+@pytest.fixture
+def strict():
+  """No dtype is promoted silently. Not for all tests: optax.adam itself promotes its counter."""
+  with jax.numpy_dtype_promotion('strict'):
+    yield
+
+
+@pytest.fixture(scope='session')
+def text_folder(tmp_path_factory):
+  """A folder with a text encoder of one layer of 8 features, with weights."""
+  return toys.write_bert(tmp_path_factory.mktemp('bert'))
+
+
+@pytest.fixture
+def tiny_config(text_folder):
+  """The config of an XMC-GAN of 32 px and 8 rows that compiles in seconds; unlocked."""
+  return toys.tiny_config(text_folder)

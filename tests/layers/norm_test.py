@@ -1,0 +1,131 @@
+"""Batch normalisation in groups and its modulations, against numpy group by group."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from xmc_jax.layers.norm import ConditionalNorm, GroupedBatchNorm, LocalConditionalNorm
+from xmc_jax.types import UserError
+
+pytestmark = pytest.mark.usefixtures('strict')
+
+X = 3 + 2 * toys.normal(0, 8, 4, 4, 3)
+FRESH = {'batch_stats': {'mean': np.zeros(3, np.float32), 'var': np.ones(3, np.float32)}}
+
+
+def slow_norm(x, rows, epsilon=1e-5):
+  """Each run of `rows` rows normalised by its own mean and (biased) variance, in float64."""
+  out = []
+  for start in range(0, len(x), rows):
+    group = x[start:start + rows].astype(float)
+    mean, var = group.mean((0, 1, 2)), group.var((0, 1, 2))
+    out.append((group - mean) / np.sqrt(var + epsilon))
+  return np.concatenate(out)
+
+
+def train(rows, x=X, variables=FRESH):
+  return GroupedBatchNorm(rows).apply(variables, jnp.asarray(x), True, mutable=['batch_stats'])
+
+
+@pytest.mark.parametrize('rows', [1, 2, 4, 8])
+def test_groups_are_normalised_one_by_one(rows):
+  np.testing.assert_allclose(train(rows)[0], slow_norm(X, rows), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('rows', [None, 8, 100])
+def test_none_and_groups_beyond_the_batch_mean_all_rows(rows):
+  np.testing.assert_allclose(train(rows)[0], slow_norm(X, 8), rtol=1e-4, atol=1e-5)
+
+
+def test_a_group_does_not_see_the_others():
+  other = np.concatenate([X[:4], 10 * X[4:]])
+  np.testing.assert_array_equal(train(4)[0][:4], train(4, other)[0][:4])
+  assert not np.allclose(train(8)[0][:4], train(8, other)[0][:4], atol=0.1)
+
+
+@pytest.mark.parametrize('rows', [2, None])
+def test_running_statistics_keep_nine_tenths(rows):
+  # new = 0.9 * old + 0.1 * mean over groups of the group's mean (or variance)
+  old = {'mean': np.array([1.0, 2, 3], np.float32), 'var': np.array([4.0, 5, 6], np.float32)}
+  new = train(rows, variables={'batch_stats': old})[1]['batch_stats']
+  groups = X.astype(float).reshape(-1, rows or 8, 4, 4, 3)
+  mean, var = groups.mean((1, 2, 3)).mean(0), groups.var((1, 2, 3)).mean(0)
+  np.testing.assert_allclose(new['mean'], 0.9 * old['mean'] + 0.1 * mean, rtol=1e-5)
+  np.testing.assert_allclose(new['var'], 0.9 * old['var'] + 0.1 * var, rtol=1e-5)
+
+
+def test_evaluation_uses_the_running_statistics_and_leaves_them():
+  stats = {'mean': np.array([1.0, 2, 3], np.float32), 'var': np.array([4.0, 9, 0.25], np.float32)}
+  out, after = GroupedBatchNorm().apply({'batch_stats': stats}, jnp.array(X), False,
+                                        mutable=['batch_stats'])
+  np.testing.assert_allclose(out, (X - stats['mean']) / np.sqrt(stats['var'] + 1e-5), rtol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, dict(after['batch_stats']), stats)
+
+
+def test_initialisation_does_not_count_as_a_step():
+  variables = GroupedBatchNorm().init(jax.random.key(0), jnp.array(X), True)
+  jax.tree.map(np.testing.assert_array_equal, variables, FRESH)      # and there are no parameters
+
+
+def test_a_group_that_does_not_divide_the_batch_is_the_users_mistake():
+  with pytest.raises(UserError, match='norm_rows = 3 does not divide the batch of 8'):
+    train(3)
+
+
+def test_statistics_are_float32_under_bfloat16():
+  x = jnp.array(100 + X, jnp.bfloat16)
+  out, after = train(None, x)
+  assert out.dtype == jnp.bfloat16
+  assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(after))
+  np.testing.assert_allclose(out, slow_norm(np.asarray(x, np.float32), 8), rtol=1e-2, atol=1e-2)
+
+
+def filled(module, x, condition):
+  spec = jax.eval_shape(module.init, jax.random.key(0), x, condition, True)
+  return toys.fill(spec)
+
+
+def test_conditional_norm_scales_by_one_plus_gamma_and_adds_beta():
+  condition = toys.normal(1, 8, 5)
+  module = ConditionalNorm(4)
+  variables = filled(module, X, condition)
+  out, _ = module.apply(variables, jnp.array(X), jnp.array(condition), True,
+                        mutable=['batch_stats'])
+  gamma, beta = (condition @ p['kernel'] + p['bias']
+                 for p in (variables['params'][k] for k in ('gamma', 'beta')))
+  slow = slow_norm(X, 4) * (1 + gamma[:, None, None]) + beta[:, None, None]
+  np.testing.assert_allclose(out, slow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('fast', [True, False])
+def test_local_conditional_norm_does_so_at_every_pixel(fast):
+  condition = toys.normal(1, 8, 2, 2, 5)
+  module = LocalConditionalNorm(None, fast)
+  variables = filled(module, X, condition)
+  out, _ = module.apply(variables, jnp.array(X), jnp.array(condition), True,
+                        mutable=['batch_stats'])
+  gamma, beta = (condition @ p['kernel'] + p['bias']
+                 for p in (variables['params'][k] for k in ('gamma', 'beta')))
+  normalised = slow_norm(X, 8)
+  for i in range(4):
+    for j in range(4):
+      slow = normalised[:, i, j] * (1 + gamma[:, i // 2, j // 2]) + beta[:, i // 2, j // 2]
+      np.testing.assert_allclose(out[:, i, j], slow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', [1, 2, 4])
+def test_gradients_of_the_local_norm_are_the_plain_ones(side):
+  condition = jnp.array(toys.normal(1, 8, side, side, 5))
+  params = filled(LocalConditionalNorm(), X, condition)['params']
+
+  def pulled(fast):
+    def apply(params, x, condition):
+      variables = {'params': params, 'batch_stats': {'norm': FRESH['batch_stats']}}
+      return LocalConditionalNorm(2, fast).apply(variables, x, condition, True,
+                                                 mutable=['batch_stats'])[0]
+    out, pull = jax.vjp(apply, params, jnp.array(X), condition)
+    return out, pull(jnp.array(toys.normal(2, *X.shape)))
+
+  fast, plain = jax.jit(lambda: (pulled(True), pulled(False)))()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), fast, plain)

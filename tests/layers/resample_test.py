@@ -1,0 +1,89 @@
+"""Changes of size: literal values, a convolution by loops, and folded forms against plain ones."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from xmc_jax.layers import resample
+
+pytestmark = pytest.mark.usefixtures('strict')
+
+SQUARE = np.array([[1.0, 2], [3, 4]], np.float32)[None, :, :, None]
+
+
+def slow_conv(x, kernel):
+  """3x3 convolution with a border of zeros, one pixel at a time, in float64."""
+  b, h, w, _ = x.shape
+  padded = np.pad(x.astype(float), ((0, 0), (1, 1), (1, 1), (0, 0)))
+  out = np.zeros((b, h, w, kernel.shape[-1]))
+  for i in range(h):
+    for j in range(w):
+      for di in range(3):
+        for dj in range(3):
+          out[:, i, j] += padded[:, i + di, j + dj] @ kernel[di, dj].astype(float)
+  return out
+
+
+def test_nearest_up_repeats_pixels():
+  np.testing.assert_array_equal(resample.nearest_up(jnp.array(SQUARE))[0, ..., 0],
+                                [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
+  assert resample.nearest_up(jnp.array(SQUARE), 3)[0, :, 4, 0].tolist() == [2, 2, 2, 4, 4, 4]
+  np.testing.assert_array_equal(resample.nearest_up(jnp.array(SQUARE), 1), SQUARE)
+
+
+def test_average_pool_takes_the_mean_of_four():
+  x = jnp.array([[1.0, 2, 10, 10], [3, 4, 10, 14]])[None, :, :, None]
+  assert resample.average_pool(x)[0, 0, :, 0].tolist() == [2.5, 11]
+
+
+def test_average_pool_sums_bfloat16_in_float32():
+  # 1 + 3 * 2^-8: adding 2^-8 to 1 in bfloat16, one at a time, would change nothing.
+  x = jnp.array([[256.0, 1], [1, 2]], jnp.bfloat16)[None, :, :, None]
+  pooled = resample.average_pool(x)
+  assert pooled.dtype == jnp.bfloat16 and pooled.item() == 65        # 260 / 4, not 258 / 4 = 64.5
+
+
+def test_convolution_is_the_loops():
+  x, kernel = toys.normal(0, 2, 4, 5, 3), toys.normal(1, 3, 3, 3, 2)
+  np.testing.assert_allclose(resample.conv(jnp.array(x), jnp.array(kernel)), slow_conv(x, kernel),
+                             rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('form', ['conv_after_up', 'conv_after_up_plain'])
+def test_up_is_doubling_then_the_loops(form):
+  x, kernel = toys.normal(0, 2, 3, 2, 3), toys.normal(1, 3, 3, 3, 2)
+  slow = slow_conv(x.repeat(2, 1).repeat(2, 2), kernel)
+  np.testing.assert_allclose(getattr(resample, form)(jnp.array(x), jnp.array(kernel)), slow,
+                             rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('form', ['conv_before_pool', 'conv_before_pool_plain'])
+def test_pool_is_the_loops_then_means(form):
+  x, kernel = toys.normal(0, 2, 4, 6, 3), toys.normal(1, 3, 3, 3, 2)
+  slow = slow_conv(x, kernel).reshape(2, 2, 2, 3, 2, 2).mean((2, 4))
+  np.testing.assert_allclose(getattr(resample, form)(jnp.array(x), jnp.array(kernel)), slow,
+                             rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name, sizes', [
+    ('conv_after_up', [(1, 1), (2, 2), (3, 5), (8, 4)]),
+    ('conv_before_pool', [(2, 2), (4, 6), (10, 2), (8, 8)])])
+@pytest.mark.parametrize('channels, features', [(1, 1), (3, 5), (4, 2)])
+def test_folded_form_and_its_gradients_are_the_plain_ones(name, sizes, channels, features):
+  fast, plain = getattr(resample, name), getattr(resample, f'{name}_plain')
+
+  @jax.jit
+  def differences(xs, kernel):
+    def value_and_pulls(form, x):
+      out, pull = jax.vjp(form, x, kernel)
+      return out, *pull(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+    return [jax.tree.map(lambda a, b: (a, b), value_and_pulls(fast, x), value_and_pulls(plain, x))
+            for x in xs]
+
+  xs = [jnp.array(toys.normal(i, 2, *size, channels)) for i, size in enumerate(sizes)]
+  kernel = jnp.array(toys.normal(9, 3, 3, channels, features))
+  for out, for_x, for_kernel in differences(xs, kernel):
+    np.testing.assert_allclose(*out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*for_x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*for_kernel, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,101 @@
+"""Tiny things for tests. All numbers come from numpy's Philox, so that they outlive JAX's."""
+import json
+
+import jax
+import numpy as np
+from flax import traverse_util
+from safetensors import numpy as safetensors_numpy
+
+from xmc_jax import config as defaults
+from xmc_jax.branch import Text
+
+TEXT_FEATURES, LENGTH = 8, 6
+
+
+def numbers(seed):
+  """A generator whose `random` gives the same numbers with every version of numpy."""
+  return np.random.Generator(np.random.Philox(key=seed))
+
+
+def normal(seed, *shape):
+  """Float32 numbers of mean 0 and variance 1: uniform ones, in spite of the name."""
+  return (np.sqrt(12) * (numbers(seed).random(shape) - 0.5)).astype(np.float32)
+
+
+def fill(spec, seed=0):
+  """Numbers in the place of every shape of `spec`, a dict of dicts, each by its leaf's name.
+
+  Kernels keep the scale of what they map; biases are not zero; variances are positive; vectors
+  of the spectral norm (under 'spectral') have length one; integers and keys stay zero.
+  """
+  flat = traverse_util.flatten_dict(spec)
+  out = {}
+  for i, (path, leaf) in enumerate(sorted(flat.items())):
+    x = normal(1000 * seed + i, *leaf.shape)
+    if 'spectral' in path:
+      x = x / np.linalg.norm(x)
+    elif path[-1] == 'kernel':
+      x = x / np.sqrt(np.prod(leaf.shape[:-1]))
+    elif path[-1] == 'var':
+      x = 1 + 0.2 * np.abs(x)
+    elif path[-1] == 'scale':
+      x = 1 + 0.1 * x
+    elif path[-1] != 'embedding':
+      x = 0.2 * x
+    out[path] = x.astype(leaf.dtype)
+  return traverse_util.unflatten_dict(out)
+
+
+def text(seed=0, rows=8, length=LENGTH, features=TEXT_FEATURES):
+  """Captions as an encoder would give them, of one to `length` true words."""
+  mask = np.arange(length) < 1 + np.arange(rows)[:, None] % length
+  return Text(normal(seed, rows, length, features), mask, normal(seed + 1, rows, features))
+
+
+def tree_text():
+  """Lets `Text` pass through jax.jit and jax.grad as an argument."""
+  jax.tree_util.register_dataclass(Text, ['words', 'mask', 'sentence'], [])
+
+
+def batch(spec, seed=0):
+  """A batch of the shapes `spec`: pictures in [0, 1], token ids below 13, padding on the right."""
+  random = numbers(seed)
+  length = spec['tokens'].shape[-1]
+  true = random.integers(2, length + 1, spec['tokens'].shape[:-1])
+  mask = np.arange(length) < true[..., None]
+  tokens = np.where(mask, random.integers(1, 13, mask.shape), 0).astype(np.int32)
+  image = random.random(spec['image'].shape).astype(np.float32)
+  return {'image': image, 'tokens': tokens, 'mask': mask}
+
+
+def tiny_config(text_folder):
+  config = defaults.base()
+  config.batch_size = 8
+  config.model.size, config.model.width, config.model.z_features = 32, 4, 8
+  config.model.dtype = 'float32'
+  config.text.encoder, config.text.length = str(text_folder), LENGTH
+  return config
+
+
+def write_bert(folder):
+  """A BERT of one layer, two heads and 8 features in Hugging Face's layout; returns its folder."""
+  e = TEXT_FEATURES
+  sizes = dict(vocab_size=13, hidden_size=e, num_hidden_layers=1, num_attention_heads=2,
+               intermediate_size=e, max_position_embeddings=LENGTH, type_vocab_size=2,
+               layer_norm_eps=1e-6)
+  layer = 'encoder.layer.0'
+  linear = [f'{layer}.{name}' for name in (
+      'attention.self.query', 'attention.self.key', 'attention.self.value',
+      'attention.output.dense', 'intermediate.dense', 'output.dense')]
+  norms = ['embeddings.LayerNorm', f'{layer}.attention.output.LayerNorm',
+           f'{layer}.output.LayerNorm']
+  shapes = {f'embeddings.{name}_embeddings.weight': (rows, e)
+            for name, rows in (('word', 13), ('position', LENGTH), ('token_type', 2))}
+  shapes |= {f'{name}.weight': (e, e) for name in linear}
+  shapes |= {f'{name}.weight': (e,) for name in norms}
+  shapes |= {f'{name}.bias': (e,) for name in linear + norms}
+  tensors = {name: normal(i, *shape) for i, (name, shape) in enumerate(sorted(shapes.items()))}
+  (folder / 'config.json').write_text(json.dumps(sizes))
+  (folder / 'tokenizer.json').write_text('{}')
+  safetensors_numpy.save_file(tensors, folder / 'model.safetensors')
+  return folder
