@@ -12,6 +12,7 @@ def get_config():
   config = defaults.base()
   config.steps = 12_000
   config.batch_size = 16
+  config.ema_decay = 0.998
   config.model.size = 64
   config.model.width = 24
   config.model.dtype = 'float32'

@@ -38,7 +38,7 @@ def test_average_pool_takes_the_mean_of_four():
 
 
 def test_average_pool_sums_bfloat16_in_float32():
-  # 1 + 3 * 2^-8: adding 2^-8 to 1 in bfloat16, one at a time, would change nothing.
+  # In bfloat16, 256 + 1 is 256 again: a sum taken there would lose both ones.
   x = jnp.array([[256.0, 1], [1, 2]], jnp.bfloat16)[None, :, :, None]
   pooled = resample.average_pool(x)
   assert pooled.dtype == jnp.bfloat16 and pooled.item() == 65        # 260 / 4, not 258 / 4 = 64.5
