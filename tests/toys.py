@@ -1,7 +1,6 @@
 """Tiny things for tests. All numbers come from numpy's Philox, so that they outlive JAX's."""
 import json
 
-import jax
 import numpy as np
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
@@ -50,11 +49,6 @@ def text(seed=0, rows=8, length=LENGTH, features=TEXT_FEATURES):
   """Captions as an encoder would give them, of one to `length` true words."""
   mask = np.arange(length) < 1 + np.arange(rows)[:, None] % length
   return Text(normal(seed, rows, length, features), mask, normal(seed + 1, rows, features))
-
-
-def tree_text():
-  """Lets `Text` pass through jax.jit and jax.grad as an argument."""
-  jax.tree_util.register_dataclass(Text, ['words', 'mask', 'sentence'], [])
 
 
 def batch(spec, seed=0):
