@@ -6,15 +6,19 @@ kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests
 import os
 import pathlib
 
+os.environ.setdefault('XMC_JAX_CACHE', str(pathlib.Path.home() / '.cache' / 'xmc_jax_tests'))
+
 import jax
 import pytest
+import tiny
 import toys
+
+from xmc_jax.main import main
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)        # like the next line before a backend starts
 jax.config.update('jax_disable_most_optimizations', True)
-jax.config.update('jax_compilation_cache_dir', os.environ.get(
-    'XMC_JAX_CACHE', str(pathlib.Path.home() / '.cache' / 'xmc_jax_tests')))
+jax.config.update('jax_compilation_cache_dir', os.environ['XMC_JAX_CACHE'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
 
@@ -41,3 +45,17 @@ def text_folder(tmp_path_factory):
 def tiny_config(text_folder):
   """The config of an XMC-GAN of 32 px and 8 rows that compiles in seconds; unlocked."""
   return toys.tiny_config(text_folder)
+
+
+@pytest.fixture(scope='session')
+def encoder_folder(tmp_path_factory):
+  """A folder with a text encoder of one layer of 8 features that reads English."""
+  return tiny.write_encoder(tmp_path_factory.mktemp('encoder') / 'bert')
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, encoder_folder):
+  """The folder of a tiny run of 4 steps with checkpoints at 2 and 4; copy it to change it."""
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  assert main(tiny.train_argv(workdir, encoder_folder, data__loader='arrays')) == 0
+  return workdir

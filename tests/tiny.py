@@ -1,7 +1,6 @@
 """A run that trains in seconds: helpers of the end-to-end tests."""
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import os
@@ -10,24 +9,33 @@ import shutil
 import subprocess
 import sys
 
-import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax import recipes
-from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.optim import make_optimizers
-from xmc_jax.engine.program import Program
-from xmc_jax.main import main
-
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'configs' / 'demo.py'
-SETTINGS = {'model.width': 4, 'model.z_features': 16, 'batch_size': 8, 'grid': 3, 'steps': 6,
-            'every.report': 1, 'every.save': 2, 'every.pictures': 3, 'keep': 20}
+SETTINGS = {'model.width': 4, 'model.z_features': 16, 'batch_size': 8, 'grid': 3, 'steps': 4,
+            'every.report': 1, 'every.save': 2, 'every.pictures': 4, 'keep': 20}
 BERT = {'model_type': 'bert', 'vocab_size': 30522, 'hidden_size': 8, 'num_hidden_layers': 1,
         'num_attention_heads': 2, 'intermediate_size': 16, 'max_position_embeddings': 32,
         'type_vocab_size': 2, 'layer_norm_eps': 1e-12, 'hidden_act': 'gelu'}
+
+
+def train_argv(workdir, encoder, **settings):
+  """Arguments of `xmc` for a tiny run; keyword arguments are keys of its config, `__` for `.`."""
+  settings = SETTINGS | {'text.encoder': encoder} | {
+      k.replace('__', '.'): v for k, v in settings.items()}
+  return ['xmc', 'train', f'--config={DEMO}', f'--workdir={workdir}',
+          *(f'--config.{k}={v}' for k, v in settings.items())]
+
+
+def start(argv, **environment):
+  """A process of `xmc` on one CPU device; its output, both streams, is a line-wise text pipe."""
+  light = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+           'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}
+  environment = os.environ | light | environment
+  return subprocess.Popen([sys.executable, '-m', 'xmc_jax.main', *argv[1:]], cwd=ROOT, text=True,
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def write_encoder(folder: pathlib.Path) -> pathlib.Path:

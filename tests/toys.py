@@ -1,6 +1,9 @@
 """Tiny things for tests. All numbers come from numpy's Philox, so that they outlive JAX's."""
 import json
+import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
@@ -36,7 +39,7 @@ def fill(spec, seed=0):
     elif path[-1] == 'kernel':
       x = x / np.sqrt(np.prod(leaf.shape[:-1]))
     elif path[-1] == 'var':
-      x = 1 + 0.2 * np.abs(x)
+      x = 4 + np.abs(x)
     elif path[-1] == 'scale':
       x = 1 + 0.1 * x
     elif path[-1] != 'embedding':
@@ -60,6 +63,29 @@ def batch(spec, seed=0):
   tokens = np.where(mask, random.integers(1, 13, mask.shape), 0).astype(np.int32)
   image = random.random(spec['image'].shape).astype(np.float32)
   return {'image': image, 'tokens': tokens, 'mask': mask}
+
+
+def state(program, seed=0):
+  """A state of `program` on its devices, filled with numbers; optimisers at their zero."""
+  spec = program.state_spec
+  players = {name: p.replace(params=fill(p.params, seed + i), stats=fill(p.stats, seed + i),
+                             opt_state=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype),
+                                                    p.opt_state))
+             for i, (name, p) in enumerate(sorted(spec.players.items()))}
+  filled = spec.replace(step=jnp.zeros((), jnp.int32), rng=jax.random.key(seed), players=players,
+                        ema={name: players[name].params for name in spec.ema})
+  return jax.device_put(filled, jax.tree.map(lambda x: x.sharding, spec))
+
+
+def collectives(compiled):
+  """(kind, shapes) of every operation of a compiled program that moves arrays between devices.
+
+  All-reduce is not among them: its result is as large on every device as what each puts in.
+  """
+  pattern = r'= (.*?) (all-gather|all-to-all|ragged-all-to-all|collective-permute)(?:-start)?\('
+  return [(kind, [tuple(int(n) for n in shape.split(',') if n)
+                  for shape in re.findall(r'\[([\d,]*)\]', result)])
+          for result, kind in re.findall(pattern, compiled.as_text())]
 
 
 def tiny_config(text_folder):

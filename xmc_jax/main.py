@@ -12,15 +12,26 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
+import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from xmc_jax.types import UserError
 
+# Before TensorFlow is imported by anything: it would tell of its own affairs on the terminal.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
+_GIVE = 'give a Python file with get_config(), such as configs/demo.py'
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
+_LEAST = {'steps': 1, 'seed': 0, 'keep': 1, 'grid': 1, 'model.width': 1, 'model.z_features': 1,
+          'every.report': 1, 'every.save': 1, 'every.pictures': 1, 'optim.g.lr': 0, 'optim.d.lr': 0}
 
 
 def _train(values: flags.FlagValues) -> None:
@@ -28,10 +39,10 @@ def _train(values: flags.FlagValues) -> None:
   train(values.config, values.workdir)
 
 
-def _train_flags(values: flags.FlagValues) -> None:
-  _config_flag(values)
+def _train_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  _config_flag(values, argv)
   flags.DEFINE_string('workdir', None, 'Folder of the run; what is there is resumed.',
-                      required=True, flag_values=values)
+                      flag_values=values)
 
 
 def _sample(values: flags.FlagValues) -> None:
@@ -43,7 +54,7 @@ def _sample(values: flags.FlagValues) -> None:
          truncation=values.truncation, live=values.live, step=values.step)
 
 
-def _sample_flags(values: flags.FlagValues) -> None:
+def _sample_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   _run_flags(values)
   text, number = flags.DEFINE_string, flags.DEFINE_integer
   flags.DEFINE_multi_string('caption', [], 'What to draw; may be given several times.',
@@ -60,7 +71,7 @@ def _evaluate(values: flags.FlagValues) -> None:
   evaluate(values.workdir, rows=values.rows, seed=values.seed, live=values.live, step=values.step)
 
 
-def _evaluate_flags(values: flags.FlagValues) -> None:
+def _evaluate_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   _run_flags(values)
   flags.DEFINE_integer('rows', 1000, 'Held-out captions to draw.', lower_bound=16,
                        flag_values=values)
@@ -68,9 +79,9 @@ def _evaluate_flags(values: flags.FlagValues) -> None:
 
 def _run_flags(values: flags.FlagValues) -> None:
   """Flags of commands that take a trained run."""
-  flags.DEFINE_string('workdir', None, 'Folder of a trained run.', required=True,
-                      flag_values=values)
-  flags.DEFINE_integer('seed', 0, 'Of the noise: same seed, same pictures.', flag_values=values)
+  flags.DEFINE_string('workdir', None, 'Folder of a trained run.', flag_values=values)
+  flags.DEFINE_integer('seed', 0, 'Of the noise: same seed, same pictures.', lower_bound=0,
+                       upper_bound=2**32 - 1, flag_values=values)
   flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
   flags.DEFINE_bool('live', False, 'Use the live weights, not their moving average.',
                     flag_values=values)
@@ -82,17 +93,65 @@ def _describe(values: flags.FlagValues) -> None:
   print(json.dumps(found) if values.json else describe.table(found))
 
 
-def _describe_flags(values: flags.FlagValues) -> None:
-  _config_flag(values)
+def _describe_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  _config_flag(values, argv)
   flags.DEFINE_bool('json', False, 'Print JSON with every shape.', flag_values=values)
   flags.DEFINE_bool('compile', True, 'Compile the step to tell its FLOPs and memory.',
                     flag_values=values)
 
 
-def _config_flag(values: flags.FlagValues) -> None:
-  config_flags.DEFINE_config_file('config', None, 'File with get_config().', lock_config=True,
-                                  flag_values=values)
-  flags.mark_flag_as_required('config', flag_values=values)
+def _config_flag(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  config_flags.DEFINE_config_file('config', None, 'Python file with get_config().',
+                                  flag_values=values, sys_argv=list(argv))
+  values['config'].parser = _ConfigFile(argv)
+
+
+class _ConfigFile(flags.ArgumentParser):
+  """From the path of a config file to what its get_config() returns, locked."""
+
+  def __init__(self, argv: Sequence[str]):
+    self._overrides = [found[1] for found in map(_OVERRIDE.match, argv) if found]
+
+  def parse(self, path: str) -> ConfigDict:
+    config = self._load(path)
+    for name in self._overrides:
+      node = config
+      for key in name.split('.'):
+        if not isinstance(node, ConfigDict) or key not in node:
+          known = f'; there are {", ".join(node)}' if isinstance(node, ConfigDict) else ''
+          raise UserError(f'--config.{name}: the config has no key {key!r} there{known}')
+        node = node[key]
+    return config.lock()
+
+  def _load(self, path: str) -> ConfigDict:
+    try:
+      names = runpy.run_path(path)
+      config = names['get_config']() if 'get_config' in names else None
+    except OSError as error:
+      raise UserError(f'--config: {path} cannot be read ({error.strerror}); {_GIVE}') from error
+    except Exception as error:     # a file of the user's may raise anything
+      lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+               if frame.filename == path] or [getattr(error, 'lineno', '?')]
+      raise UserError(f'--config: {path}, line {lines[-1]}: {type(error).__name__}: '
+                      f'{_one_line(error)}') from error
+    if not isinstance(config, ConfigDict):
+      raise UserError(f'--config: {path} has no get_config() that returns a config; {_GIVE}')
+    return config
+
+
+def _check(config: ConfigDict) -> None:
+  """Raises UserError for values that no recipe and no data set can make sense of."""
+  from xmc_jax.data import pipeline, text
+  for name, least in _LEAST.items():
+    if config.get(name) < least:
+      raise UserError(f'--config.{name}={config.get(name)}: it must be at least {least}')
+  if not 0 <= config.ema_decay <= 1:
+    raise UserError(f'--config.ema_decay={config.ema_decay}: it must be from 0 to 1')
+  for name, known in (('model.dtype', ('float32', 'bfloat16', 'float16')),
+                      ('text.pool', ('masked_mean', 'released')),
+                      ('text.script', text.SCRIPTS), ('data.loader', pipeline.LOADERS)):
+    if config.get(name) not in known:
+      raise UserError(f'--config.{name}={config.get(name)}: choose one of {", ".join(known)}')
 
 
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
@@ -114,26 +173,30 @@ def _parse(argv: Sequence[str]) -> tuple[Callable, flags.FlagValues]:
     raise UserError(usage)
   run, define = COMMANDS[argv[1]]
   values = flags.FlagValues()
-  define(values)
+  define(values, argv)
   flags.DEFINE_bool('help', False, 'Show this help.', flag_values=values)
   if '--help' in argv:
     print(f'xmc {argv[1]}\n{values.main_module_help() or values.get_help()}')
     sys.exit(0)
   try:
+    for name in ('config', 'workdir'):
+      if name in values and not any(x.lstrip('-').partition('=')[0] == name for x in argv):
+        raise flags.Error(f'--{name} is missing. {values[name].help}')
     rest = values(['xmc', *argv[2:]])
     if 'config' in values:
-      _ = values.config.recipe       # a file that could not be loaded says so here
+      _check(values.config)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(f'xmc {argv[1]}: {_one_line(error)}') from error
-  except OSError as error:
-    raise UserError(f'--config: {_one_line(error)}; give a file with get_config()') from error
   if len(rest) > 1:
     raise UserError(f'xmc {argv[1]}: {rest[1]!r} is not a flag; flags begin with --')
   return run, values
 
 
 def _one_line(error: Exception) -> str:
-  return ' '.join(str(error.args[0] if error.args else error).split())
+  text = str(error.args[0] if error.args else error)
+  if 'Other fields present' in text:         # a locked ConfigDict tells all of itself, quoted
+    text = text.partition(' Other fields present')[0].lstrip('\'')
+  return ' '.join(text.split())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ def draw_noise(rng: Array, rows: int, features: int, truncation: float | None = 
   """
   if truncation is None:
     return jax.random.normal(rng, (rows, features))
-  if truncation <= 0:
+  if not truncation > 0:
     raise UserError(f'--truncation = {truncation} must be above 0; 0.5 is strong, 2 weak')
   return jax.random.truncated_normal(rng, -truncation, truncation, (rows, features))
 
@@ -54,6 +54,14 @@ class Sampler:
     return np.concatenate(pictures)[:n]
 
 
+def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
+  """The config that a run was made with; keys that it did not know yet have their defaults."""
+  config = defaults.base()
+  with config.unlocked():
+    config.update(ml_collections.ConfigDict(checkpoints.meta(step)['config']))
+  return config
+
+
 @dataclasses.dataclass(frozen=True)
 class Artist:
   """A trained generator and all it needs to draw; the checkpoint tells how it was made."""
@@ -73,9 +81,7 @@ class Artist:
     a text encoder that is not installed.
     """
     with Checkpoints(pathlib.Path(workdir) / 'checkpoints', every=None) as checkpoints:
-      config = defaults.base()
-      with config.unlocked():
-        config.update(ml_collections.ConfigDict(checkpoints.meta(step)['config']))
+      config = read_config(checkpoints, step)
       recipe, mesh = recipes.build(config), make_mesh()
       program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
                         recipe.frozen_spec, recipe.batch_spec, mesh)

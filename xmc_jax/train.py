@@ -85,7 +85,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
       if ending or step % config.every.pictures == 0:
         for name, grid in album.draw(state, frozen):
           reporter.pictures(step, grid, name)
-      if stop.requested:
+      if ending:               # not what is requested by now: that is not saved
         break
 
   if step < config.steps:

@@ -1,0 +1,68 @@
+"""The number of devices changes nothing: three steps on one and on eight give the same numbers.
+
+SGD, not Adam: a bias in front of a normalisation has the gradient zero, and Adam would turn its
+rounding noise into full-size steps.
+"""
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import recipes
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
+
+STEPS = 3
+GROUPS = pytest.mark.parametrize('norm_rows', [None, 4])
+
+
+@pytest.fixture(scope='module')
+def train(text_folder):
+  """(devices, norm_rows) -> first state, state after three steps, metrics, compiled step."""
+  @functools.cache
+  def run(devices, norm_rows):
+    config = toys.tiny_config(text_folder)
+    config.model.norm_rows = norm_rows
+    recipe = recipes.build(config)
+    program = Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
+                      recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:devices]))
+    compiled = program.lower().compile()
+    frozen, state = program.put_frozen(recipe.load_frozen()), toys.state(program)
+    host = lambda state: jax.device_get((state.players, state.ema))
+    first = host(state)
+    for step in range(STEPS):
+      batch = put_rows(toys.batch(recipe.batch_spec, step), program.rows)
+      state, metrics = compiled(state, frozen, batch)
+    return first, host(state), jax.device_get(metrics), compiled
+  return run
+
+
+def largest(a, b):
+  """Largest difference of two trees."""
+  return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+@GROUPS
+def test_eight_devices_are_one(train, norm_rows):
+  first, one, one_metrics, _ = train(1, norm_rows)
+  _, eight, eight_metrics, _ = train(8, norm_rows)
+  for now, then in zip(jax.tree.leaves(one[0]['d'].params), jax.tree.leaves(first[0]['d'].params)):
+    assert np.abs(now - then).max() > 1e-4                  # something was learnt
+  assert largest(one, eight) < 2e-5
+  for name, value in one_metrics.items():
+    np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_groups_are_not_the_whole_batch(train):
+  assert largest(train(8, None)[1][0]['g'].params, train(8, 4)[1][0]['g'].params) > 1e-4
+
+
+@GROUPS
+def test_pictures_and_regions_stay_where_they_are(train, norm_rows):
+  # 8 rows of 6 words of 8 features are the largest array that may travel; a region map of one row
+  # alone has 256 * 8 numbers.
+  moved = toys.collectives(train(8, norm_rows)[3])
+  assert moved and max(np.prod(shape) for _, shapes in moved for shape in shapes) <= 8 * 6 * 8

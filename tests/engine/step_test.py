@@ -1,0 +1,184 @@
+"""The training step with toy players that write down how they are called."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from xmc_jax.engine.objective import Objective, Outcome, Phase
+from xmc_jax.engine.state import init_state
+from xmc_jax.engine.step import make_train_step, run_phase
+
+pytestmark = pytest.mark.usefixtures('strict')
+
+ROWS = 4
+RATES = {'g': 0.5, 'd': 0.25}
+FROZEN = {'shift': jnp.float32(10)}
+
+
+class Toy:
+  """Two players of one number each, and a phase that records its calls.
+
+  Losses: g = mean(x) * g * d, d = -d * g, so every gradient is known; statistics count forwards.
+  """
+
+  def __init__(self):
+    self.calls = []
+
+  def phase(self, name, updates, losses=None):
+    def forward(params, stats, frozen, batch, rng):
+      g, d, mean = params['g']['w'], params['d']['w'], batch['x'].mean()
+      self.calls.append(dict(name=name, rows=batch['x'].tolist(), frozen=frozen, g=float_of(g),
+                             d=float_of(d), key=jax.random.key_data(rng).tolist(), stats=stats))
+      values = {'g': mean * g * d, 'd': -d * g}
+      return Outcome({k: values[k] for k in losses or updates},
+                     {'g': {'count': stats['g']['count'] + 1}}, {'seen': mean})
+    return Phase(name, updates, forward)
+
+  def init(self, rng, batch):
+    self.initial = batch
+    return {'g': {'params': {'w': jnp.float32(3)}, 'count': jnp.int32(0)},
+            'd': {'params': {'w': jnp.float32(2)}, 'count': jnp.int32(7)}}
+
+  def objective(self, rounds, averaged=('g',)):
+    return Objective(rounds, self.init, averaged)
+
+
+def float_of(x):
+  """The value of a number under differentiation."""
+  return float(jax.lax.stop_gradient(getattr(x, 'primal', x)))
+
+
+def sgd():
+  return {name: optax.sgd(rate) for name, rate in RATES.items()}
+
+
+def start(objective, seed=0):
+  return init_state(objective, sgd(), jax.random.key(seed), {'x': jnp.zeros(ROWS)})
+
+
+def batch(rounds=2):
+  return {'x': jnp.arange(1, rounds * ROWS + 1, dtype=jnp.float32).reshape(rounds, ROWS)}
+
+
+def weights(state):
+  return {name: float(p.params['w']) for name, p in state.players.items()}
+
+
+@pytest.fixture
+def toy():
+  return Toy()
+
+
+@pytest.fixture
+def two_rounds(toy):
+  """The critic alone on the first rows, then both on the second."""
+  return toy.objective(((toy.phase('critic', ('d',)),), (toy.phase('joint', ('d', 'g')),)))
+
+
+def test_one_forward_per_phase_each_on_its_rounds_rows(toy, two_rounds):
+  make_train_step(two_rounds, sgd(), 0.9)(start(two_rounds), FROZEN, batch())
+  assert [(c['name'], c['rows']) for c in toy.calls] == [
+      ('critic', [1, 2, 3, 4]), ('joint', [5, 6, 7, 8])]
+  assert all(c['frozen'] is FROZEN for c in toy.calls)
+
+
+def test_phases_of_a_round_share_rows_and_rng(toy):
+  objective = toy.objective(((toy.phase('d', ('d',)), toy.phase('penalty', ('d',)),
+                              toy.phase('g', ('g',))),))
+  make_train_step(objective, sgd(), 0.9)(start(objective), FROZEN, batch(1))
+  assert [c['name'] for c in toy.calls] == ['d', 'penalty', 'g']
+  assert all(c['rows'] == [1, 2, 3, 4] and c['key'] == toy.calls[0]['key'] for c in toy.calls)
+
+
+def test_each_phase_changes_only_its_players_and_the_next_sees_it(toy, two_rounds):
+  state = start(two_rounds)
+  critic, joint = (phases[0] for phases in two_rounds.rounds)
+  rows = {'x': batch()['x'][1]}                                  # their mean is 6.5
+  # d: gradient -g = -3, rate 0.25: 2 -> 2.75.
+  state, metrics = run_phase(critic, sgd(), state, FROZEN, rows, jax.random.key(1))
+  assert weights(state) == {'g': 3, 'd': 2.75}
+  assert metrics == {'critic/d_loss': -6, 'critic/seen': 6.5}
+  # Both from one forward pass: g: 6.5 * d = 17.875, rate 0.5: 3 -> -5.9375; d: -3 again, by the
+  # *old* g: 2.75 -> 3.5. Neither player sees the other's loss: g's would add -d, d's 6.5 * g.
+  state, metrics = run_phase(joint, sgd(), state, FROZEN, rows, jax.random.key(1))
+  assert weights(state) == {'g': -5.9375, 'd': 3.5}
+  assert metrics == {'joint/g_loss': 6.5 * 3 * 2.75, 'joint/d_loss': -8.25, 'joint/seen': 6.5}
+  assert [(c['g'], c['d']) for c in toy.calls] == [(3, 2), (3, 2.75)]
+
+
+def test_a_loss_of_a_player_that_is_not_updated_moves_nothing(toy):
+  phase = toy.phase('d', ('d',), losses=('g', 'd'))
+  state, metrics = run_phase(phase, sgd(), start(toy.objective(((phase,),))), FROZEN,
+                             {'x': batch()['x'][1]}, jax.random.key(1))
+  assert weights(state) == {'g': 3, 'd': 2.75} and 'd/g_loss' in metrics
+
+
+def test_statistics_are_taken_from_the_outcome_and_kept_where_it_has_none(toy, two_rounds):
+  step, state = make_train_step(two_rounds, sgd(), 0.9), start(two_rounds)
+  state, _ = step(state, FROZEN, batch())
+  assert [c['stats']['g']['count'] for c in toy.calls] == [0, 1]
+  assert (state.players['g'].stats['count'], state.players['d'].stats['count']) == (2, 7)
+
+
+def test_step_counter_and_metrics_names(two_rounds):
+  step, state = make_train_step(two_rounds, sgd(), 0.9), start(two_rounds)
+  assert state.step == 0 and state.step.dtype == jnp.int32
+  for n in (1, 2):
+    state, metrics = step(state, FROZEN, batch())
+    assert state.step == n
+  assert metrics.keys() == {'critic/d_loss', 'critic/seen', 'joint/d_loss', 'joint/g_loss',
+                            'joint/seen'}
+
+
+def test_average_follows_its_formula_once_a_step(two_rounds):
+  step, state = make_train_step(two_rounds, sgd(), 0.9), start(two_rounds)
+  expected = 3.0
+  assert state.ema.keys() == {'g'} and state.ema['g']['w'] == expected
+  for _ in range(3):
+    state, _ = step(state, FROZEN, batch())
+    expected = 0.9 * expected + 0.1 * weights(state)['g']
+    np.testing.assert_allclose(state.ema['g']['w'], expected, rtol=1e-5)
+
+
+def test_the_average_starts_as_a_copy_that_can_be_donated_beside_the_parameters(two_rounds):
+  state = start(two_rounds)
+  assert state.ema['g']['w'] is not state.players['g'].params['w']
+
+
+def test_rng_differs_between_rounds_steps_and_seeds_and_not_otherwise(toy, two_rounds):
+  step = make_train_step(two_rounds, sgd(), 0.9)
+
+  def keys(seed):
+    toy.calls.clear()
+    state = start(two_rounds, seed)
+    for _ in range(2):
+      state, _ = step(state, FROZEN, batch())
+    return [tuple(c['key']) for c in toy.calls]
+  first = keys(0)
+  assert first == keys(0) and len(set(first + keys(1))) == 8
+
+
+def test_a_resumed_step_draws_what_the_straight_one_drew(toy, two_rounds):
+  step = make_train_step(two_rounds, sgd(), 0.9)
+  middle, _ = step(start(two_rounds), FROZEN, batch())
+  straight, _ = step(middle, FROZEN, batch())
+  drawn = [c['key'] for c in toy.calls[2:]]
+  again, _ = step(jax.tree.map(lambda x: x, middle), FROZEN, batch())
+  assert [c['key'] for c in toy.calls[4:]] == drawn and weights(again) == weights(straight)
+
+
+def test_players_are_named_once_in_the_order_of_their_first_update(two_rounds):
+  assert two_rounds.players == ('d', 'g')
+
+
+def test_optimiser_state_is_each_players_own(toy):
+  # Momentum 0.5, rate 1: the trace of d's gradient -3 (g is never updated) is -3, then -4.5.
+  phase = toy.phase('d', ('d',))
+  optimizers = {name: optax.sgd(1.0, momentum=0.5) for name in 'gd'}
+  objective = toy.objective(((phase,),))
+  state = init_state(objective, optimizers, jax.random.key(0), {'x': jnp.zeros(ROWS)})
+  step = make_train_step(objective, optimizers, 0.9)
+  for d in (2 + 3, 2 + 3 + 4.5):
+    state, _ = step(state, FROZEN, batch(1))
+    assert weights(state) == {'g': 3, 'd': d}

@@ -1,0 +1,82 @@
+"""What each loss term looks at, and what it makes of it."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from xmc_jax.branch import Branch, Text, Views
+from xmc_jax.losses.adversarial import hinge_d, hinge_g
+from xmc_jax.losses.contrastive import nt_xent
+from xmc_jax.losses.matching import word_loss
+from xmc_jax.objectives import terms
+
+pytestmark = pytest.mark.usefixtures('strict')
+
+B, N, D, E, T = 4, 6, 5, 3, 2
+
+
+def arrays():
+  """Everything that a term could look at, by name; the mask has padding in every second row."""
+  shapes = {'words': (B, T, E), 'image': (B, 4, 4, 3), 'fake': (B, 4, 4, 3)}
+  for side in ('real', 'fake'):
+    shapes |= {f'{side}_logits': (B,), f'{side}_features': (B, D), f'{side}_regions': (B, N, E),
+               f'{side}_sentence': (B, D)}
+  return {k: jnp.array(toys.normal(i, *shape)) for i, (k, shape) in enumerate(shapes.items())}
+
+
+MASK = jnp.array([[True, True], [True, False]] * 2)
+
+
+def branch(x):
+  views = (Views((x[f'{side}_logits'],), x[f'{side}_features'], x[f'{side}_regions'],
+                 x[f'{side}_sentence']) for side in ('real', 'fake'))
+  describe = lambda images: 2 * images.reshape(B, -1)
+  return Branch({'image': x['image']}, Text(x['words'], MASK, x['words'][:, 0]), (x['fake'],),
+                *views, describe)
+
+
+TABLE = [   # term, what it is of, the arrays that it depends on
+    ('hinge_critic', hinge_d, ('real_logits', 'fake_logits')),
+    ('hinge_generator', hinge_g, ('fake_logits',)),
+    ('sentence_real', nt_xent, ('real_features', 'real_sentence')),
+    ('sentence_fake', nt_xent, ('fake_features', 'fake_sentence')),
+    ('word_real', lambda r, w: word_loss(r, w, MASK), ('real_regions', 'words')),
+    ('word_fake', lambda r, w: word_loss(r, w, MASK), ('fake_regions', 'words')),
+    ('image_critic', nt_xent, ('fake_features', 'real_features')),
+    ('image_frozen', lambda a, b: nt_xent(2 * a.reshape(B, -1), 2 * b.reshape(B, -1)),
+     ('fake', 'image'))]
+
+
+@pytest.mark.parametrize('name, loss, inputs', TABLE, ids=[row[0] for row in TABLE])
+def test_term_is_this_loss_of_these_arrays_and_of_nothing_else(name, loss, inputs):
+  x = arrays()
+  value, grads = jax.value_and_grad(lambda x: getattr(terms, name)((branch(x),)))(x)
+  np.testing.assert_allclose(value, loss(*(x[k] for k in inputs)), rtol=1e-6)
+  assert {k for k, g in grads.items() if g.any()} == set(inputs)
+  assert value.dtype == jnp.float32 and value.shape == ()
+
+
+def test_each_sums_over_branches():
+  branches = [branch({k: v + i for k, v in arrays().items()}) for i in (0, 1)]
+  one_by_one = [terms.hinge_critic((b,)) for b in branches]
+  assert one_by_one[0] != one_by_one[1]
+  np.testing.assert_allclose(terms.hinge_critic(tuple(branches)), sum(one_by_one), rtol=1e-6)
+
+
+def test_hinges_sum_over_scales():
+  # Real logits 0 -> 1, fake logits -2 -> 0; the second scale adds real 3 -> 0 and fake 1 -> 2.
+  view = lambda *scales: Views(tuple(jnp.full(B, v) for v in scales), None, None, None)
+  b = Branch({}, None, (), view(0.0, 3.0), view(-2.0, 1.0))
+  assert terms.hinge_critic((b,)) == 3
+  assert terms.hinge_generator((b,)) == 1                      # -(-2) + -(1)
+
+
+def test_accuracies_by_hand():
+  # Right are real logits above 0 (two of four) and fake ones below (three of four). Codes of reals
+  # equal those of their captions; each fake has the code of the next row's caption.
+  codes = jnp.eye(4, D)
+  real = Views((jnp.array([1.0, 2, -1, 0]),), codes, None, codes)
+  fake = Views((jnp.array([-1.0, -2, 3, -4]),), jnp.roll(codes, -1, 0), None, codes)
+  found = terms.accuracies((Branch({}, None, (), real, fake),))
+  assert found == {'real': 0.5, 'fake': 0.75, 'sentence_real': 1.0, 'sentence_fake': 0.0}

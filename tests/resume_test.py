@@ -1,0 +1,121 @@
+"""A run that is killed and started again is, to the bit, the run that was never killed."""
+import json
+import random
+import re
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.mesh import make_mesh
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
+from xmc_jax.recipes import build
+from xmc_jax.sampling import read_config
+
+STEPS, SAVE = 64, 8
+
+
+def start(workdir, encoder, loader):
+  return tiny.start(tiny.train_argv(workdir, encoder, data__loader=loader, steps=STEPS,
+                                    every__save=SAVE, every__pictures=STEPS))
+
+
+def finish(process, output=''):
+  """All that the process still writes after `output`, and its exit code."""
+  rest, _ = process.communicate(timeout=300)
+  return output + rest, process.returncode
+
+
+def until(process, beginning):
+  """Reads up to the line that begins so."""
+  output = ''
+  for line in process.stdout:
+    output += line
+    if line.startswith(beginning):
+      return output
+  raise AssertionError(f'no line begins with {beginning!r}:\n{output}')
+
+
+def until_save_begins(process, checkpoints):
+  """Returns while the first save of this process is being written, or just after."""
+  before = {path.name for path in checkpoints.iterdir()}
+  while process.poll() is None and {path.name for path in checkpoints.iterdir()} <= before:
+    time.sleep(0.001)
+  assert process.poll() is None, process.communicate()[0]
+
+
+def final_state(workdir):
+  with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:
+    config = read_config(checkpoints)
+    recipe = build(config)
+    program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                      recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:1]))
+    state = checkpoints.restore(program.state_spec, STEPS)
+  state = state.replace(rng=jax.random.key_data(state.rng))
+  return {jax.tree_util.keystr(path): np.asarray(leaf)
+          for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def metrics(workdir):
+  """The lines of metrics.jsonl without what the clock says."""
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').open()]
+  return [{k: v for k, v in line.items() if k == 'step' or '/' in k} for line in lines]
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory, encoder_folder):
+  """The folder of a run that nobody stopped."""
+  workdir = tmp_path_factory.mktemp('straight')
+  output, code = finish(start(workdir, encoder_folder, 'arrays'))
+  assert code == 0, output
+  return workdir
+
+
+@pytest.mark.parametrize('loader', ['arrays', 'tf_data'])
+def test_stopped_and_resumed_run_equals_the_straight_one_bit_for_bit(
+    tmp_path, encoder_folder, straight, loader):
+  delays = random.Random(loader)
+
+  def kill(process, most):
+    time.sleep(delays.uniform(0, most))
+    process.send_signal(signal.SIGKILL)
+    output, code = finish(process)
+    assert code == -signal.SIGKILL, output
+
+  process = start(tmp_path, encoder_folder, loader)       # before there is a checkpoint
+  until(process, 'compiled in')
+  kill(process, 0.5)
+
+  process = start(tmp_path, encoder_folder, loader)       # SIGTERM, where no save is due
+  output = until(process, 'step 2/')
+  assert f'steps 1 to {STEPS}' in output
+  process.send_signal(signal.SIGTERM)
+  output, code = finish(process, output)
+  assert code == 0, output
+  stopped = int(re.search(r'^Stopped and saved at step (\d+); the same command resumes', output,
+                          re.MULTILINE)[1])
+
+  process = start(tmp_path, encoder_folder, loader)       # in the middle of a save
+  until(process, f'step {stopped + 1}/')
+  until_save_begins(process, tmp_path / 'checkpoints')
+  kill(process, 0.02)
+
+  process = start(tmp_path, encoder_folder, loader)       # anywhere
+  output = until(process, 'step ')
+  assert int(re.search(r'steps (\d+) to', output)[1]) > stopped
+  kill(process, 0.2)
+
+  output, code = finish(start(tmp_path, encoder_folder, loader))
+  assert code == 0, output
+
+  expected, resumed = final_state(straight), final_state(tmp_path)
+  assert resumed.keys() == expected.keys()
+  assert {k.split("'")[0] for k in resumed} >= {'.step', '.rng', '.players[', '.ema['}
+  assert not [k for k in expected if expected[k].tobytes() != resumed[k].tobytes()]
+  assert [line['step'] for line in metrics(tmp_path)] == list(range(1, STEPS + 1))
+  assert metrics(tmp_path) == metrics(straight)
