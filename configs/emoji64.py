@@ -3,8 +3,8 @@
   xmc train --config configs/emoji64.py --workdir runs/emoji64
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator, and
-shifts before the critic, since there are 1,713 pictures only.
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
+a shorter average, and shifts before the critic, since there are 1,713 pictures only.
 """
 from xmc_jax import config as defaults
 

@@ -30,9 +30,9 @@ import emoji_words
 import numpy as np
 from PIL import Image
 
-GOOGLE = "emoji-datasource-google@16.0.0"
-EMOJIBASE = "emojibase-data@17.0.0"
-ASSETS = pathlib.Path(__file__).resolve().parent.parent / "xmc_jax" / "data" / "assets"
+GOOGLE = 'emoji-datasource-google@16.0.0'
+EMOJIBASE = 'emojibase-data@17.0.0'
+ASSETS = pathlib.Path(__file__).resolve().parent.parent / 'xmc_jax' / 'data' / 'assets'
 HELDOUT = 0.1  # the share of every subgroup that the held-out split gets
 COVER = 0.35  # a colour is named if it covers at least this share of the opaque pixels
 COVER_GREY = 0.7  # grey is the colour of shading and of outlines too
@@ -41,19 +41,19 @@ QUALITY = 95
 
 def pack(package: str, folder: str) -> pathlib.Path:
   """Fetches `name@version` from the npm registry into `folder`; returns the .tgz file's path."""
-  done = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, capture_output=True,
+  done = subprocess.run(['npm', 'pack', '--silent', package], cwd=folder, capture_output=True,
                         text=True)
   if done.returncode:
-    sys.exit(f"npm pack {package} failed: {done.stderr.strip()}")
+    sys.exit(f'npm pack {package} failed: {done.stderr.strip()}')
   return pathlib.Path(folder, done.stdout.split()[-1])
 
 
 def read_google(tgz: pathlib.Path) -> tuple[list[dict], dict[str, Image.Image]]:
   """Returns the datasource's records and {hexcode: RGBA picture, 64 x 64}."""
   with tarfile.open(tgz) as archive:
-    records = json.load(archive.extractfile("package/emoji.json"))
-    files = {f"package/img/google/64/{r['image']}": r["unified"] for r in records}
-    pictures = {files[m.name]: Image.open(io.BytesIO(archive.extractfile(m).read())).convert("RGBA")
+    records = json.load(archive.extractfile('package/emoji.json'))
+    files = {f"package/img/google/64/{r['image']}": r['unified'] for r in records}
+    pictures = {files[m.name]: Image.open(io.BytesIO(archive.extractfile(m).read())).convert('RGBA')
                 for m in archive if m.name in files}
   return records, pictures
 
@@ -61,13 +61,13 @@ def read_google(tgz: pathlib.Path) -> tuple[list[dict], dict[str, Image.Image]]:
 def read_emojibase(tgz: pathlib.Path) -> tuple[dict[str, dict], dict]:
   """Returns {hexcode without its variation selectors: record} and the names of the groups."""
   with tarfile.open(tgz) as archive:
-    records = json.load(archive.extractfile("package/en/data.json"))
-    groups = json.load(archive.extractfile("package/meta/groups.json"))
-  return {bare(record["hexcode"]): record for record in records}, groups
+    records = json.load(archive.extractfile('package/en/data.json'))
+    groups = json.load(archive.extractfile('package/meta/groups.json'))
+  return {bare(record['hexcode']): record for record in records}, groups
 
 
 def bare(hexcode: str) -> str:
-  return "-".join(part for part in hexcode.upper().split("-") if part != "FE0F")
+  return '-'.join(part for part in hexcode.upper().split('-') if part != 'FE0F')
 
 
 def keywords(tags: list[str], name: str) -> list[str]:
@@ -77,10 +77,10 @@ def keywords(tags: list[str], name: str) -> list[str]:
   none; slang that spells no word ("haha", "lol") is left out.
   """
   chosen: list[str] = []
-  seen = set(re.findall(r"[a-z]+", name.lower()))
+  seen = set(re.findall(r'[a-z]+', name.lower()))
   for tag in tags:
     tag = emoji_words.plain(tag)
-    words = re.findall(r"[a-z]+", tag.lower())
+    words = re.findall(r'[a-z]+', tag.lower())
     new = [w for w in words if not any(inflects(w, s) for s in seen)]
     if new and len(tag) > 2 and tag.isascii() and tag not in emoji_words.SLANG:
       chosen.append(tag)
@@ -101,7 +101,7 @@ def colours(picture: Image.Image) -> list[str]:
   pixels = pixels[pixels[:, 3] > 200][:, :3]
   if not len(pixels):
     return []
-  hsv = np.asarray(Image.fromarray(pixels[None]).convert("HSV"))[0].astype(np.float32)
+  hsv = np.asarray(Image.fromarray(pixels[None]).convert('HSV'))[0].astype(np.float32)
   hue, saturation, value = hsv[:, 0] * (360 / 255), hsv[:, 1] / 255, hsv[:, 2] / 255
   names = np.select(
       [value < 0.25,
@@ -110,12 +110,12 @@ def colours(picture: Image.Image) -> list[str]:
        ((hue < 45) | (hue > 340)) & (value < 0.5) | (hue > 12) & (hue < 45) & (value < 0.72),
        ((hue > 300) | (hue < 12)) & (saturation < 0.55) & (value > 0.8),
        hue < 14, hue < 39, hue < 66, hue < 165, hue < 255, hue < 295, hue < 340],
-      ["black", "white", "grey", "brown", "pink",
-       "red", "orange", "yellow", "green", "blue", "purple", "pink"], "red")
+      ['black', 'white', 'grey', 'brown', 'pink',
+       'red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink'], 'red')
   found, counts = np.unique(names, return_counts=True)
   share = dict(zip(found.tolist(), (counts / len(pixels)).tolist(), strict=True))
   return [name for name in sorted(share, key=share.get, reverse=True)
-          if share[name] >= (COVER_GREY if name == "grey" else COVER)]
+          if share[name] >= (COVER_GREY if name == 'grey' else COVER)]
 
 
 def twins(pictures: dict[str, Image.Image]) -> dict[str, str]:
@@ -123,7 +123,7 @@ def twins(pictures: dict[str, Image.Image]) -> dict[str, str]:
   by_pixels: dict[bytes, str] = {}
   leader = {}
   for code in sorted(pictures):
-    left = bare(code).replace("-200D-27A1", "")
+    left = bare(code).replace('-200D-27A1', '')
     first = by_pixels.setdefault(pictures[code].tobytes(), left)
     leader[code] = leader.get(first, first)
   return leader
@@ -136,32 +136,32 @@ def heldout(records: list[dict], leader: dict[str, str]) -> set[str]:
   """
   by_subgroup: dict[str, set[str]] = {}
   for record in records:
-    by_subgroup.setdefault(record["subgroup"], set()).add(leader[record["hexcode"]])
+    by_subgroup.setdefault(record['subgroup'], set()).add(leader[record['hexcode']])
   digest = lambda code: hashlib.sha256(code.encode()).hexdigest()
   chosen: set[str] = set()
   for subgroup in sorted(by_subgroup):
     codes = sorted(by_subgroup[subgroup], key=digest)
     chosen.update(codes[:math.floor(len(codes) * HELDOUT + 0.5)])
-  return {r["hexcode"] for r in records if leader[r["hexcode"]] in chosen}
+  return {r['hexcode'] for r in records if leader[r['hexcode']] in chosen}
 
 
 def make_records(google: list[dict], base: dict[str, dict], groups: dict,
                  pictures: dict[str, Image.Image]) -> list[dict]:
   """One record a picture, as the module's docstring lists them, in Unicode's order."""
   records = []
-  for item in sorted(google, key=lambda item: item["sort_order"]):
-    code = item["unified"]
+  for item in sorted(google, key=lambda item: item['sort_order']):
+    code = item['unified']
     source = base[bare(code)]
-    group = groups["groups"][str(source["group"])]
-    subgroup = groups["subgroups"][str(source["subgroup"])]
-    name = emoji_words.name(source["label"], subgroup)
+    group = groups['groups'][str(source['group'])]
+    subgroup = groups['subgroups'][str(source['subgroup'])]
+    name = emoji_words.name(source['label'], subgroup)
     records.append(dict(
         hexcode=code, name=name, phrase=emoji_words.phrase(name, subgroup),
-        keywords=keywords(source.get("tags", []), name), group=group, subgroup=subgroup,
+        keywords=keywords(source.get('tags', []), name), group=group, subgroup=subgroup,
         kind=emoji_words.KINDS[subgroup],
         colours=[] if emoji_words.COLOUR.search(name) else colours(pictures[code])))
   held = heldout(records, twins(pictures))
-  return [{**record, "heldout": record["hexcode"] in held} for record in records]
+  return [{**record, 'heldout': record['hexcode'] in held} for record in records]
 
 
 def write(out: pathlib.Path, records: list[dict], pictures: dict[str, Image.Image]) -> None:
@@ -169,30 +169,30 @@ def write(out: pathlib.Path, records: list[dict], pictures: dict[str, Image.Imag
   blobs = []
   for record in records:
     buffer = io.BytesIO()
-    pictures[record["hexcode"]].save(buffer, "WEBP", quality=QUALITY, method=6)
+    pictures[record['hexcode']].save(buffer, 'WEBP', quality=QUALITY, method=6)
     blobs.append(buffer.getvalue())
   out.mkdir(parents=True, exist_ok=True)
-  np.savez(out / "emoji.npz", bytes=np.frombuffer(b"".join(blobs), np.uint8),
+  np.savez(out / 'emoji.npz', bytes=np.frombuffer(b''.join(blobs), np.uint8),
            ends=np.cumsum([len(blob) for blob in blobs]).astype(np.int64))
-  lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
-  (out / "emoji.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+  lines = ',\n'.join(json.dumps(record, ensure_ascii=False) for record in records)
+  (out / 'emoji.json').write_text(f'[\n{lines}\n]\n', encoding='utf-8')
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--google", type=pathlib.Path, help=f"the .tgz of {GOOGLE}")
-  parser.add_argument("--emojibase", type=pathlib.Path, help=f"the .tgz of {EMOJIBASE}")
-  parser.add_argument("--out", type=pathlib.Path, default=ASSETS)
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--google', type=pathlib.Path, help=f'the .tgz of {GOOGLE}')
+  parser.add_argument('--emojibase', type=pathlib.Path, help=f'the .tgz of {EMOJIBASE}')
+  parser.add_argument('--out', type=pathlib.Path, default=ASSETS)
   flags = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     google, pictures = read_google(flags.google or pack(GOOGLE, folder))
     base, groups = read_emojibase(flags.emojibase or pack(EMOJIBASE, folder))
   records = make_records(google, base, groups, pictures)
   write(flags.out, records, pictures)
-  held = sum(record["heldout"] for record in records)
-  size = sum(path.stat().st_size for path in flags.out.glob("emoji.*"))
-  print(f"{len(records)} pictures, {held} held out, {size / 1e6:.2f} MB in {flags.out}")
+  held = sum(record['heldout'] for record in records)
+  size = sum(path.stat().st_size for path in flags.out.glob('emoji.*'))
+  print(f'{len(records)} pictures, {held} held out, {size / 1e6:.2f} MB in {flags.out}')
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
   main()

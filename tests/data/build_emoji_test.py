@@ -8,14 +8,14 @@ from PIL import Image
 
 from xmc_jax.data import emoji_assets
 
-TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+TOOLS = pathlib.Path(__file__).parents[2] / 'tools'
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def build():
   sys.path.insert(0, str(TOOLS))
   try:
-    spec = importlib.util.spec_from_file_location("build_emoji", TOOLS / "build_emoji.py")
+    spec = importlib.util.spec_from_file_location('build_emoji', TOOLS / 'build_emoji.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module
@@ -34,23 +34,23 @@ def filled(*colours):
 CLEAR, RED, BLUE, GREEN = (0, 0, 0, 0), (220, 30, 30, 255), (30, 60, 220, 255), (40, 160, 60, 255)
 
 
-@pytest.mark.parametrize("stripes, names", [
-    ((RED,), ["red"]), ((CLEAR, CLEAR, BLUE), ["blue"]),
-    ((RED, BLUE) * 2 + (RED,), ["red", "blue"]),
-    ((RED, BLUE, GREEN), []), ((CLEAR,), []), (((130, 80, 50, 255),), ["brown"]),
-    (((250, 210, 50, 255),), ["yellow"]), (((160, 160, 160, 255), RED), ["red"]),
-    (((0, 0, 0, 255), (255, 255, 255, 255)), ["black", "white"])])
+@pytest.mark.parametrize('stripes, names', [
+    ((RED,), ['red']), ((CLEAR, CLEAR, BLUE), ['blue']),
+    ((RED, BLUE) * 2 + (RED,), ['red', 'blue']),
+    ((RED, BLUE, GREEN), []), ((CLEAR,), []), (((130, 80, 50, 255),), ['brown']),
+    (((250, 210, 50, 255),), ['yellow']), (((160, 160, 160, 255), RED), ['red']),
+    (((0, 0, 0, 255), (255, 255, 255, 255)), ['black', 'white'])])
 def test_colours(build, stripes, names):
   assert build.colours(filled(*stripes)) == names
 
 
 def test_twins_and_their_split(build):
-  pictures = {"1F6B6": filled(RED), "1F6B6-200D-27A1-FE0F": filled(BLUE), "1F600": filled(GREEN),
-              "1F601": filled(GREEN), "1F602": filled(RED, BLUE)}
+  pictures = {'1F6B6': filled(RED), '1F6B6-200D-27A1-FE0F': filled(BLUE), '1F600': filled(GREEN),
+              '1F601': filled(GREEN), '1F602': filled(RED, BLUE)}
   leader = build.twins(pictures)
-  assert leader == {"1F6B6": "1F6B6", "1F6B6-200D-27A1-FE0F": "1F6B6", "1F600": "1F600",
-                    "1F601": "1F600", "1F602": "1F602"}
-  records = [{"hexcode": code, "subgroup": "one"} for code in pictures]
+  assert leader == {'1F6B6': '1F6B6', '1F6B6-200D-27A1-FE0F': '1F6B6', '1F600': '1F600',
+                    '1F601': '1F600', '1F602': '1F602'}
+  records = [{'hexcode': code, 'subgroup': 'one'} for code in pictures]
   build.HELDOUT = 0.34
   held = build.heldout(records, leader)
   assert len({leader[code] for code in held}) == 1
@@ -58,15 +58,15 @@ def test_twins_and_their_split(build):
 
 
 def test_keywords_add_words(build):
-  assert build.keywords(["run", "lol", "fast", "faster", "marathon"], "man running") == [
-      "fast", "marathon"]
+  assert build.keywords(['run', 'lol', 'fast', 'faster', 'marathon'], 'man running') == [
+      'fast', 'marathon']
 
 
 def test_the_assets_fit_together():
   records = emoji_assets.records()
   assert len(records) == 1911
-  assert len({record["hexcode"] for record in records}) == 1911
+  assert len({record['hexcode'] for record in records}) == 1911
   for i in (0, 1000, 1910):
     picture = emoji_assets.picture(i)
-    assert picture.mode == "RGBA" and picture.size == (64, 64)
-    assert picture.getchannel("A").getextrema() == (0, 255)
+    assert picture.mode == 'RGBA' and picture.size == (64, 64)
+    assert picture.getchannel('A').getextrema() == (0, 255)

@@ -10,27 +10,27 @@ from xmc_jax.data.scene_kinds import kinds
 from xmc_jax.data.scene_layout import BACKGROUNDS, SIDES, SIZES, Group, Scene, heldout_pairs
 from xmc_jax.types import UserError
 
-NUMBERS = {"a": 1, "an": 1, "two": 2, "three": 3, "four": 4}
+NUMBERS = {'a': 1, 'an': 1, 'two': 2, 'three': 3, 'four': 4}
 NOUNS = {noun: i for i, kind in enumerate(kinds()) for noun in (kind.noun, kind.plural)}
-LONGEST_FIRST = "|".join(sorted(map(re.escape, NOUNS), key=len, reverse=True))
-THING = re.compile(rf"\b(an?|two|three|four) (?:(small|large) )?({LONGEST_FIRST})\b")
-RELATION = re.compile(r" (to the left of|to the right of|above|below) ")
+LONGEST_FIRST = '|'.join(sorted(map(re.escape, NOUNS), key=len, reverse=True))
+THING = re.compile(rf'\b(an?|two|three|four) (?:(small|large) )?({LONGEST_FIRST})\b')
+RELATION = re.compile(r' (to the left of|to the right of|above|below) ')
 N = 400
 
 
-@pytest.fixture(scope="module", params=sources.SPLITS)
+@pytest.fixture(scope='module', params=sources.SPLITS)
 def scenes(request):
-  return sources.load("emoji_scenes", request.param, 64)
+  return sources.load('emoji_scenes', request.param, 64)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def train():
-  return sources.load("emoji_scenes", "train", 64)
+  return sources.load('emoji_scenes', 'train', 64)
 
 
 def said(caption):
   """What a caption says of the objects: {kind: (number, size or "")}."""
-  objects = caption.split(" on ")[0]  # without "an orange background"
+  objects = caption.split(' on ')[0]  # without "an orange background"
   return {NOUNS[noun]: (NUMBERS[number], size) for number, size, noun in THING.findall(objects)}
 
 
@@ -64,10 +64,10 @@ def test_sizes_are_true(scenes):
     found, boxes = scenes.boxes(i)
     for kind, (_, size) in said(scenes.captions(i)[0]).items():
       longer = (boxes[found == kind, 2:] - boxes[found == kind, :2]).max(1)
-      sides = SIDES[SIZES.index(size or "medium")]
+      sides = SIDES[SIZES.index(size or 'medium')]
       assert np.isclose(longer[:, None], sides, atol=1e-5).any(1).all()
       seen.add(size)
-  assert seen == {"small", "", "large"}
+  assert seen == {'small', '', 'large'}
 
 
 def test_relations_are_true(scenes):
@@ -80,9 +80,9 @@ def test_relations_are_true(scenes):
       left = THING.findall(caption[:word.start()])[-1]
       right = THING.findall(caption[word.end():])[0]
       (ax, ay), (bx, by) = (centres(scenes, i, NOUNS[thing[2]]) for thing in (left, right))
-      assert {"to the left of": ax.max() < bx.min() - 0.14, "above": ay.max() < by.min() - 0.14,
-              "to the right of": ax.min() > bx.max() + 0.14,
-              "below": ay.min() > by.max() + 0.14}[word[1]], caption
+      assert {'to the left of': ax.max() < bx.min() - 0.14, 'above': ay.max() < by.min() - 0.14,
+              'to the right of': ax.min() > bx.max() + 0.14,
+              'below': ay.min() > by.max() + 0.14}[word[1]], caption
       seen.add(word[1])
   assert len(seen) == 4
 
@@ -96,15 +96,15 @@ def test_places_of_single_objects_are_true(train):
     (x,), (y,) = centres(train, i, found[0])
     place = train.captions(i)[0].split(kinds()[found[0]].noun)[1]
     seen.add(place)
-    assert (x < 1 / 3) == ("left" in place) and (x >= 2 / 3) == ("right" in place)
-    assert (y < 1 / 3) == ("top" in place) and (y >= 2 / 3) == ("bottom" in place)
+    assert (x < 1 / 3) == ('left' in place) and (x >= 2 / 3) == ('right' in place)
+    assert (y < 1 / 3) == ('top' in place) and (y >= 2 / 3) == ('bottom' in place)
   assert len(seen) >= 6
 
 
 def test_backgrounds_are_true(train):
   for i in range(50):
-    words = train.captions(i)[2].split(" on ")[-1]
-    names = re.findall("|".join(sorted(BACKGROUNDS, key=len, reverse=True)), words)
+    words = train.captions(i)[2].split(' on ')[-1]
+    names = re.findall('|'.join(sorted(BACKGROUNDS, key=len, reverse=True)), words)
     corner = np.abs(train.image(i)[[0, -1], [0, -1]].astype(int) -
                     [BACKGROUNDS[names[0]], BACKGROUNDS[names[-1]]])
     found, boxes = train.boxes(i)
@@ -133,10 +133,10 @@ def test_boxes_lie_in_the_picture_and_apart(scenes):
 def test_held_out_pairs():
   assert 0.07 < len(heldout_pairs()) / (114 * 113 / 2) < 0.13
   for split in sources.SPLITS:
-    source = sources.load("emoji_scenes", split, 64)
+    source = sources.load('emoji_scenes', split, 64)
     shown = [sorted(group.kind for group in source.scene(i).groups) for i in range(2000)]
     with_pair = [not heldout_pairs().isdisjoint(itertools.combinations(few, 2)) for few in shown]
-    assert all(with_pair) if split == "heldout" else not any(with_pair)
+    assert all(with_pair) if split == 'heldout' else not any(with_pair)
   assert {kind for pair in heldout_pairs() for kind in pair} == set(range(114))
 
 
@@ -154,34 +154,34 @@ def test_objects_are_drawn_in_their_boxes(train):
 
 
 def test_scenes_are_a_function_of_seed_split_and_index(train):
-  again = sources.load("emoji_scenes", "train", 64)
+  again = sources.load('emoji_scenes', 'train', 64)
   for i in (700, 3, 700, 0):
     np.testing.assert_array_equal(train.image(i), again.image(i))
     assert train.captions(i) == again.captions(i)
-  other = sources.load("emoji_scenes", "train", 64, seed=1)
+  other = sources.load('emoji_scenes', 'train', 64, seed=1)
   assert [train.scene(i) for i in range(9)] != [other.scene(i) for i in range(9)]
-  large = sources.load("emoji_scenes", "train", 128)
+  large = sources.load('emoji_scenes', 'train', 128)
   assert large.image(5).shape == (128, 128, 3) and large.scene(5) == train.scene(5)
   small = large.image(5).reshape(64, 2, 64, 2, 3).mean((1, 3))
   assert np.abs(small - train.image(5)).mean() < 6
 
 
 def test_words_of_one_scene():
-  owl, fish = NOUNS["owl"], NOUNS["fish"]
+  owl, fish = NOUNS['owl'], NOUNS['fish']
   box = lambda x, y: (x - 0.1, y - 0.1, x + 0.1, y + 0.1)
   scene = Scene((Group(owl, 2, (box(0.2, 0.5),)), Group(fish, 0, (box(0.6, 0.2), box(0.8, 0.8)))),
-                ("orange",))
+                ('orange',))
   assert scene_words.write_captions(scene) == (
-      "a large owl to the left of two small fish", "two fish to the right of an owl",
-      "an owl and two fish on an orange background", "a picture of two small fish and a large owl",
-      "a large owl to the left of two small fish, on an orange background")
-  alone = Scene((Group(owl, 1, (box(0.5, 0.9),)),), ("white", "blue"))
-  assert scene_words.write_captions(alone)[0] == "an owl at the bottom"
-  assert scene_words.write_captions(alone)[2] == "an owl on a background fading from white to blue"
+      'a large owl to the left of two small fish', 'two fish to the right of an owl',
+      'an owl and two fish on an orange background', 'a picture of two small fish and a large owl',
+      'a large owl to the left of two small fish, on an orange background')
+  alone = Scene((Group(owl, 1, (box(0.5, 0.9),)),), ('white', 'blue'))
+  assert scene_words.write_captions(alone)[0] == 'an owl at the bottom'
+  assert scene_words.write_captions(alone)[2] == 'an owl on a background fading from white to blue'
 
 
 def test_lengths_and_user_errors():
-  assert len(emoji_scenes.load("train", examples=7, heldout_examples=3)) == 7
-  assert len(emoji_scenes.load("heldout", examples=7, heldout_examples=3)) == 3
-  with pytest.raises(UserError, match="examples >= 1.* got 0, 5000 and 0"):
-    sources.load("emoji_scenes", "train", 64, examples=0)
+  assert len(emoji_scenes.load('train', examples=7, heldout_examples=3)) == 7
+  assert len(emoji_scenes.load('heldout', examples=7, heldout_examples=3)) == 3
+  with pytest.raises(UserError, match='examples >= 1.* got 0, 5000 and 0'):
+    sources.load('emoji_scenes', 'train', 64, examples=0)

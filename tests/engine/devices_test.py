@@ -49,9 +49,11 @@ def largest(a, b):
 def test_eight_devices_are_one(train, norm_rows):
   first, one, one_metrics, _ = train(1, norm_rows)
   _, eight, eight_metrics, _ = train(8, norm_rows)
-  for now, then in zip(jax.tree.leaves(one[0]['d'].params), jax.tree.leaves(first[0]['d'].params)):
-    assert np.abs(now - then).max() > 1e-4                  # something was learnt
-  assert largest(one, eight) < 2e-5
+  for player in 'gd':
+    moved = largest(one[0][player].params, first[0][player].params)
+    print(player, moved, largest(one[0][player], eight[0][player]))
+    assert largest(one[0][player], eight[0][player]) < 1e-3 * moved
+  assert largest(one[1], eight[1]) < 1e-5
   for name, value in one_metrics.items():
     np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 

@@ -23,7 +23,7 @@ def make_batch(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np
   else:
     images = np.stack([source.image(int(i)) for i in index])
   images[flip] = images[flip, :, ::-1]
-  batch = {"image": images * SCALE, **make_text(source, tokenizer, plan)}
+  batch = {'image': images * SCALE, **make_text(source, tokenizer, plan)}
   return {key: leaf.reshape(*plan.index.shape, *leaf.shape[1:]) for key, leaf in batch.items()}
 
 
@@ -35,7 +35,7 @@ def make_text(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np.
     captions.append(known[int(choice * len(known))])
     labels.append(source.label(int(index)))
   tokens, mask = tokenizer.encode(captions)
-  return {"tokens": tokens, "mask": mask, "label": np.stack(labels)}
+  return {'tokens': tokens, 'mask': mask, 'label': np.stack(labels)}
 
 
 class Ahead(Iterator):

@@ -15,20 +15,20 @@ from xmc_jax.data import emoji_assets
 from xmc_jax.types import UserError
 
 # Pictures that mean something else, or nothing, when mirrored: signs, letters, digits, directions.
-FIXED_GROUPS = frozenset(("symbols", "flags", "component"))
+FIXED_GROUPS = frozenset(('symbols', 'flags', 'component'))
 FIXED_SUBGROUPS = frozenset((
-    "time", "hand-single-finger", "place-map", "place-building", "money", "music", "book-paper",
-    "mail", "computer", "phone", "writing", "office", "award-medal", "game", "emotion"))
+    'time', 'hand-single-finger', 'place-map', 'place-building', 'money', 'music', 'book-paper',
+    'mail', 'computer', 'phone', 'writing', 'office', 'award-medal', 'game', 'emotion'))
 FIXED_WORDS = re.compile(
-    r"left|right|facing|moon|clock|sign|letter|map|Japanese|station|ticket|firecracker|envelope|"
-    r"bus\b|bus stop|taxi|police|ambulance|battery|label|card|calendar|film|camera|radio|"
-    r"performing|flower cards|keyboard|thermometer|speaker|beverage box|love|OK\b|NO\b|vest|"
-    r"running shirt|judge|pilot|bellhop|score|abacus|fuel|meter|scale")
+    r'left|right|facing|moon|clock|sign|letter|map|Japanese|station|ticket|firecracker|envelope|'
+    r'bus\b|bus stop|taxi|police|ambulance|battery|label|card|calendar|film|camera|radio|'
+    r'performing|flower cards|keyboard|thermometer|speaker|beverage box|love|OK\b|NO\b|vest|'
+    r'running shirt|judge|pilot|bellhop|score|abacus|fuel|meter|scale')
 
 
 class Emoji:
   """See `xmc_jax.data.source.Source`."""
-  name = "emoji"
+  name = 'emoji'
 
   def __init__(self, indices: Sequence[int], size: int, class_names: tuple[str, ...]):
     """Decodes the pictures of `emoji_assets.records()` at `indices`, at `size` pixels a side."""
@@ -37,7 +37,7 @@ class Emoji:
     self.class_names = class_names
     self.images = np.stack([on_white(emoji_assets.picture(i), size) for i in indices])
     self.flippable = np.array([may_flip(record) for record in self._records])
-    self._labels = np.array([class_names.index(r["subgroup"]) for r in self._records], np.int32)
+    self._labels = np.array([class_names.index(r['subgroup']) for r in self._records], np.int32)
     self._captions = [write_captions(record) for record in self._records]
 
   def __len__(self) -> int:
@@ -64,22 +64,22 @@ def load(split: str, size: int = 64, groups: Sequence[str] | None = None) -> Emo
     UserError: if a group does not exist.
   """
   records = emoji_assets.records()
-  known = tuple(dict.fromkeys(record["group"] for record in records))
+  known = tuple(dict.fromkeys(record['group'] for record in records))
   wanted = known if groups is None else tuple(groups)
   for group in wanted:
     if group not in known:
       raise UserError(f"The emoji have no group {group!r}; choose from {', '.join(known)}.")
-  chosen = [i for i, record in enumerate(records) if record["group"] in wanted]
-  class_names = tuple(dict.fromkeys(records[i]["subgroup"] for i in chosen))
-  split_is_heldout = split == "heldout"
-  indices = [i for i in chosen if records[i]["heldout"] == split_is_heldout]
+  chosen = [i for i, record in enumerate(records) if record['group'] in wanted]
+  class_names = tuple(dict.fromkeys(records[i]['subgroup'] for i in chosen))
+  split_is_heldout = split == 'heldout'
+  indices = [i for i in chosen if records[i]['heldout'] == split_is_heldout]
   return Emoji(indices, size, class_names)
 
 
 def on_white(picture: Image.Image, size: int) -> np.ndarray:
   """An RGBA picture on white, uint8 [size, size, 3]; area average down, Lanczos up."""
-  white = Image.new("RGBA", picture.size, "white")
-  flat = Image.alpha_composite(white, picture).convert("RGB")
+  white = Image.new('RGBA', picture.size, 'white')
+  flat = Image.alpha_composite(white, picture).convert('RGB')
   if size != flat.width:
     way = Image.Resampling.BOX if size < flat.width else Image.Resampling.LANCZOS
     flat = flat.resize((size, size), way)
@@ -88,19 +88,19 @@ def on_white(picture: Image.Image, size: int) -> np.ndarray:
 
 def may_flip(record: dict) -> bool:
   """Whether the picture's captions stay true of its mirror image."""
-  return (record["group"] not in FIXED_GROUPS and record["subgroup"] not in FIXED_SUBGROUPS
-          and not FIXED_WORDS.search(record["name"]))
+  return (record['group'] not in FIXED_GROUPS and record['subgroup'] not in FIXED_SUBGROUPS
+          and not FIXED_WORDS.search(record['name']))
 
 
 def write_captions(record: dict) -> tuple[str, ...]:
   """The five captions of a picture, from its record."""
-  name, phrase, colours = record["name"], record["phrase"], record["colours"]
-  with_keywords = ", ".join([name, *(record["keywords"][:2] or [record["kind"]])])
+  name, phrase, colours = record['name'], record['phrase'], record['colours']
+  with_keywords = ', '.join([name, *(record['keywords'][:2] or [record['kind']])])
   if len(colours) == 2:
-    last = f"{phrase} in {colours[0]} and {colours[1]}"
+    last = f'{phrase} in {colours[0]} and {colours[1]}'
   elif colours:
-    last = f"{phrase}, mostly {colours[0]}"
+    last = f'{phrase}, mostly {colours[0]}'
   else:
-    last = f"a small picture of {phrase} on white"
-  return (name, f"an emoji of {phrase}", with_keywords,
+    last = f'a small picture of {phrase} on white'
+  return (name, f'an emoji of {phrase}', with_keywords,
           f"a picture of {phrase}, {record['kind']}", last)

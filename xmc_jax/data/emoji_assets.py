@@ -18,7 +18,7 @@ def records() -> tuple[dict, ...]:
 
   All are strings but `keywords` and `colours` (lists of strings) and `heldout` (bool).
   """
-  text = _asset("emoji.json").decode("utf-8")
+  text = _asset('emoji.json').decode('utf-8')
   return tuple(json.loads(text))
 
 
@@ -27,14 +27,14 @@ def picture(index: int) -> Image.Image:
   blob, ends = _packed()
   start = int(ends[index - 1]) if index else 0
   data = blob[start:int(ends[index])].tobytes()
-  return Image.open(io.BytesIO(data)).convert("RGBA")
+  return Image.open(io.BytesIO(data)).convert('RGBA')
 
 
 @functools.lru_cache(maxsize=1)
 def _packed() -> tuple[np.ndarray, np.ndarray]:
-  with np.load(io.BytesIO(_asset("emoji.npz"))) as arrays:
-    return arrays["bytes"], arrays["ends"]
+  with np.load(io.BytesIO(_asset('emoji.npz'))) as arrays:
+    return arrays['bytes'], arrays['ends']
 
 
 def _asset(name: str) -> bytes:
-  return importlib.resources.files("xmc_jax.data").joinpath("assets", name).read_bytes()
+  return importlib.resources.files('xmc_jax.data').joinpath('assets', name).read_bytes()

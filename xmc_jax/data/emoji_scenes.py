@@ -24,7 +24,7 @@ SCENES = 2  # the stream of randomness, beside those of `xmc_jax.data.plan`
 
 class EmojiScenes:
   """See `xmc_jax.data.source.Source`; the label is float32 [l], multi-hot over the kinds."""
-  name = "emoji_scenes"
+  name = 'emoji_scenes'
   flippable = False
   images = None
 
@@ -87,7 +87,7 @@ class EmojiScenes:
     """The kind's picture without its margins, premultiplied RGBA, uint8 [height, width, 4]."""
     key = kind, width, height
     if key not in self._sprites:
-      picture = emoji_assets.picture(kinds()[kind].picture).crop(trims()[kind]).convert("RGBa")
+      picture = emoji_assets.picture(kinds()[kind].picture).crop(trims()[kind]).convert('RGBa')
       down = width <= picture.width and height <= picture.height
       way = Image.Resampling.BOX if down else Image.Resampling.LANCZOS
       resized = picture.resize((width, height), way)
@@ -103,7 +103,7 @@ def load(split: str, size: int = 64, examples: int = 50_000, heldout_examples: i
     UserError: if a number is out of range.
   """
   if min(examples, heldout_examples) < 1 or seed < 0:
-    raise UserError("The scenes need examples >= 1, heldout_examples >= 1 and seed >= 0, and got "
-                    f"{examples}, {heldout_examples} and {seed}.")
-  heldout = split == "heldout"
+    raise UserError('The scenes need examples >= 1, heldout_examples >= 1 and seed >= 0, and got '
+                    f'{examples}, {heldout_examples} and {seed}.')
+  heldout = split == 'heldout'
   return EmojiScenes(size, heldout_examples if heldout else examples, seed, heldout)

@@ -11,11 +11,11 @@ from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import UserError
 
-LOADERS = ("tf_data", "arrays")
+LOADERS = ('tf_data', 'arrays')
 
 
 def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, rounds: int, rows: int,
-            loader: str = "tf_data", process: tuple[int, int] = (0, 1)) -> Iterator[dict]:
+            loader: str = 'tf_data', process: tuple[int, int] = (0, 1)) -> Iterator[dict]:
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
   A batch is a pure function of (seed, step) and the same from both loaders, to the bit. It has the
@@ -38,16 +38,16 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
   if loader not in LOADERS:
     raise UserError(f"The loader {loader!r} is unknown; choose one of {', '.join(LOADERS)}.")
   if len(source) == 0:
-    raise UserError(f"The data set {source.name!r} has no examples here; choose other options.")
+    raise UserError(f'The data set {source.name!r} has no examples here; choose other options.')
   if seed < 0:
-    raise UserError(f"The seed of the data must be 0 or more, and is {seed}.")
+    raise UserError(f'The seed of the data must be 0 or more, and is {seed}.')
   first, last = _block(rows, process)
 
   def plan_of(step: int) -> Plan:
     whole = plan(len(source), source.flippable, seed, step, rounds, rows)
     return whole.rows(first, last)
 
-  if loader == "arrays":
+  if loader == 'arrays':
     return arrays.Ahead(lambda step: arrays.make_batch(source, tokenizer, plan_of(step)), start)
   from xmc_jax.data import tf_data  # imports TensorFlow, which the other loader does without
   return tf_data.batches(source, tokenizer, plan_of, start, (rounds, last - first))
@@ -72,7 +72,7 @@ def eval_batches(source: Source, tokenizer: Tokenizer, rows: int,
       weight = (index < len(source)).astype(np.float32)
       index = np.minimum(index, len(source) - 1)
       one = Plan(index, np.zeros(index.shape), np.zeros(index.shape, bool))
-      batch = {**arrays.make_batch(source, tokenizer, one), "weight": weight}
+      batch = {**arrays.make_batch(source, tokenizer, one), 'weight': weight}
       yield {key: leaf[0] for key, leaf in batch.items()}
 
   return generate()
@@ -82,7 +82,7 @@ def _block(rows: int, process: tuple[int, int]) -> tuple[int, int]:
   """The first row of this process, and the one after its last."""
   index, count = process
   if rows < 1 or rows % count:
-    raise UserError(f"A batch of {rows} rows cannot be shared by {count} processes; choose a "
-                    f"multiple of {count}.")
+    raise UserError(f'A batch of {rows} rows cannot be shared by {count} processes; choose a '
+                    f'multiple of {count}.')
   share = rows // count
   return index * share, (index + 1) * share

@@ -36,11 +36,11 @@ class Kind:
 @functools.lru_cache(maxsize=1)
 def kinds() -> tuple[Kind, ...]:
   """All kinds, in the order of the labels."""
-  numbers = {record["name"]: i for i, record in enumerate(emoji_assets.records())}
+  numbers = {record['name']: i for i, record in enumerate(emoji_assets.records())}
   found = []
-  for entry in TABLE.replace("\n", " ").split(","):
-    left, _, plural = entry.strip().partition("/")
-    name, _, noun = left.partition("=")
+  for entry in TABLE.replace('\n', ' ').split(','):
+    left, _, plural = entry.strip().partition('/')
+    name, _, noun = left.partition('=')
     noun = noun or name
-    found.append(Kind(noun, plural or f"{noun}s", numbers[name]))
+    found.append(Kind(noun, plural or f'{noun}s', numbers[name]))
   return tuple(found)

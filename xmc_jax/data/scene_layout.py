@@ -22,16 +22,16 @@ COUNTS = ((1,), (2,), (3,), (4,), (1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1)
           (1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (1, 1, 1, 1))
 COUNT_WEIGHTS = (6, 3, 2, 1, 9, 4, 4, 2, 2, 2, 5, 1, 1, 1, 3)
 
-SIZES = ("small", "medium", "large")
+SIZES = ('small', 'medium', 'large')
 SIDES = ((0.20, 0.25), (0.32, 0.38), (0.48, 0.56))  # the longer side of an object, by size
 # Weights of the sizes by the number of objects, so that most scenes fit at the first attempt.
 SIZE_WEIGHTS = {1: (1, 2, 3), 2: (1, 2, 2), 3: (2, 3, 1), 4: (4, 4, 1)}
 
 BACKGROUNDS = {
-    "white": (255, 255, 255), "grey": (188, 190, 194), "light blue": (184, 222, 248),
-    "blue": (92, 140, 216), "light green": (196, 230, 180), "green": (98, 168, 104),
-    "yellow": (250, 228, 120), "pink": (247, 190, 214), "orange": (248, 184, 112),
-    "purple": (164, 130, 206)}
+    'white': (255, 255, 255), 'grey': (188, 190, 194), 'light blue': (184, 222, 248),
+    'blue': (92, 140, 216), 'light green': (196, 230, 180), 'green': (98, 168, 104),
+    'yellow': (250, 228, 120), 'pink': (247, 190, 214), 'orange': (248, 184, 112),
+    'purple': (164, 130, 206)}
 PLAIN = 0.6  # the share of backgrounds of one colour
 
 TOUCH = 0.08  # the share of the smaller of two boxes that the other may cover
@@ -71,7 +71,7 @@ def heldout_pairs() -> frozenset[tuple[int, int]]:
   nouns = [kind.noun for kind in kinds()]
   held = []
   for a, b in itertools.combinations(range(len(nouns)), 2):
-    text = "+".join(sorted((nouns[a], nouns[b])))
+    text = '+'.join(sorted((nouns[a], nouns[b])))
     if hashlib.sha256(text.encode()).digest()[0] % HELDOUT_OF == 0:
       held.append((a, b))
   return frozenset(held)
@@ -82,7 +82,7 @@ def trims() -> tuple[tuple[int, int, int, int], ...]:
   """For each kind the part of its emoji that is not transparent: left, top, right, bottom."""
   found = []
   for kind in kinds():
-    alpha = emoji_assets.picture(kind.picture).getchannel("A")
+    alpha = emoji_assets.picture(kind.picture).getchannel('A')
     found.append(alpha.point(lambda a: 255 * (a > 16)).getbbox())
   return tuple(found)
 

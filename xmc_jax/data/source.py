@@ -8,8 +8,8 @@ import numpy as np
 
 from xmc_jax.types import UserError
 
-NAMES = ("emoji", "emoji_scenes")
-SPLITS = ("train", "heldout")
+NAMES = ('emoji', 'emoji_scenes')
+SPLITS = ('train', 'heldout')
 
 
 class Source(Protocol):
@@ -55,25 +55,25 @@ def load(name: str, split: str, size: int, **options: Any) -> Source:
   if split not in SPLITS:
     raise UserError(f"The data split {split!r} does not exist; choose one of {', '.join(SPLITS)}.")
   if size < 8:
-    raise UserError(f"The picture size must be at least 8 pixels, and is {size}.")
+    raise UserError(f'The picture size must be at least 8 pixels, and is {size}.')
   module = _module(name)
   try:
     return module.load(split, size, **options)
   except TypeError as error:
-    if "keyword argument" not in str(error) or "load()" not in str(error):
+    if 'keyword argument' not in str(error) or 'load()' not in str(error):
       raise
-    raise UserError(f"The data set {name!r} does not take these options: {error}.") from error
+    raise UserError(f'The data set {name!r} does not take these options: {error}.') from error
 
 
 def _module(name: str):
-  path = name if "." in name else f"xmc_jax.data.{name}"
+  path = name if '.' in name else f'xmc_jax.data.{name}'
   known = f"choose one of {', '.join(NAMES)}, or give the import path of a module with load()"
-  if "." not in name and name not in NAMES:
-    raise UserError(f"The data set {name!r} is unknown; {known}.")
+  if '.' not in name and name not in NAMES:
+    raise UserError(f'The data set {name!r} is unknown; {known}.')
   try:
     module = importlib.import_module(path)
   except ModuleNotFoundError as error:
-    raise UserError(f"The data set {name!r} cannot be imported ({error}); {known}.") from error
-  if not hasattr(module, "load"):
-    raise UserError(f"The module {path} has no function load(split, size, **options); {known}.")
+    raise UserError(f'The data set {name!r} cannot be imported ({error}); {known}.') from error
+  if not hasattr(module, 'load'):
+    raise UserError(f'The module {path} has no function load(split, size, **options); {known}.')
   return module

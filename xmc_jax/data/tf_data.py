@@ -12,8 +12,8 @@ from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import UserError
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # nothing here uses it, and it prints a notice
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # nothing here uses it, and it prints a notice
 try:
   import tensorflow as tf
 except ModuleNotFoundError as missing:
@@ -31,7 +31,7 @@ def batches(source: Source, tokenizer: Tokenizer, plan_of: Callable[[int], Plan]
   `shape` is that of the plans, [r, b]. TensorFlow is kept off the accelerators. An exception of the
   source is raised, as it was, by the next `next`.
   """
-  for kind in ("GPU", "TPU"):
+  for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
   return _Batches(source, tokenizer, plan_of, start, shape)
 
@@ -41,7 +41,7 @@ class _Batches(Iterator):
   def __init__(self, source, tokenizer, plan_of, start, shape):
     self._failures: list[Exception] = []
     calls = _Calls(source, tokenizer, plan_of, shape, self._failures)
-    with tf.device("CPU"):
+    with tf.device('CPU'):
       self._iterator = _dataset(source, calls, start, shape).as_numpy_iterator()
 
   def __next__(self) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ class _Calls:
       plan = self._plan_of(int(step))
       return plan.index.reshape(-1), plan.caption.reshape(-1), plan.flip.reshape(-1)
     leaves = self._call(call, [step], (tf.int64, tf.float64, tf.bool), [(self._rows,)] * 3)
-    return dict(zip(("index", "caption", "flip"), leaves, strict=True))
+    return dict(zip(('index', 'caption', 'flip'), leaves, strict=True))
 
   def image(self, index: tf.Tensor) -> tf.Tensor:
     """uint8 [S, S, 3]."""
@@ -89,12 +89,12 @@ class _Calls:
     """tokens int32 and mask bool, [r * b, t]; label [r * b, …]."""
     def call(index, caption):
       text = arrays.make_text(self._source, self._tokenizer, Plan(index, caption, index < 0))
-      return text["tokens"], text["mask"], text["label"]
+      return text['tokens'], text['mask'], text['label']
     label = np.asarray(self._source.label(0))
     width = (self._rows, self._tokenizer.length)
     leaves = self._call(call, [index, caption], (tf.int32, tf.bool, tf.as_dtype(label.dtype)),
                         [width, width, (self._rows, *label.shape)])
-    return dict(zip(("tokens", "mask", "label"), leaves, strict=True))
+    return dict(zip(('tokens', 'mask', 'label'), leaves, strict=True))
 
   def _call(self, function, inputs, dtypes, shapes):
     @tf.autograph.experimental.do_not_convert
@@ -116,15 +116,15 @@ def _dataset(source: Source, calls: _Calls, start: int, shape: tuple[int, int]) 
   data = tf.data.Dataset.range(start, LAST).map(calls.plan)
   if source.images is not None:
     table = tf.constant(source.images)
-    data = data.map(lambda p: {**p, "image": tf.gather(table, p["index"])}, tf.data.AUTOTUNE)
+    data = data.map(lambda p: {**p, 'image': tf.gather(table, p['index'])}, tf.data.AUTOTUNE)
   else:
-    data = data.unbatch().map(lambda p: {**p, "image": calls.image(p["index"])}, THREADS)
+    data = data.unbatch().map(lambda p: {**p, 'image': calls.image(p['index'])}, THREADS)
     data = data.batch(shape[0] * shape[1], drop_remainder=True)
 
   def finish(p):
-    image = tf.where(p["flip"][:, None, None, None], tf.reverse(p["image"], [2]), p["image"])
-    batch = {"image": tf.cast(image, tf.float32) * arrays.SCALE,
-             **calls.text(p["index"], p["caption"])}
+    image = tf.where(p['flip'][:, None, None, None], tf.reverse(p['image'], [2]), p['image'])
+    batch = {'image': tf.cast(image, tf.float32) * arrays.SCALE,
+             **calls.text(p['index'], p['caption'])}
     return {key: tf.reshape(leaf, shape + tuple(leaf.shape[1:])) for key, leaf in batch.items()}
 
   options = tf.data.Options()

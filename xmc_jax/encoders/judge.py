@@ -109,7 +109,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Judge, Tree]:
     tensors = safetensors_numpy.load_file(path)
   except (OSError, safetensors.SafetensorError) as error:
     raise UserError(
-      f'The judge\'s weights {path} cannot be read ({error}); install xmc_jax again, or train '
+      f"The judge's weights {path} cannot be read ({error}); install xmc_jax again, or train "
       'them with tools/train_judge.py.') from error
   if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
     raise UserError(f'The weights {path} are not those of the judge of this version of xmc_jax.')

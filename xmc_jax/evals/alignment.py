@@ -77,7 +77,7 @@ def r_precision(
     if len(others) < among - 1:
       raise UserError(
         f'R-precision among {among} captions needs {among - 1} rows with another caption than a '
-        f'row\'s own, and of {n} rows only {len(others)} are; evaluate more rows.')
+        f"row's own, and of {n} rows only {len(others)} are; evaluate more rows.")
     scores = text_codes[np.append(i, others)] @ image_codes[i]
     hits += bool((scores[0] > scores[1:]).all())
   return hits / n

@@ -1,0 +1,143 @@
+"""`xmc train` from the first line to the last, in this process, on a tiny run."""
+import contextlib
+import itertools
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from xmc_jax import train
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.main import main
+from xmc_jax.sampling import Artist
+
+TERMS = {'critic/d/hinge', 'critic/d/sentence', 'critic/d/word', 'critic/d_loss', 'joint/d/hinge',
+         'joint/d/sentence', 'joint/d/word', 'joint/d_loss', 'joint/g/hinge', 'joint/g/sentence',
+         'joint/g/word', 'joint/g/image', 'joint/g_loss', 'joint/accuracy/real',
+         'joint/accuracy/fake', 'joint/accuracy/sentence_real', 'joint/accuracy/sentence_fake'}
+SPEED = {'images_per_second', 'seconds_per_step', 'waiting_for_data'}
+
+
+@pytest.fixture
+def workdir(tmp_path, trained):
+  """A copy of the run of 4 steps that a test may go on with."""
+  return shutil.copytree(trained, tmp_path / 'run')
+
+
+def argv(workdir, encoder, **settings):
+  return tiny.train_argv(workdir, encoder, data__loader='arrays', **settings)
+
+
+def latest(workdir):
+  with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:
+    return checkpoints.latest()
+
+
+def test_run_leaves_checkpoints_pictures_config_and_board(trained):
+  assert sorted(p.name for p in trained.iterdir()) == [
+      'checkpoints', 'config.json', 'metrics.jsonl', 'pictures', 'tensorboard']
+  assert sorted(p.name for p in (trained / 'checkpoints').iterdir()) == ['2', '4']
+  assert sorted(p.name for p in (trained / 'pictures').iterdir()) == [
+      'heldout_00000004.png', 'train_00000004.png']
+  config = json.loads((trained / 'config.json').read_text())
+  assert config['model']['width'] == 4 and config['data']['loader'] == 'arrays'
+  board = EventAccumulator(str(trained / 'tensorboard')).Reload()
+  assert set(board.Tags()['tensors']) >= TERMS | {'train', 'heldout'}
+  assert [event.step for event in board.Tensors('joint/g_loss')] == [1, 2, 3, 4]
+
+
+def test_pictures_have_their_captions_underneath(trained):
+  for name in ('train', 'heldout'):
+    grid = np.asarray(Image.open(trained / 'pictures' / f'{name}_00000004.png').convert('L'))
+    assert grid.shape[1] == 6 + 3 * 102            # three pictures of 96 px, margins of 6
+    for left in (6, 108, 210):
+      assert grid[6 + 96:, left:left + 96].min() < 128, f'{name}: nothing written at {left}'
+
+
+def test_metrics_have_every_term_of_every_step_and_the_speed(trained):
+  lines = [json.loads(line) for line in (trained / 'metrics.jsonl').open()]
+  assert [line['step'] for line in lines] == [1, 2, 3, 4]
+  assert lines[0].keys() == {'step', 'time'} | TERMS     # the first step's time is compilation's
+  for line in lines[1:]:
+    assert line.keys() == {'step', 'time'} | TERMS | SPEED
+    assert np.isfinite(list(line.values())).all()
+    assert line['images_per_second'] * line['seconds_per_step'] == pytest.approx(2 * 8)
+    total = line['joint/g/hinge'] + line['joint/g/sentence'] + line['joint/g/word']
+    assert line['joint/g_loss'] == pytest.approx(total + line['joint/g/image'], rel=1e-4)
+
+
+def test_longer_run_goes_on_and_tells_size_cost_progress_and_changes(
+    workdir, encoder_folder, capsys):
+  assert main(argv(workdir, encoder_folder, steps=6, every__pictures=3)) == 0
+  told = capsys.readouterr().out
+  for line in (
+      r'xmc on emoji: 1,\d{3} pictures at 32 px, 8 rows a round, steps 5 to 6',
+      rf'{jax.device_count()} devices? \(cpu\)',
+      r'player d: [\d,]+ parameters', r'player g: [\d,]+ parameters',
+      r'one step: [\d.,]+ GFLOP, [\d.,]+ GB read and written, on each device',
+      r'memory: [\d,]+ MB of state, weights and batch, [\d,]+ MB in between, on each device',
+      r'compiled in \d+ s',
+      r'config\.every\.pictures was 4 in this run and is 3 from here on',
+      r'config\.steps was 4 in this run and is 6 from here on',
+      r'step 5/6  critic/d [\d.]+  joint/d [\d.]+  g -?[\d.]+  first step after \d+ s',
+      r'step 6/6  critic/d [\d.]+  .*  [\d.,]+ images/s  data \d+ %  left 0 s',
+      r'Done: 6 steps\. Pictures of every stage are in .*pictures\.'):
+    assert re.search(f'^{line}$', told, re.MULTILINE), f'{line} is not in:\n{told}'
+  assert 'config.data' not in told                  # only what has changed
+  assert latest(workdir) == 6
+  steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').open()]
+  assert steps == [1, 2, 3, 4, 5, 6]
+  assert json.loads((workdir / 'config.json').read_text())['steps'] == 6
+
+
+def test_finished_run_says_so_and_changes_nothing(trained, encoder_folder, capsys):
+  files = lambda: {p: p.stat().st_mtime_ns for p in trained.rglob('*') if p.is_file()}
+  before = files()
+  assert main(argv(trained, encoder_folder)) == 0
+  told = capsys.readouterr().out
+  assert f'{trained} is done: 4 of 4 steps.' in told
+  assert f'xmc sample --workdir {trained} --caption' in told
+  assert files() == before
+
+
+def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
+    workdir, encoder_folder, capsys, monkeypatch):
+  batches = train.pipeline.batches
+
+  @contextlib.contextmanager
+  def closing(iterator):
+    yield ({**batch, 'image': batch['image'] * (np.nan if i == 1 else 1)}
+           for i, batch in enumerate(iterator))
+    iterator.close()
+
+  with monkeypatch.context() as patch:               # the pictures of step 6 are not numbers
+    patch.setattr(train.contextlib, 'closing', closing)
+    assert main(argv(workdir, encoder_folder, steps=8)) == 2
+  error = capsys.readouterr().err
+  assert re.fullmatch(r'xmc: critic/d/\w+ is nan at step 6, so training stopped; .*\n', error)
+  assert train.pipeline.batches is batches
+  assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == ['2', '4']
+  steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').open()]
+  assert steps == [1, 2, 3, 4, 5]
+
+  assert np.isfinite(Artist.load(workdir).draw(['a red apple'])).all()
+  assert main(argv(workdir, encoder_folder, steps=8)) == 0
+  assert latest(workdir) == 8
+
+
+def test_step_that_is_told_to_be_saved_is_saved(tmp_path, encoder_folder, capsys, monkeypatch):
+  class Stop(contextlib.nullcontext):
+    """A signal that arrives between two looks at the flag."""
+    looks = itertools.count()
+    requested = property(lambda self: next(self.looks) > 0)
+
+  monkeypatch.setattr(train, 'StopSignal', Stop)
+  assert main(argv(tmp_path, encoder_folder, every__save=100)) == 0
+  told = int(re.search(r'Stopped and saved at step (\d+)', capsys.readouterr().out)[1])
+  assert latest(tmp_path) == told
