@@ -3,8 +3,8 @@
   xmc train --config configs/scenes64.py --workdir runs/scenes64
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator, and a
-shorter average.
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
+and a shorter average.
 """
 from xmc_jax import config as defaults
 

@@ -50,9 +50,8 @@ def test_eight_devices_are_one(train, norm_rows):
   first, one, one_metrics, _ = train(1, norm_rows)
   _, eight, eight_metrics, _ = train(8, norm_rows)
   for player in 'gd':
-    moved = largest(one[0][player].params, first[0][player].params)
-    print(player, moved, largest(one[0][player], eight[0][player]))
-    assert largest(one[0][player], eight[0][player]) < 1e-3 * moved
+    assert largest(one[0][player].params, first[0][player].params) > 1e-2     # it learnt
+    assert largest(one[0][player], eight[0][player]) < 1e-5
   assert largest(one[1], eight[1]) < 1e-5
   for name, value in one_metrics.items():
     np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
