@@ -3,6 +3,14 @@ from __future__ import annotations
 
 import ml_collections
 
+from xmc_jax.types import UserError
+
+_LEAST = {'steps': 1, 'seed': 0, 'keep': 1, 'grid': 1, 'model.width': 1, 'model.z_features': 1,
+          'every.report': 1, 'every.save': 1, 'every.pictures': 1, 'optim.g.lr': 0, 'optim.d.lr': 0}
+_CHOICES = {'model.dtype': ('float32', 'bfloat16', 'float16'),
+            'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
+            'data.loader': ('tf_data', 'arrays')}
+
 
 def base() -> ml_collections.ConfigDict:
   """The defaults: XMC-GAN's published settings where there are any. Locked: no new keys."""
@@ -50,3 +58,15 @@ def base() -> ml_collections.ConfigDict:
   config.keep = 3                  # newest checkpoints that stay
   config.grid = 32                 # held-out captions of the sample grid
   return config.lock()
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError for values that no recipe and no data set can make sense of."""
+  for name, least in _LEAST.items():
+    if config.get(name) < least:
+      raise UserError(f'--config.{name}={config.get(name)}: it must be at least {least}')
+  if not 0 <= config.ema_decay <= 1:
+    raise UserError(f'--config.ema_decay={config.ema_decay}: it must be from 0 to 1')
+  for name, known in _CHOICES.items():
+    if config.get(name) not in known:
+      raise UserError(f'--config.{name}={config.get(name)}: choose one of {", ".join(known)}')

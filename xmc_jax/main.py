@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from xmc_jax.config import check
 from xmc_jax.types import UserError
 
 # Before TensorFlow is imported by anything: it would tell of its own affairs on the terminal.
@@ -30,8 +31,6 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 _GIVE = 'give a Python file with get_config(), such as configs/demo.py'
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
-_LEAST = {'steps': 1, 'seed': 0, 'keep': 1, 'grid': 1, 'model.width': 1, 'model.z_features': 1,
-          'every.report': 1, 'every.save': 1, 'every.pictures': 1, 'optim.g.lr': 0, 'optim.d.lr': 0}
 
 
 def _train(values: flags.FlagValues) -> None:
@@ -139,21 +138,6 @@ class _ConfigFile(flags.ArgumentParser):
     return config
 
 
-def _check(config: ConfigDict) -> None:
-  """Raises UserError for values that no recipe and no data set can make sense of."""
-  from xmc_jax.data import pipeline, text
-  for name, least in _LEAST.items():
-    if config.get(name) < least:
-      raise UserError(f'--config.{name}={config.get(name)}: it must be at least {least}')
-  if not 0 <= config.ema_decay <= 1:
-    raise UserError(f'--config.ema_decay={config.ema_decay}: it must be from 0 to 1')
-  for name, known in (('model.dtype', ('float32', 'bfloat16', 'float16')),
-                      ('text.pool', ('masked_mean', 'released')),
-                      ('text.script', text.SCRIPTS), ('data.loader', pipeline.LOADERS)):
-    if config.get(name) not in known:
-      raise UserError(f'--config.{name}={config.get(name)}: choose one of {", ".join(known)}')
-
-
 COMMANDS: dict[str, tuple[Callable, Callable]] = {
     'train': (_train, _train_flags), 'sample': (_sample, _sample_flags),
     'evaluate': (_evaluate, _evaluate_flags), 'describe': (_describe, _describe_flags)}
@@ -187,7 +171,7 @@ def _parse(argv: Sequence[str]) -> tuple[Callable, flags.FlagValues]:
         raise flags.Error(f'--{name} is missing. {values[name].help}')
     rest = values(['xmc', *argv[2:]])
     if 'config' in values:
-      _check(values.config)
+      check(values.config)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(f'xmc {argv[1]}: {_one_line(error)}') from error
   if len(rest) > 1:
@@ -198,7 +182,7 @@ def _parse(argv: Sequence[str]) -> tuple[Callable, flags.FlagValues]:
 def _one_line(error: Exception) -> str:
   text = str(error.args[0] if error.args else error)
   if 'Other fields present' in text:         # a locked ConfigDict tells all of itself, quoted
-    text = text.partition(' Other fields present')[0].lstrip('\'')
+    text = text.partition(' Other fields present')[0].lstrip("'")
   return ' '.join(text.split())
 
 
