@@ -7,7 +7,7 @@ from xmc_jax import config as defaults
 
 def get_config():
   config = defaults.base()
-  config.steps = 900
+  config.steps = 800
   config.batch_size = 16
   config.ema_decay = 0.99         # the paper's 0.999 averages over more steps than these
   config.model.size = 32
@@ -15,8 +15,8 @@ def get_config():
   config.model.dtype = 'float32'    # faster than bfloat16 on a CPU
   config.text.encoder = 'all-MiniLM-L6-v2'
   config.text.length = 16
-  config.optim.g.lr = 2e-4
+  config.optim.g.lr = 4e-4
   config.every.report = 50
-  config.every.save = 150
-  config.every.pictures = 150
+  config.every.save = 200
+  config.every.pictures = 200
   return config
