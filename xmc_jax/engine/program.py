@@ -32,7 +32,9 @@ class Program:
       one_round = {k: jax.numpy.zeros(v.shape[1:], v.dtype) for k, v in batch_spec.items()}
       return init_state(objective, optimizers, rng, one_round)
 
-    self._init = jax.jit(init, out_shardings=self._everywhere)
+    # It runs once: what optimising its many random draws costs is never earned back.
+    self._init = jax.jit(init, out_shardings=self._everywhere, compiler_options={
+        'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True})
     self.state_spec = placed(jax.eval_shape(init, jax.random.key(0)), self._everywhere)
     self._frozen_spec = placed(frozen_spec, self._everywhere)
     self._batch_spec = placed(batch_spec, self.rows)
