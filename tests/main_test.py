@@ -161,12 +161,24 @@ def cut(path, kept=0.5):
   path.write_bytes(path.read_bytes()[:int(path.stat().st_size * kept)])
 
 
+def test_newest_checkpoint_has_arrays_cut_short(argv, workdir):
+  for path in (workdir / 'checkpoints' / '4' / 'state').glob('ocdbt.process_0/d/*'):
+    cut(path, 0.01)
+  sample = ['xmc', 'sample', f'--workdir={workdir}', '--caption=a red apple']
+  # In processes of their own: orbax leaves reads behind, which would complain in this one.
+  for process in (tiny.start([*argv, '--config.steps=6']), tiny.start(sample)):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert output.startswith('xmc: the checkpoint of step 4 is damaged')
+    assert 'delete that folder to resume from' in output and 'step 2' in output
+    assert output.count('\n') == 1, output
+
+
 @pytest.mark.parametrize('damage', [
-    lambda step: [cut(path, 0.01) for path in (step / 'state').glob('ocdbt.process_0/d/*')],
     lambda step: cut(step / 'state' / '_METADATA'),
     lambda step: cut(step / 'meta' / 'metadata'),
     lambda step: [shutil.rmtree(p) if p.is_dir() else p.unlink() for p in step.iterdir()],
-], ids=['arrays', 'tree', 'meta', 'everything'])
+], ids=['tree', 'meta', 'everything'])
 def test_newest_checkpoint_is_damaged(refused, argv, workdir, damage):
   damage(workdir / 'checkpoints' / '4')
   words = ['step 4 is damaged', str(workdir / 'checkpoints' / '4'), 'delete that folder', 'step 2']
