@@ -201,7 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-  sys.exit(main())
+  code = main()
+  if code:      # at once: the reads that a damaged checkpoint leaves behind would have their say
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == '__main__':
