@@ -1,17 +1,15 @@
 """Puts a finished run on a page of the documentation: curves, pictures over time, scores, config.
 
   pip install -e '.[docs]'
-  python tools/run_page.py --run runs/emoji64 --out docs/runs/emoji64 --hardware "2 CPU cores, ..."
+  python tools/run_page.py --run runs/emoji64 --out docs/runs/emoji64
 
 Writes curves.png, stages.png (the same held-out captions at four stages), last_train.png,
-last_heldout.png, config.json, scores.jsonl and facts.md into --out; the words around them are the
-author's.
+last_heldout.png, config.json and scores.jsonl into --out; the words around them are the author's.
 """
 import argparse
 import json
 import pathlib
 import shutil
-import subprocess
 
 import matplotlib
 import numpy as np
@@ -59,29 +57,15 @@ def stages(pictures: pathlib.Path, out: pathlib.Path, count: int = 4) -> None:
   print('stages:', ', '.join(str(int(file.stem.split('_')[1])) for file in chosen))
 
 
-def facts(lines: list[dict], hardware: str, out: pathlib.Path) -> None:
-  commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], check=True, text=True,
-                          capture_output=True).stdout.strip()
-  speed = np.median([line['images_per_second'] for line in lines if 'images_per_second' in line])
-  hours = (lines[-1]['time'] - lines[0]['time']) / 3600
-  rows = [('steps', f'{lines[-1]["step"]:,}'), ('wall clock', f'{hours:.1f} h'),
-          ('images per second', f'{speed:.0f} (median)'), ('hardware', hardware),
-          ('commit of this page', commit)]
-  table = '\n'.join(f'| {name} | {value} |' for name, value in rows)
-  (out / 'facts.md').write_text(f'| | |\n|---|---|\n{table}\n')
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--run', type=pathlib.Path, required=True)
   parser.add_argument('--out', type=pathlib.Path, required=True)
-  parser.add_argument('--hardware', required=True)
   args = parser.parse_args()
   args.out.mkdir(parents=True, exist_ok=True)
   lines = [json.loads(line) for line in (args.run / 'metrics.jsonl').open()]
   curves(lines, args.out)
   stages(args.run / 'pictures', args.out)
-  facts(lines, args.hardware, args.out)
   for name in ('config.json', 'scores.jsonl'):
     if (args.run / name).exists():
       shutil.copy(args.run / name, args.out / name)

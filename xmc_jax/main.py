@@ -201,8 +201,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
+  # Where a checkpoint is damaged, orbax abandons reads that would complain after the sentence.
+  sys.unraisablehook = lambda problem: (
+      'Event loop is closed' in str(problem.exc_value) or sys.__unraisablehook__(problem))
   code = main()
-  if code:      # at once: the reads that a damaged checkpoint leaves behind would have their say
+  if code:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
