@@ -152,6 +152,11 @@ def test_encoder_weights_that_are_cut_short(refused, argv, tmp_path, encoder_fol
   refused([*argv, f'--config.text.encoder={folder}'], str(folder / 'model.safetensors'), 'damaged')
 
 
+def test_player_without_a_term(refused, argv):
+  off = [f'--config.terms.{name}=0.0' for name in ('adversarial', 'sentence', 'word', 'image')]
+  refused([*argv, *off], 'config.terms', 'weight 0')
+
+
 def test_workdir_that_cannot_be_written(refused, argv, tmp_path):
   (tmp_path / 'file').write_text('')
   refused([*argv, f'--workdir={tmp_path / "file" / "run"}'], str(tmp_path / 'file'), '--workdir')

@@ -11,7 +11,7 @@ from xmc_jax.branch import Backbone
 from xmc_jax.engine.objective import Outcome, Phase
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.objectives.terms import Branches, Term
-from xmc_jax.types import Array, Batch
+from xmc_jax.types import Array, Batch, UserError
 
 
 def play(name: str, updates: tuple[str, ...], backbone: Backbone,
@@ -21,8 +21,14 @@ def play(name: str, updates: tuple[str, ...], backbone: Backbone,
   """Phase whose loss of each updated player is the weighted sum of its terms over the branches.
 
   Branches are run one after the other, threading statistics. A term of weight 0 is not built.
+  UserError if that leaves a player none.
   Metrics: `player/term` (weighted, as it enters the loss) and `accuracy/meter`.
   """
+  for player in updates:
+    if not any(term.weight for term in terms[player]):
+      raise UserError(f'config.terms: every term of the player {player!r} has weight 0; give one '
+                      'of them a weight')
+
   def forward(params, stats, frozen, batch, rng):
     branches = []
     for i, rows in enumerate(split(batch)):
