@@ -11,7 +11,7 @@ import tiny
 from xmc_jax import recipes
 from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.state import init_state
-from xmc_jax.engine.step import make_train_step
+from xmc_jax.engine.step import in_turn, make_rounds
 from xmc_jax.main import main
 
 FILES = sorted(path for path in (tiny.ROOT / 'configs').glob('*.py') if path.stem != '__init__')
@@ -50,8 +50,8 @@ def test_recipe_trains_a_step_by_its_shapes(path):
   def train(rng, frozen, batch):
     one_round = jax.tree.map(lambda x: x[0], batch)
     state = init_state(recipe.objective, optimizers, rng, one_round)
-    return state, *make_train_step(recipe.objective, optimizers, config.ema_decay)(
-        state, frozen, batch)
+    rounds = make_rounds(recipe.objective, optimizers, config.ema_decay)
+    return state, *in_turn(rounds)(state, frozen, batch)
 
   before, after, metrics = jax.eval_shape(
       train, jax.random.key(0), recipe.frozen_spec, recipe.batch_spec)

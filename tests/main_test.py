@@ -81,7 +81,7 @@ def test_help_lists_commands_and_flags(capsys, argv, words):
     ('batch_size.rows=3', ['--config.batch_size.rows', "no key 'rows'"]),
     ('batch_size=many', ['--config.batch_size', "'many'"]),
     ('model.width=3.5', ['--config.model.width', "'3.5'"]),
-    ('model.fast=perhaps', ['--config.model.fast', 'perhaps']),
+    ('model.forms=slow', ['model.forms', 'slow', 'plain']),
     ('model.width=0', ['--config.model.width=0', 'at least 1']),
     ('steps=0', ['--config.steps=0', 'at least 1']),
     ('every.save=0', ['--config.every.save=0', 'at least 1']),

@@ -1,6 +1,5 @@
 """Tiny things for tests. All numbers come from numpy's Philox, so that they outlive JAX's."""
 import json
-import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import config as defaults
 from xmc_jax.branch import Text
+from xmc_jax.engine import cost
 
 TEXT_FEATURES, LENGTH = 8, 6
 
@@ -82,10 +82,8 @@ def collectives(compiled):
 
   All-reduce is not among them: its result is as large on every device as what each puts in.
   """
-  pattern = r'= (.*?) (all-gather|all-to-all|ragged-all-to-all|collective-permute)(?:-start)?\('
-  return [(kind, [tuple(int(n) for n in shape.split(',') if n)
-                  for shape in re.findall(r'\[([\d,]*)\]', result)])
-          for result, kind in re.findall(pattern, compiled.as_text())]
+  return [(moved.kind, list(moved.shapes)) for moved in cost.collectives(compiled)
+          if moved.kind != 'all-reduce']
 
 
 def tiny_config(text_folder):

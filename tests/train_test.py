@@ -17,10 +17,12 @@ from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.main import main
 from xmc_jax.sampling import Artist
 
-TERMS = {'critic/d/hinge', 'critic/d/sentence', 'critic/d/word', 'critic/d_loss', 'joint/d/hinge',
-         'joint/d/sentence', 'joint/d/word', 'joint/d_loss', 'joint/g/hinge', 'joint/g/sentence',
-         'joint/g/word', 'joint/g/image', 'joint/g_loss', 'joint/accuracy/real',
-         'joint/accuracy/fake', 'joint/accuracy/sentence_real', 'joint/accuracy/sentence_fake'}
+TERMS = {'critic/d/hinge', 'critic/d/sentence', 'critic/d/word', 'joint/d/hinge',
+         'joint/d/sentence', 'joint/d/word', 'joint/g/hinge', 'joint/g/sentence', 'joint/g/word',
+         'joint/g/image', 'joint/accuracy/real', 'joint/accuracy/fake',
+         'joint/accuracy/sentence_real', 'joint/accuracy/sentence_fake'}
+TERMS |= {f'{player}_{what}' for player in ('critic/d', 'joint/d', 'joint/g')
+          for what in ('loss', 'gradient')}
 SPEED = {'images_per_second', 'seconds_per_step', 'waiting_for_data'}
 
 

@@ -1,16 +1,19 @@
 """What backbones hand to loss terms: the words that both sides share, dataclasses only.
 
-These objects live inside one trace of the training step and are never stored.
+These objects live inside one trace of the training step and are never stored. They are pytrees, and
+every array in them has the rows as its first axis, so that rows can be divided and put together.
 """
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol
+
+import jax
 
 from xmc_jax.types import Array, Batch, Tree
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Text:
   """Captions as the frozen text encoder sees them, float32."""
@@ -19,6 +22,7 @@ class Text:
   sentence: Array   # [b, e]
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Views:
   """What the critic says of one set of pictures."""
@@ -28,6 +32,7 @@ class Views:
   sentence: Array             # [b, d] the critic's code of the caption, beside `features`
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Branch:
   """One view of the batch and everything a loss term may look at."""
@@ -36,7 +41,8 @@ class Branch:
   fake: tuple[Array, ...]     # generated pictures by scale, [b, h, w, 3] in [0, 1]
   real_view: Views
   fake_view: Views
-  describe: Callable[[Array], Array] | None = None   # frozen image network: pictures -> [b, d]
+  real_code: Array | None = None    # [b, d] of the real pictures, by the frozen image network
+  fake_code: Array | None = None    # [b, d] of the fakes
 
 
 class Backbone(Protocol):
@@ -46,8 +52,12 @@ class Backbone(Protocol):
     """`{player: variables}` for a batch of one round; values of `batch` are not looked at."""
 
   def stage(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
-            batch: Batch, rng: Array) -> tuple[Branch, dict[str, Tree]]:
-    """Runs the networks in training mode on one view; the branch and every player's new stats."""
+            batch: Batch, rngs: Array) -> tuple[Branch, dict[str, Tree]]:
+    """Runs the networks in training mode on one view; the branch and every player's new stats.
+
+    `rngs` [b] holds a random key for every row: what is drawn for a row belongs to the row, however
+    the rows are divided among devices and parts.
+    """
 
   def sample(self, params: Tree, stats: Tree, frozen: dict[str, Tree], batch: Batch,
              z: Array) -> Array:

@@ -1,13 +1,18 @@
 """Every key that a config may set, with its default. A file in `configs/` starts from `base()`."""
 from __future__ import annotations
 
+import re
+
 import ml_collections
 
 from xmc_jax.types import UserError
 
-_LEAST = {'steps': 1, 'seed': 0, 'keep': 1, 'grid': 1, 'model.width': 1, 'model.z_features': 1,
-          'every.report': 1, 'every.save': 1, 'every.pictures': 1, 'optim.g.lr': 0, 'optim.d.lr': 0}
-_CHOICES = {'model.dtype': ('float32', 'bfloat16', 'float16'),
+_LEAST = {'steps': 1, 'seed': 0, 'accumulate': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
+          'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.pictures': 1,
+          'optim.g.lr': 0, 'optim.d.lr': 0}
+_CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
+            'model.recompute': ('nothing', 'elementwise', 'blocks'),
+            'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('tf_data', 'arrays')}
 
@@ -19,6 +24,9 @@ def base() -> ml_collections.ConfigDict:
   config.seed = 0                  # of initialisation, noise and the order of the data
   config.steps = 100_000           # training steps
   config.batch_size = 256          # rows of one round, over all devices
+  config.accumulate = 1            # parts that the networks see them in; losses see all rows
+  config.negatives = 'global'      # rows that contrast: all, or 'local:N', groups of N
+  config.shard = 'nothing'         # of the state among devices: 'optimizer' or 'parameters' (too)
   config.ema_decay = 0.999         # of the generator's averaged weights, per step
 
   config.model = ml_collections.ConfigDict(dict(
@@ -28,7 +36,8 @@ def base() -> ml_collections.ConfigDict:
       norm_rows=ml_collections.config_dict.placeholder(int),
                                    # rows that share BatchNorm statistics; None: all
       dtype='bfloat16',            # of the networks' arithmetic; parameters are float32
-      fast=True,                   # fold changes of size into convolutions (same function)
+      forms='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/forms.py)
+      recompute='nothing',         # in the backward pass: 'nothing', 'elementwise' or 'blocks'
       augment=(),                  # critic's augmentation: 'color', 'translation', 'cutout'
   ))
   config.text = ml_collections.ConfigDict(dict(
@@ -60,6 +69,32 @@ def base() -> ml_collections.ConfigDict:
   return config.lock()
 
 
+def contrast_rows(negatives: str) -> int | None:
+  """Rows that contrast with one another: None (all) for 'global', N for 'local:N'.
+
+  'local:8' is XMC-GAN's released code: the 8 rows of a device contrast, losses are averaged.
+  """
+  found = re.fullmatch(r'global|local:(\d+)', negatives)
+  rows = int(found[1]) if found and found[1] else None
+  if not found or rows is not None and rows < 2:
+    raise UserError(f"--config.negatives={negatives}: it must be 'global', or 'local:N' for groups "
+                    'of N rows, at least 2, for instance local:8')
+  return rows
+
+
+def _check_groups(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError unless whole groups of rows make the batch."""
+  rows, contrast, norm = config.batch_size, contrast_rows(config.negatives), config.model.norm_rows
+  if contrast and rows % contrast:
+    raise UserError(f'--config.negatives={config.negatives}: {contrast} does not divide the batch '
+                    f'of {rows} rows; choose a divisor, or global')
+  if norm is not None and norm < 1:
+    raise UserError(f'--config.model.norm_rows={norm}: it must be at least 1')
+  if norm and norm < rows and rows % norm:
+    raise UserError(f'model.norm_rows = {norm} does not divide the batch of {rows} rows; '
+                    'choose a divisor, or None for global statistics')
+
+
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UserError for values that no recipe and no data set can make sense of."""
   for name, least in _LEAST.items():
@@ -70,3 +105,4 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name, known in _CHOICES.items():
     if config.get(name) not in known:
       raise UserError(f'--config.{name}={config.get(name)}: choose one of {", ".join(known)}')
+  _check_groups(config)

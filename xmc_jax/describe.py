@@ -10,7 +10,7 @@ from xmc_jax import recipes
 from xmc_jax.engine import mesh as meshes
 from xmc_jax.engine import program as programs
 from xmc_jax.engine.optim import make_optimizers
-from xmc_jax.engine.program import Program
+from xmc_jax.engine.program import Program, Step
 
 
 def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) ->
   meshes.check_rows(config.batch_size, mesh)
   recipe = recipes.build(config)
   program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                    recipe.frozen_spec, recipe.batch_spec, mesh)
-  found = facts(program, program.lower().compile() if compile_step else None)
+                    recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+  found = facts(program, program.compile() if compile_step else None)
   for name, player in program.state_spec.players.items():
     found['players'][name]['shapes'] = _shapes(player.params)
   found['frozen'] = {name: {'parameters': sum(x.size for x in jax.tree.leaves(tree))}
@@ -34,11 +34,11 @@ def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) ->
   return found
 
 
-def facts(program: Program, compiled: jax.stages.Compiled | None) -> dict[str, Any]:
+def facts(program: Program, step: Step | None) -> dict[str, Any]:
   """Parameters by player and, if compiled, the cost of a step on one device."""
   found = {'players': {name: {'parameters': n}
                        for name, n in programs.parameters(program.state_spec).items()}}
-  return found | ({'step': programs.cost(compiled)} if compiled else {})
+  return found | ({'step': step.cost()} if step else {})
 
 
 def table(found: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import json
-import pathlib
+import os
 import time
 
+import jax
 import numpy as np
+from etils import epath
 
 from xmc_jax import __version__
 from xmc_jax.data import source as sources
@@ -15,7 +17,7 @@ from xmc_jax.sampling import Artist
 from xmc_jax.types import UserError
 
 
-def evaluate(workdir: str | pathlib.Path, *, rows: int = 1000, seed: int = 0,
+def evaluate(workdir: str | os.PathLike[str], *, rows: int = 1000, seed: int = 0,
              live: bool = False, step: int | None = None) -> dict:
   """Scores one checkpoint by the judge of its data set; appends to workdir/scores.jsonl.
 
@@ -40,8 +42,9 @@ def evaluate(workdir: str | pathlib.Path, *, rows: int = 1000, seed: int = 0,
            'seed': seed, 'version': __version__, 'time': time.time()}
   for key, images in (('alignment_16', fakes), ('alignment_16_real', reals)):
     score[key] = alignment.alignment(images, captions, name, among=16, seed=seed)
-  with open(pathlib.Path(workdir) / 'scores.jsonl', 'a') as file:
-    file.write(json.dumps(score) + '\n')
+  if jax.process_index() == 0:
+    with (epath.Path(workdir) / 'scores.jsonl').open('a') as file:
+      file.write(json.dumps(score) + '\n')
   print(f'step {artist.step:,}: {score["alignment_16"]:.1%} of {rows} held-out captions get a '
         f'picture nearest to their own caption among 16, by the {name} judge '
         f'(real pictures {score["alignment_16_real"]:.1%}, chance 6.2%)')

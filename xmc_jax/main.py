@@ -5,10 +5,13 @@
   xmc evaluate --workdir RUN
   xmc describe --config configs/X.py [--json]
 
-A mistake of the user's ends with one sentence and exit code 2.
+A mistake of the user's ends with one sentence and exit code 2. Several processes, one a host, are
+started with the same command and --distributed, or --coordinator, --processes and --process; each
+ends with code 75 when another one has gone.
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,6 +24,7 @@ from collections.abc import Callable, Sequence
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from xmc_jax import __version__
 from xmc_jax.config import check
 from xmc_jax.types import UserError
 
@@ -34,23 +38,26 @@ _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
 
 
 def _train(values: flags.FlagValues) -> None:
-  from xmc_jax.train import train
-  train(values.config, values.workdir)
+  with _processes(values):
+    from xmc_jax.train import train
+    train(values.config, values.workdir)
 
 
 def _train_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   _config_flag(values, argv)
   flags.DEFINE_string('workdir', None, 'Folder of the run; what is there is resumed.',
                       flag_values=values)
+  _process_flags(values)
 
 
 def _sample(values: flags.FlagValues) -> None:
-  from xmc_jax.sample import sample
   captions = list(values.caption)
   if values.captions:
     captions += _read_lines(values.captions)
-  sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
-         truncation=values.truncation, live=values.live, step=values.step)
+  with _processes(values):
+    from xmc_jax.sample import sample
+    sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
+           truncation=values.truncation, live=values.live, step=values.step)
 
 
 def _sample_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -66,8 +73,10 @@ def _sample_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def _evaluate(values: flags.FlagValues) -> None:
-  from xmc_jax.evaluate import evaluate
-  evaluate(values.workdir, rows=values.rows, seed=values.seed, live=values.live, step=values.step)
+  with _processes(values):
+    from xmc_jax.evaluate import evaluate
+    evaluate(values.workdir, rows=values.rows, seed=values.seed, live=values.live,
+             step=values.step)
 
 
 def _evaluate_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -84,6 +93,34 @@ def _run_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
   flags.DEFINE_bool('live', False, 'Use the live weights, not their moving average.',
                     flag_values=values)
+  _process_flags(values)
+
+
+def _process_flags(values: flags.FlagValues) -> None:
+  """Flags of commands that may run as several processes."""
+  text, number = flags.DEFINE_string, flags.DEFINE_integer
+  flags.DEFINE_bool('distributed', False, 'One of several processes, as Cloud TPU, SLURM, '
+                    'Kubernetes or Open MPI started them.', flag_values=values)
+  text('coordinator', None, 'HOST:PORT of process 0, where nothing of that kind started them.',
+       flag_values=values)
+  number('processes', None, 'How many there are, with --coordinator.', flag_values=values)
+  number('process', None, 'Which of them this is, from 0, with --coordinator.',
+         flag_values=values)
+  number('heartbeat', 60, 'Seconds of silence after which another process counts as dead.',
+         lower_bound=1, flag_values=values)
+  number('wait', 300, 'Seconds to wait for all processes to come.', lower_bound=1,
+         flag_values=values)
+
+
+def _processes(values: flags.FlagValues) -> contextlib.AbstractContextManager:
+  import jax
+
+  from xmc_jax.engine import processes
+  return processes.joined(
+      distributed=values.distributed, coordinator=values.coordinator, processes=values.processes,
+      process=values.process, heartbeat=values.heartbeat, wait=values.wait,
+      facts={'the version of xmc_jax': __version__, 'the version of jax': jax.__version__},
+      command='xmc')
 
 
 def _describe(values: flags.FlagValues) -> None:
@@ -196,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run(values)
   except UserError as error:
     print(f'xmc: {error}', file=sys.stderr)
-    return 2
+    return error.code
   return 0
 
 

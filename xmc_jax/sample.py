@@ -5,6 +5,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from xmc_jax import pictures
@@ -27,7 +28,8 @@ def sample(workdir: str | pathlib.Path, captions: Sequence[str], *, each: int = 
   artist.tokenizer.check_captions(captions, artist.config.text.script)
   repeated = [caption for caption in captions for _ in range(each)]
   images = artist.draw(repeated, seed=seed, truncation=truncation)
-  _write(out, images, repeated, each)
+  if jax.process_index() == 0:
+    _write(out, images, repeated, each)
   print(f'{len(images)} pictures of {len(captions)} captions with the {artist.weights} weights of '
         f'step {artist.step:,}: {out / "grid.png"} and single files beside it')
   return images.reshape(len(captions), each, *images.shape[1:])

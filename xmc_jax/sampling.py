@@ -3,19 +3,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
+import os
 from collections.abc import Sequence
 
 import jax
 import ml_collections
 import numpy as np
+from etils import epath
 
 from xmc_jax import config as defaults
 from xmc_jax import recipes
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
 from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.mesh import by_row, make_mesh, replicated
+from xmc_jax.engine.mesh import by_row, make_mesh, put_whole, replicated
 from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.program import Program
 from xmc_jax.recipes import Recipe
@@ -48,7 +49,7 @@ class Sampler:
     n, z, pictures = len(tokens), np.asarray(z), []
     for start in range(0, n, self._rows):
       chosen = np.minimum(np.arange(start, start + self._rows), n - 1)    # the last batch is filled
-      put = lambda x: jax.device_put(x[chosen], self._by_row)
+      put = lambda x: put_whole(x[chosen], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
       pictures.append(jax.device_get(self._sample(params, stats, frozen, batch, put(z))))
     return np.concatenate(pictures)[:n]
@@ -73,14 +74,14 @@ class Artist:
   _draw: functools.partial
 
   @classmethod
-  def load(cls, workdir: str | pathlib.Path, *, step: int | None = None,
+  def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None,
            live: bool = False) -> Artist:
     """The generator of a run, of its newest checkpoint or of `step`.
 
     Averaged weights unless `live`. UserError for a run without that checkpoint, a damaged one, or
     a text encoder that is not installed.
     """
-    with Checkpoints(pathlib.Path(workdir) / 'checkpoints', every=None) as checkpoints:
+    with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
       config = read_config(checkpoints, step)
       recipe, mesh = recipes.build(config), make_mesh()
       program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,

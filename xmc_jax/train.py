@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pathlib
+import os
 import time
 
 import jax
 import ml_collections
 import numpy as np
+from etils import epath
 
 from xmc_jax import __version__, describe, pictures, recipes
 from xmc_jax.data import pipeline
@@ -16,9 +17,11 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
 from xmc_jax.engine import mesh as meshes
+from xmc_jax.engine import processes
 from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.memory import compile_to_fit
 from xmc_jax.engine.optim import make_optimizers
-from xmc_jax.engine.program import Program
+from xmc_jax.engine.program import Program, Step
 from xmc_jax.engine.report import Reporter
 from xmc_jax.engine.state import TrainState
 from xmc_jax.engine.stopping import StopSignal
@@ -26,17 +29,20 @@ from xmc_jax.sampling import Sampler, draw_noise
 from xmc_jax.types import Tree
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> TrainState:
+def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> TrainState:
   """Trains to `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
 
-  Returns the last state. UserError for every mistake that can be seen before the first step.
+  Returns the last state. UserError for every mistake that can be seen before the first step. In a
+  run of several processes (`engine/processes.py`) each of them calls this.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = epath.Path(workdir)
+  settings = _settings(config)
+  processes.check_same({f'config.{key}': value for key, value in _flat(settings).items()})
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
   recipe = recipes.build(config)
   program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                    recipe.frozen_spec, recipe.batch_spec, mesh)
+                    recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
   tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)
@@ -44,7 +50,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(
         Checkpoints(workdir / 'checkpoints', every=config.every.save, keep=config.keep))
+    processes.check_shared(workdir)
     start = checkpoints.latest() or 0
+    processes.check_same({'the newest checkpoint': start})
     if start >= config.steps:
       print(f'{workdir} is done: {start:,} of {config.steps:,} steps.')
       print(_how_to_sample(workdir))
@@ -52,8 +60,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
     frozen = program.put_frozen(recipe.load_frozen())
     if start:                # before the compiler's minutes: it may be of another model
       state = checkpoints.restore(program.state_spec)
-      _tell_changes(checkpoints.meta()['config'], config)
-    compiled = _compile(program, config, source, start)
+      _tell_changes(checkpoints.meta()['config'], settings)
+    compiled = _compile(program, config, source, tokenizer, start)
     if not start:
       state = program.init(config.seed)
     _write_config(workdir, config)
@@ -62,23 +70,25 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
                         rows_per_step=rounds * config.batch_size)
     stack.callback(reporter.close)
     album = Album(recipe, config, mesh, tokenizer, {'train': source, 'heldout': heldout})
-    stop = stack.enter_context(StopSignal())
+    stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
         source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
         loader=config.data.loader, process=(jax.process_index(), jax.process_count()))))
 
-    meta = {'config': json.loads(config.to_json_best_effort()), 'version': __version__}
+    to_float = jax.jit(pipeline.to_float)
+    meta = {'config': settings, 'version': __version__}
     for step in range(start + 1, config.steps + 1):
       began = time.perf_counter()
       batch = next(batches)
       waited = time.perf_counter() - began
       batch = meshes.put_rows({k: batch[k] for k in recipe.batch_spec}, program.rows)
+      batch['image'] = to_float(batch['image'])
       with jax.transfer_guard('disallow'):
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)
       # Saving comes before the next batch is drawn, so that a checkpoint of step s stands for
       # exactly the batches 1 to s.
-      ending = stop.requested or step == config.steps
+      ending = agreed(stop.requested) or step == config.steps
       if ending or step % config.every.save == 0:
         reporter.settle()        # a loss that is not finite ends the run before it is saved
         checkpoints.save(step, state, meta, force=ending)
@@ -96,13 +106,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> Tra
   return state
 
 
-def _compile(program: Program, config, source, start: int) -> jax.stages.Compiled:
+def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
   """Compiles the step and prints what is about to happen."""
   print(f'{config.recipe} on {config.data.name}: {len(source):,} pictures at {config.model.size} '
         f'px, {config.batch_size} rows a round, steps {start + 1:,} to {config.steps:,}')
+  if cut := pipeline.truncated_share(source, tokenizer):
+    print(f'{cut:.1%} of the captions have more word pieces than text.length = '
+          f'{config.text.length} and are cut')
   print(describe.devices(program.mesh))
   began = time.perf_counter()
-  compiled = program.lower().compile()
+  compiled = compile_to_fit(program)
   print(describe.table(describe.facts(program, compiled)))
   print(f'compiled in {time.perf_counter() - began:.0f} s', flush=True)
   return compiled
@@ -130,8 +143,12 @@ def _evenly(source: sources.Source, n: int) -> list[str]:
   return [source.captions(int(i))[0] for i in np.linspace(0, len(source) - 1, min(n, len(source)))]
 
 
-def _tell_changes(old: dict, config: ml_collections.ConfigDict) -> None:
-  old, new = (_flat(x) for x in (old, json.loads(config.to_json_best_effort())))
+def _settings(config: ml_collections.ConfigDict) -> dict:
+  return json.loads(config.to_json_best_effort())
+
+
+def _tell_changes(old: dict, new: dict) -> None:
+  old, new = _flat(old), _flat(new)
   for key in sorted(old.keys() | new.keys()):
     if old.get(key) != new.get(key):
       print(f'config.{key} was {old.get(key)} in this run and is {new.get(key)} from here on')
@@ -144,10 +161,10 @@ def _flat(tree: dict, prefix: str = '') -> dict:
   return flat
 
 
-def _write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   if jax.process_index() == 0:
     (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
 
 
-def _how_to_sample(workdir: pathlib.Path) -> str:
+def _how_to_sample(workdir: epath.Path) -> str:
   return f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"'

@@ -30,5 +30,6 @@ Tree = Any  # a pytree of arrays
 class UserError(Exception):
   """A mistake of the user's that one sentence explains: what is wrong, where, and what to do.
 
-  `main.py` prints the sentence and exits with code 2, without a traceback.
+  `main.py` prints the sentence and exits with `code`, without a traceback.
   """
+  code = 2

@@ -6,6 +6,7 @@ import pytest
 import toys
 
 from xmc_jax.backbones.xmc import DownBlock, UpBlock
+from xmc_jax.layers.forms import FAST, PLAIN
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
 
 pytestmark = pytest.mark.usefixtures('strict')
@@ -34,7 +35,7 @@ def assert_same_function(fast, plain, x, *rest):
     (4, 3, 5, ConditionalNorm, (8, 6)), (8, 4, 4, ConditionalNorm, (8, 6)),
     (4, 3, 5, LocalConditionalNorm, (8, 4, 4, 6)), (8, 4, 2, LocalConditionalNorm, (8, 2, 2, 6))])
 def test_up_block(side, channels, features, norm, condition):
-  blocks = [UpBlock(features, norm, 4, fast, jnp.float32) for fast in (True, False)]
+  blocks = [UpBlock(features, norm, 4, forms, jnp.float32) for forms in (FAST, PLAIN)]
   x = jnp.array(toys.normal(0, 8, side, side, channels))
   out = assert_same_function(*blocks, x, jnp.array(toys.normal(1, *condition)), True)
   assert out.shape == (8, 2 * side, 2 * side, features)
@@ -44,7 +45,7 @@ def test_up_block(side, channels, features, norm, condition):
     (8, 3, 4, True, False), (4, 3, 5, False, False), (8, 4, 4, False, False),
     (4, 3, 5, False, True), (4, 4, 4, False, True)])
 def test_down_block(side, channels, features, first, keep_size):
-  blocks = [DownBlock(features, first, keep_size, fast, jnp.float32) for fast in (True, False)]
+  blocks = [DownBlock(features, first, keep_size, forms, jnp.float32) for forms in (FAST, PLAIN)]
   out = assert_same_function(*blocks, jnp.array(toys.normal(0, 4, side, side, channels)))
   after = side if keep_size else side // 2
   assert out.shape == (4, after, after, features)
@@ -52,7 +53,7 @@ def test_down_block(side, channels, features, first, keep_size):
 
 def test_a_block_of_the_same_size_and_channels_has_no_shortcut_convolution():
   names = lambda *shape: set(jax.eval_shape(
-      DownBlock(4, False, True, True, jnp.float32).init, jax.random.key(0),
+      DownBlock(4, False, True, FAST, jnp.float32).init, jax.random.key(0),
       jax.ShapeDtypeStruct(shape, jnp.float32))['params'])
   assert names(1, 4, 4, 4) == {'conv_in', 'conv_pool'}
   assert names(1, 4, 4, 3) == {'conv_in', 'conv_pool', 'shortcut'}

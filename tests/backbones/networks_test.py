@@ -10,6 +10,7 @@ import toys
 
 from xmc_jax.backbones.xmc import Critic, Generator
 from xmc_jax.branch import Text
+from xmc_jax.layers.forms import FAST, PLAIN
 from xmc_jax.layers.spectral import spectral_normalise
 
 pytestmark = pytest.mark.usefixtures('strict')
@@ -64,21 +65,21 @@ def judge(size, params, image, text=TEXT, **options):
 
 
 @SIZES
-@pytest.mark.parametrize('fast', [True, False])
-def test_generator_is_the_papers(size, fast):
+@pytest.mark.parametrize('forms', [FAST, PLAIN])
+def test_generator_is_the_papers(size, forms):
   params = generator_variables(size)['params']
   slow = numpy_xmc.generator(params, size, TEXT, NOISE)
   assert slow.std() > 0.1                    # not saturated by tanh: there is something to compare
-  np.testing.assert_allclose(generate(size, params, fast=fast), slow, atol=1e-4)
+  np.testing.assert_allclose(generate(size, params, forms=forms), slow, atol=1e-4)
 
 
 @SIZES
-@pytest.mark.parametrize('fast', [True, False])
-def test_critic_is_the_papers(size, fast):
+@pytest.mark.parametrize('forms', [FAST, PLAIN])
+def test_critic_is_the_papers(size, forms):
   params, vectors = critic_variables(size)
   normalised = jax.jit(spectral_normalise)(params, vectors)[0]
   slow = numpy_xmc.critic(numpy_xmc.spectral(params, vectors), size, images(size), TEXT)
-  for ours, theirs in zip(judge(size, normalised, images(size), fast=fast), slow):
+  for ours, theirs in zip(judge(size, normalised, images(size), forms=forms), slow):
     assert ours.shape == theirs.shape and theirs.std() > 1e-3
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
 
@@ -97,21 +98,21 @@ def distance(a, b):
 def test_gradients_of_the_folded_generator_are_the_plain_ones():
   params, weights = generator_variables(32)['params'], toys.normal(9, ROWS, 32, 32, 3)
 
-  def grads(fast):
-    value = lambda params, z: jnp.sum(weights * generate(32, params, z, fast=fast))
+  def grads(forms):
+    value = lambda params, z: jnp.sum(weights * generate(32, params, z, forms=forms))
     return jax.jit(jax.grad(value, (0, 1)))(params, jnp.array(NOISE))
-  assert distance(grads(True), grads(False)) < 1e-3
+  assert distance(grads(FAST), grads(PLAIN)) < 1e-3
 
 
 def test_gradients_of_the_folded_critic_are_the_plain_ones():
   params, vectors = critic_variables(32)
 
-  def grads(fast):
+  def grads(forms):
     def value(params, image):
-      out = judge(32, spectral_normalise(params, vectors)[0], image, fast=fast)
+      out = judge(32, spectral_normalise(params, vectors)[0], image, forms=forms)
       return sum(jnp.sum(jnp.sin(10 * x)) for x in out)
     return jax.jit(jax.grad(value, (0, 1)))(params, jnp.array(images(32)))
-  assert distance(grads(True), grads(False)) < 1e-3
+  assert distance(grads(FAST), grads(PLAIN)) < 1e-3
 
 
 def test_bfloat16_is_close_to_float32():

@@ -55,7 +55,7 @@ def test_shapes_at_every_size(size, dtype):
   frozen = {'table': jax.ShapeDtypeStruct((13, toys.TEXT_FEATURES), jnp.float32)}
 
   def run(params, stats, frozen, batch, rng):
-    branch, stats = backbone.stage(params, stats, frozen, batch, rng)
+    branch, stats = backbone.stage(params, stats, frozen, batch, jax.random.split(rng, 4))
     return branch.fake, branch.fake_view.__dict__, branch.real_view.__dict__, stats
 
   fake, *views, after = jax.eval_shape(run, params, stats, frozen, spec(4, size),
@@ -83,7 +83,7 @@ def world():
 @functools.cache
 def compiled_stage():
   def run(params, stats, frozen, batch, rng):
-    branch, stats = world()[0].stage(params, stats, frozen, batch, rng)
+    branch, stats = world()[0].stage(params, stats, frozen, batch, jax.random.split(rng, 4))
     return {'fake': branch.fake[0], 'fake_view': branch.fake_view.__dict__,
             'real_view': branch.real_view.__dict__, 'stats': stats}
   return jax.jit(run)
@@ -140,16 +140,17 @@ def test_statistics_of_both_players_advance():
 
 def test_real_and_fake_are_augmented_each_with_its_own_draw():
   backbone = XmcBackbone(32, 2, encode, toys.TEXT_FEATURES,
-                         augment=lambda rng, x: seen.append((rng, x.shape)) or x)
+                         augment=lambda rngs, x: seen.append((rngs, x.shape)) or x)
   seen, frozen = [], {'table': jnp.array(world()[3]['table'])}
 
   def run(rng):
     variables = backbone.init(rng, spec(4, 32))
     params = {k: v.pop('params') for k, v in variables.items()}
-    return backbone.stage(params, variables, frozen, toys.batch(spec(4, 32)), rng)[0].fake[0]
+    rngs = jax.random.split(rng, 4)
+    return backbone.stage(params, variables, frozen, toys.batch(spec(4, 32)), rngs)[0].fake[0]
   jax.eval_shape(run, jax.random.key(0))
-  (real_rng, real), (fake_rng, fake) = seen
-  assert real == fake == (4, 32, 32, 3) and real_rng is not fake_rng
+  (real_rngs, real), (fake_rngs, fake) = seen
+  assert real == fake == (4, 32, 32, 3) and real_rngs is not fake_rngs
 
 
 def test_samples_do_not_depend_on_the_other_rows_but_training_does():
@@ -162,3 +163,24 @@ def test_samples_do_not_depend_on_the_other_rows_but_training_does():
                              atol=1e-6)
   mixed = batch | {'tokens': np.concatenate([batch['tokens'][:1], batch['tokens'][:0:-1]])}
   assert np.abs(stage(mixed)['fake'][0] - stage()['fake'][0]).max() > 1e-3
+
+
+def test_what_is_drawn_for_a_row_belongs_to_the_row():
+  backbone, params, stats, frozen, batch = world()
+  drawn = []
+  XmcBackbone(32, 4, encode, toys.TEXT_FEATURES, z_features=5,
+              augment=lambda rngs, x: drawn.append(rngs) or x).stage(
+                  params, stats, frozen, batch, jax.random.split(jax.random.key(0), 4))
+  keys = [jax.random.key_data(rngs) for rngs in drawn]
+  assert len(np.unique(np.concatenate(keys), axis=0)) == 8      # every row, real and fake
+
+
+def test_codes_are_the_frozen_networks_of_the_last_scale():
+  backbone, params, stats, frozen, batch = world()
+  describe = lambda frozen, x: x.mean((1, 2)) + frozen['table'][0, 0]
+  backbone = XmcBackbone(32, 4, encode, toys.TEXT_FEATURES, z_features=5, describe=describe)
+  rngs = jax.random.split(jax.random.key(0), 4)
+  branch = jax.jit(lambda: backbone.stage(params, stats, frozen, batch, rngs)[0])()
+  for code, images in ((branch.real_code, batch['image']), (branch.fake_code, branch.fake[-1])):
+    np.testing.assert_allclose(code, describe(frozen, images), rtol=1e-5)
+  assert world()[0].describe is None

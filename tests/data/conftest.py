@@ -1,10 +1,16 @@
-"""A tokeniser of single letters, so that the pipeline's tests need no downloaded files."""
+"""A tokeniser of single letters and a folder of records; the pipeline's tests download nothing."""
 import string
 
+import noise_records
 import pytest
 import tokenizers
 
 from xmc_jax.data.text import Tokenizer
+
+
+@pytest.fixture(scope='session')
+def records_folder(tmp_path_factory):
+  return noise_records.make_folder(tmp_path_factory.mktemp('records') / 'noise')
 
 
 @pytest.fixture(scope='session')

@@ -5,17 +5,21 @@ import time
 
 import numpy as np
 import pytest
+from noise_records import noise
 
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
+from xmc_jax.data.plan import plan
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import UserError
 
 BOTH = pytest.mark.parametrize('loader', pipeline.LOADERS)
 
 
-@pytest.fixture(scope='module', params=['emoji', 'emoji_scenes'])
-def source(request):
-  options = {'emoji': {'groups': ('animals-nature',)}, 'emoji_scenes': {'examples': 60}}
+@pytest.fixture(scope='module', params=['emoji', 'emoji_scenes', 'records'])
+def source(request, records_folder):
+  options = {'emoji': {'groups': ('animals-nature',)}, 'emoji_scenes': {'examples': 60},
+             'records': {'folder': records_folder}}
   return sources.load(request.param, 'train', 32, **options[request.param])
 
 
@@ -35,15 +39,27 @@ def assert_same(a, b):
 def test_shapes_types_and_range(source, tokenizer):
   (batch,) = take(source, tokenizer, 1, loader='arrays')
   shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in batch.items()}
-  label = ((2, 4), 'int32') if source.name == 'emoji' else ((2, 4, 114), 'float32')
-  assert shapes == {'image': ((2, 4, 32, 32, 3), 'float32'), 'tokens': ((2, 4, 24), 'int32'),
+  label = ((2, 4, 114), 'float32') if source.name == 'emoji_scenes' else ((2, 4), 'int32')
+  assert shapes == {'image': ((2, 4, 32, 32, 3), 'uint8'), 'tokens': ((2, 4, 24), 'int32'),
                     'mask': ((2, 4, 24), 'bool'), 'label': label}
-  assert batch['image'].min() >= 0 and 0.5 < batch['image'].max() <= 1
+  assert batch['image'].max() > 127
+  unit = pipeline.to_float(batch['image'])
+  assert unit.dtype == np.float32
+  np.testing.assert_array_equal(unit, batch['image'] * np.float32(1 / 255))
 
 
 def test_loaders_agree_to_the_bit(source, tokenizer):
   ours = take(source, tokenizer, 20, loader='arrays')
   theirs = take(source, tokenizer, 20, loader='tf_data')
+  for a, b in zip(ours, theirs, strict=True):
+    assert_same(a, b)
+
+
+@pytest.mark.parametrize('rows', [7, 17, 24])   # one chunk of 14 rows, 17 of 2, 3 of 16
+def test_loaders_agree_however_many_rows(records_folder, tokenizer, rows):
+  source = sources.load('records', 'train', 32, folder=records_folder)
+  ours, theirs = (take(source, tokenizer, 3, rows=rows, loader=loader)
+                  for loader in pipeline.LOADERS)
   for a, b in zip(ours, theirs, strict=True):
     assert_same(a, b)
 
@@ -73,13 +89,58 @@ def test_rows_are_the_sources_examples(tokenizer):
   for batch in take(source, tokenizer, 4, rows=32, loader='arrays'):
     rows = [leaf.reshape(-1, *leaf.shape[2:]) for leaf in batch.values()]
     for image, tokens, _, label in zip(*rows, strict=True):
-      key = np.round(image * 255).astype(np.uint8).tobytes()
+      key = image.tobytes()
       index = pictures.get(key, mirrors.get(key))
       flips += key not in pictures
       assert key in pictures or source.flippable[index]
       assert label == source.label(index)
       assert tokens.tolist() in tokenizer.encode(source.captions(index))[0].tolist()
   assert 20 < flips < 120
+
+
+def test_records_are_cut_and_mirrored_as_the_plan_says(records_folder, tokenizer):
+  source = sources.load('records', 'train', 32, folder=records_folder)
+  cuts, flips = set(), 0
+  for step, batch in enumerate(take(source, tokenizer, 6, loader='tf_data')):
+    one = plan(47, source.flippable, 1, step, 2, 4)
+    for place in np.ndindex(2, 4):
+      number = one.index[place]
+      if number % 3 == 1:
+        continue                                       # a JPEG, which has not the noise's pixels
+      whole = noise(number)
+      free = np.array(whole.shape[:2]) - 31
+      y, x = (one.crop[place] * free).astype(int)
+      expected = whole[y:y + 32, x:x + 32]
+      expected = np.fliplr(expected) if one.flip[place] else expected
+      np.testing.assert_array_equal(batch['image'][place], expected)
+      cuts, flips = cuts | {(y, x)}, flips + one.flip[place]
+  assert len(cuts) > 20 and 5 < flips < 25
+
+
+class Watched:
+  """A source that remembers which of its pictures were asked for."""
+
+  def __init__(self, source):
+    self._source, self.asked = source, []
+
+  def __len__(self):
+    return len(self._source)
+
+  def __getattr__(self, name):
+    return getattr(self._source, name)
+
+  def image(self, index, crop):
+    self.asked.append(index)
+    return self._source.image(index, crop)
+
+
+@BOTH
+def test_a_process_reads_only_its_own_rows(tokenizer, loader):
+  source = Watched(sources.load('emoji_scenes', 'train', 16, examples=100_000))
+  take(source, tokenizer, 2, loader=loader, process=(1, 2))
+  plans = [plan(100_000, False, 1, step, 2, 4) for step in range(100)]
+  assert set(plans[0].index[:, 2:].flat) | set(plans[1].index[:, 2:].flat) <= set(source.asked)
+  assert set(source.asked) <= {i for one in plans for i in one.index[:, 2:].flat}
 
 
 class Broken:
@@ -92,7 +153,7 @@ class Broken:
   def __len__(self):
     return 1000
 
-  def image(self, index):
+  def image(self, index, crop):
     self.calls += 1
     if self.calls > 4:
       raise UserError('The picture cannot be read.')
@@ -160,8 +221,22 @@ def test_evaluation_sees_everything_once_in_order(source, tokenizer, count):
   tokens, mask = tokenizer.encode([source.captions(i)[0] for i in range(number)])
   np.testing.assert_array_equal(whole['tokens'][:number], tokens)
   np.testing.assert_array_equal(whole['mask'][:number], mask)
-  pixels = np.round(whole['image'][:number] * 255).astype(np.uint8)
-  np.testing.assert_array_equal(pixels, [source.image(i) for i in range(number)])
+  np.testing.assert_array_equal(whole['image'][:number], [source.image(i) for i in range(number)])
+
+
+def test_share_of_captions_that_are_cut(records_folder, tokenizer_folder):
+  source = sources.load('records', 'train', 32, folder=records_folder)
+  captions = [c for i in range(47) for c in source.captions(i)]
+  # "noise 7, one" has one piece a letter, and its begin and end.
+  pieces = np.array([len(caption.replace(' ', '')) + 2 for caption in captions])
+  assert len(set(pieces)) == 4
+  for length in range(pieces.min() - 1, pieces.max() + 1):
+    share = pipeline.truncated_share(source, Tokenizer(tokenizer_folder, int(length)))
+    assert share == np.mean(pieces > length)
+  some = Watched(source)
+  some.captions = lambda i: (some.asked.append(i), ('noise',))[1]
+  assert pipeline.truncated_share(some, Tokenizer(tokenizer_folder, 6), sample=5) == 1
+  assert some.asked == [0, 11, 23, 34, 46]
 
 
 def test_user_errors(tokenizer):

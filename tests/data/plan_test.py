@@ -33,6 +33,9 @@ def test_rounds_differ():
 def test_ranges_and_types():
   one = plan(1000, True, 0, 4, 3, 300)
   assert one.index.shape == one.caption.shape == one.flip.shape == (3, 300)
+  assert one.crop.shape == (3, 300, 2) and one.crop.min() >= 0 and one.crop.max() < 1
+  assert (abs(one.crop.mean((0, 1)) - 0.5) < 0.05).all()
+  assert abs(np.corrcoef(one.crop.reshape(-1, 2).T)[0, 1]) < 0.1
   assert one.index.dtype == np.int64 and one.flip.dtype == bool
   assert one.caption.min() >= 0 and one.caption.max() < 1
   assert abs(one.caption.mean() - 0.5) < 0.05 and abs(one.flip.mean() - 0.5) < 0.06
@@ -53,3 +56,10 @@ def test_rows():
   one = plan(50, True, 0, 0, 2, 6)
   np.testing.assert_array_equal(one.rows(2, 4).index, one.index[:, 2:4])
   np.testing.assert_array_equal(one.rows(2, 4).flip, one.flip[:, 2:4])
+  np.testing.assert_array_equal(one.rows(2, 4).crop, one.crop[:, 2:4])
+
+
+def test_flat():
+  one = plan(50, True, 0, 0, 2, 6)
+  for flat, leaf in zip(one.flat().leaves(), one.leaves(), strict=True):
+    np.testing.assert_array_equal(flat, np.concatenate(list(leaf)))

@@ -29,7 +29,7 @@ def train(text_folder):
     recipe = recipes.build(config)
     program = Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
                       recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:devices]))
-    compiled = program.lower().compile()
+    compiled = program.compile()
     frozen, state = program.put_frozen(recipe.load_frozen()), toys.state(program)
     host = lambda state: jax.device_get((state.players, state.ema))
     first = host(state)
@@ -65,5 +65,5 @@ def test_groups_are_not_the_whole_batch(train):
 def test_pictures_and_regions_stay_where_they_are(train, norm_rows):
   # 8 rows of 6 words of 8 features are the largest array that may travel; a region map of one row
   # alone has 256 * 8 numbers.
-  moved = toys.collectives(train(8, norm_rows)[3])
+  moved = [each for run in train(8, norm_rows)[3].rounds for each in toys.collectives(run)]
   assert moved and max(np.prod(shape) for _, shapes in moved for shape in shapes) <= 8 * 6 * 8

@@ -35,8 +35,8 @@ def lowered(program):
 
 
 @pytest.fixture(scope='module')
-def compiled(lowered):
-  return lowered.compile()
+def compiled(program):
+  return program.compile()
 
 
 def arguments(program, recipe, frozen=None):
@@ -49,8 +49,8 @@ def arguments(program, recipe, frozen=None):
 def test_words_travel_but_pictures_and_regions_stay(compiled, recipe):
   rows, length = recipe.batch_spec['tokens'].shape[1:]
   words = rows * length * toys.TEXT_FEATURES
-  moved = toys.collectives(compiled)
-  assert ('all-gather', [(rows * length, toys.TEXT_FEATURES)]) in moved
+  moved = [each for run in compiled.rounds for each in toys.collectives(run)]
+  assert ('all-gather', [(rows, length, toys.TEXT_FEATURES)]) in moved
   # Smaller than the regions of one picture, 256 x 8, and than one picture, 32 x 32 x 3.
   assert words < 256 * toys.TEXT_FEATURES < 32 * 32 * 3
   assert max(np.prod(shape) for _, shapes in moved for shape in shapes) <= words
@@ -86,16 +86,17 @@ def test_large_constants_are_seen():
 
 
 def test_frozen_weights_are_arguments_and_no_constants(lowered):
-  assert large_constants(lowered) == []
-  _, frozen, _ = lowered.args_info[0]
-  assert sum(np.prod(x.shape) for x in jax.tree.leaves(frozen)) > 500
+  for run in lowered:
+    assert large_constants(run) == []
+    _, frozen, _ = run.args_info[0]
+    assert sum(np.prod(x.shape) for x in jax.tree.leaves(frozen)) > 500
 
 
 def test_the_state_is_donated_and_its_memory_reused(program, compiled, recipe):
   state, frozen, batch = arguments(program, recipe)
   leaves = len(jax.tree.leaves(state))
-  header = compiled.as_text().splitlines()[0]
-  aliases = re.findall(r'\{(\d+)\}: \((\d+), \{\}', header)
+  last = compiled.rounds[-1].as_text().splitlines()[0]       # the critic's round leaves most alone
+  aliases = re.findall(r'\{(\d+)\}: \((\d+), \{\}', last)
   assert aliases == [(str(i), str(i)) for i in range(leaves)]
   compiled(state, frozen, batch)
   assert all(x.is_deleted() for x in jax.tree.leaves(state))
@@ -122,7 +123,7 @@ def test_other_frozen_weights_give_another_step_of_the_same_program(program, com
 
 
 def test_cost_counts_arithmetic_and_memory(compiled):
-  found = programs.cost(compiled)
+  found = compiled.cost()
   assert found.keys() == {'flops', 'bytes_accessed', 'argument_bytes', 'temp_bytes'}
   assert all(isinstance(n, int) and n > 0 for n in found.values())
 

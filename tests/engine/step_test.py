@@ -7,7 +7,7 @@ import pytest
 
 from xmc_jax.engine.objective import Objective, Outcome, Phase
 from xmc_jax.engine.state import init_state
-from xmc_jax.engine.step import make_train_step, run_phase
+from xmc_jax.engine.step import in_turn, make_rounds, run_phase
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -77,7 +77,7 @@ def two_rounds(toy):
 
 
 def test_one_forward_per_phase_each_on_its_rounds_rows(toy, two_rounds):
-  make_train_step(two_rounds, sgd(), 0.9)(start(two_rounds), FROZEN, batch())
+  in_turn(make_rounds(two_rounds, sgd(), 0.9))(start(two_rounds), FROZEN, batch())
   assert [(c['name'], c['rows']) for c in toy.calls] == [
       ('critic', [1, 2, 3, 4]), ('joint', [5, 6, 7, 8])]
   assert all(c['frozen'] is FROZEN for c in toy.calls)
@@ -86,7 +86,7 @@ def test_one_forward_per_phase_each_on_its_rounds_rows(toy, two_rounds):
 def test_phases_of_a_round_share_rows_and_rng(toy):
   objective = toy.objective(((toy.phase('d', ('d',)), toy.phase('penalty', ('d',)),
                               toy.phase('g', ('g',))),))
-  make_train_step(objective, sgd(), 0.9)(start(objective), FROZEN, batch(1))
+  in_turn(make_rounds(objective, sgd(), 0.9))(start(objective), FROZEN, batch(1))
   assert [c['name'] for c in toy.calls] == ['d', 'penalty', 'g']
   assert all(c['rows'] == [1, 2, 3, 4] and c['key'] == toy.calls[0]['key'] for c in toy.calls)
 
@@ -98,12 +98,13 @@ def test_each_phase_changes_only_its_players_and_the_next_sees_it(toy, two_round
   # d: gradient -g = -3, rate 0.25: 2 -> 2.75.
   state, metrics = run_phase(critic, sgd(), state, FROZEN, rows, jax.random.key(1))
   assert weights(state) == {'g': 3, 'd': 2.75}
-  assert metrics == {'critic/d_loss': -6, 'critic/seen': 6.5}
+  assert metrics == {'critic/d_loss': -6, 'critic/d_gradient': 3, 'critic/seen': 6.5}
   # Both from one forward pass: g: 6.5 * d = 17.875, rate 0.5: 3 -> -5.9375; d: -3 again, by the
   # *old* g: 2.75 -> 3.5. Neither player sees the other's loss: g's would add -d, d's 6.5 * g.
   state, metrics = run_phase(joint, sgd(), state, FROZEN, rows, jax.random.key(1))
   assert weights(state) == {'g': -5.9375, 'd': 3.5}
-  assert metrics == {'joint/g_loss': 6.5 * 3 * 2.75, 'joint/d_loss': -8.25, 'joint/seen': 6.5}
+  assert metrics == {'joint/g_loss': 6.5 * 3 * 2.75, 'joint/d_loss': -8.25, 'joint/seen': 6.5,
+                     'joint/g_gradient': 17.875, 'joint/d_gradient': 3}
   assert [(c['g'], c['d']) for c in toy.calls] == [(3, 2), (3, 2.75)]
 
 
@@ -114,25 +115,44 @@ def test_a_loss_of_a_player_that_is_not_updated_moves_nothing(toy):
   assert weights(state) == {'g': 3, 'd': 2.75} and 'd/g_loss' in metrics
 
 
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
+@pytest.mark.parametrize('player', ['g', 'd'])
+def test_a_gradient_that_is_not_finite_changes_no_weight_and_shows_in_the_metrics(toy, player, bad):
+  # The loss itself stays finite: only its slope is bad.
+  def forward(params, stats, frozen, batch, rng):
+    slope = {n: jnp.where(n == player, bad, 1.0) for n in 'gd'}
+    losses = {n: slope[n] * (params[n]['w'] - jax.lax.stop_gradient(params[n]['w'])) for n in 'gd'}
+    return Outcome({n: jnp.nan_to_num(v) * 0 + v for n, v in losses.items()}, {}, {})
+  phase = Phase('joint', ('d', 'g'), forward)
+  optimizers = {name: optax.sgd(0.1, momentum=0.9) for name in 'gd'}
+  state = init_state(toy.objective(((phase,),)), optimizers, jax.random.key(0), {'x': batch()['x']})
+  after, metrics = run_phase(phase, optimizers, state, FROZEN, {'x': batch()['x'][1]},
+                             jax.random.key(1))
+  assert weights(after) == weights(state) == {'g': 3, 'd': 2}
+  jax.tree.map(np.testing.assert_array_equal, after.players, state.players)
+  assert not np.isfinite(metrics[f'joint/{player}_gradient'])
+
+
 def test_statistics_are_taken_from_the_outcome_and_kept_where_it_has_none(toy, two_rounds):
-  step, state = make_train_step(two_rounds, sgd(), 0.9), start(two_rounds)
+  step, state = in_turn(make_rounds(two_rounds, sgd(), 0.9)), start(two_rounds)
   state, _ = step(state, FROZEN, batch())
   assert [c['stats']['g']['count'] for c in toy.calls] == [0, 1]
   assert (state.players['g'].stats['count'], state.players['d'].stats['count']) == (2, 7)
 
 
 def test_step_counter_and_metrics_names(two_rounds):
-  step, state = make_train_step(two_rounds, sgd(), 0.9), start(two_rounds)
+  step, state = in_turn(make_rounds(two_rounds, sgd(), 0.9)), start(two_rounds)
   assert state.step == 0 and state.step.dtype == jnp.int32
   for n in (1, 2):
     state, metrics = step(state, FROZEN, batch())
     assert state.step == n
-  assert metrics.keys() == {'critic/d_loss', 'critic/seen', 'joint/d_loss', 'joint/g_loss',
-                            'joint/seen'}
+  of = lambda phase, player: {f'{phase}/{player}_{k}' for k in ('loss', 'gradient')}
+  assert metrics.keys() == {'critic/seen', 'joint/seen', *of('critic', 'd'), *of('joint', 'd'),
+                            *of('joint', 'g')}
 
 
 def test_average_follows_its_formula_once_a_step(two_rounds):
-  step, state = make_train_step(two_rounds, sgd(), 0.9), start(two_rounds)
+  step, state = in_turn(make_rounds(two_rounds, sgd(), 0.9)), start(two_rounds)
   expected = 3.0
   assert state.ema.keys() == {'g'} and state.ema['g']['w'] == expected
   for _ in range(3):
@@ -147,7 +167,7 @@ def test_the_average_starts_as_a_copy_that_can_be_donated_beside_the_parameters(
 
 
 def test_rng_differs_between_rounds_steps_and_seeds_and_not_otherwise(toy, two_rounds):
-  step = make_train_step(two_rounds, sgd(), 0.9)
+  step = in_turn(make_rounds(two_rounds, sgd(), 0.9))
 
   def keys(seed):
     toy.calls.clear()
@@ -160,7 +180,7 @@ def test_rng_differs_between_rounds_steps_and_seeds_and_not_otherwise(toy, two_r
 
 
 def test_a_resumed_step_draws_what_the_straight_one_drew(toy, two_rounds):
-  step = make_train_step(two_rounds, sgd(), 0.9)
+  step = in_turn(make_rounds(two_rounds, sgd(), 0.9))
   middle, _ = step(start(two_rounds), FROZEN, batch())
   straight, _ = step(middle, FROZEN, batch())
   drawn = [c['key'] for c in toy.calls[2:]]
@@ -178,7 +198,7 @@ def test_optimiser_state_is_each_players_own(toy):
   optimizers = {name: optax.sgd(1.0, momentum=0.5) for name in 'gd'}
   objective = toy.objective(((phase,),))
   state = init_state(objective, optimizers, jax.random.key(0), {'x': jnp.zeros(ROWS)})
-  step = make_train_step(objective, optimizers, 0.9)
+  step = in_turn(make_rounds(objective, optimizers, 0.9))
   for d in (2 + 3, 2 + 3 + 4.5):
     state, _ = step(state, FROZEN, batch(1))
     assert weights(state) == {'g': 3, 'd': d}

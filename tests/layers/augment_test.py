@@ -16,7 +16,8 @@ POLICIES = pytest.mark.parametrize('name', ALL)
 
 
 def run(name, seed=0, x=IMAGES):
-  return augment.augmentation([name])(jax.random.key(seed), x)
+  rngs = jax.random.split(jax.random.key(seed), len(x))
+  return augment.augmentation([name])(rngs, x)
 
 
 @POLICIES
@@ -91,14 +92,17 @@ def test_gradients_flow_to_every_picture(name):
 
 
 def test_policies_run_in_order_with_keys_of_their_own():
-  x, keys = IMAGES, jax.random.split(jax.random.key(0), 2)
-  by_hand = augment.cutout(keys[1], augment.translation(keys[0], x))
-  both = augment.augmentation(('translation', 'cutout'))(jax.random.key(0), x)
-  np.testing.assert_array_equal(both, by_hand)
+  keys = jax.random.split(jax.random.key(0), len(IMAGES))
+  both = augment.augmentation(('translation', 'cutout'))(keys, IMAGES)
+  for i, key in enumerate(keys):
+    first, second = jax.random.split(key)
+    by_hand = augment.cutout(second, augment.translation(first, IMAGES[i]))
+    np.testing.assert_array_equal(both[i], by_hand)
 
 
 def test_no_policy_is_the_identity():
-  assert augment.augmentation(())(jax.random.key(0), IMAGES) is IMAGES
+  keys = jax.random.split(jax.random.key(0), len(IMAGES))
+  np.testing.assert_array_equal(augment.augmentation(())(keys, IMAGES), IMAGES)
 
 
 def test_unknown_policy_is_the_users_mistake():

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 import toys
 
+from xmc_jax.layers import norm
+from xmc_jax.layers.forms import FAST, PLAIN
 from xmc_jax.layers.norm import ConditionalNorm, GroupedBatchNorm, LocalConditionalNorm
 from xmc_jax.types import UserError
 
 pytestmark = pytest.mark.usefixtures('strict')
 
 X = 3 + 2 * toys.normal(0, 8, 4, 4, 3)
+NO_CHANGE = jnp.zeros((8, 1, 1, 3))     # gamma and beta
 FRESH = {'batch_stats': {'mean': np.zeros(3, np.float32), 'var': np.ones(3, np.float32)}}
 
 
@@ -25,7 +28,9 @@ def slow_norm(x, rows, epsilon=1e-5):
 
 
 def train(rows, x=X, variables=FRESH):
-  return GroupedBatchNorm(rows).apply(variables, jnp.asarray(x), True, mutable=['batch_stats'])
+  zero = NO_CHANGE.astype(x.dtype)
+  return GroupedBatchNorm(rows).apply(variables, jnp.asarray(x), zero, zero, True,
+                                      mutable=['batch_stats'])
 
 
 @pytest.mark.parametrize('rows', [1, 2, 4, 8])
@@ -57,14 +62,14 @@ def test_running_statistics_keep_nine_tenths(rows):
 
 def test_evaluation_uses_the_running_statistics_and_leaves_them():
   stats = {'mean': np.array([1.0, 2, 3], np.float32), 'var': np.array([4.0, 9, 0.25], np.float32)}
-  out, after = GroupedBatchNorm().apply({'batch_stats': stats}, jnp.array(X), False,
-                                        mutable=['batch_stats'])
+  out, after = GroupedBatchNorm().apply({'batch_stats': stats}, jnp.array(X), NO_CHANGE, NO_CHANGE,
+                                        False, mutable=['batch_stats'])
   np.testing.assert_allclose(out, (X - stats['mean']) / np.sqrt(stats['var'] + 1e-5), rtol=1e-5)
   jax.tree.map(np.testing.assert_array_equal, dict(after['batch_stats']), stats)
 
 
 def test_initialisation_does_not_count_as_a_step():
-  variables = GroupedBatchNorm().init(jax.random.key(0), jnp.array(X), True)
+  variables = GroupedBatchNorm().init(jax.random.key(0), jnp.array(X), NO_CHANGE, NO_CHANGE, True)
   jax.tree.map(np.testing.assert_array_equal, variables, FRESH)      # and there are no parameters
 
 
@@ -98,10 +103,10 @@ def test_conditional_norm_scales_by_one_plus_gamma_and_adds_beta():
   np.testing.assert_allclose(out, slow, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('fast', [True, False])
-def test_local_conditional_norm_does_so_at_every_pixel(fast):
+@pytest.mark.parametrize('forms', [FAST, PLAIN])
+def test_local_conditional_norm_does_so_at_every_pixel(forms):
   condition = toys.normal(1, 8, 2, 2, 5)
-  module = LocalConditionalNorm(None, fast)
+  module = LocalConditionalNorm(None, forms)
   variables = filled(module, X, condition)
   out, _ = module.apply(variables, jnp.array(X), jnp.array(condition), True,
                         mutable=['batch_stats'])
@@ -114,18 +119,34 @@ def test_local_conditional_norm_does_so_at_every_pixel(fast):
       np.testing.assert_allclose(out[:, i, j], slow, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('side, factor', [(1, 1), (1, 4), (2, 2), (4, 1)])
+@pytest.mark.parametrize('groups', [1, 3])
+def test_folded_norm_and_its_gradients_are_the_plain_ones(side, factor, groups):
+  k = side * factor
+  x = 3 + 2 * toys.normal(0, 2 * groups, k, k, 5)
+  gamma, beta = (toys.normal(i, 2 * groups, side, side, 5) for i in (1, 2))
+
+  def pulled(form):
+    (out, mean, var), pull = jax.vjp(lambda *args: form(*args, 2, 1e-5), x, gamma, beta)
+    zero = jnp.zeros_like(mean)
+    return out, mean, var, pull((jnp.array(toys.normal(3, *x.shape)), zero, zero))
+
+  folded, plain = jax.jit(lambda: tuple(map(pulled, norm.NORMALISED.values())))()[::-1]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), folded, plain)
+
+
 @pytest.mark.parametrize('side', [1, 2, 4])
 def test_gradients_of_the_local_norm_are_the_plain_ones(side):
   condition = jnp.array(toys.normal(1, 8, side, side, 5))
   params = filled(LocalConditionalNorm(), X, condition)['params']
 
-  def pulled(fast):
+  def pulled(forms):
     def apply(params, x, condition):
       variables = {'params': params, 'batch_stats': {'norm': FRESH['batch_stats']}}
-      return LocalConditionalNorm(2, fast).apply(variables, x, condition, True,
+      return LocalConditionalNorm(2, forms).apply(variables, x, condition, True,
                                                  mutable=['batch_stats'])[0]
     out, pull = jax.vjp(apply, params, jnp.array(X), condition)
     return out, pull(jnp.array(toys.normal(2, *X.shape)))
 
-  fast, plain = jax.jit(lambda: (pulled(True), pulled(False)))()
+  fast, plain = jax.jit(lambda: (pulled(FAST), pulled(PLAIN)))()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), fast, plain)

@@ -50,36 +50,37 @@ def test_convolution_is_the_loops():
                              rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('form', ['conv_after_up', 'conv_after_up_plain'])
+@pytest.mark.parametrize('form', resample.AFTER_UP)
 def test_up_is_doubling_then_the_loops(form):
   x, kernel = toys.normal(0, 2, 3, 2, 3), toys.normal(1, 3, 3, 3, 2)
   slow = slow_conv(x.repeat(2, 1).repeat(2, 2), kernel)
-  np.testing.assert_allclose(getattr(resample, form)(jnp.array(x), jnp.array(kernel)), slow,
+  np.testing.assert_allclose(resample.AFTER_UP[form](jnp.array(x), jnp.array(kernel)), slow,
                              rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('form', ['conv_before_pool', 'conv_before_pool_plain'])
+@pytest.mark.parametrize('form', resample.BEFORE_POOL)
 def test_pool_is_the_loops_then_means(form):
   x, kernel = toys.normal(0, 2, 4, 6, 3), toys.normal(1, 3, 3, 3, 2)
   slow = slow_conv(x, kernel).reshape(2, 2, 2, 3, 2, 2).mean((2, 4))
-  np.testing.assert_allclose(getattr(resample, form)(jnp.array(x), jnp.array(kernel)), slow,
+  np.testing.assert_allclose(resample.BEFORE_POOL[form](jnp.array(x), jnp.array(kernel)), slow,
                              rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name, sizes', [
-    ('conv_after_up', [(1, 1), (2, 2), (3, 5), (8, 4)]),
-    ('conv_before_pool', [(2, 2), (4, 6), (10, 2), (8, 8)])])
-@pytest.mark.parametrize('channels, features', [(1, 1), (3, 5), (4, 2)])
-def test_folded_form_and_its_gradients_are_the_plain_ones(name, sizes, channels, features):
-  fast, plain = getattr(resample, name), getattr(resample, f'{name}_plain')
+UP_SIZES, POOL_SIZES = [(1, 1), (2, 2), (3, 5), (8, 4)], [(2, 2), (4, 6), (10, 2), (8, 8)]
 
+
+@pytest.mark.parametrize('forms, name, sizes', [
+    (resample.AFTER_UP, 'spread', UP_SIZES), (resample.AFTER_UP, 'parity', UP_SIZES),
+    (resample.BEFORE_POOL, 'strided', POOL_SIZES), (resample.BEFORE_POOL, 'parity', POOL_SIZES)])
+@pytest.mark.parametrize('channels, features', [(1, 1), (3, 5), (4, 2)])
+def test_each_form_and_its_gradients_are_the_plain_ones(forms, name, sizes, channels, features):
   @jax.jit
   def differences(xs, kernel):
     def value_and_pulls(form, x):
       out, pull = jax.vjp(form, x, kernel)
       return out, *pull(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
-    return [jax.tree.map(lambda a, b: (a, b), value_and_pulls(fast, x), value_and_pulls(plain, x))
-            for x in xs]
+    return [jax.tree.map(lambda a, b: (a, b), value_and_pulls(forms[name], x),
+                         value_and_pulls(forms['plain'], x)) for x in xs]
 
   xs = [jnp.array(toys.normal(i, 2, *size, channels)) for i, size in enumerate(sizes)]
   kernel = jnp.array(toys.normal(9, 3, 3, channels, features))
@@ -87,3 +88,16 @@ def test_folded_form_and_its_gradients_are_the_plain_ones(name, sizes, channels,
     np.testing.assert_allclose(*out, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(*for_x, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(*for_kernel, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('forms, name', [(resample.AFTER_UP, 'parity'),
+                                         (resample.BEFORE_POOL, 'parity')])
+def test_gradients_of_gradients_are_the_plain_ones(forms, name):
+  # As a penalty on the critic's gradient needs them.
+  x, kernel = jnp.array(toys.normal(0, 2, 4, 6, 3)), jnp.array(toys.normal(1, 3, 3, 3, 2))
+
+  def penalty(form):
+    slope = lambda x, k: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(form(x, k))))(x) ** 2)
+    return jax.grad(slope, (0, 1))(x, kernel)
+  a, b = jax.jit(lambda: (penalty(forms[name]), penalty(forms['plain'])))()
+  jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-3), a, b)

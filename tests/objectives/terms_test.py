@@ -18,7 +18,7 @@ B, N, D, E, T = 4, 6, 5, 3, 2
 
 def arrays():
   """Everything that a term could look at, by name; the mask has padding in every second row."""
-  shapes = {'words': (B, T, E), 'image': (B, 4, 4, 3), 'fake': (B, 4, 4, 3)}
+  shapes = {'words': (B, T, E), 'real_code': (B, D), 'fake_code': (B, D)}
   for side in ('real', 'fake'):
     shapes |= {f'{side}_logits': (B,), f'{side}_features': (B, D), f'{side}_regions': (B, N, E),
                f'{side}_sentence': (B, D)}
@@ -31,30 +31,45 @@ MASK = jnp.array([[True, True], [True, False]] * 2)
 def branch(x):
   views = (Views((x[f'{side}_logits'],), x[f'{side}_features'], x[f'{side}_regions'],
                  x[f'{side}_sentence']) for side in ('real', 'fake'))
-  describe = lambda images: 2 * images.reshape(B, -1)
-  return Branch({'image': x['image']}, Text(x['words'], MASK, x['words'][:, 0]), (x['fake'],),
-                *views, describe)
+  text = Text(x['words'], MASK[:len(x['words'])], x['words'][:, 0])
+  return Branch({}, text, (), *views, x['real_code'], x['fake_code'])
 
 
-TABLE = [   # term, what it is of, the arrays that it depends on
+HINGES = [   # term, what it is of, the arrays that it depends on
     ('hinge_critic', hinge_d, ('real_logits', 'fake_logits')),
-    ('hinge_generator', hinge_g, ('fake_logits',)),
+    ('hinge_generator', hinge_g, ('fake_logits',))]
+CONTRASTS = [
     ('sentence_real', nt_xent, ('real_features', 'real_sentence')),
     ('sentence_fake', nt_xent, ('fake_features', 'fake_sentence')),
     ('word_real', lambda r, w: word_loss(r, w, MASK), ('real_regions', 'words')),
     ('word_fake', lambda r, w: word_loss(r, w, MASK), ('fake_regions', 'words')),
     ('image_critic', nt_xent, ('fake_features', 'real_features')),
-    ('image_frozen', lambda a, b: nt_xent(2 * a.reshape(B, -1), 2 * b.reshape(B, -1)),
-     ('fake', 'image'))]
+    ('image_frozen', nt_xent, ('fake_code', 'real_code'))]
+TABLE = HINGES + CONTRASTS
+
+
+def made(name, rows=None):
+  """The term of this name; those that contrast, of `rows` rows."""
+  term = getattr(terms, name)
+  return term if name in [row[0] for row in HINGES] else term(rows)
 
 
 @pytest.mark.parametrize('name, loss, inputs', TABLE, ids=[row[0] for row in TABLE])
 def test_term_is_this_loss_of_these_arrays_and_of_nothing_else(name, loss, inputs):
   x = arrays()
-  value, grads = jax.value_and_grad(lambda x: getattr(terms, name)((branch(x),)))(x)
+  value, grads = jax.value_and_grad(lambda x: made(name)((branch(x),)))(x)
   np.testing.assert_allclose(value, loss(*(x[k] for k in inputs)), rtol=1e-6)
   assert {k for k, g in grads.items() if g.any()} == set(inputs)
   assert value.dtype == jnp.float32 and value.shape == ()
+
+
+@pytest.mark.parametrize('name', [row[0] for row in CONTRASTS])
+def test_contrast_within_two_rows_is_the_mean_over_the_halves(name):
+  x = arrays()
+  halves = [{k: v[rows] for k, v in x.items()} for rows in (slice(0, 2), slice(2, 4))]
+  expected = np.mean([made(name)((branch(half),)) for half in halves])
+  np.testing.assert_allclose(made(name, 2)((branch(x),)), expected, rtol=1e-5)
+  assert abs(made(name)((branch(x),)) - expected) > 1e-2
 
 
 def test_each_sums_over_branches():

@@ -145,7 +145,8 @@ def test_metrics_name_the_terms_that_are_built(tiny_config, weights, names):
   tiny_config.terms.update(weights)
   recipe = recipes.build(tiny_config)
   accuracy = {f'accuracy/{k}' for k in ('real', 'fake', 'sentence_real', 'sentence_fake')}
-  terms_of = lambda player: {f'{player}/{k}' for k in names[player]} | {f'{player}_loss'}
+  terms_of = lambda player: {f'{player}/{k}' for k in names[player]} | {
+      f'{player}_{k}' for k in ('loss', 'gradient')}
   for name, expected in (('critic', terms_of('d')),
                          ('joint', terms_of('d') | terms_of('g') | accuracy)):
     run = functools.partial(run_phase, phases(recipe)[name], OPTIMIZERS)
@@ -155,7 +156,7 @@ def test_metrics_name_the_terms_that_are_built(tiny_config, weights, names):
 
 
 @pytest.mark.parametrize('settings', [
-    {}, {'dtype': 'bfloat16', 'fast': False, 'augment': ('color', 'translation', 'cutout')}])
+    {}, {'dtype': 'bfloat16', 'forms': 'plain', 'augment': ('color', 'translation', 'cutout')}])
 def test_no_dtype_is_promoted_silently(tiny_config, settings, strict):
   tiny_config.model.update(settings)
   tiny_config.terms.image_frozen = 1.0
@@ -200,8 +201,8 @@ def test_frozen_image_term_is_the_contrast_of_vgg_features_and_teaches_the_fakes
   @jax.jit
   def run(weights, fake):
     describe = lambda x: vgg.Vgg16().apply(weights, x)
-    branch = lambda x: Branch({'image': real}, None, (x[:, ::2, ::2], x), None, None, describe)
-    term = lambda x: terms.image_frozen((branch(x),))                  # the last scale counts
+    branch = lambda x: Branch({}, None, (x,), None, None, describe(real), describe(x))
+    term = lambda x: terms.image_frozen(None)((branch(x),))
     return *jax.value_and_grad(term)(fake), describe(real), describe(fake)
 
   value, grad, real_codes, fake_codes = run(weights, fake)

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from xmc_jax.branch import Branch, Text, Views
 from xmc_jax.layers.attention import word_context
 from xmc_jax.layers.conv import Conv3x3, Dense
+from xmc_jax.layers.forms import FAST, Forms
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
+from xmc_jax.layers.recompute import recomputed
 from xmc_jax.layers.resample import average_pool, nearest_up
 from xmc_jax.layers.spectral import init_vectors, spectral_normalise
 from xmc_jax.types import Array, Batch, Tree
@@ -32,20 +34,21 @@ class UpBlock(nn.Module):
   features: int
   norm: type[nn.Module]
   norm_rows: int | None
-  fast: bool
+  forms: Forms
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x, condition, train):
-    norm = lambda name: self.norm(self.norm_rows, self.fast, self.dtype, name=name)
-    conv = lambda resize, name: Conv3x3(self.features, resize, self.fast, self.dtype, name=name)
+    norm = lambda name: self.norm(self.norm_rows, self.forms, self.dtype, name=name)
+    conv = lambda resize, name: Conv3x3(self.features, resize, self.forms, self.dtype, name=name)
     h = nn.relu(norm('norm_in')(x, condition, train))
     h = conv('up', 'conv_up')(h)
     h = nn.relu(norm('norm_out')(h, condition, train))
     h = conv('same', 'conv_out')(h)
     shortcut = Dense(self.features, dtype=self.dtype, name='shortcut')
     # A 1x1 convolution commutes with nearest upsampling: a quarter of the work on the small side.
-    return h + (nearest_up(shortcut(x)) if self.fast else shortcut(nearest_up(x)))
+    small = self.forms.shortcut == 'small'
+    return h + (nearest_up(shortcut(x)) if small else shortcut(nearest_up(x)))
 
 
 class Generator(nn.Module):
@@ -54,7 +57,8 @@ class Generator(nn.Module):
   width: int
   sentence_features: int = 128
   norm_rows: int | None = None
-  fast: bool = True
+  forms: Forms = FAST
+  recompute: str = 'nothing'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -64,8 +68,9 @@ class Generator(nn.Module):
     z = z.astype(self.dtype)
     sentence = Dense(self.sentence_features, dtype=self.dtype, name='sentence')(text.sentence)
     condition = jnp.concatenate([sentence, z], -1)               # the global condition
-    block = lambda i, norm: UpBlock(multiples[i] * self.width, norm, self.norm_rows, self.fast,
-                                    self.dtype, name=f'block_{i}')
+    up_block = recomputed(UpBlock, self.recompute, static=(3,))    # its third argument is `train`
+    block = lambda i, norm: up_block(multiples[i] * self.width, norm, self.norm_rows, self.forms,
+                                     self.dtype, name=f'block_{i}')
 
     x = Dense(16 * multiples[0] * self.width, dtype=self.dtype, name='start')(z)
     x = x.reshape(b, 4, 4, multiples[0] * self.width)
@@ -81,9 +86,9 @@ class Generator(nn.Module):
     for i in range(2, len(multiples)):
       x = block(i, LocalConditionalNorm)(x, spatial, train)
 
-    x = LocalConditionalNorm(self.norm_rows, self.fast, self.dtype, name='norm_out')(
+    x = LocalConditionalNorm(self.norm_rows, self.forms, self.dtype, name='norm_out')(
         x, spatial, train)
-    x = Conv3x3(3, 'same', self.fast, self.dtype, name='conv_out')(nn.relu(x))
+    x = Conv3x3(3, 'same', self.forms, self.dtype, name='conv_out')(nn.relu(x))
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
 
@@ -95,12 +100,12 @@ class DownBlock(nn.Module):
   features: int
   first: bool
   keep_size: bool
-  fast: bool
+  forms: Forms
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x):
-    conv = lambda resize, name: Conv3x3(self.features, resize, self.fast, self.dtype, name=name)
+    conv = lambda resize, name: Conv3x3(self.features, resize, self.forms, self.dtype, name=name)
     h = conv('same', 'conv_in')(x if self.first else nn.relu(x))
     h = conv('same' if self.keep_size else 'pool', 'conv_pool')(nn.relu(h))
     if self.keep_size and x.shape[-1] == self.features:
@@ -109,7 +114,7 @@ class DownBlock(nn.Module):
     if self.keep_size:
       return shortcut(x) + h
     # Average pooling and a 1x1 convolution commute: pool first, a quarter of the work.
-    pool_first = self.fast or self.first
+    pool_first = self.first or self.forms.shortcut == 'small'
     return (shortcut(average_pool(x)) if pool_first else average_pool(shortcut(x))) + h
 
 
@@ -120,16 +125,18 @@ class Critic(nn.Module):
   """
   size: int
   width: int
-  fast: bool = True
+  forms: Forms = FAST
+  recompute: str = 'nothing'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, image: Array, text: Text) -> Views:
     multiples = (1, *DOWN_MULTIPLES[self.size])
+    block = recomputed(DownBlock, self.recompute)
     x = image.astype(self.dtype)
     for i, multiple in enumerate(multiples):
-      x = DownBlock(multiple * self.width, i == 0, i == len(multiples) - 1, self.fast, self.dtype,
-                    name=f'block_{i}')(x)
+      x = block(multiple * self.width, i == 0, i == len(multiples) - 1, self.forms, self.dtype,
+                name=f'block_{i}')(x)
       if x.shape[1] == REGION_SIDE:
         middle = x
     regions = Dense(text.words.shape[-1], dtype=self.dtype, name='regions')(middle)
@@ -145,7 +152,7 @@ class XmcBackbone:
   """Generator "g" and critic "d", with the frozen text encoder in front of both.
 
   encode: (frozen, batch) -> Text. describe: (frozen, pictures) -> [b, d] by the frozen image
-  network, or None. augment: (rng, pictures) -> pictures, before the critic, on real and fake.
+  network, or None. augment: (rngs, pictures) -> pictures, before the critic, on real and fake.
   text_features: e of `encode`.
   """
   size: int
@@ -153,20 +160,21 @@ class XmcBackbone:
   encode: Callable[[dict[str, Tree], Batch], Text]
   text_features: int
   describe: Callable[[dict[str, Tree], Array], Array] | None = None
-  augment: Callable[[Array, Array], Array] = lambda rng, x: x
+  augment: Callable[[Array, Array], Array] = lambda rngs, x: x
   z_features: int = 128
   norm_rows: int | None = None
-  fast: bool = True
+  forms: Forms = FAST
+  recompute: str = 'nothing'
   dtype: jnp.dtype = jnp.float32
 
   @property
   def generator(self) -> Generator:
-    return Generator(self.size, self.width, norm_rows=self.norm_rows, fast=self.fast,
-                     dtype=self.dtype)
+    return Generator(self.size, self.width, norm_rows=self.norm_rows, forms=self.forms,
+                     recompute=self.recompute, dtype=self.dtype)
 
   @property
   def critic(self) -> Critic:
-    return Critic(self.size, self.width, self.fast, self.dtype)
+    return Critic(self.size, self.width, self.forms, self.recompute, self.dtype)
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, d_rng, vector_rng = jax.random.split(rng, 3)
@@ -179,19 +187,20 @@ class XmcBackbone:
     d = self.critic.init(d_rng, image, text)
     return {'g': g, 'd': {**d, 'spectral': init_vectors(vector_rng, d['params'])}}
 
-  def stage(self, params, stats, frozen, batch, rng):
-    z_rng, real_rng, fake_rng = jax.random.split(rng, 3)
+  def stage(self, params, stats, frozen, batch, rngs):
+    z_rngs, real_rngs, fake_rngs = jax.vmap(lambda rng: jax.random.split(rng, 3), out_axes=1)(rngs)
     text = self.encode(frozen, batch)
-    z = jax.random.normal(z_rng, (batch['tokens'].shape[0], self.z_features))
+    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(z_rngs)
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
     critic, vectors = spectral_normalise(params['d'], stats['d']['spectral'])
     # Real and fake rows in two calls (there is no BatchNorm in the critic): the generator's loss
     # is then pulled back through the fake rows only.
-    views = [self.critic.apply({'params': critic}, self.augment(r, x), text)
-             for r, x in ((real_rng, batch['image']), (fake_rng, fake))]
-    describe = None if self.describe is None else lambda x: self.describe(frozen, x)
-    branch = Branch(batch, text, (fake,), views[0], views[1], describe)
+    real_view, fake_view = (self.critic.apply({'params': critic}, self.augment(rngs, x), text)
+                            for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake)))
+    codes = () if self.describe is None else (
+        self.describe(frozen, x) for x in (batch['image'], fake))
+    branch = Branch(batch, text, (fake,), real_view, fake_view, *codes)
     return branch, stats | {'g': dict(g_stats), 'd': {'spectral': vectors}}
 
   def sample(self, params, stats, frozen, batch, z):

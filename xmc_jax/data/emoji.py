@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax.data import emoji_assets
+from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
 # Pictures that mean something else, or nothing, when mirrored: signs, letters, digits, directions.
@@ -43,7 +44,7 @@ class Emoji:
   def __len__(self) -> int:
     return len(self._records)
 
-  def image(self, index: int) -> np.ndarray:
+  def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
     return self.images[index]
 
   def captions(self, index: int) -> tuple[str, ...]:

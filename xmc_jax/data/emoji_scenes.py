@@ -8,6 +8,7 @@ pair.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from xmc_jax.data.plan import generator
 from xmc_jax.data.scene_kinds import kinds
 from xmc_jax.data.scene_layout import BACKGROUNDS, Scene, draw, trims
 from xmc_jax.data.scene_words import write_captions
+from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
 SCENES = 2  # the stream of randomness, beside those of `xmc_jax.data.plan`
@@ -42,7 +44,7 @@ class EmojiScenes:
     """What picture `index` shows."""
     return self._scene(int(index))
 
-  def image(self, index: int) -> np.ndarray:
+  def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
     scene = self.scene(index)
     canvas = self._backdrop(scene.background)
     for group in scene.groups:

@@ -16,19 +16,28 @@ ORDER, CHOICE = 0, 1  # the streams of randomness: the shuffles, and the choices
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What one step reads: arrays [r, b].
+  """What one step reads: arrays [r, b], or [b] where there are no rounds.
 
   index    int64, the example, in [0, size of the source)
   caption  float64 in [0, 1); the caption is number floor(caption * number of captions)
   flip     bool, whether to mirror the picture
+  crop     float64 in [0, 1), a last axis y, x more: which part of a larger picture is taken
   """
   index: np.ndarray
   caption: np.ndarray
   flip: np.ndarray
+  crop: np.ndarray
 
   def rows(self, start: int, stop: int) -> Plan:
     """The plan of the rows start … stop of every round."""
-    return Plan(*(array[:, start:stop] for array in (self.index, self.caption, self.flip)))
+    return Plan(*(array[:, start:stop] for array in self.leaves()))
+
+  def flat(self) -> Plan:
+    """The same rows without the axis of rounds."""
+    return Plan(*(array.reshape(-1, *array.shape[2:]) for array in self.leaves()))
+
+  def leaves(self) -> tuple[np.ndarray, ...]:
+    return self.index, self.caption, self.flip, self.crop
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
@@ -56,7 +65,8 @@ def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: 
   caption = random.random(count)
   flip = (random.random(count) < 0.5) & np.broadcast_to(flippable, (size,))[index]
   shape = (rounds, rows)
-  return Plan(index.reshape(shape), caption.reshape(shape), flip.reshape(shape))
+  return Plan(index.reshape(shape), caption.reshape(shape), flip.reshape(shape),
+              random.random((*shape, 2)))
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from xmc_jax.types import UserError
 
-NAMES = ('emoji', 'emoji_scenes')
+NAMES = ('emoji', 'emoji_scenes', 'records')
 SPLITS = ('train', 'heldout')
+MIDDLE = (0.5, 0.5)
 
 
 class Source(Protocol):
@@ -19,7 +21,8 @@ class Source(Protocol):
   size         pixels of a side, S
   flippable    whether a picture may be mirrored under its captions: one bool, or bool [len(self)]
   class_names  the names of the l classes
-  images       uint8 [len(self), S, S, 3] if the whole set lies in memory, otherwise None
+  images       uint8 [len(self), S, S, 3] if the whole set lies in memory, otherwise None; `image`
+               is then called by many threads at once
   """
   name: str
   size: int
@@ -29,8 +32,8 @@ class Source(Protocol):
 
   def __len__(self) -> int: ...
 
-  def image(self, index: int) -> np.ndarray:
-    """The picture, uint8 [S, S, 3]."""
+  def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
+    """The picture, uint8 [S, S, 3]; `crop`, y and x in [0, 1), places the part of a larger one."""
 
   def captions(self, index: int) -> tuple[str, ...]:
     """All captions of the picture, one or more; the number may differ between pictures."""

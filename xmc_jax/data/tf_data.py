@@ -20,7 +20,10 @@ except ModuleNotFoundError as missing:
   raise UserError("The loader 'tf_data' needs TensorFlow, which is not installed; install it with "
                   "`pip install tensorflow-cpu`, or choose the loader 'arrays'.") from missing
 
-THREADS = max(2, min(16, (os.cpu_count() or 2)))
+# Cores of this process, where the system tells them apart from those of the machine.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2
+THREADS = max(2, min(16, CORES))
+CHUNK = 16  # rows of one call of Python: alone, a row costs two to three times as much
 LAST = np.iinfo(np.int64).max
 
 
@@ -42,7 +45,7 @@ class _Batches(Iterator):
     self._failures: list[Exception] = []
     calls = _Calls(source, tokenizer, plan_of, shape, self._failures)
     with tf.device('CPU'):
-      self._iterator = _dataset(source, calls, start, shape).as_numpy_iterator()
+      self._iterator = _dataset(calls, start, shape).as_numpy_iterator()
 
   def __next__(self) -> dict[str, np.ndarray]:
     if self._iterator is None:
@@ -65,36 +68,37 @@ class _Batches(Iterator):
 
 
 class _Calls:
-  """The parts of the pipeline that run in Python, as TensorFlow operations."""
+  """The parts of the pipeline that run in Python, as TensorFlow operations.
+
+  The rows of a step, r * b, go through them in `chunks` chunks of `chunk` rows.
+  """
 
   def __init__(self, source, tokenizer, plan_of, shape, failures):
     self._source, self._tokenizer, self._plan_of = source, tokenizer, plan_of
-    self._rows, self._failures = shape[0] * shape[1], failures
+    self._failures = failures
+    count = shape[0] * shape[1]
+    self.chunk = max(rows for rows in range(1, CHUNK + 1) if count % rows == 0)
+    self.chunks = count // self.chunk
 
-  def plan(self, step: tf.Tensor) -> dict[str, tf.Tensor]:
-    """index int64, caption float64, flip bool, each [r * b]."""
+  def plan(self, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The leaves of a `Plan`, each [chunks, chunk, …]."""
+    shape = self.chunks, self.chunk
     def call(step):
-      plan = self._plan_of(int(step))
-      return plan.index.reshape(-1), plan.caption.reshape(-1), plan.flip.reshape(-1)
-    leaves = self._call(call, [step], (tf.int64, tf.float64, tf.bool), [(self._rows,)] * 3)
-    return dict(zip(('index', 'caption', 'flip'), leaves, strict=True))
+      leaves = self._plan_of(int(step)).flat().leaves()
+      return [leaf.reshape(*shape, *leaf.shape[1:]) for leaf in leaves]
+    return tuple(self._call(call, [step], (tf.int64, tf.float64, tf.bool, tf.float64),
+                            [shape, shape, shape, (*shape, 2)]))
 
-  def image(self, index: tf.Tensor) -> tf.Tensor:
-    """uint8 [S, S, 3]."""
-    side = self._source.size
-    return self._call(lambda i: (self._source.image(int(i)),), [index], (tf.uint8,),
-                      [(side, side, 3)])[0]
-
-  def text(self, index: tf.Tensor, caption: tf.Tensor) -> dict[str, tf.Tensor]:
-    """tokens int32 and mask bool, [r * b, t]; label [r * b, …]."""
-    def call(index, caption):
-      text = arrays.make_text(self._source, self._tokenizer, Plan(index, caption, index < 0))
-      return text['tokens'], text['mask'], text['label']
-    label = np.asarray(self._source.label(0))
-    width = (self._rows, self._tokenizer.length)
-    leaves = self._call(call, [index, caption], (tf.int32, tf.bool, tf.as_dtype(label.dtype)),
-                        [width, width, (self._rows, *label.shape)])
-    return dict(zip(('tokens', 'mask', 'label'), leaves, strict=True))
+  def rows(self, *plan: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The rows of one chunk's plan: image uint8 [chunk, S, S, 3], tokens, mask, label."""
+    def call(*plan):
+      return [*arrays.make_rows(self._source, self._tokenizer, Plan(*plan)).values()]
+    label, side, n = np.asarray(self._source.label(0)), self._source.size, self.chunk
+    leaves = self._call(
+        call, plan, (tf.uint8, tf.int32, tf.bool, tf.as_dtype(label.dtype)),
+        [(n, side, side, 3), (n, self._tokenizer.length), (n, self._tokenizer.length),
+         (n, *label.shape)])
+    return dict(zip(('image', 'tokens', 'mask', 'label'), leaves, strict=True))
 
   def _call(self, function, inputs, dtypes, shapes):
     @tf.autograph.experimental.do_not_convert
@@ -111,23 +115,15 @@ class _Calls:
     return leaves
 
 
-def _dataset(source: Source, calls: _Calls, start: int, shape: tuple[int, int]) -> tf.data.Dataset:
-  """steps -> plans -> pictures -> texts -> [r, b, …]."""
+def _dataset(calls: _Calls, start: int, shape: tuple[int, int]) -> tf.data.Dataset:
+  """steps -> plans -> chunks of rows -> [r, b, …]."""
   data = tf.data.Dataset.range(start, LAST).map(calls.plan)
-  if source.images is not None:
-    table = tf.constant(source.images)
-    data = data.map(lambda p: {**p, 'image': tf.gather(table, p['index'])}, tf.data.AUTOTUNE)
-  else:
-    data = data.unbatch().map(lambda p: {**p, 'image': calls.image(p['index'])}, THREADS)
-    data = data.batch(shape[0] * shape[1], drop_remainder=True)
+  data = data.unbatch().map(calls.rows, THREADS).batch(calls.chunks, drop_remainder=True)
 
-  def finish(p):
-    image = tf.where(p['flip'][:, None, None, None], tf.reverse(p['image'], [2]), p['image'])
-    batch = {'image': tf.cast(image, tf.float32) * arrays.SCALE,
-             **calls.text(p['index'], p['caption'])}
-    return {key: tf.reshape(leaf, shape + tuple(leaf.shape[1:])) for key, leaf in batch.items()}
+  def finish(batch):
+    return {key: tf.reshape(leaf, shape + tuple(leaf.shape[2:])) for key, leaf in batch.items()}
 
   options = tf.data.Options()
   options.deterministic = True
   options.threading.private_threadpool_size = THREADS
-  return data.map(finish, 2).with_options(options).prefetch(arrays.AHEAD)
+  return data.map(finish).with_options(options).prefetch(arrays.AHEAD)

@@ -1,6 +1,8 @@
 """Devices: one mesh axis named 'data', over which the rows of a batch are split."""
 from __future__ import annotations
 
+import collections
+
 import jax
 import numpy as np
 
@@ -8,13 +10,21 @@ from xmc_jax.types import Tree, UserError
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
-  """A mesh over `devices`, by default all devices of all processes.
+  """A mesh over `devices`, by default all devices of all processes, in the order of these.
 
-  Its axis is Auto: the program is written for the global batch and the compiler places it.
+  Its axis is Auto: the program is written for the global batch and the compiler places it. Not
+  `jax.make_mesh`, which may permute devices: process p's have to hold the p-th block of rows, which
+  is the one it reads, so that a batch is the same for any number of processes. UserError where the
+  processes have different numbers of devices.
   """
   devices = jax.devices() if devices is None else devices
-  return jax.make_mesh((len(devices),), ('data',), axis_types=(jax.sharding.AxisType.Auto,),
-                       devices=devices)
+  devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+  counts = collections.Counter(device.process_index for device in devices)
+  if len(set(counts.values())) > 1:
+    shown = ', '.join(f'{n} on process {process}' for process, n in counts.items())
+    raise UserError(f'the numbers of devices differ ({shown}); start every process with as many')
+  return jax.sharding.Mesh(np.array(devices), ('data',),
+                           axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:
@@ -38,3 +48,14 @@ def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
 def put_rows(batch: dict[str, np.ndarray], sharding: jax.NamedSharding) -> Tree:
   """This process's rows as global arrays; no row leaves the host that read it."""
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def put_whole(tree: Tree, sharding: jax.NamedSharding) -> Tree:
+  """A tree that every process has whole, as global arrays; a device gets its part of each.
+
+  `jax.device_put` would compare the arrays of all processes with each other first.
+  """
+  def put(x):
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+  return jax.tree.map(put, tree)

@@ -1,7 +1,7 @@
 """The training step: the only place that differentiates with respect to parameters."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,43 +17,82 @@ Metrics = dict[str, Array]
 def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
               state: TrainState, frozen: dict[str, Tree], batch: Batch,
               rng: Array) -> tuple[TrainState, Metrics]:
-  """One forward pass, then one pull of its vector-Jacobian product per updated player."""
+  """One forward pass, then one pull of its vector-Jacobian product per updated player.
+
+  Metrics: what the forward pass says, and of each player the loss and the largest entry of its
+  gradient. Where one of these is not finite, weights and optimisers stay as they are.
+  """
   params = {name: p.params for name, p in state.players.items()}
   stats = {name: p.stats for name, p in state.players.items()}
 
-  def losses(params):
-    outcome = phase.forward(params, stats, frozen, batch, rng)
+  def losses(updated):
+    with jax.named_scope(phase.name):
+      outcome = phase.forward(params | updated, stats, frozen, batch, rng)
     return outcome.losses, (outcome.stats, outcome.metrics)
 
-  values, pull, (new_stats, metrics) = jax.vjp(losses, params, has_aux=True)
+  values, pull, (new_stats, metrics) = jax.vjp(
+      losses, {name: params[name] for name in phase.updates}, has_aux=True)
+  grads, steepest = {}, {}
+  done = jnp.float32(0)
+  for name in phase.updates:
+    # Adding 0 * done lets this pull begin when the one before has ended, so that what that one
+    # alone needs is out of memory by then.
+    seeds = {n: jnp.full_like(v, float(n == name)) + 0 * done for n, v in values.items()}
+    grads[name] = pull(seeds)[0][name]
+    steepest[name] = done = _largest(grads[name])
+
+  # No update before the last pull has ended: weights are then free to be changed in place, and a
+  # gradient that is not finite spoils nothing.
   players = {name: p.replace(stats=new_stats.get(name, p.stats))
              for name, p in state.players.items()}
   for name in phase.updates:
-    one_hot = {n: jnp.full_like(v, float(n == name)) for n, v in values.items()}
-    grads = pull(one_hot)[0][name]
-    updates, opt_state = optimizers[name].update(grads, players[name].opt_state, params[name])
-    players[name] = players[name].replace(
-        params=optax.apply_updates(params[name], updates), opt_state=opt_state)
+    player = players[name]
+    change, opt_state = optimizers[name].update(grads[name], player.opt_state, player.params)
+    now = player.replace(params=optax.apply_updates(player.params, change), opt_state=opt_state)
+    players[name] = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(done), new, old), now,
+                                 player)
+  metrics = metrics | {f'{name}_gradient': x for name, x in steepest.items()}
   metrics = metrics | {f'{name}_loss': v for name, v in values.items()}
   return state.replace(players=players), {f'{phase.name}/{k}': v for k, v in metrics.items()}
 
 
-def make_train_step(objective: Objective, optimizers: dict[str, optax.GradientTransformation],
-                    ema_decay: float) -> Callable[..., tuple[TrainState, Metrics]]:
-  """The function (state, frozen, batch) -> (state, metrics) of one training step.
+def _largest(tree: Tree) -> Array:
+  """Largest absolute value of a tree's numbers; not finite where one of them is not."""
+  return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(tree)]))
+
+
+def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransformation],
+                ema_decay: float) -> list[Callable[..., tuple[TrainState, Metrics]]]:
+  """The rounds of one training step, each a function (state, frozen, batch) -> (state, metrics).
 
   `batch` leaves are [r, b, ...], so that taking a round never moves rows between devices; `frozen`
-  holds the weights that are not trained, as an argument and never a constant of the program.
+  holds the weights that are not trained, as an argument and never a constant of the program. The
+  last round counts the step and moves the averages.
   """
-  def train_step(state, frozen, batch):
-    step_rng, metrics = jax.random.fold_in(state.rng, state.step), {}
-    for r, phases in enumerate(objective.rounds):
-      rows = jax.tree.map(lambda x: x[r], batch)
-      rng = jax.random.fold_in(step_rng, r)
+  def make_round(r, phases):
+    last = r == len(objective.rounds) - 1
+
+    def run(state, frozen, batch):
+      rows, metrics = jax.tree.map(lambda x: x[r], batch), {}
+      rng = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), r)
       for phase in phases:
         state, seen = run_phase(phase, optimizers, state, frozen, rows, rng)
         metrics |= seen
-    ema = {name: optax.incremental_update(state.players[name].params, old, 1 - ema_decay)
-           for name, old in state.ema.items()}
-    return state.replace(step=state.step + 1, ema=ema), metrics
+      if last:
+        ema = {name: optax.incremental_update(state.players[name].params, old, 1 - ema_decay)
+               for name, old in state.ema.items()}
+        state = state.replace(step=state.step + 1, ema=ema)
+      return state, metrics
+    return run
+  return [make_round(r, phases) for r, phases in enumerate(objective.rounds)]
+
+
+def in_turn(rounds: Sequence[Callable]) -> Callable[..., tuple[TrainState, Metrics]]:
+  """The training step (state, frozen, batch) -> (state, metrics) that its rounds make."""
+  def train_step(state, frozen, batch):
+    metrics = {}
+    for run in rounds:
+      state, seen = run(state, frozen, batch)
+      metrics |= seen
+    return state, metrics
   return train_step

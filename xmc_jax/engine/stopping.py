@@ -6,6 +6,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+import jax
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STDERR = 2
 
@@ -19,7 +21,7 @@ class StopSignal:
   Python raises ValueError.
 
   The flag is of this process. Where several processes train together they have to agree on it
-  before one of them leaves the loop.
+  before one of them leaves the loop (`processes.Agreement`), which takes them one step more.
   """
 
   requested: bool
@@ -27,6 +29,7 @@ class StopSignal:
   def __init__(self) -> None:
     self.requested = False
     self._interrupted = False
+    self._when = 'this step' if jax.process_count() == 1 else 'the next step, with all processes'
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> StopSignal:
@@ -53,5 +56,5 @@ class StopSignal:
     if not self.requested:
       # os.write, because a handler may interrupt a print that holds the buffer's lock.
       again = '; press Ctrl-C again to stop at once' if number == signal.SIGINT else ''
-      os.write(_STDERR, f'\nstopping after this step{again}\n'.encode())
+      os.write(_STDERR, f'\nstopping after {self._when}{again}\n'.encode())
     self.requested = True

@@ -1,8 +1,8 @@
 """Differentiable augmentation of what the critic sees (Zhao et al. 2020, arXiv 2006.10738).
 
-Each policy is a function (rng, pictures [b, h, w, 3] in [0, 1]) -> pictures of the same shape,
-differentiable in the pictures, with one random draw a row. For training sets of a few thousand
-pictures; real and fake pictures both pass through it.
+Each policy is a function (rng, picture [h, w, 3] in [0, 1]) -> picture of the same shape,
+differentiable in the picture. For training sets of a few thousand pictures; real and fake pictures
+both pass through it.
 """
 from collections.abc import Callable, Sequence
 
@@ -14,38 +14,36 @@ from xmc_jax.types import Array, UserError
 
 def color(rng: Array, x: Array) -> Array:
   """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]; blurs what colour words mean."""
-  b = x.shape[0]
-  brightness, saturation, contrast = (
-      jax.random.uniform(key, (b, 1, 1, 1)) for key in jax.random.split(rng, 3))
+  brightness, saturation, contrast = jax.random.uniform(rng, (3,))
   x = x + (brightness - 0.5)
-  gray = x.mean(3, keepdims=True)
+  gray = x.mean(2, keepdims=True)
   x = (x - gray) * (2 * saturation) + gray
-  level = x.mean((1, 2, 3), keepdims=True)
+  level = x.mean()
   return (x - level) * (contrast + 0.5) + level
 
 
 def translation(rng: Array, x: Array, share: float = 0.125) -> Array:
   """A shift of up to `share` of the side in both directions; what comes in repeats the border."""
-  b, h, w, _ = x.shape
-  down, right = (jax.random.randint(key, (b, 1), -int(size * share), int(size * share) + 1)
+  h, w, _ = x.shape
+  down, right = (jax.random.randint(key, (), -int(size * share), int(size * share) + 1)
                  for key, size in zip(jax.random.split(rng), (h, w)))
-  rows = jnp.clip(jnp.arange(h)[None] + down, 0, h - 1)
-  columns = jnp.clip(jnp.arange(w)[None] + right, 0, w - 1)
-  x = jnp.take_along_axis(x, rows[:, :, None, None], 1)
-  return jnp.take_along_axis(x, columns[:, None, :, None], 2)
+  rows = jnp.clip(jnp.arange(h) + down, 0, h - 1)
+  columns = jnp.clip(jnp.arange(w) + right, 0, w - 1)
+  x = jnp.take_along_axis(x, rows[:, None, None], 0)
+  return jnp.take_along_axis(x, columns[None, :, None], 1)
 
 
 def cutout(rng: Array, x: Array, share: float = 0.5) -> Array:
   """A square of `share` of the side, at a random place, set to middle grey."""
-  b, h, w, _ = x.shape
+  h, w, _ = x.shape
 
   def outside(key, size):
-    start = jax.random.randint(key, (b, 1), -int(size * share / 2), size - int(size * share / 2))
-    at = jnp.arange(size)[None]
+    start = jax.random.randint(key, (), -int(size * share / 2), size - int(size * share / 2))
+    at = jnp.arange(size)
     return (at < start) | (at >= start + int(size * share))
 
   y_key, x_key = jax.random.split(rng)
-  keep = outside(y_key, h)[:, :, None] | outside(x_key, w)[:, None, :]
+  keep = outside(y_key, h)[:, None] | outside(x_key, w)
   return jnp.where(keep[..., None], x, 0.5)
 
 
@@ -53,7 +51,7 @@ POLICIES = {'color': color, 'translation': translation, 'cutout': cutout}
 
 
 def augmentation(names: Sequence[str]) -> Callable[[Array, Array], Array]:
-  """The named policies one after the other as one function (rng, pictures) -> pictures."""
+  """The named policies one after the other: (rngs [b], pictures [b, h, w, 3]) -> pictures."""
   unknown = [n for n in names if n not in POLICIES]
   if unknown:
     raise UserError(f'model.augment names {unknown[0]!r}; it takes a list of {sorted(POLICIES)}')
@@ -62,4 +60,4 @@ def augmentation(names: Sequence[str]) -> Callable[[Array, Array], Array]:
     for name, key in zip(names, jax.random.split(rng, max(len(names), 1))):
       x = POLICIES[name](key, x)
     return x
-  return augment
+  return jax.vmap(augment)

@@ -3,35 +3,32 @@ import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from xmc_jax.layers import resample
+from xmc_jax.layers.forms import FAST, Forms
 
 GLOROT = nn.initializers.glorot_normal()
+KEPT = 'convolution'     # name of the results that recomputing starts from, see `recompute.py`
 
 # A linear map of the last axis, so of a map [b, h, w, c] a 1x1 convolution.
 Dense = functools.partial(nn.Dense, kernel_init=GLOROT)
-
-# (change of size, fast form?) -> function of a map and a 3x3 kernel
-_FORMS = {
-    ('same', True): resample.conv, ('same', False): resample.conv,
-    ('up', True): resample.conv_after_up, ('up', False): resample.conv_after_up_plain,
-    ('pool', True): resample.conv_before_pool, ('pool', False): resample.conv_before_pool_plain,
-}
 
 
 class Conv3x3(nn.Module):
   """3x3 convolution [b, h, w, c] -> [b, h', w', features], alone or with a change of size.
 
   resize: 'same'; 'up', after nearest-neighbour doubling; 'pool', before 2x2 average pooling.
-  fast: fold the change of size into the kernel (same function, see `resample.py`).
   """
   features: int
   resize: str = 'same'
-  fast: bool = True
+  forms: Forms = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x):
     kernel = self.param('kernel', GLOROT, (3, 3, x.shape[-1], self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return _FORMS[self.resize, self.fast](x.astype(self.dtype), kernel) + bias.astype(self.dtype)
+    run = {'same': resample.conv, 'up': resample.AFTER_UP[self.forms.up],
+           'pool': resample.BEFORE_POOL[self.forms.pool]}[self.resize]
+    return checkpoint_name(run(x.astype(self.dtype), kernel) + bias.astype(self.dtype), KEPT)

@@ -2,7 +2,7 @@
 
 A nearest-neighbour doubling before a 3x3 convolution, or an average pooling after one, can be
 folded into the kernel. The function is the same to rounding, at 16 of 36 multiplications; zero
-padding at the border works out exactly. Each folded form has a plain twin of the same signature.
+padding at the border works out exactly. `AFTER_UP` and `BEFORE_POOL` name the forms of each.
 """
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,13 @@ import jax.numpy as jnp
 from xmc_jax.types import Array
 
 
-def conv(x: Array, kernel: Array, stride: int = 1, padding='SAME') -> Array:
-  """Convolution of `x` [b, h, w, c] with `kernel` [kh, kw, c, d], in the dtype of `x`."""
+def conv(x: Array, kernel: Array, stride: int = 1, padding='SAME', spread: int = 1) -> Array:
+  """Convolution of `x` [b, h, w, c] with `kernel` [kh, kw, c, d], in the dtype of `x`.
+
+  spread: pixels of `x` lie so far apart, with zeros between them.
+  """
   return jax.lax.conv_general_dilated(
-      x, kernel.astype(x.dtype), (stride, stride), padding,
+      x, kernel.astype(x.dtype), (stride, stride), padding, lhs_dilation=(spread, spread),
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
@@ -35,8 +38,17 @@ def conv_after_up_plain(x: Array, kernel: Array) -> Array:
   return conv(nearest_up(x), kernel)
 
 
-def conv_after_up(x: Array, kernel: Array) -> Array:
-  """The same as four 2x2 convolutions of the small map, one for each parity of the output."""
+def conv_after_up_spread(x: Array, kernel: Array) -> Array:
+  """The same as one 4x4 convolution of the small map spread with zeros (a transposed one)."""
+  return conv(x, _four_taps(kernel), padding=((2, 2), (2, 2)), spread=2)
+
+
+@jax.custom_vjp
+def conv_after_up_parity(x: Array, kernel: Array) -> Array:
+  """The same as four 2x2 convolutions of the small map, one for each parity of the output.
+
+  Its gradient is a convolution of stride two, since the two are adjoint.
+  """
   b, h, w, _ = x.shape
 
   def fold(kernel, axis):
@@ -57,9 +69,56 @@ def conv_before_pool_plain(x: Array, kernel: Array) -> Array:
   return average_pool(conv(x, kernel))
 
 
-def conv_before_pool(x: Array, kernel: Array) -> Array:
+def conv_before_pool_strided(x: Array, kernel: Array) -> Array:
   """The same as one 4x4 convolution of stride two."""
-  for axis in (0, 1):
-    zero = jnp.zeros_like(jax.lax.slice_in_dim(kernel, 0, 1, axis=axis))
-    kernel = (jnp.concatenate([kernel, zero], axis) + jnp.concatenate([zero, kernel], axis)) / 2
-  return conv(x, kernel, stride=2, padding=((1, 1), (1, 1)))
+  return conv(x, _four_taps(kernel) / 4, stride=2, padding=((1, 1), (1, 1)))
+
+
+@jax.custom_vjp
+def conv_before_pool_parity(x: Array, kernel: Array) -> Array:
+  """The same; its gradient in `x` is four 2x2 convolutions of the small map."""
+  return conv_before_pool_strided(x, kernel)
+
+
+def _four_taps(kernel: Array) -> Array:
+  """The 3x3 kernel summed over the 2x2 pixels of a doubling or a pooling, [4, 4, c, d]."""
+  pads = ((0, 1), (1, 0))
+  return sum(jnp.pad(kernel, (down, right, (0, 0), (0, 0))) for down in pads for right in pads)
+
+
+# Doubling and pooling are adjoint but for a factor of four, and a convolution's adjoint is the one
+# with the flipped kernel. So the gradient of either form is the other form: compilers for CPUs are
+# slow at what automatic differentiation makes of a stride (a map or a kernel spread with zeros).
+
+def _adjoint(kernel: Array) -> Array:
+  return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+
+
+def _kernel_gradient(large: Array, small: Array, kernel: Array) -> Array:
+  """Gradient of <small, conv_before_pool(large, kernel)> in the kernel."""
+  return jax.vjp(lambda k: conv_before_pool_strided(large, k), kernel)[1](small)[0]
+
+
+def _keep(form):
+  return lambda x, kernel: (form(x, kernel), (x, kernel))
+
+
+def _pull_up(saved, out):
+  x, kernel = saved
+  adjoint = _adjoint(kernel)
+  return (4 * conv_before_pool_parity(out, adjoint),
+          4 * _adjoint(_kernel_gradient(out, x, adjoint)))
+
+
+def _pull_pool(saved, out):
+  x, kernel = saved
+  return conv_after_up_parity(out, _adjoint(kernel)) / 4, _kernel_gradient(x, out, kernel)
+
+
+conv_after_up_parity.defvjp(_keep(conv_after_up_parity), _pull_up)
+conv_before_pool_parity.defvjp(_keep(conv_before_pool_parity), _pull_pool)
+
+AFTER_UP = {'plain': conv_after_up_plain, 'spread': conv_after_up_spread,
+            'parity': conv_after_up_parity}
+BEFORE_POOL = {'plain': conv_before_pool_plain, 'strided': conv_before_pool_strided,
+               'parity': conv_before_pool_parity}

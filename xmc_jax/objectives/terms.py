@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from xmc_jax.branch import Branch
 from xmc_jax.losses.adversarial import hinge_d, hinge_g
 from xmc_jax.losses.contrastive import nt_xent, retrieval_accuracy
+from xmc_jax.losses.groups import within
 from xmc_jax.losses.matching import word_loss
 from xmc_jax.types import Array
 
@@ -33,23 +34,36 @@ def _over_scales(loss, *logits: tuple[Array, ...]) -> Array:
   return functools.reduce(jnp.add, [loss(*rows) for rows in zip(*logits)])
 
 
+def _contrast(loss: Callable[..., Array], arrays: Callable[[Branch], tuple[Array, ...]]):
+  """A term for every number of rows that contrast with one another; None is all of the batch.
+
+  What else it is given are options of `loss`.
+  """
+  def term(rows: int | None, **options) -> Callable[[Branches], Array]:
+    return each(lambda b: within(rows, functools.partial(loss, **options))(*arrays(b)))
+  return term
+
+
 # One-branch losses, as XMC-GAN writes them: the critic learns from real pairs, the generator from
 # fakes. `image` contrasts a fake with the real picture of its caption.
 hinge_critic = each(lambda b: _over_scales(hinge_d, b.real_view.logits, b.fake_view.logits))
 hinge_generator = each(lambda b: _over_scales(hinge_g, b.fake_view.logits))
-sentence_real = each(lambda b: nt_xent(b.real_view.features, b.real_view.sentence))
-sentence_fake = each(lambda b: nt_xent(b.fake_view.features, b.fake_view.sentence))
-word_real = each(lambda b: word_loss(b.real_view.regions, b.text.words, b.text.mask))
-word_fake = each(lambda b: word_loss(b.fake_view.regions, b.text.words, b.text.mask))
-image_critic = each(lambda b: nt_xent(b.fake_view.features, b.real_view.features))
-image_frozen = each(lambda b: nt_xent(b.describe(b.fake[-1]), b.describe(b.batch['image'])))
+
+# These are given the rows that contrast: sentence_real(None) is a term of the whole batch.
+sentence_real = _contrast(nt_xent, lambda b: (b.real_view.features, b.real_view.sentence))
+sentence_fake = _contrast(nt_xent, lambda b: (b.fake_view.features, b.fake_view.sentence))
+word_real = _contrast(word_loss, lambda b: (b.real_view.regions, b.text.words, b.text.mask))
+word_fake = _contrast(word_loss, lambda b: (b.fake_view.regions, b.text.words, b.text.mask))
+image_critic = _contrast(nt_xent, lambda b: (b.fake_view.features, b.real_view.features))
+image_frozen = _contrast(nt_xent, lambda b: (b.fake_code, b.real_code))
 
 
 def accuracies(branches: Branches) -> dict[str, Array]:
   """Shares in [0, 1] that tell how the game stands; they train nothing.
 
   real, fake: pictures that the critic judges rightly. sentence_real, sentence_fake: pictures whose
-  nearest caption of the batch, by the critic's codes, is their own.
+  nearest caption of the batch, by the critic's codes, is their own: of the global batch, whatever
+  rows the losses contrast, so that runs can be compared.
   """
   b = branches[0]
   share = lambda x: jnp.mean(x.astype(jnp.float32))

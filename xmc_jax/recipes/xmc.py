@@ -14,10 +14,14 @@ import ml_collections
 
 from xmc_jax.backbones.xmc import UP_MULTIPLES, XmcBackbone
 from xmc_jax.branch import Text
+from xmc_jax.config import contrast_rows
 from xmc_jax.encoders import bert, vgg
 from xmc_jax.engine.objective import Objective
+from xmc_jax.layers import forms
 from xmc_jax.layers.augment import augmentation
+from xmc_jax.losses.matching import SCORES
 from xmc_jax.objectives import terms as t
+from xmc_jax.objectives.parts import Parts, check_parts
 from xmc_jax.objectives.play import play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.recipes import Recipe
@@ -31,6 +35,7 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
     raise UserError(f'model.size = {config.model.size} px; XMC-GAN is built for '
                     f'{", ".join(map(str, UP_MULTIPLES))} px')
   dtype = jnp.dtype(config.model.dtype)
+  how = forms.choose(config.model.forms, jax.default_backend())
   text = bert.Bert(**dataclasses.asdict(bert.sizes(config.text.encoder)), dtype=dtype)
   image = vgg.Vgg16(dtype) if config.terms.image_frozen else None
 
@@ -42,21 +47,24 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
       config.model.size, config.model.width, encode, text.width,
       describe=(lambda weights, x: image.apply(weights['image'], x)) if image else None,
       augment=augmentation(config.model.augment), z_features=config.model.z_features,
-      norm_rows=config.model.norm_rows, fast=config.model.fast, dtype=dtype)
+      norm_rows=config.model.norm_rows, forms=how, recompute=config.model.recompute, dtype=dtype)
+  parts = Parts(config.accumulate, config.model.norm_rows)
+  check_parts(parts, config.batch_size)
 
   w, extra = config.terms, extra or {}
+  among, scores = contrast_rows(config.negatives), SCORES[how.words]
   terms = {
       'd': (t.Term('hinge', w.adversarial, t.hinge_critic),
-            t.Term('sentence', w.sentence, t.sentence_real),
-            t.Term('word', w.word, t.word_real), *extra.get('d', ())),
+            t.Term('sentence', w.sentence, t.sentence_real(among)),
+            t.Term('word', w.word, t.word_real(among, scores=scores)), *extra.get('d', ())),
       'g': (t.Term('hinge', w.adversarial, t.hinge_generator),
-            t.Term('sentence', w.sentence, t.sentence_fake),
-            t.Term('word', w.word, t.word_fake),
-            t.Term('image', w.image, t.image_critic),
-            t.Term('image_frozen', w.image_frozen, t.image_frozen), *extra.get('g', ())),
+            t.Term('sentence', w.sentence, t.sentence_fake(among)),
+            t.Term('word', w.word, t.word_fake(among, scores=scores)),
+            t.Term('image', w.image, t.image_critic(among)),
+            t.Term('image_frozen', w.image_frozen, t.image_frozen(among)), *extra.get('g', ())),
   }
-  critic = play('critic', ('d',), backbone, terms, split=split)
-  joint = play('joint', ('d', 'g'), backbone, terms, split=split, meters=t.accuracies)
+  critic = play('critic', ('d',), backbone, terms, split=split, parts=parts)
+  joint = play('joint', ('d', 'g'), backbone, terms, split=split, parts=parts, meters=t.accuracies)
   rows, size, length = config.batch_size, config.model.size, config.text.length
   spec = lambda dtype, *shape: jax.ShapeDtypeStruct((2, rows, *shape), dtype)
   batch_spec = {'image': spec(jnp.float32, size, size, 3), 'tokens': spec(jnp.int32, length),

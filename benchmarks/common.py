@@ -1,0 +1,63 @@
+"""What the benchmarks share: their flags, and the program of a config."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from xmc_jax import recipes
+from xmc_jax.config import check
+from xmc_jax.engine import mesh as meshes
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
+from xmc_jax.types import UserError
+
+
+def parse(parser: argparse.ArgumentParser
+          ) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
+  """The script's flags, and its config: --config FILE, with --config.KEY=VALUE as in `xmc`.
+
+  A mistake of the user's ends the process with exit code 2.
+  """
+  parser.epilog = '--config FILE and --config.KEY=VALUE as in `xmc train`.'
+  parser.allow_abbrev = False
+  args, rest = parser.parse_known_args()
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', None, 'Python file with get_config().',
+                                  flag_values=values, sys_argv=sys.argv)
+  try:
+    unknown = values([sys.argv[0], *rest])[1:]
+    if unknown or values.config is None:
+      parser.error(f'unknown: {unknown[0]}' if unknown else '--config is missing')
+    check(values.config)
+  except (flags.Error, UserError, OSError, AttributeError, KeyError, TypeError,
+          ValueError) as error:
+    parser.error(' '.join(str(error).split()))
+  return args, values.config
+
+
+def build(config: ml_collections.ConfigDict) -> tuple[recipes.Recipe, Program]:
+  """The recipe and the program of `config` over all devices of this process."""
+  mesh = meshes.make_mesh()
+  meshes.check_rows(config.batch_size, mesh)
+  recipe = recipes.build(config)
+  return recipe, Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                         recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+
+
+def changed(config: ml_collections.ConfigDict, **values: Any) -> ml_collections.ConfigDict:
+  """A copy with other values; `__` in a name stands for a dot."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in values.items()})
+  return config.lock()
+
+
+def show(facts: dict[str, Any]) -> None:
+  """One line of JSON, at once."""
+  print(json.dumps(facts), flush=True)

@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154  # the scripts that source this have parsed these and read those
+# What the scripts for TPUs share: the code's way to the hosts, and what hosts do.
+
+check_paths() {
+  [[ $workdir == gs://?* ]] || die "--workdir $workdir: hosts share no disk; use gs://BUCKET/DIR"
+  [[ $config == configs/* ]] || die "--config $config: hosts get what is in configs/; put it there"
+}
+
+check_tpu() {  # Sets $version, $queue and $vm
+  check_paths
+  [[ -z $type || $version ]] || case $type in  # cloud.google.com/tpu/docs/runtimes
+    v[234]-*) version=tpu-ubuntu2204-base ;;
+    v5litepod-*) version=v2-alpha-tpuv5-lite ;;
+    v5p-*) version=v2-alpha-tpuv5 ;;
+    v6e-*) version=v2-alpha-tpuv6e ;;
+    *) die "--type=$type has no runtime version that is known here; add --version=..." ;;
+  esac
+  queue=(gcloud ${project:+--project="$project"} compute tpus queued-resources)
+  vm=(gcloud ${project:+--project="$project"} compute tpus tpu-vm)
+}
+
+upload_code() {  # The code as it lies here goes next to the run: any host that starts fetches it
+  run mkdir -p build
+  run tar -czf build/code.tar.gz "${code[@]}"
+  run gcloud ${project:+--project="$project"} storage cp build/code.tar.gz "$workdir/code.tar.gz"
+}
+
+host_script() {  # What each host runs as root, at every boot or by hand
+  cat <<SCRIPT
+#!/bin/bash
+set -eo pipefail
+export PATH=\$PATH:/snap/bin
+mkdir -p /opt/xmc
+gcloud storage cat $(quote "$workdir/code.tar.gz") | tar -xz -C /opt/xmc
+bash /opt/xmc/launch/hosts/tpu.sh -- $(quote "${train[@]}")
+SCRIPT
+}
+
+tell_how() {  # tell_how DELETE COMMAND...: how to look at the run and how to end it
+  local ssh=("${vm[@]}" ssh "$name" --zone="$zone")
+  echo "# log:     $(quote "${ssh[@]}" '--command=journalctl --unit=xmc --follow')"
+  echo "# stop:    $(quote "${ssh[@]}" --worker=all '--command=sudo systemctl stop xmc')"
+  echo "# resume:  $(quote "${ssh[@]}" --worker=all '--command=sudo systemctl start xmc')"
+  echo "# delete:  $(quote "$@")"
+}

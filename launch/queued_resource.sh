@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Trains on a TPU that Cloud TPU's queue hands out, spot TPUs above all.
+#
+#   launch/queued_resource.sh --name=NAME --zone=ZONE --type=v5litepod-16 --spot --watch \
+#     [OPTIONS] -- TRAINING'S FLAGS
+#
+# Sends the code of this checkout to the bucket and queues for a TPU whose hosts, at every boot,
+# fetch the code, install it and start or resume `xmc train` as the system service "xmc".
+# Training's flags are those of `xmc train`; --workdir must be a bucket, gs://BUCKET/DIR.
+#
+#   --name --zone    of the queued resource and of its TPU
+#   --type           accelerator type, such as v4-32, v5litepod-16, v5p-8, v6e-8
+#   --watch          stay: queue again whenever the TPU is taken away; delete it when the run is
+#                    finished. Ends with 1 if training has failed. Without it: queue once.
+#   --project        default: that of `gcloud config`
+#   --version        of the TPU's software; default: Google's for JAX on this type
+#   --dry-run        print the commands, run none
+#   --KEY=VALUE      any other option goes to `gcloud compute tpus queued-resources create`
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/lib_tpu.sh"
+name='' zone='' type='' project='' version='' watch=''
+parse 'name zone type project version watch?' "$@"
+need name zone type
+check_train
+check_tpu
+
+state=("${queue[@]}" describe "$name" --zone="$zone" '--format=value(state.state)')
+node=("${vm[@]}" describe "$name" --zone="$zone" '--format=value(state)')
+service=("${vm[@]}" ssh "$name" --zone="$zone" --quiet
+  '--command=systemctl show xmc --property=SubState --value')
+delete=("${queue[@]}" delete "$name" --zone="$zone" --force --quiet)
+create=("${queue[@]}" create "$name" --node-id="$name" --zone="$zone" --accelerator-type="$type"
+  --runtime-version="$version" --metadata="^:xmc:^startup-script=$(host_script)"
+  ${extra[@]+"${extra[@]}"})
+
+run cd "$root"
+upload_code
+# Where it is there already, a watch that was ended is taken up again.
+run "${create[@]}" || { [[ $watch ]] && "${state[@]}"; }
+tell_how "${delete[@]}"
+[[ $watch ]] || exit 0
+if [[ $dry_run ]]; then
+  echo "# every minute: $(quote "${state[@]}"); $(quote "${node[@]}"); $(quote "${service[@]}")"
+  exit 0
+fi
+while sleep 60; do
+  seen="$("${state[@]}" || echo UNKNOWN) $("${node[@]}" 2>/dev/null || echo NONE)"
+  [[ $seen != 'ACTIVE READY' ]] || seen+=" $("${service[@]}" || echo unreachable)"
+  echo "$(date '+%F %T')  $name: $seen"
+  case $seen in
+    *exited) echo 'The run is finished.' && exec "${delete[@]}" ;;
+    *failed) echo 'Training has failed; the TPU is kept for a look at the log.' && exit 1 ;;
+    SUSPENDED* | FAILED* | *PREEMPTED | *TERMINATED)
+      { "${delete[@]}" && "${create[@]}"; } || true ;;
+    UNKNOWN*) "${create[@]}" || true ;;
+  esac
+done

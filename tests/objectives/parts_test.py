@@ -1,0 +1,115 @@
+"""Networks that see the rows in parts, losses that see all: the same step as in one piece."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import recipes
+from xmc_jax.branch import Branch, Text, Views
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
+from xmc_jax.objectives.parts import Parts, check_parts, in_parts
+from xmc_jax.types import UserError
+
+ROWS = 16
+
+
+def stage(params, stats, frozen, batch, rngs):
+  """A network that mixes the two rows of each group and draws a number for each row."""
+  x = params['w'] * batch['x'] + jax.vmap(lambda rng: jax.random.normal(rng, (3,)))(rngs)
+  mean = x.reshape(-1, 2, 3).mean(1)
+  x = x - jnp.repeat(mean, 2, 0)
+  view = Views((x[:, 0],), x, x[:, None], x)
+  text = Text(x[:, None], x[:, :1] > 0, x)
+  return (Branch(batch, text, (x,), view, view, None, x), {'mean': mean.mean(0)})
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_rows_statistics_and_gradients_are_those_of_the_whole(count):
+  batch, rngs = {'x': jnp.array(toys.normal(0, ROWS, 3))}, jax.random.split(jax.random.key(0), ROWS)
+  weights = jnp.array(toys.normal(1, ROWS, ROWS))
+
+  def run(count, w):
+    branch, stats = in_parts(stage, Parts(count, 2))({'w': w}, {}, {}, batch, rngs)
+    features = branch.fake_view.features
+    return jnp.sum(weights * (features @ features.T)), (branch, stats)   # a loss across all rows
+
+  (loss, (branch, stats)), grad = jax.value_and_grad(lambda w: run(1, w), has_aux=True)(2.0)
+  (loss_in_parts, rest), grad_in_parts = jax.value_and_grad(lambda w: run(count, w),
+                                                            has_aux=True)(2.0)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  jax.tree.map(close, (loss, grad, branch, stats), (loss_in_parts, grad_in_parts, *rest))
+  assert branch.real_code is rest[0].real_code is None
+
+
+def test_one_part_is_the_stage_itself():
+  assert in_parts(stage, Parts()) is stage
+
+
+@pytest.mark.parametrize('parts, message', [
+    (Parts(2, None), 'accumulate = 2 needs BatchNorm in groups'),
+    (Parts(2, 5), 'batch_size that is a multiple of 10'), (Parts(4, 8), 'multiple of 32')])
+def test_parts_that_cannot_be_exact_are_refused(parts, message):
+  with pytest.raises(UserError, match=message):
+    check_parts(parts, ROWS)
+
+
+def test_parts_that_can_pass():
+  for parts in (Parts(), Parts(1, 8), Parts(2, 8), Parts(4, 4), Parts(16, 1)):
+    check_parts(parts, ROWS)
+
+
+@pytest.fixture(scope='module')
+def train(text_folder):
+  """(devices, settings) -> parameters, averages, statistics and metrics after two steps of SGD."""
+  def run(devices, **settings):
+    config = toys.tiny_config(text_folder)
+    config.batch_size, config.model.norm_rows, config.model.augment = ROWS, 4, ('translation',)
+    config.update_from_flattened_dict(settings)
+    recipe = recipes.build(config)
+    program = Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
+                      recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:devices]))
+    step, frozen = program.compile(), program.put_frozen(recipe.load_frozen())
+    state = toys.state(program)
+    for i in range(2):
+      batch = put_rows(toys.batch(recipe.batch_spec, i), program.rows)
+      state, metrics = step(state, frozen, batch)
+    return jax.device_get((state.players, state.ema)), jax.device_get(metrics), step
+  return run
+
+
+@pytest.fixture(scope='module')
+def whole(train):
+  return train(1)
+
+
+@pytest.mark.parametrize('devices, settings', [
+    (1, {'accumulate': 2}), (2, {'accumulate': 2}),
+    (1, {'model.recompute': 'elementwise'}), (1, {'model.recompute': 'blocks'})])
+def test_a_training_in_parts_or_with_recomputing_is_the_same(train, whole, devices, settings):
+  state, metrics, step = train(devices, **settings)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), state, whole[0])
+  for name, value in whole[1].items():
+    np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+  if devices > 1:        # the parts are dealt so that pictures and regions stay where they are
+    moved = [shape for round_ in step.rounds for _, shapes in toys.collectives(round_)
+             for shape in shapes]
+    assert moved and max(np.prod(shape) for shape in moved) <= ROWS * toys.LENGTH * 8
+
+
+def test_parts_hold_less_and_compute_more(text_folder):
+  def cost(accumulate):
+    config = toys.tiny_config(text_folder)
+    config.batch_size, config.model.norm_rows, config.accumulate = 32, 8, accumulate
+    config.model.width, config.terms.word = 8, 0.0         # networks, and little else
+    recipe = recipes.build(config)
+    return Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
+                   recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:1])
+                   ).compile().cost()
+
+  whole, parts = cost(1), cost(4)
+  assert parts['temp_bytes'] < 0.5 * whole['temp_bytes']
+  assert 1.2 < parts['flops'] / whole['flops'] < 2

@@ -1,0 +1,252 @@
+"""Prepared pictures in a folder: shards of encoded pictures with captions, and a manifest.
+
+  manifest.json                      what the set is, and its shards; written last
+  train-00000.rec, train-00001.rec   `xmc_jax.data.shards`, some thousand pictures each
+  heldout-00000.rec
+
+A preparation calls `write_shard` for every shard, in any order and from any number of processes,
+and then `finish`. Pictures are stored at `size` pixels or more a side; the reader takes a square of
+`size` from each, at a place that the plan draws, and reduces it where a run asks for less.
+"""
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from xmc_jax.data.shards import Example, Shard, write
+from xmc_jax.data.source import MIDDLE
+from xmc_jax.types import UserError
+
+FORMAT, VERSION = 'xmc_jax records', 1
+CROPS = ('random', 'centre')
+_CODECS = ('JPEG', 'PNG', 'WEBP')
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+  """What holds for all pictures of a folder.
+
+  name            of the set, for people
+  size            pixels of a side of the square that is taken from a picture
+  class_names     the names of the l classes; there may be none
+  several_labels  whether a picture has any number of labels, or exactly one
+  """
+  name: str
+  size: int
+  class_names: tuple[str, ...] = ()
+  several_labels: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One example as a preparation gives it.
+
+  picture    bytes of an RGB JPEG, PNG or WebP file, both sides at least `About.size`
+  captions   one or more
+  labels     numbers of its classes
+  flippable  whether the captions stay true of the mirror image
+  more       further facts (boxes, the original's name), ready for JSON
+  """
+  picture: bytes
+  captions: tuple[str, ...]
+  labels: tuple[int, ...] = ()
+  flippable: bool = True
+  more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def write_shard(folder: str | os.PathLike, about: About, split: str, number: int,
+                records: Iterable[Record]) -> int:
+  """Writes one shard unless it is there already, and returns its number of examples.
+
+  Raises:
+    UserError: if the shard is there and is damaged or of another set.
+    ValueError: if a record is not as `Record` and `about` say.
+  """
+  path = _shard_path(folder, split, number)
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, dataclasses.asdict(about), _checked(about, records))
+  return len(_open(path, about))
+
+
+def finish(folder: str | os.PathLike, about: About, shards: Mapping[str, int]) -> None:
+  """Writes the manifest of shards 0 … number - 1 of every split; the folder can then be read.
+
+  Raises:
+    UserError: if a shard is missing, damaged or of another set.
+  """
+  splits = {split: [] for split in shards}
+  for split, number in shards.items():
+    for path in (_shard_path(folder, split, i) for i in range(number)):
+      splits[split].append({'file': path.name, 'examples': len(_open(path, about)),
+                            'bytes': path.stat().st_size})
+  manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(about), 'splits': splits}
+  partial = pathlib.Path(folder, 'manifest.json.partial')
+  partial.write_text(json.dumps(manifest, indent=1) + '\n', encoding='utf-8')
+  os.replace(partial, pathlib.Path(folder, 'manifest.json'))
+
+
+class Records:
+  """See `xmc_jax.data.source.Source`. Files are opened by the process that first reads them.
+
+  about  what the manifest says of the set
+  """
+  name = 'records'
+  images = None
+
+  def __init__(self, about: About, shards: Sequence[Shard], size: int, crop: str):
+    self.about, self.size, self.class_names = about, size, about.class_names
+    self.flippable = np.concatenate([shard.index['flippable'] for shard in shards])
+    self._shards, self._crop = shards, crop
+    self._ends = np.cumsum([len(shard) for shard in shards])
+
+  def __len__(self) -> int:
+    return len(self.flippable)
+
+  def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
+    shard, at = self._find(index)
+    data = shard.picture(at)
+    try:
+      picture = Image.open(io.BytesIO(data), formats=_CODECS)
+      return np.asarray(self._cut(picture, MIDDLE if self._crop == 'centre' else crop))
+    except Exception as error:  # Pillow raises all kinds for files that it cannot decode
+      raise shard.damaged(f'the picture of example {at} cannot be decoded ({error})') from error
+
+  def captions(self, index: int) -> tuple[str, ...]:
+    return tuple(self.record(index)['captions'])
+
+  def label(self, index: int) -> np.ndarray:
+    labels = self.record(index)['labels']
+    if not self.about.several_labels:
+      return np.int32(labels[0])
+    label = np.zeros(len(self.class_names), np.float32)
+    label[labels] = 1
+    return label
+
+  def record(self, index: int) -> dict[str, Any]:
+    """All that was stored beside the picture: captions, labels and `Record.more`."""
+    shard, at = self._find(index)
+    return shard.words(at)
+
+  def _find(self, index: int) -> tuple[Shard, int]:
+    """The shard of an example, and the example's place in it."""
+    number = int(np.searchsorted(self._ends, index, 'right'))
+    return self._shards[number], index - (int(self._ends[number - 1]) if number else 0)
+
+  def _cut(self, picture: Image.Image, crop: Sequence[float]) -> Image.Image:
+    side = self.about.size
+    x, y = (int(place * (extent - side + 1))
+            for place, extent in zip(reversed(crop), picture.size, strict=True))
+    box = x, y, x + side, y + side
+    if self.size < side:
+      return picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+    return picture if picture.size == (side, side) else picture.crop(box)
+
+
+def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'random') -> Records:
+  """Returns a split of a prepared folder.
+
+  Args:
+    split: "train" or "heldout".
+    size: pixels of a side, at most the prepared size.
+    folder: with the manifest.
+    crop: which square of a picture to take: "random", as the plan draws it, or "centre".
+
+  Raises:
+    UserError: if an option is missing or wrong, or the folder is missing, unfinished, damaged or of
+      another version.
+  """
+  if not folder:
+    raise UserError("The data set 'records' needs its folder; give it with "
+                    '--config.data.options.folder=FOLDER.')
+  if '://' in str(folder):
+    raise UserError(f'--config.data.options.folder={folder}: a bucket cannot be read; copy the '
+                    'folder to a disk of every host, or mount the bucket, and give that path.')
+  if crop not in CROPS:
+    raise UserError(f'--config.data.options.crop={crop}: choose one of {", ".join(CROPS)}.')
+  folder = pathlib.Path(folder)
+  manifest = _read_manifest(folder)
+  try:
+    about = _about(manifest)
+    files = manifest['splits'].get(split, [])
+    expected = {file['file']: (file['examples'], file['bytes']) for file in files}
+  except (KeyError, TypeError, AttributeError) as error:
+    raise UserError(f'{folder / "manifest.json"} is damaged ({type(error).__name__}: {error}); '
+                    'copy or prepare the data set again.') from error
+  if not expected:
+    raise UserError(f'The data set in {folder} has no {split!r} split, only '
+                    f'{", ".join(manifest["splits"])}; prepare it with that split.')
+  if size > about.size:
+    raise UserError(f'The pictures in {folder} were prepared for {about.size} px, and '
+                    f'--config.model.size={size}; prepare them at {size} px or train at '
+                    f'{about.size}.')
+  shards = [_open(folder / name, about) for name in expected]
+  for shard in shards:
+    if (len(shard), shard.path.stat().st_size) != expected[shard.path.name]:
+      raise shard.damaged('it is not the file that the manifest describes')
+  return Records(about, shards, size, crop)
+
+
+def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+  path = folder / 'manifest.json'
+  if not path.is_file():
+    unfinished = any(folder.glob('*.rec*'))
+    what = ('its preparation has not finished; run the same preparation again' if unfinished else
+            'prepare a data set there, or give the folder of one with '
+            '--config.data.options.folder=FOLDER')
+    raise UserError(f'{folder} has no manifest.json: {what}.')
+  try:
+    manifest = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read ({error}); copy or prepare the data set '
+                    'again.') from error
+  found = (manifest.get('format'), manifest.get('version')) if isinstance(manifest, dict) else None
+  if found is None or found[0] != FORMAT:
+    raise UserError(f'{path} does not describe prepared pictures; give the folder of a prepared '
+                    'data set with --config.data.options.folder=FOLDER.')
+  if found[1] != VERSION:
+    raise UserError(f'{folder} was prepared by another version of xmc_jax (format {found[1]}, this '
+                    f'one reads {VERSION}); prepare it again.')
+  return manifest
+
+
+def _about(facts: Mapping[str, Any]) -> About:
+  values = {field.name: facts[field.name] for field in dataclasses.fields(About)}
+  return About(**values | {'class_names': tuple(values['class_names'])})
+
+
+def _shard_path(folder: str | os.PathLike, split: str, number: int) -> pathlib.Path:
+  return pathlib.Path(folder, f'{split}-{number:05d}.rec')
+
+
+def _open(path: pathlib.Path, about: About) -> Shard:
+  shard = Shard(path)
+  if _about(shard.facts) != about:
+    raise UserError(f'{path} belongs to another data set, {shard.facts["name"]!r} at '
+                    f'{shard.facts["size"]} px; choose another folder, or delete the file and '
+                    'prepare it again.')
+  return shard
+
+
+def _checked(about: About, records: Iterable[Record]) -> Iterator[Example]:
+  for number, record in enumerate(records):
+    with Image.open(io.BytesIO(record.picture), formats=_CODECS) as picture:
+      if picture.mode != 'RGB' or min(picture.size) < about.size:
+        raise ValueError(f'record {number}: the picture is {picture.mode}, {picture.size}; it must '
+                         f'be RGB and at least {about.size} px a side')
+    if not record.captions or not all(caption.strip() for caption in record.captions):
+      raise ValueError(f'record {number} has no caption, or an empty one')
+    known = set(record.labels) <= set(range(len(about.class_names)))
+    if not known or not (about.several_labels or len(record.labels) == 1):
+      raise ValueError(f'record {number} has the labels {record.labels}, of '
+                       f'{len(about.class_names)} classes')
+    yield Example(record.picture, {**record.more, 'captions': record.captions,
+                                   'labels': record.labels}, record.flippable)

@@ -1,0 +1,40 @@
+"""Which rows belong together, by their labels: the positives of supervised contrastive losses."""
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from xmc_jax.types import Array, UserError
+
+# Of two sets of classes, given how many they share and how many either has.
+_OF_SETS = {
+    'exact': lambda shared, either: (shared > 0) & (shared == either),
+    'overlap': lambda shared, either: shared > 0,
+    'jaccard': lambda shared, either: shared / jnp.maximum(either, 1),
+}
+RULES = (*_OF_SETS, 'dominant')
+
+
+def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
+  """Positives [m, m] of `labels`, symmetric; UserError for an unknown rule.
+
+  labels: int [m], one class a row: equal classes are positive, under every rule.
+  Or float [m, l], amounts of the classes: 0 is absent, more than 0 present. Rules:
+    exact     the two rows have the same set of classes
+    overlap   they share at least one class
+    dominant  the classes with the largest amounts are the same; of equal amounts the first class
+              counts, so the amounts should be areas and not just 0 and 1
+    jaccard   float32 weights in [0, 1] in place of bools: classes shared over classes of either
+  A row without any class is positive with none, not with itself either. What rows of the same
+  picture should then be is for the caller to add.
+  """
+  if rule not in RULES:
+    raise UserError(f'the label rule {rule!r} is unknown; choose one of {", ".join(RULES)}')
+  if labels.ndim == 1:
+    return labels[:, None] == labels[None, :]
+  present = (labels > 0).astype(jnp.float32)
+  sizes = present.sum(1)
+  if rule == 'dominant':
+    top = jnp.argmax(labels, 1)
+    return (top[:, None] == top[None, :]) & (sizes > 0)[:, None] & (sizes > 0)[None, :]
+  shared = present @ present.T       # exact in any precision: factors 0 and 1, sums in float32
+  return _OF_SETS[rule](shared, sizes[:, None] + sizes[None, :] - shared)
