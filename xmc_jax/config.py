@@ -11,7 +11,7 @@ _LEAST = {'steps': 1, 'seed': 0, 'accumulate': 1, 'keep': 1, 'grid': 1, 'model.w
           'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.pictures': 1,
           'optim.g.lr': 0, 'optim.d.lr': 0}
 _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
-            'model.recompute': ('nothing', 'elementwise', 'blocks'),
+            'model.recompute': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('tf_data', 'arrays')}
@@ -37,7 +37,7 @@ def base() -> ml_collections.ConfigDict:
                                    # rows that share BatchNorm statistics; None: all
       dtype='bfloat16',            # of the networks' arithmetic; parameters are float32
       forms='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/forms.py)
-      recompute='nothing',         # in the backward pass: 'nothing', 'elementwise' or 'blocks'
+      recompute='nothing',         # in the backward pass: 'nothing' or 'blocks'
       augment=(),                  # critic's augmentation: 'color', 'translation', 'cutout'
   ))
   config.text = ml_collections.ConfigDict(dict(

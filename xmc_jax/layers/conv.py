@@ -3,13 +3,11 @@ import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from xmc_jax.layers import resample
 from xmc_jax.layers.forms import FAST, Forms
 
 GLOROT = nn.initializers.glorot_normal()
-KEPT = 'convolution'     # name of the results that recomputing starts from, see `recompute.py`
 
 # A linear map of the last axis, so of a map [b, h, w, c] a 1x1 convolution.
 Dense = functools.partial(nn.Dense, kernel_init=GLOROT)
@@ -31,4 +29,4 @@ class Conv3x3(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     run = {'same': resample.conv, 'up': resample.AFTER_UP[self.forms.up],
            'pool': resample.BEFORE_POOL[self.forms.pool]}[self.resize]
-    return checkpoint_name(run(x.astype(self.dtype), kernel) + bias.astype(self.dtype), KEPT)
+    return run(x.astype(self.dtype), kernel) + bias.astype(self.dtype)

@@ -1,0 +1,128 @@
+"""The cost of a step on a TPU slice that need not be there, from what libtpu's compiler writes.
+
+Used by `scaling.py --compile`.
+"""
+from __future__ import annotations
+
+import collections
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import types
+from typing import Any
+
+import collectives as moves
+import jax
+import ml_collections
+from jax.experimental import topologies
+
+from xmc_jax import recipes
+from xmc_jax.engine import cost as costs
+from xmc_jax.engine import hlo
+from xmc_jax.engine import mesh as meshes
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
+from xmc_jax.types import UserError
+
+_STEP, _LAST = 'jit_run*after_optimizations', '-memory-usage-report.txt'
+_CHANNEL = re.compile(r' = .*channel_id=(\d+)')
+_ON_CHIP = re.compile(r'\b\w+(\[[\d,]*\]\{[^}]*S\([1-9]\)[^}]*\})')
+_MOVES = re.compile(r' (all-gather|all-reduce|reduce-scatter|all-to-all)\(')
+
+
+def compile_round(topology: str, config: ml_collections.ConfigDict, n: int) -> None:
+  """Has libtpu compile round `n` of the step for a slice; its dump is what is wanted of it."""
+  slice_ = topologies.get_topology_desc(topology, platform='tpu')
+  jax.config.update('jax_platforms', 'cpu')
+  mesh = meshes.make_mesh(list(slice_.devices))
+  meshes.check_rows(config.batch_size, mesh)
+  _program(config, mesh).lower()[n].compile()
+
+
+def _program(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
+  recipe = recipes.build(config)
+  return Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                 recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+
+
+def dump(argv: list[str], n: int, folder: pathlib.Path) -> None:
+  """Starts this script for round `n`, and ends it as soon as its dump is complete: the optimised
+  program and its memory are then settled, generating code would take many times as long."""
+  flags = f'--xla_dump_to={folder} --xla_dump_hlo_as_text'
+  child = subprocess.Popen([sys.executable, *argv, f'--round={n}'], env=os.environ | {
+      'XLA_FLAGS': flags, 'TPU_SKIP_MDS_QUERY': '1'}, stderr=subprocess.PIPE, text=True)
+  while child.poll() is None and not list(folder.glob(f'*{_STEP}{_LAST}')):
+    time.sleep(1)
+  time.sleep(5)                                              # the file is there, maybe not whole
+  child.kill()
+  if not list(folder.glob(f'*{_STEP}{_LAST}')):
+    raise UserError(f'the compiler gave up: {child.communicate()[1].strip()[-500:]}')
+
+
+def dumped(folder: pathlib.Path) -> types.SimpleNamespace:
+  """A dump as far as it is like a jax.stages.Compiled."""
+  [text] = folder.glob(f'*{_STEP}_after_buffer_assignment.txt')
+  [buffers] = folder.glob(f'*{_STEP}-buffer-assignment.txt')
+  size = lambda kind: sum(map(int, re.findall(
+      rf'^allocation \d+: size (\d+), {kind}', buffers.read_text(), re.MULTILINE)))
+  memory = types.SimpleNamespace(argument_size_in_bytes=size('parameter'),
+                                 temp_size_in_bytes=size('preallocated-temp'))
+  program = once(text.read_text())
+  return types.SimpleNamespace(as_text=lambda: program, memory_analysis=lambda: memory)
+
+
+def once(text: str) -> str:
+  """A TPU program that has every exchange once.
+
+  One that runs beside other work stands in each kernel that carries it on, under one channel: kept
+  is the kernel that starts it.
+  """
+  lines = text.splitlines()
+  first = {}
+  for k, line in enumerate(lines):
+    if (channel := _CHANNEL.search(line)) and (
+        channel[1] not in first or 'AsyncCollectiveStart' in lines[k + 1]):
+      first[channel[1]] = k
+  keep = set(first.values())
+  return '\n'.join(_MOVES.sub(' bitcast(', line) if _CHANNEL.search(line) and k not in keep
+                   else line for k, line in enumerate(lines))
+
+
+def outside(text: str) -> str:
+  """The same for counting bytes: what lies in memory on the chip has none, and pieces of one array
+  are joined by name only. A piece that is fetched in advance counts twice."""
+  lines = (line if ' slice(' in line else _ON_CHIP.sub(r'near\1', line)
+           for line in text.splitlines())
+  return '\n'.join(line.replace(' custom-call(', ' bitcast(') if '"ConcatBitcast"' in line else line
+                   for line in lines)
+
+
+def facts(config: ml_collections.ConfigDict, topology: str,
+          folders: list[pathlib.Path]) -> dict[str, Any]:
+  """The line of one program, from the dumps of its rounds."""
+  steps = [types.SimpleNamespace(rounds=[dumped(folder)]) for folder in folders]
+  state = _program(config, meshes.make_mesh(jax.devices('cpu')[:1])).state_spec
+  chips, rounds = hlo.parse(steps[0].rounds[0].as_text()).devices, []
+  for step in steps:
+    sent = collections.Counter()
+    for array in moves.arrays(step, moves.Sizes(config, state, chips)):
+      sent[array['for']] += array['sent']
+    cost = costs.cost(step.rounds[0])
+    cost.pop('uncounted', None)                              # the starts and ends of exchanges
+    read = outside(step.rounds[0].as_text())
+    cost['bytes_accessed'] = costs.cost(types.SimpleNamespace(
+        as_text=lambda text=read: text, memory_analysis=lambda: None))['bytes_accessed']
+    exchanges = sum(c.times for c in costs.collectives(step.rounds[0]))
+    rounds.append(cost | {'exchanges': exchanges, 'sent': dict(sent)})
+  return {'topology': topology, 'chips': chips, 'px': config.model.size,
+          'width': config.model.width, 'rows': config.batch_size, 'length': config.text.length,
+          'dtype': config.model.dtype, 'forms': config.model.forms,
+          'recompute': config.model.recompute, 'accumulate': config.accumulate,
+          'norm_rows': config.model.norm_rows, 'shard': config.shard, 'rounds': rounds,
+          'jax': jax.__version__, 'libtpu': importlib.metadata.version('libtpu'),
+          'date': str(datetime.date.today())}
