@@ -154,6 +154,9 @@ def _group(i: hlo.Instruction, devices: int) -> int:
     return listed.count(',') + 1
   if grid := i.attribute('replica_groups', r'\[\d+,(\d+)\]<='):
     return int(grid)
+  if mesh := i.attribute('replica_groups', r'mesh\[(.*?\] \{.*?)\}'):       # from jax 0.11 on
+    sizes, axes = mesh.split('] {')
+    return math.prod(int(n) for name, n in re.findall(r"('\w+')=(\d+)", sizes) if name in axes)
   return devices
 
 
