@@ -13,7 +13,6 @@ from ml_collections import config_flags
 from xmc_jax import recipes
 from xmc_jax.config import check
 from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.program import Program
 from xmc_jax.types import UserError
 
@@ -46,8 +45,7 @@ def build(config: ml_collections.ConfigDict) -> tuple[recipes.Recipe, Program]:
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
   recipe = recipes.build(config)
-  return recipe, Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                         recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+  return recipe, recipes.program(recipe, config, mesh)
 
 
 def changed(config: ml_collections.ConfigDict, **values: Any) -> ml_collections.ConfigDict:

@@ -25,7 +25,6 @@ from xmc_jax import recipes
 from xmc_jax.engine import cost as costs
 from xmc_jax.engine import hlo
 from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.program import Program
 from xmc_jax.types import UserError
 
@@ -45,9 +44,7 @@ def compile_round(topology: str, config: ml_collections.ConfigDict, n: int) -> N
 
 
 def _program(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
-  recipe = recipes.build(config)
-  return Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                 recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+  return recipes.program(recipes.build(config), config, mesh)
 
 
 def dump(argv: list[str], n: int, folder: pathlib.Path) -> None:

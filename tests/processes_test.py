@@ -14,13 +14,8 @@ import train_worker
 
 from xmc_jax.engine import wire
 from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.mesh import make_mesh
-from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.peers import PEER_IS_GONE
-from xmc_jax.engine.program import Program
 from xmc_jax.main import main
-from xmc_jax.recipes import build
-from xmc_jax.sampling import read_config
 
 LIGHT = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
          'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0', 'PYTHONUNBUFFERED': '1'}
@@ -135,19 +130,6 @@ def saved(workdir):
   return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
 
 
-def state_of(workdir, step):
-  """{name: bytes} of all that a checkpoint holds."""
-  with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:
-    config = read_config(checkpoints)
-    recipe = build(config)
-    program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                      recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:1]))
-    state = checkpoints.restore(program.state_spec, step)
-  state = state.replace(rng=jax.random.key_data(state.rng))
-  return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-          for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-
-
 @pytest.fixture(scope='module')
 def straight(tmp_path_factory, encoder_folder):
   """The folder of a run of two processes that nobody stopped, with a checkpoint of each step."""
@@ -185,7 +167,7 @@ def test_killed_resumed_and_stopped_it_is_the_straight_run(tmp_path, encoder_fol
   stopped = int(re.search(r'^\[0\] Stopped and saved at step (\d+)', run.output, re.M)[1])
   assert saved(tmp_path) == [*range(SAVE, stopped, SAVE), stopped] and stopped < STEPS
 
-  expected, resumed = state_of(straight, stopped), state_of(tmp_path, stopped)
+  expected, resumed = (tiny.saved_state(run, stopped) for run in (straight, tmp_path))
   assert resumed.keys() == expected.keys()
   assert not [name for name in expected if expected[name] != resumed[name]]
   steps = [json.loads(line)['step'] for line in (tmp_path / 'metrics.jsonl').open()]

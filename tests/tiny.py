@@ -9,8 +9,14 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
+
+from xmc_jax import recipes
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.mesh import make_mesh
+from xmc_jax.sampling import read_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'configs' / 'demo.py'
@@ -36,6 +42,18 @@ def start(argv, **environment):
   environment = os.environ | light | environment
   return subprocess.Popen([sys.executable, '-m', 'xmc_jax.main', *argv[1:]], cwd=ROOT, text=True,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def saved_state(workdir, step):
+  """{name: bytes} of all that the checkpoint of a step holds, read on one device."""
+  with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:
+    config = read_config(checkpoints)
+    recipe = recipes.build(config)
+    program = recipes.program(recipe, config, make_mesh(jax.devices()[:1]))
+    state = checkpoints.restore(program.state_spec, step)
+  state = state.replace(rng=jax.random.key_data(state.rng))
+  return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+          for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def write_encoder(folder: pathlib.Path) -> pathlib.Path:

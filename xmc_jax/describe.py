@@ -9,7 +9,6 @@ import ml_collections
 from xmc_jax import recipes
 from xmc_jax.engine import mesh as meshes
 from xmc_jax.engine import program as programs
-from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.program import Program, Step
 
 
@@ -23,8 +22,7 @@ def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) ->
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
   recipe = recipes.build(config)
-  program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                    recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+  program = recipes.program(recipe, config, mesh)
   found = facts(program, program.compile() if compile_step else None)
   for name, player in program.state_spec.players.items():
     found['players'][name]['shapes'] = _shapes(player.params)

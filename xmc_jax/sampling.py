@@ -17,8 +17,6 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
 from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.mesh import by_row, make_mesh, put_whole, replicated
-from xmc_jax.engine.optim import make_optimizers
-from xmc_jax.engine.program import Program
 from xmc_jax.recipes import Recipe
 from xmc_jax.types import Array, Tree, UserError
 
@@ -84,8 +82,7 @@ class Artist:
     with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
       config = read_config(checkpoints, step)
       recipe, mesh = recipes.build(config), make_mesh()
-      program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                        recipe.frozen_spec, recipe.batch_spec, mesh)
+      program = recipes.program(recipe, config, mesh)
       g = program.state_spec.players['g']
       step = checkpoints.latest() if step is None else step
       g = checkpoints.restore_sampler({'params': g.params, 'stats': g.stats}, step, live=live)

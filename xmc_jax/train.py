@@ -20,7 +20,6 @@ from xmc_jax.engine import mesh as meshes
 from xmc_jax.engine import processes
 from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.memory import compile_to_fit
-from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.program import Program, Step
 from xmc_jax.engine.report import Reporter
 from xmc_jax.engine.state import TrainState
@@ -41,8 +40,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
   recipe = recipes.build(config)
-  program = Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
-                    recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
+  program = recipes.program(recipe, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
   tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)

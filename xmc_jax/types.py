@@ -7,8 +7,8 @@ One letter an axis, the same everywhere:
   n  regions of a feature map (16 x 16)       e  features of a word or region
   l  classes of a label                       d  any other feature axis
 
-A **batch** is a dict of arrays. In the input pipeline its leaves have leading axes `[r, b]`; inside
-a phase of the training step, `[b]`:
+A **batch** is a dict of arrays. In the input pipeline its leaves have leading axes `[r, b]` and its
+pictures are still uint8; inside a phase of the training step the axis is `[b]`:
 
   image   float32 [b, h, w, 3]   in [0, 1], as at every public door of the project
   tokens  int32   [b, t]         word pieces, CLS and SEP included, padded with 0

@@ -35,9 +35,12 @@ class Forms:
   words: str = 'gram'
 
 
+CHOICES = {'up': ('plain', 'spread', 'parity'), 'pool': ('plain', 'strided', 'parity'),
+           'shortcut': ('plain', 'small'), 'modulation': ('plain', 'small'),
+           'norm': ('plain', 'folded'), 'words': ('plain', 'gram')}
 FAST = Forms()
 PLAIN = Forms(*6 * ['plain'])
-# Measured on CPUs only. The others have the forms with the least arithmetic.
+# Measured on CPUs only, and the convolutions one by one. The others have the least arithmetic.
 AUTO = {'cpu': FAST, 'gpu': FAST, 'tpu': FAST}
 
 
@@ -57,8 +60,3 @@ def choose(name: str, backend: str) -> Forms:
       raise UserError(f'model.forms = {name!r}: {operation}={form} does not exist; there are '
                       + '; '.join(f'{k}={"|".join(v)}' for k, v in CHOICES.items()))
   return dataclasses.replace(known[first], **changes)
-
-
-CHOICES = {'up': ('plain', 'spread', 'parity'), 'pool': ('plain', 'strided', 'parity'),
-           'shortcut': ('plain', 'small'), 'modulation': ('plain', 'small'),
-           'norm': ('plain', 'folded'), 'words': ('plain', 'gram')}

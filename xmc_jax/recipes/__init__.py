@@ -6,9 +6,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 
+import jax
 import ml_collections
 
 from xmc_jax.engine.objective import Objective
+from xmc_jax.engine.optim import make_optimizers
+from xmc_jax.engine.program import Program
 from xmc_jax.types import Array, Tree, UserError
 
 
@@ -36,3 +39,9 @@ def build(config: ml_collections.ConfigDict) -> Recipe:
   if config.recipe not in known:
     raise UserError(f'recipe = {config.recipe!r} is unknown; there are {", ".join(known)}')
   return importlib.import_module(f'{__name__}.{config.recipe}').build(config)
+
+
+def program(recipe: Recipe, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
+  """The training program of `recipe`, built from `config`, over the devices of `mesh`."""
+  return Program(recipe.objective, make_optimizers(config.optim), config.ema_decay,
+                 recipe.frozen_spec, recipe.batch_spec, mesh, config.shard)
