@@ -41,24 +41,32 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
     grads[name] = pull(seeds)[0][name]
     steepest[name] = done = _largest(grads[name])
 
+  def updated(players):
+    for name, player in players.items():
+      change, opt_state = optimizers[name].update(grads[name], player.opt_state, player.params)
+      players[name] = player.replace(params=optax.apply_updates(player.params, change),
+                                     opt_state=opt_state)
+    return players
+
   # No update before the last pull has ended: weights are then free to be changed in place, and a
-  # gradient that is not finite spoils nothing.
-  players = {name: p.replace(stats=new_stats.get(name, p.stats))
-             for name, p in state.players.items()}
-  for name in phase.updates:
-    player = players[name]
-    change, opt_state = optimizers[name].update(grads[name], player.opt_state, player.params)
-    now = player.replace(params=optax.apply_updates(player.params, change), opt_state=opt_state)
-    players[name] = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(done), new, old), now,
-                                 player)
+  # gradient that is not finite spoils nothing. A branch, since selecting would copy the moments.
+  players = state.players | jax.lax.cond(
+      jnp.isfinite(done), updated, lambda players: players,
+      {name: state.players[name] for name in phase.updates})
+  players = {name: p.replace(stats=new_stats.get(name, p.stats)) for name, p in players.items()}
   metrics = metrics | {f'{name}_gradient': x for name, x in steepest.items()}
   metrics = metrics | {f'{name}_loss': v for name, v in values.items()}
   return state.replace(players=players), {f'{phase.name}/{k}': v for k, v in metrics.items()}
 
 
 def _largest(tree: Tree) -> Array:
-  """Largest absolute value of a tree's numbers; not finite where one of them is not."""
-  return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(tree)]))
+  """Largest absolute value of a tree's numbers; not finite where one of them is not.
+
+  Last leaf first: names count up from a network's input, so this is the order in which a backward
+  pass makes them, and a compiler that follows it frees what the late layers kept before it comes
+  to the early ones. A fifth of the temporaries hangs on it.
+  """
+  return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in reversed(jax.tree.leaves(tree))]))
 
 
 def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransformation],

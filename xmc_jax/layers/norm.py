@@ -66,7 +66,8 @@ def _pull(rows, epsilon, saved, cotangents):
   xhat = (x.astype(jnp.float32) - mean) * scale
   # Sums over the pixels that share a gamma and a beta.
   shrink = lambda m: m.reshape(b, k, h // k, k, w // k, c).sum((2, 4))
-  for_gamma, for_beta = shrink(out * xhat), shrink(out)
+  # The barrier keeps the sums of sums that follow from being sums over whole maps again.
+  for_gamma, for_beta = jax.lax.optimization_barrier((shrink(out * xhat), shrink(out)))
   factors = 1 + gamma.astype(jnp.float32)
   along, constant = (over_groups(jnp.sum(factors * m, (1, 2), keepdims=True), rows) / (h * w)
                      for m in (for_gamma, for_beta))
