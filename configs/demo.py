@@ -16,6 +16,7 @@ def get_config():
   config.text.encoder = 'all-MiniLM-L6-v2'
   config.text.length = 16
   config.optim.g.lr = 4e-4
+  config.evals.protocol = 'offline'
   config.every.report = 50
   config.every.save = 200
   config.every.pictures = 200

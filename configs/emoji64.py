@@ -25,6 +25,8 @@ def get_config():
   config.text.length = 16
   config.optim.g.lr = 4e-4
   config.data.name = 'emoji'
+  config.evals.protocol = 'offline'
+  config.evals.fakes = 990
   config.every.report = 50
   config.every.save = 250
   config.every.pictures = 250

@@ -24,6 +24,8 @@ def get_config():
   config.text.length = 24
   config.optim.g.lr = 4e-4
   config.data.name = 'emoji_scenes'
+  config.evals.protocol = 'offline'
+  config.evals.fakes = 1000
   config.every.save = 250
   config.every.pictures = 250
   return config

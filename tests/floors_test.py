@@ -12,13 +12,15 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'xmc_jax'
 # the ground floor alone, so that they can be lifted out.
 FLOORS = [
     ('types',),
-    ('arrays', 'branch', 'config', 'pictures'),
+    ('arrays', 'branch', 'config', 'pictures', 'progress'),
     ('layers', 'losses', 'engine', 'data'),
     ('encoders',),
     ('backbones', 'objectives', 'evals'),
     ('recipes',),
-    ('describe', 'sampling'),
-    ('train', 'sample', 'evaluate'),
+    ('describe', 'sampling', 'weights_command'),
+    ('train', 'sample', 'evaluate', 'compare', 'page'),
+    ('config_file',),
+    ('commands',),
     ('main',),
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
@@ -30,9 +32,9 @@ LIBRARIES = {
     'tensorflow_datasets': set(),
     'orbax': {'engine/checkpoint.py'},
     'clu': {'engine/report.py'},
-    'absl.flags': {'main.py'},
+    'absl.flags': {'config_file.py', 'commands.py', 'main.py'},
     'ml_collections': {'config.py', 'recipes', 'describe.py', 'sampling.py', 'train.py',
-                       'sample.py', 'evaluate.py', 'main.py'},
+                       'config_file.py', 'evals/also.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dmgan|ssagan|galip'
 

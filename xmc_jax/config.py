@@ -14,7 +14,8 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.recompute': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
-            'data.loader': ('tf_data', 'arrays')}
+            'data.loader': ('tf_data', 'arrays'),
+            'evals.reference': ('heldout', 'train')}
 
 
 def base() -> ml_collections.ConfigDict:
@@ -61,6 +62,12 @@ def base() -> ml_collections.ConfigDict:
       name='emoji',                # module of xmc_jax/data
       loader='tf_data',            # or 'arrays', for sets that fit in memory
       options=ml_collections.ConfigDict(),   # arguments of the data set's load()
+  ))
+  config.evals = ml_collections.ConfigDict(dict(
+      protocol='tf2015',           # the ruler (evals/protocols.py); 'offline' needs no download
+      reference='heldout',         # split whose pictures are compared with: 'heldout' or 'train'
+      fakes=ml_collections.config_dict.placeholder(int),
+                                   # pictures drawn; None: as many as the protocol says
   ))
   config.every = ml_collections.ConfigDict(dict(   # steps between
       report=50, save=1000, pictures=1000))

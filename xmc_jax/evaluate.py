@@ -1,51 +1,153 @@
-"""`xmc evaluate`: does a run draw what captions of pictures that it never saw say?"""
+"""`xmc evaluate --workdir RUN`: scores of a run's checkpoints, by a named protocol.
+
+What a protocol and a score are: docs/evaluation.md.
+"""
 from __future__ import annotations
 
-import json
 import os
 import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
-from xmc_jax import __version__
 from xmc_jax.data import source as sources
-from xmc_jax.encoders import judge
-from xmc_jax.evals import alignment
+from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.engine.report import Board
+from xmc_jax.evals import also, protocols, record, reference, scores, sets
+from xmc_jax.evals.collect import Collector, Painter
 from xmc_jax.sampling import Artist
 from xmc_jax.types import UserError
 
+WAIT = 20.0  # seconds between two looks for a new checkpoint
+WEIGHTS = ('averaged', 'live')
 
-def evaluate(workdir: str | os.PathLike[str], *, rows: int = 1000, seed: int = 0,
-             live: bool = False, step: int | None = None) -> dict:
-  """Scores one checkpoint by the judge of its data set; appends to workdir/scores.jsonl.
 
-  `rows` held-out captions are drawn once each; where the split has fewer examples, their other
-  captions and then other noise fill up. Keys: `alignment_16`, the share whose picture the judge
-  finds nearest to its own caption among 16 (chance is 0.0625); `alignment_16_real`, the same of the
-  real held-out pictures, as a ceiling. UserError for a data set without a judge.
+def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
+             fakes: int | None = None, seed: int = 0, step: int | None = None,
+             every: bool = False, follow: bool = False, weights: Sequence[str] = ('averaged',),
+             extra: Sequence[str] = (), random_seed: int | None = None) -> list[dict[str, Any]]:
+  """Scores checkpoints of a run, each number with its manifest; appends to workdir/scores.jsonl.
+
+  Args:
+    protocol: one of `protocols.PROTOCOLS`; None: what the run's config says.
+    fakes: pictures drawn of held-out captions; None: what the config says, or the protocol.
+    seed: of the choice of captions and of the noise.
+    step: the checkpoint; None: the newest.
+    every: all checkpoints instead.
+    follow: all checkpoints, and then the coming ones, until the run has ended.
+    weights: 'averaged', 'live' or both.
+    extra: more measures, of `also.MEASURES`, beside the protocol's and those of the data set.
+    random_seed: random weights in the protocol's network: the numbers mean nothing.
+  Returns:
+    The lines. What the same commit has measured in the same way before is not measured again.
+  Raises:
+    UserError: no such run, checkpoint, protocol or measure; weights that are not found; a
+      generator whose pictures are not finite.
   """
-  artist = Artist.load(workdir, step=step, live=live)
-  name = artist.config.data.name
-  if name not in judge.NAMES:
-    raise UserError(f'there is no judge for the data set {name!r}, only for '
-                    f'{", ".join(judge.NAMES)}')
-  heldout = sources.load(name, 'heldout', artist.config.model.size, **artist.config.data.options)
-  index = np.arange(rows) % len(heldout)
-  turn = np.arange(rows) // len(heldout)
-  captions = [heldout.captions(i)[t % len(heldout.captions(i))]
-              for i, t in zip(index.tolist(), turn.tolist())]
-  fakes = artist.draw(captions, seed=seed)
-  reals = np.stack([heldout.image(i) for i in index.tolist()]).astype(np.float32) / 255
-  score = {'step': artist.step, 'weights': artist.weights, 'data': f'{name}/heldout', 'rows': rows,
-           'seed': seed, 'version': __version__, 'time': time.time()}
-  for key, images in (('alignment_16', fakes), ('alignment_16_real', reals)):
-    score[key] = alignment.alignment(images, captions, name, among=16, seed=seed)
-  if jax.process_index() == 0:
-    with (epath.Path(workdir) / 'scores.jsonl').open('a') as file:
-      file.write(json.dumps(score) + '\n')
-  print(f'step {artist.step:,}: {score["alignment_16"]:.1%} of {rows} held-out captions get a '
-        f'picture nearest to their own caption among 16, by the {name} judge '
-        f'(real pictures {score["alignment_16_real"]:.1%}, chance 6.2%)')
-  return score
+  if not weights or not set(weights) <= set(WEIGHTS):
+    raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
+  artist = Artist.load(workdir, step=step)
+  exam = Exam(artist, protocols.find(protocol or artist.config.evals.protocol), fakes, seed, extra,
+              random_seed)
+  found = []
+  with Board(epath.Path(workdir) / 'tensorboard') as board:
+    for at in _steps(workdir, artist, every, follow):
+      for kind in weights:
+        print(f'step {at:,}, {kind} weights, {exam.title}', flush=True)
+        lines = exam.known(workdir, at, kind)
+        if not lines:
+          lines = exam.take(artist.at(at, live=kind == 'live'))
+          record.append(workdir, lines)
+          board.scalars(at, {f'{exam.protocol.name}/{kind}/{line["metric"]}': line['value']
+                             for line in lines})
+        print(record.table(lines), flush=True)
+        found += lines
+  return found
+
+
+def _steps(workdir: str | os.PathLike[str], artist: Artist, every: bool,
+           follow: bool) -> Iterator[int]:
+  """The steps of the checkpoints to score, in order; with `follow` until the run's last one."""
+  if not (every or follow):
+    yield artist.step
+    return
+  done, told = set(), False
+  while True:
+    with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
+      found = checkpoints.steps()
+    yield from (at for at in found if at not in done)
+    done |= set(found)
+    if not follow or max(found) >= artist.config.steps:
+      return
+    if not told:
+      print(f'waiting for the checkpoints of a run of {artist.config.steps:,} steps', flush=True)
+      told = True
+    time.sleep(WAIT)
+
+
+class Exam:
+  """What is the same for every checkpoint of a run: captions, noise, networks, real pictures."""
+
+  def __init__(self, artist: Artist, protocol: protocols.Protocol, fakes: int | None, seed: int,
+               extra: Sequence[str], random_seed: int | None):
+    config = artist.config
+    load = lambda split: sources.load(config.data.name, split, config.model.size,
+                                      **config.data.options)
+    heldout = load('heldout')
+    against = config.evals.reference
+    real = sets.Split(heldout if against == 'heldout' else load(against), against)
+    self.protocol, self._seed = protocol, seed
+    self._fakes = fakes or config.evals.fakes or protocol.fakes or len(real)
+    if self._fakes < 2:
+      raise UserError(f'--fakes={self._fakes}: a distribution needs at least two pictures')
+    rows, which = choose(heldout, self._fakes, seed)
+    self._captions = [heldout.captions(i)[k] for i, k in zip(rows.tolist(), which.tolist())]
+
+    reader = protocol.reader(random_seed)
+    self._reals, pixels = reference.features(real, protocol, reader, artist.mesh)
+    self._also = also.choose(extra, also.Setting(
+        config, heldout, lambda: sets.Split(load('train'), 'train'), self._captions, rows, which,
+        seed, artist.mesh, protocol, reader, self._reals))
+    readers = {r.name: r for r in (reader, *(r for measure in self._also for r in measure.readers))}
+    self._collect = Collector(list(readers.values()), artist.mesh)
+    self._inputs = artist.inputs(self._captions, seed=seed)
+    self.title = (f'{protocol.name}: {self._fakes:,} pictures against {len(real):,} of {real.what}')
+    self._manifest = {
+        **protocol.facts(), 'weights_sha256': reader.sha256, 'data': config.data.name,
+        'size': config.model.size, 'fakes': self._fakes, 'reals': len(real),
+        'reference': real.what, 'reference_sha256': pixels, 'crop': 'centre', 'seed': seed,
+        'captions_sha256': record.sha256(self._captions), 'precision': 'float32',
+        'config_sha256': record.sha256(config.to_json_best_effort()),
+        'differs': protocol.differences(self._fakes, len(real)), 'also': sorted(extra),
+        **record.environment()}
+
+  def take(self, artist: Artist) -> list[dict[str, Any]]:
+    """The scores of one checkpoint, as lines."""
+    answers = self._collect(Painter('pictures', artist.paint, artist.tree, self._inputs))
+    found = scores.distances(answers[self.protocol.name], self._reals, self.protocol)
+    for measure in self._also:
+      found += measure.score(answers)
+    record.finite(found)
+    return record.lines(found, {'step': artist.step, 'weights': artist.weights, **self._manifest})
+
+  def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
+    """The run's lines of this checkpoint that the same commit took in this way; none if changed."""
+    wanted = {'step': step, 'weights': weights, **self._manifest}
+    if (self._manifest['commit'] or '+').endswith('+'):
+      return []
+    return [line for line in record.read(workdir)
+            if all(line.get(key) == value for key, value in wanted.items())]
+
+
+def choose(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """n rows of a set, and which of its captions each is drawn from.
+
+  Rows are in random order, and one comes again only when all have come; captions are random.
+  """
+  rng = np.random.default_rng(seed)
+  rows = np.concatenate([rng.permutation(len(source)) for _ in range(-(-n // len(source)))])[:n]
+  counts = np.array([len(source.captions(int(i))) for i in rows])
+  return rows, (rng.random(n) * counts).astype(int)
+

@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import ml_collections
@@ -63,13 +62,22 @@ def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collect
 
 @dataclasses.dataclass(frozen=True)
 class Artist:
-  """A trained generator and all it needs to draw; the checkpoint tells how it was made."""
+  """A trained generator and all it needs to draw; the checkpoint tells how it was made.
+
+  paint: (tree, inputs) -> pictures [b, h, w, 3] in [0, 1], to be traced; `tree` holds the weights,
+    `inputs` are those of `inputs`. The same function for every checkpoint of the run.
+  """
   config: ml_collections.ConfigDict
   step: int
   weights: str                  # 'averaged' or 'live'
   tokenizer: Tokenizer
   z_features: int
-  _draw: functools.partial
+  mesh: jax.sharding.Mesh
+  paint: Callable[[Tree, Mapping[str, Array]], Array]
+  tree: Tree
+  _folder: epath.Path
+  _spec: Tree
+  _sampler: Sampler
 
   @classmethod
   def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None,
@@ -79,20 +87,40 @@ class Artist:
     Averaged weights unless `live`. UserError for a run without that checkpoint, a damaged one, or
     a text encoder that is not installed.
     """
-    with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
+    folder = epath.Path(workdir) / 'checkpoints'
+    with Checkpoints(folder, every=None) as checkpoints:
       config = read_config(checkpoints, step)
-      recipe, mesh = recipes.build(config), make_mesh()
-      program = recipes.program(recipe, config, mesh)
-      g = program.state_spec.players['g']
-      step = checkpoints.latest() if step is None else step
-      g = checkpoints.restore_sampler({'params': g.params, 'stats': g.stats}, step, live=live)
-    draw = functools.partial(Sampler(recipe, mesh), g['params'], g['stats'],
-                             program.put_frozen(recipe.load_frozen()))
+    recipe, mesh = recipes.build(config), make_mesh()
+    program = recipes.program(recipe, config, mesh)
+    g = program.state_spec.players['g']
+
+    def paint(tree, inputs):
+      return recipe.sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
+
+    tree = {'frozen': program.put_frozen(recipe.load_frozen())}
     tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)
-    return cls(config, step, 'live' if live else 'averaged', tokenizer, recipe.z_features, draw)
+    artist = cls(config, -1, '', tokenizer, recipe.z_features, mesh, paint, tree, folder,
+                 {'params': g.params, 'stats': g.stats}, Sampler(recipe, mesh))
+    return artist.at(step, live=live)
+
+  def at(self, step: int | None = None, *, live: bool = False) -> Artist:
+    """The same with the weights of another checkpoint; errors as of `load`."""
+    with Checkpoints(self._folder, every=None) as checkpoints:
+      step = checkpoints.latest() if step is None else step
+      g = checkpoints.restore_sampler(self._spec, step, live=live)
+    return dataclasses.replace(self, step=step, weights='live' if live else 'averaged',
+                               tree=self.tree | g)
+
+  def inputs(self, captions: Sequence[str], *, seed: int = 0,
+             truncation: float | None = None) -> dict[str, np.ndarray]:
+    """What `paint` takes for one picture a caption; captions that are too long are cut."""
+    tokens, mask = self.tokenizer.encode(captions)
+    z = draw_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
+    return {'tokens': tokens, 'mask': mask, 'z': np.asarray(z)}
 
   def draw(self, captions: Sequence[str], *, seed: int = 0,
            truncation: float | None = None) -> np.ndarray:
-    """One picture a caption, float32 [n, h, w, 3] in [0, 1]; captions that are too long are cut."""
-    z = draw_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
-    return self._draw(*self.tokenizer.encode(captions), z)
+    """One picture a caption, float32 [n, h, w, 3] in [0, 1]."""
+    tree = self.tree
+    return self._sampler(tree['params'], tree['stats'], tree['frozen'],
+                         **self.inputs(captions, seed=seed, truncation=truncation))

@@ -30,6 +30,16 @@ def test_arrays_and_plain_containers_come_back(tmp_path, protocol):
   assert back['nothing'].shape == (0, 4) and back['nothing'].dtype == np.uint8
 
 
+def test_arrays_are_named_by_the_way_to_them(tmp_path):
+  path = tmp_path / 'x.pkl'
+  path.write_bytes(pickle.dumps({'conv1': [np.ones(2), np.zeros(3)], 'fc': {'bias': np.ones(1)}}))
+  assert {name: x.shape for name, x in pickles.read(path).items()} == {
+    'conv1/0': (2,), 'conv1/1': (3,), 'fc/bias': (1,)}
+  path.write_bytes(pickle.dumps({'conv1': [np.ones(2), 'text']}))
+  with pytest.raises(UserError, match="conv1/1 is 'text' and not an array"):
+    pickles.read(path)
+
+
 class _Runs:
 
   def __init__(self, call, *arguments):
@@ -59,6 +69,16 @@ def test_anything_but_numeric_arrays_is_refused(tmp_path, value):
   path = tmp_path / 'x.pkl'
   path.write_bytes(pickle.dumps([value], protocol=2))
   with pytest.raises(UserError, match='cannot be read'):
+    pickles.read_arrays(path)
+
+
+def test_a_pickle_cannot_change_what_stands_for_a_class(tmp_path):
+  path = tmp_path / 'x.pkl'
+  path.write_bytes(b'\x80\x02cnumpy\nndarray\n(N}X\x01\x00\x00\x00aK\x01st\x86b.')
+  with pytest.raises(UserError, match='cannot be read'):
+    pickles.read_arrays(path)
+  path.write_bytes(b'\x80\x02]X\x01\x00\x00\x00aQ.')
+  with pytest.raises(UserError, match='refers to things outside'):
     pickles.read_arrays(path)
 
 

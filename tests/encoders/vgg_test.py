@@ -1,7 +1,11 @@
-"""VGG16: the weights are torchvision's, the features see what a picture shows."""
+"""VGG: the packaged weights are torchvision's, and the networks are what torchvision computes.
+
+  pytest tests/encoders/vgg_test.py --regenerate       # where torchvision is installed
+"""
 import pickle
 
 import jax
+import networks
 import numpy as np
 import pytest
 
@@ -60,5 +64,74 @@ def test_a_missing_package_gives_the_command(monkeypatch):
 def test_another_networks_weights_are_refused(tmp_path, tree):
   path = tmp_path / 'vgg16.ckpt'
   path.write_bytes(pickle.dumps(tree))
-  with pytest.raises(UserError, match='not those of VGG16'):
+  with pytest.raises(UserError, match='not those of VGG16|not an array'):
     vgg.load(path)
+
+
+def test_the_trunk_among_the_measures_is_the_trunk_of_the_losses(net):
+  apply, variables = net
+  images = np.stack([picture(), blurred(picture())]).astype(np.float32)
+  found = jax.jit(vgg.Vgg16Trunk().apply)(variables, vgg.scaled(255 * images))
+  np.testing.assert_allclose(found.pool, apply(variables, images), rtol=1e-4, atol=1e-5)
+  assert found.logits.shape == (2, 0)
+
+
+NARROW = vgg.Vgg(((3, 4), (4,), (5, 5), (6,), (6, 8)), hidden=12, classes=9)
+
+
+def narrow_torch(torchvision):
+  """torchvision's network of the stages of NARROW; its class knows one width of the classifier."""
+  from torch import nn
+  layers = [x for stage in NARROW.stages for x in (*stage, 'M')]
+  theirs = torchvision.models.vgg.VGG(torchvision.models.vgg.make_layers(layers))
+  theirs.classifier = nn.Sequential(
+    nn.Linear(8 * 49, 12), nn.ReLU(), nn.Dropout(), nn.Linear(12, 12), nn.ReLU(), nn.Dropout(),
+    nn.Linear(12, 9))
+  return theirs
+
+
+def test_the_whole_network_equals_what_torchvision_said():
+  shapes, pool, logits = networks.golden('vgg')
+  variables = vgg.from_torch(networks.random_state(shapes), NARROW)
+  found = networks.run(NARROW, variables, vgg.scaled(networks.pictures(224)))
+  assert found[0].shape == (2, 12) and found[1].shape == (2, 9)
+  networks.assert_near(found[0][:, :8], pool)
+  networks.assert_near(found[1][:, :8], logits)
+
+
+def test_the_whole_network_equals_torchvision(request):
+  torchvision = pytest.importorskip('torchvision')
+  x = np.asarray(vgg.scaled(networks.pictures(224)))
+  theirs = narrow_torch(torchvision)
+  shapes, pool, logits = networks.run_torch(theirs, theirs.classifier[6], x)
+  if request.config.getoption('regenerate'):
+    networks.write_golden('vgg', shapes, pool, logits)
+  variables = vgg.from_torch(networks.random_state(shapes), NARROW)
+  found = networks.run(NARROW, variables, x)
+  networks.assert_near(found[0], pool)
+  networks.assert_near(found[1], logits)
+
+
+@pytest.mark.parametrize('name, stages, parameters', [
+  ('vgg16', vgg.STAGES, 138_357_544), ('vgg19', vgg.STAGES_19, 143_667_240)])
+def test_sizes_and_names_are_those_of_the_published_files(name, stages, parameters):
+  wanted = jax.tree.leaves(vgg.wanted(vgg.Vgg(stages)))
+  assert sum(x.size for x in wanted) == parameters
+  torchvision = pytest.importorskip('torchvision')
+  import torch
+  with torch.device('meta'):
+    state = getattr(torchvision.models, name)(weights=None).state_dict()
+  empty = {key: np.broadcast_to(np.float32(0), value.shape) for key, value in state.items()}
+  filled = jax.eval_shape(lambda: vgg.from_torch(empty, vgg.Vgg(stages)))
+  assert sum(x.size for x in jax.tree.leaves(filled)) == parameters
+
+
+def test_pictures_of_another_size_are_refused():
+  with pytest.raises(ValueError, match='instead of'):
+    jax.eval_shape(NARROW.init, jax.random.key(0), np.zeros((1, 64, 64, 3)))
+
+
+def test_another_networks_state_dict_is_refused():
+  shapes = networks.golden('vgg')[0]
+  with pytest.raises(UserError, match=r'features.0.(weight|bias) in it has the shape'):
+    vgg.from_torch(networks.random_state(shapes), vgg.Vgg())

@@ -89,13 +89,6 @@ def test_losses_of_one_player_in_two_phases_keep_their_phase(tmp_path, no_board,
   assert 'critic/d 3.00  joint/d 1.00  g -1.00' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('seconds, words', [
-    (34.2, '34 s'), (720, '12 min'), (8040, '2 h 14 min'), (3599, '1 h 0 min'),
-    (273600, '3 d 4 h')])
-def test_duration(seconds, words):
-  assert report._duration(seconds) == words
-
-
 def test_holds_the_metrics_of_the_step_in_flight(tmp_path, no_board, monkeypatch):
   fetched = []
   get = jax.device_get
@@ -165,8 +158,9 @@ def test_tensorboard_holds_scalars_and_pictures(tmp_path):
   writer = reporter(tmp_path)
   picture = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
   writer.pictures(2, picture, 'samples')
-  writer.scalars(4, {'fid': 12.5})
   train(writer, range(1, 6))
+  with report.Board(tmp_path / 'tensorboard') as board:
+    board.scalars(4, {'fid': 12.5})
   events = event_accumulator.EventAccumulator(
       str(tmp_path / 'tensorboard'), {'tensors': 0, 'images': 0})
   events.Reload()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,12 +17,29 @@ from PIL import Image
 from xmc_jax.data import emoji_assets
 from xmc_jax.data.plan import generator
 from xmc_jax.data.scene_kinds import kinds
-from xmc_jax.data.scene_layout import BACKGROUNDS, Scene, draw, trims
-from xmc_jax.data.scene_words import write_captions
+from xmc_jax.data.scene_layout import BACKGROUNDS, SIZES, Scene, draw, trims
+from xmc_jax.data.scene_words import place, relation, write_captions
 from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
 SCENES = 2  # the stream of randomness, beside those of `xmc_jax.data.plan`
+# Beside kinds and numbers, what each of the five captions says of sizes, and of places.
+SAYS_SIZES = (True, False, False, True, True)
+SAYS_PLACES = (True, True, False, False, True)
+
+
+class Truth(NamedTuple):
+  """What a caption says of the objects; a kind is a number in `kinds()`.
+
+  counts    how many objects of each kind; no others are there
+  sizes     "small" or "large", for the kinds of which it is said
+  relation  (kind, words, kind): how all objects of one kind stand to all of another, if it is said
+  place     where the only object is, one of `scene_words.PLACES`, if it is said
+  """
+  counts: dict[int, int]
+  sizes: dict[int, str]
+  relation: tuple[int, str, int] | None
+  place: str | None
 
 
 class EmojiScenes:
@@ -54,6 +72,20 @@ class EmojiScenes:
 
   def captions(self, index: int) -> tuple[str, ...]:
     return write_captions(self.scene(index))
+
+  def truth(self, index: int, caption: int = 0) -> Truth:
+    """What caption number `caption`, 0 to 4, of picture `index` says of the objects."""
+    groups = self.scene(index).groups
+    sizes = {g.kind: SIZES[g.size] for g in groups if SIZES[g.size] != 'medium'}
+    truth = Truth({g.kind: len(g.boxes) for g in groups}, sizes if SAYS_SIZES[caption] else {},
+                  None, None)
+    if not SAYS_PLACES[caption]:
+      return truth
+    if len(groups) == 1:
+      return truth._replace(place=place(groups[0]) if len(groups[0].boxes) == 1 else None)
+    a, b = groups[:2]
+    words = relation(a, b)
+    return truth._replace(relation=words and (a.kind, words, b.kind))
 
   def label(self, index: int) -> np.ndarray:
     label = np.zeros(len(self.class_names), np.float32)

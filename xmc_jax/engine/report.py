@@ -1,6 +1,7 @@
 """What a training run tells of itself; the only file that imports clu."""
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from xmc_jax.pictures import save_png
+from xmc_jax.progress import duration
 from xmc_jax.types import Array, UserError
 
 
@@ -87,11 +89,6 @@ class Reporter:
       if self._board is not None:
         self._board.write_images(step, {name: grid[None]})
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Writes `values` (the scores of an evaluation, say) to TensorBoard only."""
-    if self._board is not None:
-      self._board.write_scalars(step, dict(values))
-
   def close(self) -> None:
     """Settles the last step, reports what no report holds yet, and closes the files."""
     try:
@@ -137,10 +134,26 @@ class Reporter:
       left = (self._total_steps - step) * speed['seconds_per_step']
       parts += [f'{_three_digits(speed["images_per_second"])} images/s',
                 f'data {speed["waiting_for_data"]:.0%}'.replace('%', ' %'),
-                f'left {_duration(left)}']
+                f'left {duration(left)}']
     else:
-      parts.append(f'first step after {_duration(seconds)}')
+      parts.append(f'first step after {duration(seconds)}')
     print('  '.join(parts), flush=True)
+
+
+class Board(contextlib.AbstractContextManager):
+  """Scalars for TensorBoard in `folder`, written by process 0 alone."""
+
+  def __init__(self, folder: epath.Path):
+    self._board = _board(folder) if jax.process_index() == 0 else None
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    if self._board is not None:
+      self._board.write_scalars(step, dict(values))
+      self._board.flush()
+
+  def __exit__(self, *_: Any) -> None:
+    if self._board is not None:
+      self._board.close()
 
 
 def _losses(means: Mapping[str, float]) -> list[str]:
@@ -153,17 +166,6 @@ def _losses(means: Mapping[str, float]) -> list[str]:
 
 def _three_digits(value: float) -> str:
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
-
-
-def _duration(seconds: float) -> str:
-  """'34 s', '12 min', '2 h 14 min' or '3 d 4 h'."""
-  minutes = round(seconds / 60)
-  if seconds < 100:
-    return f'{seconds:.0f} s'
-  if minutes < 60:
-    return f'{minutes} min'
-  hours = minutes // 60
-  return f'{hours} h {minutes % 60} min' if hours < 48 else f'{hours // 24} d {hours % 24} h'
 
 
 def _keep_until(path: epath.Path, step: int) -> None:

@@ -1,9 +1,9 @@
 """Whether a picture shows its own caption: R-precision by a judge that comes with the project.
 
-R-precision (Xu et al., AttnGAN, arXiv 1711.10485): the share of pictures whose own caption is, by
-the products of codes, nearer than all of a few captions drawn from other pictures. The judge saw
-real training pictures only, so, unlike a DAMSM that is also a loss, no generator has been trained
-to please it. Figures of other judges, or among another number of captions, are not comparable.
+R-precision (`retrieval.py`): the share of pictures whose own caption is, by the products of codes,
+nearer than all of a few captions drawn from other pictures. The judge saw real training pictures
+only, so, unlike a DAMSM that is also a loss, no generator has been trained to please it. Figures of
+other judges, or among another number of captions, are not comparable.
 
 What to compare a figure with: on real held-out pictures the judge `emoji` reaches 0.58 (every one
 shows a thing that it has never seen; 0.99 on real training pictures), `emoji_scenes` 0.98 (0.995).
@@ -20,9 +20,9 @@ import numpy as np
 
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert, judge
-from xmc_jax.types import Array, UserError
+from xmc_jax.evals.retrieval import AMONG, r_precision
+from xmc_jax.types import Array
 
-AMONG = 16
 LENGTH = 64  # word pieces of a caption; what is longer is cut
 BATCH = 128
 
@@ -47,40 +47,6 @@ def alignment(
     raise ValueError(f'{len(images)} images but {len(captions)} captions')
   codes = picture_codes(images, which), caption_codes(captions, which)
   return r_precision(*codes, among, seed, captions=captions)
-
-
-def r_precision(
-    image_codes: Array, text_codes: Array, among: int = AMONG, seed: int = 0, *,
-    captions: Sequence[str] | None = None) -> float:
-  """The share of rows whose own text is strictly nearer than `among - 1` others; a tie is a miss.
-
-  Args:
-    image_codes, text_codes: [n, d]; nearness is the dot product. NaN is a miss.
-    among: texts a picture is compared with, its own included; at least 2.
-    seed: of the draw of the others.
-    captions: n strings, if some may be equal: the others are drawn from rows of another string.
-  Raises:
-    UserError: a row has fewer than `among - 1` others to draw from.
-  """
-  image_codes, text_codes = np.asarray(image_codes), np.asarray(text_codes)
-  n = len(image_codes)
-  if text_codes.shape != image_codes.shape or (captions is not None and len(captions) != n):
-    raise ValueError('image codes, text codes and captions must be of the same rows')
-  if among < 2:
-    raise UserError(f'R-precision compares at least 2 captions, not {among}.')
-  kinds = np.arange(n) if captions is None else np.unique(list(captions), return_inverse=True)[1]
-  rng = np.random.default_rng(seed)
-  hits = 0
-  for i in range(n):
-    order = rng.permutation(n)
-    others = order[kinds[order] != kinds[i]][:among - 1]
-    if len(others) < among - 1:
-      raise UserError(
-        f'R-precision among {among} captions needs {among - 1} rows with another caption than a '
-        f"row's own, and of {n} rows only {len(others)} are; evaluate more rows.")
-    scores = text_codes[np.append(i, others)] @ image_codes[i]
-    hits += bool((scores[0] > scores[1:]).all())
-  return hits / n
 
 
 def picture_codes(images: Array, which: str) -> np.ndarray:

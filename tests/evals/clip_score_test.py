@@ -1,0 +1,111 @@
+"""CLIP score: closed forms, and codes that do not depend on how they were batched."""
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from xmc_jax.encoders import clip
+from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
+from xmc_jax.evals import clip_score
+from xmc_jax.types import UserError
+
+CAPTIONS = ['a cat', 'the dog', '', 'a photo of the cat', 'a photo of the cat']
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  path = pathlib.Path(__file__).parents[2] / 'tools' / 'clip_goldens.py'
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  tool = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(tool)
+  sizes = {'vocab_size': 514 + len(tool.MERGES), 'max_position_embeddings': 77}
+  config = tool.QUICK | {'text_config': tool.QUICK['text_config'] | sizes}
+  return tool.write(tmp_path_factory.mktemp('clip'), config)
+
+
+def pictures(n=5, size=(20, 20)):
+  return np.random.default_rng(0).integers(0, 256, (n, *size, 3), np.uint8)
+
+
+def at_degrees(*angles):
+  radians = np.deg2rad(angles)
+  return np.stack([np.cos(radians), np.sin(radians)], 1)
+
+
+def test_the_score_is_the_mean_cosine_with_its_standard_error():
+  image, text = at_degrees(0, 0, 0, 0), at_degrees(60, 60, 90, 180)
+  mean, error = clip_score.clip_score(3 * image, 0.1 * text)
+  assert mean == pytest.approx(100 * (0.5 + 0.5 + 0 - 1) / 4)
+  assert error == pytest.approx(100 * np.std([0.5, 0.5, 0, -1], ddof=1) / 2)
+
+
+def test_hessels_score_is_two_and_a_half_times_the_positive_cosine():
+  image, text = at_degrees(0, 0), at_degrees(60, 180)
+  mean, error = clip_score.clip_score(image, text, 2.5, nonnegative=True)
+  assert mean == pytest.approx(1.25 / 2)
+  assert error == pytest.approx(1.25 / 2)
+
+
+def test_the_standard_error_is_that_of_repeated_draws():
+  rng = np.random.default_rng(0)
+  draws = [clip_score.clip_score(*rng.normal(size=(2, 50, 8)), 1.0) for _ in range(400)]
+  means, errors = np.transpose(draws)
+  assert means.std() == pytest.approx(errors.mean(), rel=0.1)
+
+
+def test_wrong_rows_are_refused_and_nan_is_not_hidden():
+  with pytest.raises(UserError, match='needs 2 pictures, not 1'):
+    clip_score.clip_score(np.ones((1, 4)), np.ones((1, 4)))
+  with pytest.raises(ValueError, match='same rows'):
+    clip_score.clip_score(np.ones((3, 4)), np.ones((2, 4)))
+  codes = np.ones((3, 4))
+  codes[1] = np.nan
+  assert np.isnan(clip_score.clip_score(codes, np.ones((3, 4)), nonnegative=True)).all()
+
+
+@pytest.mark.parametrize('batch', [1, 2, 5, 8])
+def test_codes_are_the_networks_at_unit_length_for_any_batch(folder, batch):
+  module, variables = clip.load(folder)
+  encoder = clip_score.ClipEncoder(folder, batch)
+  image = module.apply(variables, prepare(pictures(), 14), method='image')
+  text = module.apply(variables, ClipTokenizer(folder).encode(CAPTIONS), method='text')
+  for found, wanted in ((encoder.images(pictures()), image), (encoder.captions(CAPTIONS), text)):
+    assert found.shape == (5, 10) and found.dtype == np.float32
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+  np.testing.assert_array_equal(encoder.captions(CAPTIONS)[3], encoder.captions(CAPTIONS)[4])
+
+
+def test_one_shape_is_compiled(folder):
+  encoder = clip_score.ClipEncoder(folder, 2)
+  shapes = set()
+  network = encoder._image
+  encoder._image = lambda variables, x: (shapes.add(x.shape), network(variables, x))[1]
+  assert len(encoder.images(pictures(3))) == 3
+  assert shapes == {(2, 14, 14, 3)}
+
+
+def test_the_prefix_stands_before_each_caption(folder):
+  encoder = clip_score.ClipEncoder(folder, 2)
+  written = [f'A photo depicts {caption}' for caption in CAPTIONS]
+  found = encoder.captions(CAPTIONS, clip_score.PREFIX)
+  np.testing.assert_array_equal(found, encoder.captions(written))
+  assert np.abs(found - encoder.captions(CAPTIONS)).max() > 1e-3
+
+
+def test_pictures_of_several_sizes_and_cmmds_crop(folder):
+  encoder = clip_score.ClipEncoder(folder, 2)
+  wide, square = pictures(1, (20, 31))[0], pictures(1)[0]
+  found = encoder.images([wide, square], crop_first=True)
+  np.testing.assert_allclose(
+    found, encoder.images([wide[:, 5:25], square]), atol=1e-6)
+  assert np.abs(found - encoder.images([wide, square]))[0].max() > 1e-3
+
+
+def test_weights_are_arguments_of_the_program(folder):
+  encoder = clip_score.ClipEncoder(folder, 2)
+  text = encoder._image.lower(
+    encoder._variables, jax.ShapeDtypeStruct((2, 14, 14, 3), np.float32)).as_text()
+  assert 'dense<"0x' not in text

@@ -1,0 +1,224 @@
+"""`xmc evaluate`: scores of runs and folders, end to end, with a toy in place of Inception."""
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from xmc_jax import evaluate as module
+from xmc_jax.encoders import weights
+from xmc_jax.encoders.features import Features
+from xmc_jax.evals import protocols, record, reference, resize
+from xmc_jax.evals.frechet import frechet_of_stats
+from xmc_jax.evals.statistics import FeatureStats
+from xmc_jax.main import main
+
+MATRIX = np.float32(np.random.default_rng(0).normal(size=(4 * 4 * 3, 12)))
+
+
+class Toy:
+  def apply(self, variables, x):
+    rows = x.reshape(len(x), -1) @ variables
+    return Features(jnp.tanh(rows), rows[:, :5])
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, tmp_path):
+  """A protocol of the name `toy`, whose network is a matrix."""
+  protocol = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear,
+                                protocols.centred, side=4, fakes=20)
+  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', protocol)
+  load = weights.load
+  monkeypatch.setattr(
+      weights, 'load', lambda name, random=None:
+      weights.Loaded(Toy(), MATRIX, 'ab' * 32, None) if name == 'toy' else load(name, random))
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / 'run')
+  (workdir / record.FILE).unlink(missing_ok=True)
+  return workdir
+
+
+def evaluate(workdir, *flags):
+  assert main(['xmc', 'evaluate', f'--workdir={workdir}', '--protocol=toy', *flags]) == 0
+  return record.read(workdir)
+
+
+def by_metric(lines):
+  return {line['metric']: line['value'] for line in lines}
+
+
+def test_run_is_scored_with_a_manifest_for_every_number(run, capsys):
+  lines = evaluate(run)
+  assert {line['metric'] for line in lines} == {
+      'FID', 'KID', 'IS', 'precision', 'recall', 'density', 'coverage', 'alignment-16',
+      'alignment-16 of real'}
+  for line in lines:
+    assert np.isfinite(line['value'])
+    assert line['step'] == 4 and line['weights'] == 'averaged' and line['protocol'] == 'toy'
+    assert line['weights_sha256'] == 'ab' * 32 and line['fakes'] == 20 and line['reals'] == 198
+    assert line['reference'] == 'emoji/heldout' and len(line['reference_sha256']) == 64
+    assert len(line['captions_sha256']) == 64 and line['seed'] == 0 and line['differs'] == []
+  shown = capsys.readouterr().out
+  assert 'step 4, averaged weights, toy: 20 pictures against 198 of emoji/heldout' in shown
+  assert 'FID' in shown and list((run / 'tensorboard').iterdir())
+
+
+def test_numbers_are_the_formula_of_the_pictures_that_the_artist_draws(run, monkeypatch):
+  lines = by_metric(evaluate(run))
+  artist = module.Artist.load(run)
+  heldout = module.sources.load('emoji', 'heldout', 32)
+  rows, which = module.choose(heldout, 20, 0)
+  captions = [heldout.captions(i)[k] for i, k in zip(rows, which)]
+  fakes = np.round(np.clip(artist.draw(captions, seed=0), 0, 1) * 255)
+
+  def features(pictures):
+    # From 32 to 4 pixels, the corner of every 8 x 8: what TensorFlow 1's bilinear takes.
+    x = (pictures[:, ::8, ::8].astype(np.float64) - 128) / 128
+    return FeatureStats.of(np.tanh(x.reshape(len(x), -1) @ MATRIX))
+  expected = frechet_of_stats(features(fakes), features(heldout.images))
+  assert lines['FID'] == pytest.approx(expected, rel=1e-4)
+
+
+def test_seed_decides_and_counts_are_told(run):
+  first = by_metric(evaluate(run, '--fakes=40'))
+  (run / record.FILE).unlink()
+  assert by_metric(evaluate(run, '--fakes=40')) == first
+  (run / record.FILE).unlink()
+  other = evaluate(run, '--fakes=40', '--seed=1')
+  assert by_metric(other)['FID'] != first['FID']
+  assert other[0]['differs'] == ['40 fakes instead of 20']
+
+
+def test_every_checkpoint_live_and_averaged(run):
+  lines = evaluate(run, '--every', '--weights=averaged,live')
+  found = {(line['step'], line['weights']): line['value'] for line in lines
+           if line['metric'] == 'FID'}
+  assert found.keys() == {(step, kind) for step in (2, 4) for kind in ('averaged', 'live')}
+  assert len(set(found.values())) == 4
+
+
+def test_follow_ends_with_the_run(run, capsys):
+  steps = {line['step'] for line in evaluate(run, '--follow')}
+  assert steps == {2, 4} and 'waiting' not in capsys.readouterr().out
+
+
+def test_follow_waits_for_checkpoints_to_come(run, monkeypatch, capsys):
+  last = run / 'checkpoints' / '4'
+  away = shutil.move(last, run / 'away')
+  monkeypatch.setattr(module.time, 'sleep', lambda _: shutil.move(away, last))
+  assert {line['step'] for line in evaluate(run, '--follow')} == {2, 4}
+  assert 'waiting for the checkpoints of a run of 4 steps' in capsys.readouterr().out
+
+
+def test_what_the_same_commit_measured_is_not_measured_again(run, monkeypatch):
+  facts = record.environment() | {'commit': 'abc'}
+  monkeypatch.setattr(record, 'environment', lambda: facts)
+  lines = evaluate(run)
+  monkeypatch.setattr(module.Exam, 'take', None)
+  assert evaluate(run) == lines
+  monkeypatch.setitem(facts, 'commit', 'abd')
+  with pytest.raises(TypeError):
+    main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy'])
+
+
+def test_near_duplicates_of_the_training_pictures_are_counted(run):
+  assert 0 <= by_metric(evaluate(run, '--also=duplicates'))['near-duplicates of training'] <= 1
+
+
+@pytest.fixture
+def folders(tmp_path):
+  rng = np.random.default_rng(1)
+  for name, n in (('fakes', 12), ('reals', 30)):
+    (tmp_path / name).mkdir()
+    for i in range(n):
+      Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(
+          tmp_path / name / f'{i}.png')
+  return [f'--images={tmp_path / "fakes"}', f'--reference={tmp_path / "reals"}']
+
+
+def test_two_folders_without_a_model(folders, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert main(['xmc', 'evaluate', *folders, '--protocol=toy', f'--workdir={out}']) == 0
+  lines = record.read(out)
+  assert by_metric(lines).keys() == {'FID', 'KID', 'IS', 'precision', 'recall', 'density',
+                                     'coverage'}
+  assert lines[0]['fakes'] == 12 and lines[0]['reals'] == 30
+  assert len(lines[0]['images_sha256']) == 64
+  assert lines[0]['differs'] == ['12 fakes instead of 20']
+  assert '12 pictures of' in capsys.readouterr().out
+
+
+def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path, monkeypatch):
+  argv = ['xmc', 'evaluate', *folders, '--protocol=toy']
+  made = []
+  save = reference._save
+  monkeypatch.setattr(reference, '_save', lambda *x: (made.append(x), save(*x)))
+  assert main(argv) == main(argv) == 0 and len(made) == 1
+  path = tmp_path / 'reals' / '7.png'
+  picture = np.array(Image.open(path))
+  picture[0, 0, 0] ^= 1
+  Image.fromarray(picture).save(path)
+  assert main(argv) == 0 and len(made) == 2
+  made[0][0].write_bytes(b'cut')                        # a damaged file is made anew
+  picture[0, 0, 0] ^= 1
+  Image.fromarray(picture).save(path)
+  assert main(argv) == 0 and len(made) == 3
+
+
+@pytest.mark.parametrize('flags, words', [
+    (['--protocol=fid'], 'choose one of tf2015'),
+    (['--protocol=toy', '--also=beauty'], 'no such measure'),
+    (['--protocol=toy', '--step=3'], 'no checkpoint of step 3'),
+    (['--protocol=toy', '--weights=best'], 'averaged, live'),
+    (['--protocol=toy', '--fakes=1'], '--fakes'),
+    (['--protocol=tf2015'], 'inception-tf2015')])
+def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+  assert main(['xmc', 'evaluate', f'--workdir={run}', *flags]) == 2
+  told = capsys.readouterr()
+  assert words in told.err and told.err.count('\n') == 1, told.err
+  assert 'FID' not in told.out and record.read(run) == []
+
+
+def test_mistakes_with_folders(folders, tmp_path, capsys):
+  def refused(*words):
+    assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
+    told = capsys.readouterr()
+    assert all(word in told.err for word in words) and 'FID' not in told.out, told
+  Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / 'fakes' / '3.png')
+  refused('3.png', 'mode L')
+  (tmp_path / 'fakes' / '3.png').write_bytes(b'')
+  refused('3.png', 'cannot be read')
+  for i in range(1, 12):
+    (tmp_path / 'fakes' / f'{i}.png').unlink()
+  refused('holds 1 pictures')
+  Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'fakes' / '1.png')
+  refused('neighbour')
+  assert main(['xmc', 'evaluate', folders[0]]) == 2
+  assert '--reference' in capsys.readouterr().err
+
+
+def test_features_that_are_not_numbers_give_no_score(folders, monkeypatch, capsys):
+  broken = MATRIX.copy()
+  broken[0, 0] = np.nan
+  monkeypatch.setattr(weights, 'load', lambda *_, **__: weights.Loaded(Toy(), broken, 'x', None))
+  assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
+  told = capsys.readouterr()
+  assert 'NaN' in told.err and 'FID' not in told.out
+
+
+def test_captions_are_random_and_no_picture_comes_again_before_all_have_come():
+  heldout = module.sources.load('emoji', 'heldout', 16)
+  rows, which = module.choose(heldout, 500, seed=3)
+  for part in (rows[:198], rows[198:396]):
+    assert sorted(part) == list(range(198))
+  assert len(set(rows[396:])) == 104 and set(which) == set(range(5))
+  again = module.choose(heldout, 500, seed=3)
+  np.testing.assert_array_equal(again, (rows, which))
+  assert json.dumps(rows.tolist()) != json.dumps(module.choose(heldout, 500, seed=4)[0].tolist())

@@ -1,0 +1,198 @@
+"""What each command of `xmc` does with its flags."""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from xmc_jax import __version__, config_file
+from xmc_jax.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """`define(values, argv)` adds its flags, `run(values, *words)` does it.
+
+  needs  flags that have to be given; another in `instead` makes up for them
+  words  names of the words that are no flags, such as 'list|get|check'
+  """
+  run: Callable[..., None]
+  define: Callable[[flags.FlagValues, Sequence[str]], None]
+  needs: tuple[str, ...] = ('workdir',)
+  instead: str | None = None
+  words: tuple[str, ...] = ()
+
+
+def _train(values: flags.FlagValues) -> None:
+  with _processes(values):
+    from xmc_jax.train import train
+    train(values.config, values.workdir)
+
+
+def _train_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  config_file.define(values, argv)
+  flags.DEFINE_string('workdir', None, 'Folder of the run; what is there is resumed.',
+                      flag_values=values)
+  _process_flags(values)
+
+
+def _sample(values: flags.FlagValues) -> None:
+  captions = list(values.caption)
+  if values.captions:
+    captions += _read_lines(values.captions)
+  with _processes(values):
+    from xmc_jax.sample import sample
+    sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
+           truncation=values.truncation, live=values.live, step=values.step)
+
+
+def _sample_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  _run_flags(values)
+  text, number = flags.DEFINE_string, flags.DEFINE_integer
+  flags.DEFINE_multi_string('caption', [], 'What to draw; may be given several times.',
+                            flag_values=values)
+  text('captions', None, 'File with one caption a line.', flag_values=values)
+  text('out', None, 'Folder for the pictures; default: WORKDIR/samples.', flag_values=values)
+  number('each', 4, 'Pictures of every caption.', lower_bound=1, flag_values=values)
+  flags.DEFINE_float('truncation', None, 'Noise beyond this is drawn again; default: none.',
+                     flag_values=values)
+
+
+def _evaluate(values: flags.FlagValues) -> None:
+  with _processes(values):
+    if values.images or values.reference:
+      from xmc_jax.compare import compare
+      compare(values.images, values.reference, protocol=values.protocol or 'tf2015',
+              workdir=values.workdir, random_seed=values.random_weights)
+      return
+    from xmc_jax.evaluate import evaluate
+    evaluate(values.workdir, protocol=values.protocol, fakes=values.fakes, seed=values.seed,
+             step=values.step, every=values.every, follow=values.follow, weights=values.weights,
+             extra=values.also, random_seed=values.random_weights)
+
+
+def _evaluate_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  text, several, yes = flags.DEFINE_string, flags.DEFINE_list, flags.DEFINE_bool
+  text('workdir', None, 'Folder of a trained run; or, with --images, where to keep the scores.',
+       flag_values=values)
+  text('protocol', None, "The ruler, see docs/evaluation.md; default: the run's "
+       'config.evals.protocol, or tf2015 with --images.', flag_values=values)
+  text('images', None, 'Score this folder of pictures instead of a run.', flag_values=values)
+  text('reference', None, 'The folder of real pictures, with --images.', flag_values=values)
+  flags.DEFINE_integer('fakes', None, 'Pictures to draw; default: as the protocol says.',
+                       lower_bound=2, flag_values=values)
+  _draw_flags(values)
+  yes('every', False, 'Score every checkpoint that has no score yet.', flag_values=values)
+  yes('follow', False, 'The same, then each new one, until the run has ended.', flag_values=values)
+  several('weights', ['averaged'], 'averaged, live or both: averaged,live.', flag_values=values)
+  several('also', [], 'More measures: clip, cmmd, duplicates.', flag_values=values)
+  flags.DEFINE_integer('random_weights', None, 'Seed of random weights for the network of the '
+                       'protocol: a trial whose numbers mean nothing.', flag_values=values)
+  _process_flags(values)
+
+
+def _run_flags(values: flags.FlagValues) -> None:
+  """Flags of commands that take a trained run."""
+  flags.DEFINE_string('workdir', None, 'Folder of a trained run.', flag_values=values)
+  flags.DEFINE_bool('live', False, 'Use the live weights, not their moving average.',
+                    flag_values=values)
+  _draw_flags(values)
+  _process_flags(values)
+
+
+def _draw_flags(values: flags.FlagValues) -> None:
+  """Flags of commands that draw pictures."""
+  flags.DEFINE_integer('seed', 0, 'Of the noise: same seed, same pictures.', lower_bound=0,
+                       upper_bound=2**32 - 1, flag_values=values)
+  flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
+
+
+def _process_flags(values: flags.FlagValues) -> None:
+  """Flags of commands that may run as several processes."""
+  text, number = flags.DEFINE_string, flags.DEFINE_integer
+  flags.DEFINE_bool('distributed', False, 'One of several processes, as Cloud TPU, SLURM, '
+                    'Kubernetes or Open MPI started them.', flag_values=values)
+  text('coordinator', None, 'HOST:PORT of process 0, where nothing of that kind started them.',
+       flag_values=values)
+  number('processes', None, 'How many there are, with --coordinator.', flag_values=values)
+  number('process', None, 'Which of them this is, from 0, with --coordinator.',
+         flag_values=values)
+  number('heartbeat', 60, 'Seconds of silence after which another process counts as dead.',
+         lower_bound=1, flag_values=values)
+  number('wait', 300, 'Seconds to wait for all processes to come.', lower_bound=1,
+         flag_values=values)
+
+
+def _processes(values: flags.FlagValues) -> contextlib.AbstractContextManager:
+  import jax
+
+  from xmc_jax.engine import processes
+  return processes.joined(
+      distributed=values.distributed, coordinator=values.coordinator, processes=values.processes,
+      process=values.process, heartbeat=values.heartbeat, wait=values.wait,
+      facts={'the version of xmc_jax': __version__, 'the version of jax': jax.__version__},
+      command='xmc')
+
+
+def _describe(values: flags.FlagValues) -> None:
+  from xmc_jax import describe
+  found = describe.describe(values.config, compile_step=values.compile)
+  print(json.dumps(found) if values.json else describe.table(found))
+
+
+def _describe_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  config_file.define(values, argv)
+  flags.DEFINE_bool('json', False, 'Print JSON with every shape.', flag_values=values)
+  flags.DEFINE_bool('compile', True, 'Compile the step to tell its FLOPs and memory.',
+                    flag_values=values)
+
+
+def _weights(values: flags.FlagValues, do: str = 'list', *names: str) -> None:
+  from xmc_jax import weights_command
+  if do == 'list':
+    weights_command.list_()
+  elif do == 'check':
+    weights_command.check(names)
+  elif do == 'get' and names:
+    for name in names:
+      weights_command.get(name, force=values.force)
+  else:
+    raise UserError('usage: xmc weights list | get NAME ... [--force] | check [NAME ...]')
+
+
+def _weights_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  flags.DEFINE_bool('force', False, 'Download what is here already.', flag_values=values)
+
+
+def _report(values: flags.FlagValues, *runs: str) -> None:
+  from xmc_jax.page.report import report
+  print(report(runs or [values.workdir], out=values.out, across_protocols=values.across_protocols))
+
+
+def _report_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  flags.DEFINE_string('workdir', None, 'Folder of a run.', flag_values=values)
+  flags.DEFINE_string('out', None, 'The page; default: report.html in the (first) run.',
+                      flag_values=values)
+  flags.DEFINE_bool('across_protocols', False, 'Show scores of different rulers side by side; '
+                    'they are not comparable.', flag_values=values)
+
+
+COMMANDS: dict[str, Command] = {
+    'train': Command(_train, _train_flags, ('config', 'workdir')),
+    'sample': Command(_sample, _sample_flags),
+    'evaluate': Command(_evaluate, _evaluate_flags, instead='images'),
+    'report': Command(_report, _report_flags, (), words=('RUN',)),
+    'weights': Command(_weights, _weights_flags, (), words=('list|get|check', 'NAME')),
+    'describe': Command(_describe, _describe_flags, ('config',))}
+
+
+def _read_lines(path: str) -> list[str]:
+  try:
+    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'--captions: {path} cannot be read as UTF-8 text ({error})') from error
+  return [line.strip() for line in lines if line.strip()]

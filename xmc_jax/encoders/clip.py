@@ -1,0 +1,236 @@
+"""A frozen CLIP of any size, read from a folder in Hugging Face's layout: pictures and captions.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv
+2103.00020): a vision transformer and a causal text transformer, both with layer norm before each
+residual branch, and a linear map of each into one space.
+
+  folder = clip.find("clip-vit-base-patch32")
+  module, variables = clip.load(folder)
+  codes = module.apply(variables, pixels, method="image")      # [b, d]
+  codes = module.apply(variables, tokens, method="text")       # [b, d]
+
+Pixels and tokens are made by `clip_inputs`. Nearness of a picture and a caption is the cosine of
+their codes; the codes are not of unit length. Matrix products have JAX's highest precision,
+because evaluation compares numbers across machines.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from xmc_jax.encoders import files, torch_files
+from xmc_jax.encoders.clip_layers import HIGHEST, Layer, TowerConfig, norm
+from xmc_jax.encoders.convert import Path, fill
+from xmc_jax.types import Array, Tree, UserError
+
+BASE = 'clip-vit-base-patch32'
+LARGE = 'clip-vit-large-patch14-336'
+FILES = ('config.json', 'tokenizer.json')
+# The weights, and what reads them: the first file that is there.
+READERS = {'model.safetensors': files.read_safetensors, 'pytorch_model.bin': torch_files.read}
+
+# What a configuration leaves out is that of ViT-B/32.
+_TOWER = {'num_hidden_layers': 12, 'hidden_act': 'quick_gelu', 'layer_norm_eps': 1e-5}
+_IMAGE = _TOWER | {'hidden_size': 768, 'num_attention_heads': 12, 'intermediate_size': 3072,
+                   'image_size': 224, 'patch_size': 32}
+_TEXT = _TOWER | {'hidden_size': 512, 'num_attention_heads': 8, 'intermediate_size': 2048,
+                  'vocab_size': 49408, 'max_position_embeddings': 77, 'eos_token_id': 49407}
+
+
+def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
+  """The folder of a CLIP: a path, or a name inside one of `files.folders()`.
+
+  Raises:
+    UserError: there is no such folder, or one of its three files is missing.
+  """
+  places = [pathlib.Path(name_or_path).expanduser(),
+            *(folder / name_or_path for folder in files.folders())]
+  folder = next((place for place in places if place.is_dir()), None)
+  missing = [name for name in FILES if folder is None or not (folder / name).is_file()]
+  if folder is not None and not any((folder / name).is_file() for name in READERS):
+    missing.append(' or '.join(READERS))
+  if missing:
+    where = ' or '.join(str(place.absolute()) for place in ([folder] if folder else places))
+    raise UserError(
+      f"The CLIP's {', '.join(missing)} cannot be found in {where}; run `xmc weights get {BASE}`, "
+      f"or put the files {', '.join(FILES)} and {' or '.join(READERS)} of a CLIP, such as "
+      f'https://huggingface.co/openai/{BASE}, into a folder and give its path.')
+  return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConfig:
+  """The sizes of one CLIP.
+
+  image, text  of the two transformers
+  size         features of a code, d
+  side, patch  pixels of a picture's and of a patch's edge
+  vocabulary, positions  of the text transformer
+  end          id of the word piece whose output is the caption's; None for the highest id in a row,
+               which is what configurations with the wrong eos_token_id 2, OpenAI's own, stand for
+  """
+
+  image: TowerConfig
+  text: TowerConfig
+  size: int
+  side: int
+  patch: int
+  vocabulary: int
+  positions: int
+  end: int | None
+
+  @classmethod
+  def read(cls, folder: str | os.PathLike[str]) -> ClipConfig:
+    """Reads `config.json` of a folder.
+
+    Raises:
+      UserError: the file is missing, is not JSON, or describes another network.
+    """
+    path = pathlib.Path(folder, 'config.json')
+    try:
+      raw = json.loads(path.read_text(encoding='utf-8'))
+      if raw['model_type'] != 'clip':
+        raise ValueError(f"model_type is {raw['model_type']!r}, and not 'clip'")
+      image, text = _IMAGE | raw['vision_config'], _TEXT | raw['text_config']
+      end = int(text['eos_token_id'])
+      return cls(
+        TowerConfig.of(image), TowerConfig.of(text), int(raw.get('projection_dim', 512)),
+        side=int(image['image_size']), patch=int(image['patch_size']),
+        vocabulary=int(text['vocab_size']), positions=int(text['max_position_embeddings']),
+        end=None if end == 2 else end)
+    except KeyError as error:
+      raise UserError(f'{path} has no {error}: it does not describe a CLIP.') from error
+    except (OSError, ValueError, TypeError) as error:
+      raise UserError(f"{path} cannot be read as a CLIP's configuration: {error}.") from error
+
+
+class Clip(nn.Module):
+  """Pictures and captions to codes in one space.
+
+  Parameters are float32; `dtype` is that of the matrix products. Softmax, layer norm and the codes
+  are float32 whatever it is.
+  """
+
+  config: ClipConfig
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.image_tower = ImageTower(self.config, self.dtype)
+    self.text_tower = TextTower(self.config, self.dtype)
+
+  def __call__(self, pixels: Array, tokens: Array) -> tuple[Array, Array]:
+    return self.image(pixels), self.text(tokens)
+
+  def image(self, pixels: Array) -> Array:
+    """float32 [b, side, side, 3], as `clip_inputs.prepare` makes them, to float32 [b, size]."""
+    return self.image_tower(pixels)
+
+  def text(self, tokens: Array) -> Array:
+    """int32 [b, t], each row with the end token, to float32 [b, size].
+
+    What follows the first end token makes no difference.
+
+    Raises:
+      UserError: `t` is more than the encoder has positions for.
+    """
+    return self.text_tower(tokens)
+
+
+class ImageTower(nn.Module):
+  """The vision transformer: one vector a patch and one of its own, whose output is the code."""
+
+  config: ClipConfig
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, pixels: Array) -> Array:
+    config, sizes = self.config, self.config.image
+    if pixels.shape[1:] != (config.side, config.side, 3):
+      raise ValueError(f'this CLIP sees pixels of [b, {config.side}, {config.side}, 3], not of '
+                       f'{list(pixels.shape)}; see clip_inputs.prepare')
+    patch = (config.patch, config.patch)
+    x = nn.Conv(sizes.width, patch, patch, 'VALID', use_bias=False, dtype=self.dtype,
+                precision=HIGHEST, name='patches')(pixels).astype(jnp.float32)
+    x = x.reshape(len(x), -1, sizes.width)
+    own = self.param('class', nn.initializers.zeros, (sizes.width,))
+    x = jnp.concatenate([jnp.broadcast_to(own, (len(x), 1, sizes.width)), x], 1)
+    count = x.shape[1]
+    x += nn.Embed(count, sizes.width, name='positions')(jnp.arange(count))
+    x = norm(sizes.eps, 'norm_before')(x)
+    for i in range(sizes.layers):
+      x = Layer(sizes, False, self.dtype, name=f'layer_{i}')(x)
+    return _project(norm(sizes.eps, 'norm_after')(x[:, 0]), config.size, self.dtype)
+
+
+class TextTower(nn.Module):
+  """The causal transformer; the output at the first end token is the code."""
+
+  config: ClipConfig
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, tokens: Array) -> Array:
+    config, sizes = self.config, self.config.text
+    length = tokens.shape[1]
+    if length > config.positions:
+      raise UserError(f'Captions of {length} word pieces are longer than the {config.positions} '
+                      'positions of the CLIP; cut them.')
+    x = nn.Embed(config.vocabulary, sizes.width, name='words')(tokens)
+    x += nn.Embed(config.positions, sizes.width, name='positions')(jnp.arange(length))
+    for i in range(sizes.layers):
+      x = Layer(sizes, True, self.dtype, name=f'layer_{i}')(x)
+    end = jnp.argmax(tokens if config.end is None else tokens == config.end, axis=1)
+    x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
+    return _project(norm(sizes.eps, 'norm_final')(x), config.size, self.dtype)
+
+
+def _project(x: Array, size: int, dtype: jnp.dtype) -> Array:
+  dense = nn.Dense(size, use_bias=False, dtype=dtype, precision=HIGHEST, name='project')
+  return dense(x).astype(jnp.float32)
+
+
+def load(folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Clip, Tree]:
+  """The network of a folder, and its weights as `{"params": ...}`, float32.
+
+  Raises:
+    UserError: a file is missing or damaged, or a tensor is missing or has another shape.
+  """
+  config = ClipConfig.read(folder)
+  module = Clip(config, dtype)
+  pixels = jax.ShapeDtypeStruct((1, config.side, config.side, 3), jnp.float32)
+  wanted = jax.eval_shape(module.init, jax.random.key(0), pixels,
+                          jax.ShapeDtypeStruct((1, 2), jnp.int32))
+  path = next((path for path in (pathlib.Path(folder, name) for name in READERS) if path.is_file()),
+              pathlib.Path(folder, next(iter(READERS))))
+  tensors = READERS[path.name](path)
+  try:
+    return module, fill(wanted, tensors, _names)
+  except UserError as error:
+    raise UserError(f'{path} is not the CLIP of its config.json: {error}.') from error
+
+
+_MODULES = {
+  'image_tower': 'vision_model', 'text_tower': 'text_model',
+  'words': 'embeddings.token_embedding', 'positions': 'embeddings.position_embedding',
+  'patches': 'embeddings.patch_embedding', 'norm_before': 'pre_layrnorm',
+  'norm_after': 'post_layernorm', 'norm_final': 'final_layer_norm', 'norm_attend': 'layer_norm1',
+  'query': 'self_attn.q_proj', 'key': 'self_attn.k_proj', 'value': 'self_attn.v_proj',
+  'attended': 'self_attn.out_proj', 'norm_widen': 'layer_norm2', 'widen': 'mlp.fc1',
+  'narrow': 'mlp.fc2'}
+_ALONE = {
+  ('image_tower', 'class'): 'vision_model.embeddings.class_embedding',
+  ('image_tower', 'project', 'kernel'): 'visual_projection.weight',
+  ('text_tower', 'project', 'kernel'): 'text_projection.weight'}
+
+
+def _names(path: Path) -> list[str]:
+  """The name in the file of one of our parameters."""
+  *modules, leaf = path[1:]
+  stem = [_MODULES.get(name, name.replace('layer_', 'encoder.layers.')) for name in modules]
+  return [_ALONE.get(path[1:]) or '.'.join([*stem, 'bias' if leaf == 'bias' else 'weight'])]

@@ -1,0 +1,75 @@
+"""The transformer of which both halves of CLIP are made: layer norm before each residual branch."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from xmc_jax.types import Array
+
+HIGHEST = jax.lax.Precision.HIGHEST
+ACTIVATIONS = {'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
+               'gelu': lambda x: nn.gelu(x, approximate=False)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+  """The sizes of one transformer; `activation` is one of `ACTIVATIONS`."""
+
+  width: int
+  layers: int
+  heads: int
+  inner: int
+  activation: str
+  eps: float
+
+  @classmethod
+  def of(cls, raw: Mapping) -> TowerConfig:
+    """From one part of `config.json`; KeyError, ValueError or TypeError where it is another's."""
+    width, heads = int(raw['hidden_size']), int(raw['num_attention_heads'])
+    if width % heads:
+      raise ValueError(f'{heads} heads do not divide a width of {width}')
+    if raw['hidden_act'] not in ACTIVATIONS:
+      raise ValueError(f"hidden_act is {raw['hidden_act']!r}, and not {' or '.join(ACTIVATIONS)}")
+    return cls(width, int(raw['num_hidden_layers']), heads, int(raw['intermediate_size']),
+               raw['hidden_act'], float(raw['layer_norm_eps']))
+
+
+class Layer(nn.Module):
+  """One layer: self-attention, then a two-layer network, each of normalised x and added to x."""
+
+  sizes: TowerConfig
+  causal: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """float32 [b, t, e] to float32 [b, t, e]; causal: no position sees a later one."""
+    b, t, e = x.shape
+    heads = self.sizes.heads
+
+    def dense(name, size):
+      return nn.Dense(size, dtype=self.dtype, precision=HIGHEST, name=name)
+
+    seen = norm(self.sizes.eps, 'norm_attend')(x)
+    query, key, value = (
+      dense(name, e)(seen).reshape(b, t, heads, -1) for name in ('query', 'key', 'value'))
+    scores = jnp.einsum('bqhk,bthk->bhqt', query, key, precision=HIGHEST,
+                        preferred_element_type=jnp.float32) / np.sqrt(e // heads)
+    if self.causal:
+      scores = jnp.where(jnp.tri(t, dtype=bool), scores, jnp.finfo(scores.dtype).min)
+    weights = jax.nn.softmax(scores).astype(self.dtype)
+    context = jnp.einsum('bhqt,bthk->bqhk', weights, value, precision=HIGHEST)
+    x += dense('attended', e)(context.reshape(b, t, e)).astype(jnp.float32)
+    hidden = dense('widen', self.sizes.inner)(norm(self.sizes.eps, 'norm_widen')(x))
+    hidden = ACTIVATIONS[self.sizes.activation](hidden)
+    return x + dense('narrow', e)(hidden).astype(jnp.float32)
+
+
+def norm(eps: float, name: str) -> nn.LayerNorm:
+  """Layer norm in float32."""
+  return nn.LayerNorm(eps, dtype=jnp.float32, use_fast_variance=False, name=name)

@@ -1,0 +1,204 @@
+"""Inception-v3 in the three forms that this literature measures with.
+
+Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (arXiv 1512.00567). The
+layers are the same (`inception_layers`); pools, classes and weights are not:
+
+  tf2015       the graph inception-2015-12-05, that of FID and the Inception Score
+  torchvision  `inception_v3` of torchvision, trained on ImageNet
+  keras        InceptionV3 of Keras, trained on ImageNet
+
+  module, variables = Inception('tf2015'), from_torch(arrays, 'tf2015')
+  features = jax.jit(module.apply)(variables, x)
+
+BatchNorm is folded into the kernels when weights are read, so the network has kernels and biases
+alone. Against torch-fidelity the pool features differ by less than 1e-6 (relative L2, CPU).
+"""
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+from jax import lax
+
+from xmc_jax.encoders import convert
+from xmc_jax.encoders import inception_layers as table
+from xmc_jax.encoders.convert import Path
+from xmc_jax.encoders.features import Features
+from xmc_jax.types import Array, Tree, UserError
+
+SIDE = 299  # pixels of a side that the weights were trained for
+EPSILON = 1e-3  # of every BatchNorm, in all three
+
+
+def _halve(x: Array) -> Array:
+  return nn.max_pool(x, (3, 3), (2, 2))
+
+
+def _max(x: Array) -> Array:
+  return nn.max_pool(x, (3, 3), padding='SAME')
+
+
+def _mean_inside(x: Array) -> Array:
+  """Padding does not count: a corner is the mean of 4 values."""
+  return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
+
+
+def _mean_padded(x: Array) -> Array:
+  """Padding counts as zeros: a corner is the sum of 4 values by 9."""
+  return nn.avg_pool(x, (3, 3), padding='SAME')
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What the forms of the network differ in."""
+
+  classes: int
+  around: Callable[[Array], Array]  # the pool of the branches
+  last: Callable[[Array], Array]    # and of those of the last block
+  logit_bias: bool                  # the Inception Score takes logits without it
+  scale: bool                       # whether BatchNorm has one
+
+
+VARIANTS = {
+  'tf2015': Variant(1008, _mean_inside, _max, logit_bias=False, scale=True),
+  'torchvision': Variant(1000, _mean_padded, _mean_padded, logit_bias=True, scale=True),
+  'keras': Variant(1000, _mean_inside, _mean_inside, logit_bias=True, scale=False)}
+
+
+class Inception(nn.Module):
+  """Inception-v3 of a variant, one of `VARIANTS`."""
+
+  variant: str = 'tf2015'
+
+  @nn.compact
+  def __call__(self, x: Array) -> Features:
+    """x float32 [b, 299, 299, 3], RGB, resized and normalised as the weights want it.
+
+    The pool is [b, 2048], the logits [b, 1008] for 'tf2015', else [b, 1000]. All sums are float32,
+    on TPUs too, whose default of bfloat16 products moves features by 4e-3.
+    """
+    variant = VARIANTS[self.variant]
+    x = _branch(table.STEM, variant, x)
+    for name, branches in table.BLOCKS.items():
+      x = _Block(branches, variant, name=name)(x)
+    pool = x.mean((1, 2))
+    head = nn.Dense(variant.classes, variant.logit_bias, precision=lax.Precision.HIGHEST, name='fc')
+    return Features(pool, head(pool))
+
+
+class _Block(nn.Module):
+  """Branches that see the same input, concatenated."""
+
+  branches: tuple[table.Branch, ...]
+  variant: Variant
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    return jnp.concatenate([_branch(steps, self.variant, x) for steps in self.branches], -1)
+
+
+def _branch(steps: table.Branch, variant: Variant, x: Array) -> Array:
+  """A chain of steps, inside the compact method of a module."""
+  pools = {table.HALVE: _halve, table.AROUND: variant.around, table.LAST: variant.last}
+  for step in steps:
+    if isinstance(step, str):
+      x = pools[step](x)
+    elif isinstance(step, table.Conv):
+      x = _conv(step, x)
+    else:
+      x = jnp.concatenate([_conv(conv, x) for conv in step], -1)
+  return x
+
+
+def _conv(conv: table.Conv, x: Array) -> Array:
+  padding, rows = conv.padding, None
+  if padding == 'VALID':
+    # XLA's convolutions on CPUs are three to five times faster with any padding than with none, the
+    # whole network 1.6 times, so a row is added below and what came of it is cut off.
+    padding, rows = ((0, 1), (0, 0)), (x.shape[1] - conv.kernel[0]) // conv.stride + 1
+  strides = (conv.stride, conv.stride)
+  x = nn.Conv(conv.width, conv.kernel, strides, padding, precision=lax.Precision.HIGHEST,
+              name=conv.name)(x)
+  return nn.relu(x[:, :rows])
+
+
+def from_torch(arrays: Mapping[str, np.ndarray], variant: str) -> Tree:
+  """Variables of 'tf2015' from a state dict of pytorch-fid or torch-fidelity, or of 'torchvision'.
+
+  The names are the same in all. Heads for training (AuxLogits) are left aside.
+
+  Raises:
+    UserError: an array is missing or has another shape; the sentence does not name the file.
+  """
+  leaves = {'kernel': 'conv.weight', 'scale': 'bn.weight', 'bias': 'bn.bias',
+            'mean': 'bn.running_mean', 'variance': 'bn.running_var'}
+  names = {(*path, leaf): '.'.join((*path, name))
+           for path, _ in table.layers() for leaf, name in leaves.items()}
+  names |= {('fc', 'kernel'): 'fc.weight', ('fc', 'bias'): 'fc.bias'}
+  return _fold(_fill(arrays, names, variant, 'torch'))
+
+
+def from_graph(arrays: Mapping[str, np.ndarray]) -> Tree:
+  """Variables of 'tf2015' from the constants of TensorFlow's frozen graph of 2015-12-05, such as
+  `mixed_3/tower/conv/conv2d_params`. Errors as `from_torch`.
+  """
+  leaves = {'kernel': 'conv2d_params', 'scale': 'batchnorm/gamma', 'bias': 'batchnorm/beta',
+            'mean': 'batchnorm/moving_mean', 'variance': 'batchnorm/moving_variance'}
+  names = {(*path, leaf): f'{scope}/{name}'
+           for path, scope in table.layers() for leaf, name in leaves.items()}
+  return _fold(_fill(arrays, names | {('fc', 'kernel'): 'softmax/weights'}, 'tf2015', 'jax'))
+
+
+def from_keras(arrays: Mapping[str, np.ndarray]) -> Tree:
+  """Variables of 'keras' from arrays such as `conv2d_17/kernel`; groups before and `:0` behind such
+  names, as Keras' h5 files of weights have them, are left aside.
+
+  Keras numbers layers as they are made, and counts on when a process makes a second network, so
+  only the order of the numbers is used. Keras 3's `.weights.h5` orders layers in another way and
+  is refused. Errors as `from_torch`, or too many or few layers.
+  """
+  arrays = {'/'.join(name.removesuffix(':0').split('/')[-2:]): x for name, x in arrays.items()}
+  names = {('fc', 'kernel'): 'predictions/kernel', ('fc', 'bias'): 'predictions/bias'}
+  paths = [path for path, _ in table.layers()]
+  kinds = {'conv2d': {'kernel': 'kernel'},
+           'batch_normalization': {'bias': 'beta', 'mean': 'moving_mean',
+                                   'variance': 'moving_variance'}}
+  for kind, leaves in kinds.items():
+    found = {name.split('/')[0] for name in arrays if re.fullmatch(rf'{kind}(_\d+)?/.*', name)}
+    if len(found) != len(paths):
+      raise UserError(f'there are {len(found)} layers {kind} in it instead of {len(paths)}')
+    ordered = sorted(found, key=lambda layer: int('0' + layer[len(kind) + 1:]))
+    names |= {(*path, leaf): f'{layer}/{name}'
+              for path, layer in zip(paths, ordered) for leaf, name in leaves.items()}
+  return _fold(_fill(arrays, names, 'keras', 'jax'))
+
+
+def _fill(arrays: Mapping[str, np.ndarray], names: Mapping[Path, str], variant: str, layout: str
+          ) -> Tree:
+  """Kernels and BatchNorms of a file, `names` saying what it calls them."""
+  x = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+  wanted = jax.eval_shape(Inception(variant).init, jax.random.key(0), x)['params']
+  wanted = traverse_util.flatten_dict(wanted)
+  norm = {'mean', 'variance'} | ({'scale'} if VARIANTS[variant].scale else set())
+  for path, _ in table.layers():
+    wanted |= {(*path, leaf): wanted[*path, 'bias'] for leaf in norm}
+  return convert.fill(traverse_util.unflatten_dict(wanted), arrays, lambda path: [names[path]],
+                      layout=layout)
+
+
+def _fold(params: Tree) -> Tree:
+  """Variables, every BatchNorm folded into the kernel before it, in float64."""
+  params = traverse_util.flatten_dict(params)
+  for path, _ in table.layers():
+    leaf = lambda name: np.asarray(params.pop((*path, name), 1), np.float64)
+    kernel, bias, mean = leaf('kernel'), leaf('bias'), leaf('mean')
+    factor = leaf('scale') / np.sqrt(leaf('variance') + EPSILON)
+    params[*path, 'kernel'] = jnp.asarray(kernel * factor, jnp.float32)
+    params[*path, 'bias'] = jnp.asarray(bias - mean * factor, jnp.float32)
+  return {'params': traverse_util.unflatten_dict(params)}

@@ -1,0 +1,99 @@
+"""The frozen ResNet-50, trained on ImageNet; XMC-GAN's released code takes one for its image loss.
+
+He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), in torchvision's
+version 1.5: the stride of a block is in its 3 x 3 convolution.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from xmc_jax.encoders.convert import Path, fill
+from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.torch_files import LEAVES
+from xmc_jax.encoders.vgg import scaled as scaled
+from xmc_jax.types import Array, Tree
+
+SIDE = 224  # pixels that it was trained on
+BLOCKS = (3, 4, 6, 3)  # of 256, 512, 1024 and 2048 channels
+
+
+class Layers(NamedTuple):
+  """How the layers of a ResNet compute."""
+
+  dtype: jnp.dtype
+  precision: jax.lax.Precision | None
+
+  def conv(self, name: str, width: int, side: int, stride: int = 1) -> nn.Conv:
+    return nn.Conv(width, (side, side), (stride, stride), padding=side // 2, use_bias=False,
+                   dtype=self.dtype, precision=self.precision, name=name)
+
+  def norm(self, name: str) -> nn.BatchNorm:
+    return nn.BatchNorm(use_running_average=True, epsilon=1e-5, dtype=self.dtype, name=name)
+
+
+class ResNet50(nn.Module):
+  """Pictures to the mean of the last block's outputs, and logits of ImageNet's classes.
+
+  `precision` is that of products in float32: the highest for a measure, None to train with.
+  """
+
+  classes: int = 1000
+  dtype: jnp.dtype = jnp.float32
+  precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST
+
+  @nn.compact
+  def __call__(self, x: Array) -> Features:
+    """x [b, h, w, 3] as `scaled` makes it, h and w at least 32, to pool [b, 2048].
+
+    Nothing is resized here; 224 px are what it was trained on.
+    """
+    layers = Layers(self.dtype, self.precision)
+    x = nn.relu(layers.norm('bn1')(layers.conv('conv1', 64, 7, 2)(x)))
+    x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    for i, blocks in enumerate(BLOCKS):
+      for j in range(blocks):
+        stride = 2 if i and not j else 1
+        x = Bottleneck(64 * 2**i, stride, layers, name=f'layer{i + 1}_{j}')(x)
+    pool = x.mean(axis=(1, 2), dtype=jnp.float32)
+    return Features(pool, nn.Dense(self.classes, precision=self.precision, name='fc')(pool))
+
+
+class Bottleneck(nn.Module):
+  """Three convolutions, the outer ones 1 x 1, added to what came in; 4 `width` channels go out."""
+
+  width: int
+  stride: int
+  layers: Layers
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """x [b, h, w, c] to [b, h / stride, w / stride, 4 width]."""
+    conv, norm = self.layers.conv, self.layers.norm
+    y = nn.relu(norm('bn1')(conv('conv1', self.width, 1)(x)))
+    y = nn.relu(norm('bn2')(conv('conv2', self.width, 3, self.stride)(y)))
+    y = norm('bn3')(conv('conv3', 4 * self.width, 1)(y))
+    if x.shape != y.shape:
+      x = norm('downsample_1')(conv('downsample_0', 4 * self.width, 1, self.stride)(x))
+    return nn.relu(x + y)
+
+
+def from_torch(arrays: Mapping[str, np.ndarray], module: ResNet50) -> Tree:
+  """The variables of `module`, from a state dict of torchvision's `resnet50`.
+
+  Raises:
+    UserError: a tensor is missing or has another shape.
+  """
+
+  def spell(path: Path) -> list[str]:
+    _, *modules, leaf = path
+    return [f"{'.'.join(modules).replace('_', '.')}.{LEAVES[leaf]}"]
+
+  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
+  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
+  return fill(wanted, arrays, spell)

@@ -1,0 +1,148 @@
+"""Measures beside a protocol's distances: does the picture show its caption, is it a copy?
+
+The data sets that the project carries have their own judges and always get them; the others are
+asked for by name.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from xmc_jax.arrays import unit
+from xmc_jax.data.source import Source
+from xmc_jax.encoders import clip, detector, judge
+from xmc_jax.encoders import weights as registry
+from xmc_jax.encoders.clip_inputs import prepare
+from xmc_jax.evals import alignment, objects, reference, sets
+from xmc_jax.evals.clip_score import ClipEncoder, clip_score
+from xmc_jax.evals.collect import Collector, Reader
+from xmc_jax.evals.duplicates import near_duplicates
+from xmc_jax.evals.kernels import cmmd
+from xmc_jax.evals.protocols import Protocol
+from xmc_jax.evals.retrieval import r_precision_folds, r_precision_hits
+from xmc_jax.evals.scores import Score
+from xmc_jax.types import Tree, UserError
+
+AMONG = 100  # captions of CLIP's R-precision
+PICTURES = Reader('pictures', {}, lambda _, pictures: pictures)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What there is to measure: picture i is drawn from caption `which[i]` of held-out row `rows[i]`.
+
+  train      gives the pictures that the generator learned from
+  reals      features of the pictures of reference, by the protocol's network
+  """
+  config: ml_collections.ConfigDict
+  heldout: Source
+  train: Callable[[], sets.Pictures]
+  captions: Sequence[str]
+  rows: np.ndarray
+  which: np.ndarray
+  seed: int
+  mesh: jax.sharding.Mesh
+  protocol: Protocol
+  reader: Reader
+  reals: Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """`score` makes numbers of what the protocol's reader and these `readers` say of all pictures."""
+  readers: tuple[Reader, ...]
+  score: Callable[[dict[str, Any]], list[Score]]
+
+
+def choose(extra: Sequence[str], setting: Setting) -> list[Measure]:
+  """The measures of the data set, then those asked for; UserError for an unknown name."""
+  for name in extra:
+    if name not in MEASURES:
+      raise UserError(f'--also={name}: there is no such measure; choose of {", ".join(MEASURES)}')
+  own = [make for names, make in OF_THE_SET if setting.config.data.name in names]
+  return [make(setting) for make in (*own, *(MEASURES[name] for name in extra))]
+
+
+def _alignment(setting: Setting) -> Measure:
+  """R-precision by the set's judge, of generated and of the real pictures."""
+  measure = functools.partial(alignment.alignment, captions=setting.captions,
+                              which=setting.config.data.name, among=alignment.AMONG,
+                              seed=setting.seed)
+  real = measure(_real(setting))
+
+  def score(answers):
+    name = f'alignment-{alignment.AMONG}'
+    return [Score(name, measure(_float(answers['pictures']))), Score(f'{name} of real', real)]
+  return Measure((PICTURES,), score)
+
+
+def _objects(setting: Setting) -> Measure:
+  """Shares of what captions say that a detector finds, see `objects.object_accuracy`."""
+  truths = [setting.heldout.truth(int(i), int(k)) for i, k in zip(setting.rows, setting.which)]
+  real = _real(setting)
+
+  def score(answers):
+    found = objects.object_accuracy(_float(answers['pictures']), truths, real, seed=setting.seed)
+    words = {'_real': ' of real', '_chance': ' by chance'}
+    return [Score('objects: ' + functools.reduce(lambda k, w: k.replace(*w), words.items(), key),
+                  value) for key, value in found.items() if value is not None]
+  return Measure((PICTURES,), score)
+
+
+def _clip(setting: Setting) -> Measure:
+  """The mean cosine of picture and caption by CLIP ViT-B/32, times 100; and R-precision by it."""
+  reader = _clip_reader(clip.BASE, crop_first=False)
+  texts = ClipEncoder(clip.BASE).captions(setting.captions)
+
+  def score(answers):
+    codes = answers[reader.name]
+    mean, error = clip_score(codes, texts)
+    hits = r_precision_hits(codes, texts, AMONG, setting.seed, captions=setting.captions,
+                            avoid=setting.rows)
+    return [Score('CLIP score', mean, error),
+            Score(f'CLIP R-precision-{AMONG}', *r_precision_folds(hits))]
+  return Measure((reader,), score)
+
+
+def _cmmd(setting: Setting) -> Measure:
+  reader = _clip_reader(clip.LARGE, crop_first=True)
+  split = sets.Split(setting.heldout, 'heldout')
+  real = Collector([reader], setting.mesh)(split)[reader.name]
+  return Measure((reader,), lambda answers: [Score('CMMD', cmmd(answers[reader.name], real))])
+
+
+def _duplicates(setting: Setting) -> Measure:
+  """The share of pictures nearer to a training picture than almost all held-out ones are."""
+  train, _ = reference.features(setting.train(), setting.protocol, setting.reader, setting.mesh)
+
+  def score(answers):
+    found = near_duplicates(answers[setting.protocol.name].pool, train.pool, setting.reals.pool)
+    return [Score('near-duplicates of training', found.share)]
+  return Measure((), score)
+
+
+def _clip_reader(name: str, *, crop_first: bool) -> Reader:
+  loaded = registry.load(name)
+  read = lambda variables, pixels: unit(loaded.module.apply(variables, pixels, method='image'))
+  side = loaded.module.config.side
+  return Reader(name, loaded.variables, read,
+                functools.partial(prepare, side=side, crop_first=crop_first), loaded.sha256)
+
+
+def _real(setting: Setting) -> np.ndarray:
+  return _float(sets.Split(setting.heldout, 'heldout').read(setting.rows))
+
+
+def _float(pictures: np.ndarray) -> np.ndarray:
+  return pictures.astype(np.float32) / 255
+
+
+OF_THE_SET = ((judge.NAMES, _alignment), (detector.NAMES, _objects))
+MEASURES: dict[str, Callable[[Setting], Measure]] = {
+    'clip': _clip, 'cmmd': _cmmd, 'duplicates': _duplicates}

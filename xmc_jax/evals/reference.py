@@ -1,0 +1,50 @@
+"""Features of the pictures of reference, kept on disk by what they are made from."""
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from xmc_jax.encoders import files
+from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.weights import RANDOM
+from xmc_jax.evals.collect import Collector, Reader
+from xmc_jax.evals.protocols import Protocol
+from xmc_jax.evals.record import sha256
+from xmc_jax.evals.sets import Pictures, fingerprint
+
+
+def features(pictures: Pictures, protocol: Protocol, reader: Reader,
+             mesh: jax.sharding.Mesh) -> tuple[Features, str]:
+  """Features of pictures by the protocol's network, and the hash of the pictures' pixels.
+
+  Where the same pictures were measured before with the same weights and the same protocol on the
+  same kind of device, they are read from the cache folder; nothing else decides, so that a changed
+  picture or another file of weights never meets old features.
+  """
+  pixels = fingerprint(pictures)
+  key = sha256([protocol.facts(), reader.sha256, pixels, mesh.devices.flat[0].device_kind])
+  path = files.folders()[-1].parent / 'references' / f'{key}.npz'
+  if reader.sha256 != RANDOM and path.exists():
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        return Features(file['pool'], file['logits']), pixels
+    except (OSError, ValueError, KeyError, EOFError):
+      pass                              # cut short by a kill: made anew
+  found = Collector([reader], mesh)(pictures)[reader.name]
+  if reader.sha256 != RANDOM and jax.process_index() == 0:
+    _save(path, found)
+  return found, pixels
+
+
+def _save(path: pathlib.Path, found: Features) -> None:
+  """Whole or not at all; a folder that cannot be written to costs the time alone."""
+  unfinished = path.with_name(f'.{path.stem}.{os.getpid()}.npz')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(unfinished, **found._asdict())
+    unfinished.replace(path)
+  except OSError as error:
+    print(f'features of reference could not be kept in {path.parent} ({error.strerror or error})')

@@ -1,0 +1,45 @@
+"""From what a protocol's network says of two sets of pictures to numbers."""
+from __future__ import annotations
+
+import dataclasses
+
+from xmc_jax.encoders.features import Features
+from xmc_jax.evals import frechet, kernels, manifold
+from xmc_jax.evals.inception_score import inception_score
+from xmc_jax.evals.protocols import Protocol
+from xmc_jax.evals.statistics import FeatureStats
+
+SUBSET = 1000   # rows of a subset of KID
+SPLITS = 10     # of the inception score
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """A number; `spread` is the standard deviation over subsets, splits or folds where there are."""
+  metric: str
+  value: float
+  spread: float | None = None
+
+
+def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Score]:
+  """All that compares two distributions: arrays of numpy, at least two rows each.
+
+  KID takes subsets of 1,000, or of the smaller set where that is smaller. The inception score and
+  precision, recall, density and coverage are named after the network where it is not Inception's.
+  UserError where features are not finite.
+  """
+  inception = protocol.distance == 'FID'
+  named = (lambda metric: metric) if inception else (lambda metric: f'{metric}-lite0')
+  subset = min(SUBSET, len(fakes.pool), len(reals.pool))
+  kid = kernels.kid(fakes.pool, reals.pool, subset_size=subset)
+  spread = manifold.precision_recall(fakes.pool, reals.pool)
+  cover = manifold.density_coverage(fakes.pool, reals.pool)
+  found = [Score(protocol.distance, frechet.frechet_of_stats(FeatureStats.of(fakes.pool),
+                                                             FeatureStats.of(reals.pool))),
+           Score(named('KID'), kid.mean, kid.std),
+           Score(named('precision'), spread.precision), Score(named('recall'), spread.recall),
+           Score(named('density'), cover.density), Score(named('coverage'), cover.coverage)]
+  if len(fakes.logits) >= SPLITS:
+    score = inception_score(fakes.logits, SPLITS)
+    found.append(Score(named('IS'), score.mean, score.std))
+  return found
