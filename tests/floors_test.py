@@ -18,7 +18,7 @@ FLOORS = [
     ('backbones', 'objectives', 'evals'),
     ('recipes',),
     ('describe', 'sampling', 'weights_command'),
-    ('train', 'sample', 'evaluate', 'compare', 'page'),
+    ('train', 'sample', 'evaluate', 'compare', 'object_accuracy', 'page'),
     ('config_file',),
     ('commands',),
     ('main',),

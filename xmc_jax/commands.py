@@ -69,6 +69,11 @@ def _evaluate(values: flags.FlagValues) -> None:
       compare(values.images, values.reference, protocol=values.protocol or 'tf2015',
               workdir=values.workdir, random_seed=values.random_weights)
       return
+    if values.soa:
+      from xmc_jax.object_accuracy import object_accuracy
+      object_accuracy(values.workdir, values.soa, out=values.out, detector=values.detector,
+                      seed=values.seed, step=values.step, live='live' in values.weights)
+      return
     from xmc_jax.evaluate import evaluate
     evaluate(values.workdir, protocol=values.protocol, fakes=values.fakes, seed=values.seed,
              step=values.step, every=values.every, follow=values.follow, weights=values.weights,
@@ -90,6 +95,12 @@ def _evaluate_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   yes('follow', False, 'The same, then each new one, until the run has ended.', flag_values=values)
   several('weights', ['averaged'], 'averaged, live or both: averaged,live.', flag_values=values)
   several('also', [], 'More measures: clip, cmmd, duplicates.', flag_values=values)
+  text('soa', None, 'Folder of label_XX_name.pkl caption files: semantic object accuracy instead.',
+       flag_values=values)
+  text('out', None, 'Where to write the pictures for the public scorer, with --soa.',
+       flag_values=values)
+  text('detector', None, 'package.module:function that makes a detector, with --soa.',
+       flag_values=values)
   flags.DEFINE_integer('random_weights', None, 'Seed of random weights for the network of the '
                        'protocol: a trial whose numbers mean nothing.', flag_values=values)
   _process_flags(values)
