@@ -1,39 +1,29 @@
 """`xmc evaluate`: scores of runs and folders, end to end, with a toy in place of Inception."""
 import json
+import os
 import shutil
+import subprocess
+import sys
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
+import toy_protocol
 from PIL import Image
 
 from xmc_jax import evaluate as module
 from xmc_jax.encoders import weights
-from xmc_jax.encoders.features import Features
-from xmc_jax.evals import protocols, record, reference, resize
+from xmc_jax.engine import wire
+from xmc_jax.evals import protocols, record, reference
 from xmc_jax.evals.frechet import frechet_of_stats
 from xmc_jax.evals.statistics import FeatureStats
 from xmc_jax.main import main
 
-MATRIX = np.float32(np.random.default_rng(0).normal(size=(4 * 4 * 3, 12)))
-
-
-class Toy:
-  def apply(self, variables, x):
-    rows = x.reshape(len(x), -1) @ variables
-    return Features(jnp.tanh(rows), rows[:, :5])
-
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
-  """A protocol of the name `toy`, whose network is a matrix."""
-  protocol = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear,
-                                protocols.centred, side=4, fakes=20)
-  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', protocol)
-  load = weights.load
-  monkeypatch.setattr(
-      weights, 'load', lambda name, random=None:
-      weights.Loaded(Toy(), MATRIX, 'ab' * 32, None) if name == 'toy' else load(name, random))
+  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
+  monkeypatch.setattr(weights, 'load', toy_protocol.load)
   monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
 
 
@@ -61,7 +51,8 @@ def test_run_is_scored_with_a_manifest_for_every_number(run, capsys):
   for line in lines:
     assert np.isfinite(line['value'])
     assert line['step'] == 4 and line['weights'] == 'averaged' and line['protocol'] == 'toy'
-    assert line['weights_sha256'] == 'ab' * 32 and line['fakes'] == 20 and line['reals'] == 198
+    assert line['weights_sha256'] == toy_protocol.HASH
+    assert line['fakes'] == 20 and line['reals'] == 198
     assert line['reference'] == 'emoji/heldout' and len(line['reference_sha256']) == 64
     assert len(line['captions_sha256']) == 64 and line['seed'] == 0 and line['differs'] == []
   shown = capsys.readouterr().out
@@ -80,7 +71,7 @@ def test_numbers_are_the_formula_of_the_pictures_that_the_artist_draws(run, monk
   def features(pictures):
     # From 32 to 4 pixels, the corner of every 8 x 8: what TensorFlow 1's bilinear takes.
     x = (pictures[:, ::8, ::8].astype(np.float64) - 128) / 128
-    return FeatureStats.of(np.tanh(x.reshape(len(x), -1) @ MATRIX))
+    return FeatureStats.of(np.tanh(x.reshape(len(x), -1) @ toy_protocol.MATRIX))
   expected = frechet_of_stats(features(fakes), features(heldout.images))
   assert lines['FID'] == pytest.approx(expected, rel=1e-4)
 
@@ -125,6 +116,30 @@ def test_what_the_same_commit_measured_is_not_measured_again(run, monkeypatch):
   monkeypatch.setitem(facts, 'commit', 'abd')
   with pytest.raises(TypeError):
     main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy'])
+
+
+def start(workdir, devices, *flags):
+  environment = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices),
+                 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+  argv = [sys.executable, toy_protocol.__file__, 'evaluate', f'--workdir={workdir}',
+          '--protocol=toy', '--fakes=150', *flags]
+  return subprocess.Popen(argv, cwd=tiny.ROOT, text=True, env=os.environ | environment,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_two_processes_of_two_devices_and_one_of_one_give_the_same_numbers(run, tmp_path):
+  alone = shutil.copytree(run, tmp_path / 'alone')
+  address = f'--coordinator=127.0.0.1:{wire.free_port()}'
+  started = [start(alone, 1), *(start(run, 2, address, '--processes=2', f'--process={i}')
+                                for i in range(2))]
+  for process in started:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+  one, two = record.read(alone), record.read(run)
+  assert [line['devices'] for line in (one[0], two[0])] == [1, 4] and len(one) == len(two) == 9
+  for a, b in zip(one, two):
+    assert a['metric'] == b['metric']
+    assert b['value'] == pytest.approx(a['value'], rel=1e-9), a['metric']
 
 
 def test_near_duplicates_of_the_training_pictures_are_counted(run):
@@ -205,9 +220,10 @@ def test_mistakes_with_folders(folders, tmp_path, capsys):
 
 
 def test_features_that_are_not_numbers_give_no_score(folders, monkeypatch, capsys):
-  broken = MATRIX.copy()
+  broken = toy_protocol.MATRIX.copy()
   broken[0, 0] = np.nan
-  monkeypatch.setattr(weights, 'load', lambda *_, **__: weights.Loaded(Toy(), broken, 'x', None))
+  loaded = weights.Loaded(toy_protocol.Toy(), broken, 'x', None)
+  monkeypatch.setattr(weights, 'load', lambda *_, **__: loaded)
   assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
   told = capsys.readouterr()
   assert 'NaN' in told.err and 'FID' not in told.out
