@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -114,6 +115,9 @@ class Run:
     while words not in self._line():
       pass
 
+  def is_alive(self):
+    return self._process.poll() is None
+
   def finish(self):
     """The exit code of the script."""
     self.output += self._process.communicate(timeout=300)[0]
@@ -127,7 +131,8 @@ class Run:
 
 
 def saved(workdir):
-  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+  """Steps of the complete checkpoints."""
+  return sorted(int(path.name) for path in workdir.glob('checkpoints/*') if path.name.isdigit())
 
 
 @pytest.fixture(scope='module')
@@ -149,7 +154,9 @@ def test_only_process_0_tells(straight):
 
 def test_killed_resumed_and_stopped_it_is_the_straight_run(tmp_path, encoder_folder, straight):
   run = Run(tmp_path, encoder_folder)                      # SIGKILL to one: the other ends too
-  run.until(f'step {SAVE + 1}/')
+  while not saved(tmp_path):                               # which may take longer than a few steps
+    assert run.is_alive(), run.finish()
+    time.sleep(0.01)
   os.kill(run.pids[0], signal.SIGKILL)
   assert run.finish() == 128 + signal.SIGKILL, run.output
   assert f'process 1 ended with code {PEER_IS_GONE}' in run.output
@@ -157,10 +164,12 @@ def test_killed_resumed_and_stopped_it_is_the_straight_run(tmp_path, encoder_fol
                    r'ends too \(code 75\); the same command on every host resumes from the last '
                    r'checkpoint$', run.output, re.M), run.output
   assert 'Traceback' not in run.output and 'Check failure' not in run.output
+  first = saved(tmp_path)[-1] + 1
+  assert first < STEPS
 
   run = Run(tmp_path, encoder_folder)                      # SIGTERM to one: both save and end
-  run.until(f'steps {SAVE + 1} to {STEPS}')
-  run.until(f'step {SAVE + 1}/')
+  run.until(f'steps {first} to {STEPS}')
+  run.until(f'step {first}/')
   os.kill(run.pids[1], signal.SIGTERM)
   assert run.finish() == 0, run.output
   assert 'stopping after the next step, with all processes' in run.output

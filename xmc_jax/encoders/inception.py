@@ -37,21 +37,36 @@ EPSILON = 1e-3  # of every BatchNorm, in all three
 
 
 def _halve(x: Array) -> Array:
-  return nn.max_pool(x, (3, 3), (2, 2))
+  return _pool(x, jnp.maximum, 2)
 
 
 def _max(x: Array) -> Array:
-  return nn.max_pool(x, (3, 3), padding='SAME')
+  return _pool(_framed(x, -jnp.inf), jnp.maximum)
 
 
 def _mean_inside(x: Array) -> Array:
   """Padding does not count: a corner is the mean of 4 values."""
-  return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
+  rows, columns = (np.where(np.isin(np.arange(size), (0, size - 1)), 2, 3) for size in x.shape[1:3])
+  return _pool(_framed(x, 0), jnp.add) / jnp.float32(rows[:, None] * columns)[..., None]
 
 
 def _mean_padded(x: Array) -> Array:
   """Padding counts as zeros: a corner is the sum of 4 values by 9."""
-  return nn.avg_pool(x, (3, 3), padding='SAME')
+  return _pool(_framed(x, 0), jnp.add) / 9
+
+
+def _framed(x: Array, value: float) -> Array:
+  return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=value)
+
+
+def _pool(x: Array, join: Callable[[Array, Array], Array], stride: int = 1) -> Array:
+  """Joins windows of 3 x 3. On CPUs shifted slices take half the time of XLA's windows."""
+  for axis in (1, 2):
+    starts = x.shape[axis] - 2
+    first, second, third = (
+      lax.slice_in_dim(x, shift, shift + starts, stride, axis) for shift in range(3))
+    x = join(join(first, second), third)
+  return x
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,166 @@
+"""Rate of FID's features on this machine, beside torch-fidelity's where it is installed.
+
+  python benchmarks/fid.py
+  taskset -c 0,1 python benchmarks/fid.py --rows 16,64 --rounds 10
+
+uint8 pictures in memory to pool features in memory: resize, range and network of the protocol
+tf2015, with random weights, which cost as much as real ones. Both libraries see the same pictures
+and weights in the same process, batch by batch in turn, so that a machine's moods meet both alike.
+A second line tells the time of the last step, the distance of two Gaussians.
+
+  images_per_second, seconds     medians over the rounds, by the clock
+  images_per_processor_second    by the time of the processor, all threads: steadier beside others
+  difference                     of the features, relative L2
+  ratio, ratio_range             torch-fidelity's seconds by ours in the same round: median, range
+  ratio_of_processor_time        the same of the processor's time
+"""
+import argparse
+import importlib.util
+import os
+import pathlib
+import time
+
+import common
+import jax
+import numpy as np
+
+from xmc_jax.encoders import inception
+from xmc_jax.evals import resize
+from xmc_jax.evals.frechet import frechet_distance
+from xmc_jax.evals.protocols import centred
+
+TOOL = pathlib.Path(__file__).parents[1] / 'tools' / 'inception_goldens.py'
+
+
+def load_tool():
+  """Random weights and pictures, and torch-fidelity with them, as the tests use them."""
+  spec = importlib.util.spec_from_file_location('inception_goldens', TOOL)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def installed(package: str) -> bool:
+  return importlib.util.find_spec(package) is not None
+
+
+def ours(arrays):
+  """The function from uint8 pictures [b, h, w, 3] to pool features."""
+  module, variables = inception.Inception('tf2015'), inception.from_torch(arrays, 'tf2015')
+
+  @jax.jit
+  def features(variables, images):
+    return module.apply(variables, centred(resize.tf1_bilinear(images))).pool
+
+  return lambda images: np.asarray(features(variables, images))
+
+
+def theirs(arrays, tool, threads: int | None):
+  """torch-fidelity's, asked for the pool alone; `threads` instead of torch's default."""
+  import torch
+  if threads:
+    torch.set_num_threads(threads)
+  net = tool.torch_fidelity_net(arrays, ['2048'])
+
+  def features(images):
+    with torch.no_grad():
+      return net(torch.from_numpy(tool.channels_first(images)))[0].numpy()
+
+  return features
+
+
+def timed(function, *args) -> tuple[float, float]:
+  """Seconds of the clock and of the processor, all threads."""
+  clock, processor = time.perf_counter(), time.process_time()
+  function(*args)
+  return time.perf_counter() - clock, time.process_time() - processor
+
+
+def in_turn(functions: dict, rounds: int, *args) -> dict[str, np.ndarray]:
+  """Of each function [rounds, 2] seconds; a first call of each is not counted."""
+  for function in functions.values():
+    function(*args)
+  seconds = {name: [] for name in functions}
+  for _ in range(rounds):
+    for name, function in functions.items():
+      seconds[name].append(timed(function, *args))
+  return {name: np.array(values) for name, values in seconds.items()}
+
+
+def compared(seconds: dict[str, np.ndarray]) -> dict:
+  """How many times as fast ours is: the median over rounds, and the range."""
+  if len(seconds) == 1:
+    return {}
+  ratios = seconds['torch_fidelity'] / seconds['xmc_jax']
+  clock, processor = np.median(ratios, axis=0)
+  extremes = [round(float(ratio), 2) for ratio in (ratios[:, 0].min(), ratios[:, 0].max())]
+  return {'ratio': round(clock, 2), 'ratio_range': extremes,
+          'ratio_of_processor_time': round(processor, 2)}
+
+
+def features_case(functions: dict, images: np.ndarray, rounds: int) -> dict:
+  found = {name: function(images) for name, function in functions.items()}
+  seconds = in_turn(functions, rounds, images)
+  facts = {'case': 'features', 'px': images.shape[1], 'rows': len(images), 'rounds': rounds}
+  for name, values in seconds.items():
+    clock, processor = len(images) / np.median(values, axis=0)
+    facts[name] = {'images_per_second': round(clock, 2),
+                   'images_per_processor_second': round(processor, 2)}
+  if len(found) > 1:
+    mine, others = found.values()
+    facts['difference'] = float(np.linalg.norm(mine - others) / np.linalg.norm(others))
+  return facts | compared(seconds)
+
+
+def frechet_case(features: int, rounds: int, other: bool) -> dict:
+  """Of two Gaussians with spectra that fall as those of features do."""
+  random = np.random.default_rng(0)
+  rows = random.standard_normal((2, 2 * features, features)) / np.sqrt(1 + np.arange(features))
+  (mean1, cov1), (mean2, cov2) = ((x.mean(0), np.cov(x, rowvar=False)) for x in rows)
+  functions = {'xmc_jax': lambda: frechet_distance(mean1, cov1, mean2, cov2)}
+  if other:
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+    stats = [{'mu': mean, 'sigma': cov} for mean, cov in ((mean1, cov1), (mean2, cov2))]
+    functions['torch_fidelity'] = lambda: fid_statistics_to_metric(*stats, verbose=False)
+  seconds = in_turn(functions, rounds)
+  facts = {'case': 'frechet', 'features': features, 'rounds': rounds}
+  for name, values in seconds.items():
+    facts[name] = {'seconds': round(float(np.median(values[:, 0])), 3)}
+  return facts | compared(seconds)
+
+
+def machine(other: bool) -> dict:
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  facts = {'cores': cores, 'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  if other:
+    import torch
+    facts |= {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}
+  return facts
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rows', type=lambda text: [int(rows) for rows in text.split(',')],
+                      default=[16], help='pictures of a batch; CPUs like 4 to 16 best')
+  parser.add_argument('--px', type=int, default=256, help='pixels of a side of the pictures')
+  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--features', type=int, default=2048,
+                      help='of the last step; 0 leaves it out')
+  parser.add_argument('--torch_threads', type=int, help="instead of torch's default")
+  parser.add_argument('--alone', action='store_true', help='without torch-fidelity')
+  args = parser.parse_args()
+  other = installed('torch_fidelity') and not args.alone
+  tool = load_tool()
+  arrays = tool.state_dict(1008)
+  functions = {'xmc_jax': ours(arrays)}
+  if other:
+    functions['torch_fidelity'] = theirs(arrays, tool, args.torch_threads)
+  for rows in args.rows:
+    facts = features_case(functions, tool.pictures(rows, args.px), args.rounds)
+    common.show(facts | machine(other))
+  if args.features:
+    common.show(frechet_case(args.features, args.rounds, other) | machine(other))
+
+
+if __name__ == '__main__':
+  main()
