@@ -16,19 +16,14 @@ it finds are there, at the least score 0.5; the worst are the mouse (0.90 found)
 """
 from __future__ import annotations
 
-import os
-import pathlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
 from flax import linen as nn
-from flax import traverse_util
-from safetensors import numpy as safetensors_numpy
 
-from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.encoders.own_weights import OwnWeights
+from xmc_jax.types import Array
 
 SIDE = 64  # pixels of a side
 CELLS = 16  # cells of a side of the maps
@@ -116,53 +111,6 @@ def peaks(maps: Maps) -> Objects:
   return Objects(take(maps.kind.argmax(-1))[..., 0], score, take(maps.box))
 
 
-def path_of(name: str) -> pathlib.Path:
-  """Where the weights of the detector of a data set lie in this package."""
-  return pathlib.Path(__file__).parent / 'assets' / f'detector_{name}.safetensors'
-
-
-def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
-  """The weights of a detector: a data set's name, one of `NAMES`, or a path of the user's.
-
-  Raises:
-    UserError: neither.
-  """
-  path = path_of(name_or_path) if name_or_path in NAMES else pathlib.Path(name_or_path)
-  if not path.is_file():
-    raise UserError(
-      f'There is no detector {str(name_or_path)!r}; choose one of {", ".join(NAMES)}, or train one '
-      'with tools/train_detector.py and give the path of its weights.')
-  return path
-
-
-def load(path: str | os.PathLike[str]) -> tuple[Detector, Tree]:
-  """The detector of a file and its weights as `{"params": ...}`, float32.
-
-  Raises:
-    UserError: the file is missing or damaged, or is not this detector's.
-  """
-  module = Detector()
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)['params']
-  wanted = traverse_util.flatten_dict(wanted, sep='/')
-  try:
-    tensors = safetensors_numpy.load_file(path)
-  except (OSError, safetensors.SafetensorError) as error:
-    raise UserError(
-      f"The detector's weights {path} cannot be read ({error}); install xmc_jax again, or train "
-      'them with tools/train_detector.py.') from error
-  if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
-    raise UserError(
-      f'The weights {path} are not those of the detector of this version of xmc_jax; train them '
-      'again with tools/train_detector.py.')
-  params = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
-  return module, {'params': traverse_util.unflatten_dict(params, sep='/')}
-
-
-def save(path: str | os.PathLike[str], variables: Tree) -> None:
-  """Writes weights in half precision, for `load`."""
-  flat = traverse_util.flatten_dict(variables['params'], sep='/')
-  tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(safetensors_numpy.save(tensors))
+_FILES = OwnWeights('detector', NAMES, Detector,
+                    (jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32),))
+path_of, find, load, save = _FILES.path_of, _FILES.find, _FILES.load, _FILES.save

@@ -7,19 +7,14 @@ embedded data set come with the project; they know the train split of that set a
 """
 from __future__ import annotations
 
-import os
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax import linen as nn
-from flax import traverse_util
-from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.arrays import unit
-from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.encoders.own_weights import OwnWeights
+from xmc_jax.types import Array
 
 SIDE = 64  # pixels of a side
 SENTENCE = 384  # features of a sentence vector of MiniLM
@@ -75,52 +70,7 @@ class Trunk(nn.Module):
     return jnp.concatenate([quarters.reshape(len(x), -1), x.max((1, 2))], -1)
 
 
-def path_of(name: str) -> pathlib.Path:
-  """Where the weights of the judge of a data set lie in this package."""
-  return pathlib.Path(__file__).parent / 'assets' / f'judge_{name}.safetensors'
-
-
-def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
-  """The weights of a judge: a data set's name, one of `NAMES`, or a path of the user's.
-
-  Raises:
-    UserError: neither.
-  """
-  path = path_of(name_or_path) if name_or_path in NAMES else pathlib.Path(name_or_path)
-  if not path.is_file():
-    raise UserError(
-      f'There is no judge {str(name_or_path)!r}; choose one of {", ".join(NAMES)}, or train one '
-      'for your pictures with tools/train_judge.py and give the path of its weights.')
-  return path
-
-
-def load(path: str | os.PathLike[str]) -> tuple[Judge, Tree]:
-  """The judge of a file and its weights as `{"params": ...}`, float32.
-
-  Raises:
-    UserError: the file is missing or damaged, or is not this judge's.
-  """
-  module = Judge()
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  sentences = jax.ShapeDtypeStruct((1, SENTENCE), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images, sentences)['params']
-  wanted = traverse_util.flatten_dict(wanted, sep='/')
-  try:
-    tensors = safetensors_numpy.load_file(path)
-  except (OSError, safetensors.SafetensorError) as error:
-    raise UserError(
-      f"The judge's weights {path} cannot be read ({error}); install xmc_jax again, or train "
-      'them with tools/train_judge.py.') from error
-  if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
-    raise UserError(f'The weights {path} are not those of the judge of this version of xmc_jax.')
-  params = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
-  return module, {'params': traverse_util.unflatten_dict(params, sep='/')}
-
-
-def save(path: str | os.PathLike[str], variables: Tree) -> None:
-  """Writes weights in half precision, for `load`."""
-  flat = traverse_util.flatten_dict(variables['params'], sep='/')
-  tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(safetensors_numpy.save(tensors))
+_FILES = OwnWeights('judge', NAMES, Judge,
+                    (jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32),
+                     jax.ShapeDtypeStruct((1, SENTENCE), jnp.float32)))
+path_of, find, load, save = _FILES.path_of, _FILES.find, _FILES.load, _FILES.save
