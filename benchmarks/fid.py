@@ -1,12 +1,15 @@
 """Rate of FID's features on this machine, beside torch-fidelity's where it is installed.
 
   python benchmarks/fid.py
-  taskset -c 0,1 python benchmarks/fid.py --rows 16,64 --rounds 10
+  JAX_NUM_CPU_DEVICES=2 python benchmarks/fid.py --rows 16,64 --rounds 10
 
 uint8 pictures in memory to pool features in memory: resize, range and network of the protocol
 tf2015, with random weights, which cost as much as real ones. Both libraries see the same pictures
 and weights in the same process, batch by batch in turn, so that a machine's moods meet both alike.
 A second line tells the time of the last step, the distance of two Gaussians.
+
+Rows are divided among all devices. JAX takes all cores for one device, and they wait for each other
+a third of the time; with as many CPU devices as cores (JAX_NUM_CPU_DEVICES=2) they do not.
 
   images_per_second, seconds     medians over the rounds, by the clock
   images_per_processor_second    by the time of the processor, all threads: steadier beside others
@@ -25,6 +28,7 @@ import jax
 import numpy as np
 
 from xmc_jax.encoders import inception
+from xmc_jax.engine import mesh as meshes
 from xmc_jax.evals import resize
 from xmc_jax.evals.frechet import frechet_distance
 from xmc_jax.evals.protocols import centred
@@ -45,14 +49,17 @@ def installed(package: str) -> bool:
 
 
 def ours(arrays):
-  """The function from uint8 pictures [b, h, w, 3] to pool features."""
-  module, variables = inception.Inception('tf2015'), inception.from_torch(arrays, 'tf2015')
+  """The function from uint8 pictures [b, h, w, 3] to pool features, rows over all devices."""
+  mesh = meshes.make_mesh()
+  rows = meshes.by_row(mesh, rounds=False)
+  module = inception.Inception('tf2015')
+  variables = meshes.put_whole(inception.from_torch(arrays, 'tf2015'), meshes.replicated(mesh))
 
   @jax.jit
   def features(variables, images):
     return module.apply(variables, centred(resize.tf1_bilinear(images))).pool
 
-  return lambda images: np.asarray(features(variables, images))
+  return lambda images: np.asarray(features(variables, jax.device_put(images, rows)))
 
 
 def theirs(arrays, tool, threads: int | None):
@@ -131,7 +138,8 @@ def frechet_case(features: int, rounds: int, other: bool) -> dict:
 
 def machine(other: bool) -> dict:
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  facts = {'cores': cores, 'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  facts = {'cores': cores, 'devices': len(jax.devices()),
+           'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   if other:
     import torch
     facts |= {'torch': torch.__version__, 'torch_threads': torch.get_num_threads()}

@@ -31,6 +31,7 @@ def compare(images: str | None, against: str | None, *, protocol: str = 'tf2015'
       'step': None, 'weights': None, **chosen.facts(), 'weights_sha256': reader.sha256,
       'images': fakes.what, 'images_sha256': sets.fingerprint(fakes), 'reference': reals.what,
       'reference_sha256': real_pixels, 'fakes': len(fakes), 'reals': len(reals),
+      'kid_subset': scores.kid_subset(len(fakes), len(reals)), 'splits': scores.SPLITS,
       'precision': 'float32', 'differs': chosen.differences(len(fakes), len(reals)),
       **record.environment()})
   print(f'{chosen.name}: {len(fakes):,} pictures of {fakes.what} against {len(reals):,} of '

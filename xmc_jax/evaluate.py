@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -121,6 +122,7 @@ class Exam:
         'captions_sha256': record.sha256(self._captions), 'precision': 'float32',
         'config_sha256': record.sha256(config.to_json_best_effort()),
         'differs': protocol.differences(self._fakes, len(real)), 'also': sorted(extra),
+        'kid_subset': scores.kid_subset(self._fakes, len(real)), 'splits': scores.SPLITS,
         **record.environment()}
 
   def take(self, artist: Artist) -> list[dict[str, Any]]:
@@ -135,8 +137,8 @@ class Exam:
   def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
     """The run's lines of this checkpoint that the same commit took in this way; none if changed."""
     wanted = {'step': step, 'weights': weights, **self._manifest}
-    if (self._manifest['commit'] or '+').endswith('+'):
-      return []
+    if (self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1:
+      return []      # processes must not decide each for itself
     return [line for line in record.read(workdir)
             if all(line.get(key) == value for key, value in wanted.items())]
 

@@ -22,19 +22,21 @@ def features(pictures: Pictures, protocol: Protocol, reader: Reader,
 
   Where the same pictures were measured before with the same weights and the same protocol on the
   same kind of device, they are read from the cache folder; nothing else decides, so that a changed
-  picture or another file of weights never meets old features.
+  picture or another file of weights never meets old features. Several processes, whose folders may
+  differ, always measure together.
   """
   pixels = fingerprint(pictures)
   key = sha256([protocol.facts(), reader.sha256, pixels, mesh.devices.flat[0].device_kind])
   path = files.folders()[-1].parent / 'references' / f'{key}.npz'
-  if reader.sha256 != RANDOM and path.exists():
+  keep = reader.sha256 != RANDOM and jax.process_count() == 1
+  if keep and path.exists():
     try:
       with np.load(path, allow_pickle=False) as file:
         return Features(file['pool'], file['logits']), pixels
     except (OSError, ValueError, KeyError, EOFError):
       pass                              # cut short by a kill: made anew
   found = Collector([reader], mesh)(pictures)[reader.name]
-  if reader.sha256 != RANDOM and jax.process_index() == 0:
+  if keep:
     _save(path, found)
   return found, pixels
 

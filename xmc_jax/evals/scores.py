@@ -21,17 +21,22 @@ class Score:
   spread: float | None = None
 
 
+def kid_subset(fakes: int, reals: int) -> int:
+  """Rows of a subset of KID: 1,000, or half the smaller set where that has fewer."""
+  fewer = min(fakes, reals)
+  return SUBSET if fewer >= SUBSET else max(2, fewer // 2)
+
+
 def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Score]:
   """All that compares two distributions: arrays of numpy, at least two rows each.
 
-  KID takes subsets of 1,000, or of the smaller set where that is smaller. The inception score and
-  precision, recall, density and coverage are named after the network where it is not Inception's.
-  UserError where features are not finite.
+  Where the network is not an Inception, all names say which it is. UserError where features are not
+  finite, or there are too few for the neighbours that precision and recall look at.
   """
   inception = protocol.distance == 'FID'
   named = (lambda metric: metric) if inception else (lambda metric: f'{metric}-lite0')
-  subset = min(SUBSET, len(fakes.pool), len(reals.pool))
-  kid = kernels.kid(fakes.pool, reals.pool, subset_size=subset)
+  kid = kernels.kid(fakes.pool, reals.pool, subset_size=kid_subset(len(fakes.pool),
+                                                                  len(reals.pool)))
   spread = manifold.precision_recall(fakes.pool, reals.pool)
   cover = manifold.density_coverage(fakes.pool, reals.pool)
   found = [Score(protocol.distance, frechet.frechet_of_stats(FeatureStats.of(fakes.pool),
