@@ -157,6 +157,7 @@ def main() -> None:
   parser.add_argument('--torch_threads', type=int, help="instead of torch's default")
   parser.add_argument('--alone', action='store_true', help='without torch-fidelity')
   args = parser.parse_args()
+  meshes.one_cpu_device_a_core()                  # as `xmc evaluate` does
   other = installed('torch_fidelity') and not args.alone
   tool = load_tool()
   arrays = tool.state_dict(1008)

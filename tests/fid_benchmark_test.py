@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1',
+               'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
                'JAX_COMPILATION_CACHE_DIR': os.environ['XMC_JAX_CACHE'],
                'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
 

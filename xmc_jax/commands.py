@@ -63,6 +63,8 @@ def _sample_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 def _evaluate(values: flags.FlagValues) -> None:
+  from xmc_jax.engine.mesh import one_cpu_device_a_core
+  one_cpu_device_a_core()
   with _processes(values):
     if values.images or values.reference:
       from xmc_jax.compare import compare

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import os
 
 import jax
 import numpy as np
@@ -25,6 +27,17 @@ def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
     raise UserError(f'the numbers of devices differ ({shown}); start every process with as many')
   return jax.sharding.Mesh(np.array(devices), ('data',),
                            axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def one_cpu_device_a_core(most: int = 8) -> None:
+  """Lets a CPU count as several devices: one leaves cores idle in a forward pass of small batches.
+
+  For programs whose answers do not depend on the number of devices. To be called before JAX
+  starts; what the user has set, and a JAX that is running already, stay as they are.
+  """
+  if jax.config.jax_num_cpu_devices < 0:
+    with contextlib.suppress(RuntimeError):
+      jax.config.update('jax_num_cpu_devices', min(most, os.cpu_count() or 1))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:
