@@ -1,4 +1,5 @@
 """`xmc evaluate`: scores of runs and folders, end to end, with a toy in place of Inception."""
+import importlib.util
 import json
 import os
 import shutil
@@ -12,9 +13,10 @@ import toy_protocol
 from PIL import Image
 
 from xmc_jax import evaluate as module
-from xmc_jax.encoders import weights
+from xmc_jax.encoders import clip, weights
 from xmc_jax.engine import wire
-from xmc_jax.evals import protocols, record, reference
+from xmc_jax.evals import kernels, protocols, record, reference
+from xmc_jax.evals.clip_score import ClipEncoder
 from xmc_jax.evals.frechet import frechet_of_stats
 from xmc_jax.evals.statistics import FeatureStats
 from xmc_jax.main import main
@@ -140,6 +142,37 @@ def test_two_processes_of_two_devices_and_one_of_one_give_the_same_numbers(run, 
   for a, b in zip(one, two):
     assert a['metric'] == b['metric']
     assert b['value'] == pytest.approx(a['value'], rel=1e-9), a['metric']
+
+
+@pytest.fixture
+def clips(tmp_path, monkeypatch):
+  """Both CLIPs that measures use, tiny and random, where weights are looked for."""
+  path = tiny.ROOT / 'tools' / 'clip_goldens.py'
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  tool = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(tool)
+  sizes = {'vocab_size': 514 + len(tool.MERGES), 'max_position_embeddings': 77}
+  config = tool.QUICK | {'text_config': tool.QUICK['text_config'] | sizes}
+  for name in (clip.BASE, clip.LARGE):
+    tool.write(tmp_path / name, config)
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+
+
+def test_clip_measures_are_those_of_the_pictures_that_the_artist_draws(run, clips):
+  lines = evaluate(run, '--also=clip,cmmd', '--fakes=150')
+  found = by_metric(lines)
+  artist = module.Artist.load(run)
+  heldout = module.sources.load('emoji', 'heldout', 32)
+  rows, which = module.choose(heldout, 150, 0)
+  captions = [heldout.captions(i)[k] for i, k in zip(rows, which)]
+  fakes = np.round(np.clip(artist.draw(captions, seed=0), 0, 1) * 255).astype(np.uint8)
+  encoder = ClipEncoder(clip.BASE)
+  cosines = (encoder.images(fakes) * encoder.captions(captions)).sum(1)
+  assert found['CLIP score'] == pytest.approx(100 * cosines.mean(), rel=1e-4)
+  expected = kernels.cmmd(encoder.images(fakes), encoder.images(heldout.images))
+  assert found['CMMD'] == pytest.approx(expected, rel=1e-3)
+  assert 0 <= found['CLIP R-precision-100'] <= 1
+  assert {line['also'][0] for line in lines} == {'clip'}
 
 
 def test_near_duplicates_of_the_training_pictures_are_counted(run):
