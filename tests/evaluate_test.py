@@ -14,7 +14,8 @@ import toy_protocol
 from PIL import Image
 
 from xmc_jax import evaluate as module
-from xmc_jax.encoders import clip, weights
+from xmc_jax.encoders import clip, judge, weights
+from xmc_jax.encoders.files import sha256
 from xmc_jax.engine import wire
 from xmc_jax.evals import kernels, protocols, record, reference
 from xmc_jax.evals.clip_score import ClipEncoder
@@ -54,7 +55,9 @@ def test_run_is_scored_with_a_manifest_for_every_number(run, capsys):
   for line in lines:
     assert np.isfinite(line['value'])
     assert line['step'] == 4 and line['weights'] == 'averaged' and line['protocol'] == 'toy'
-    assert line['weights_sha256'] == toy_protocol.HASH
+    own = line['metric'].startswith('alignment')       # by another network than the protocol's
+    assert (line['network'], line['weights_sha256']) == (
+        ('judge_emoji', sha256(judge.path_of('emoji'))) if own else ('toy', toy_protocol.HASH))
     assert line['fakes'] == 20 and line['reals'] == 198
     assert line['reference'] == 'emoji/heldout' and len(line['reference_sha256']) == 64
     assert len(line['captions_sha256']) == 64 and line['seed'] == 0 and line['differs'] == []
@@ -175,6 +178,8 @@ def test_clip_measures_are_those_of_the_pictures_that_the_artist_draws(run, clip
   expected = kernels.cmmd(encoder.images(fakes), encoder.images(heldout.images))
   assert found['CMMD'] == pytest.approx(expected, rel=1e-3)
   assert 0 <= found['CLIP R-precision-100'] <= 1
+  networks = {line['metric']: line['network'] for line in lines}
+  assert networks['CLIP score'] == clip.BASE and networks['CMMD'] == clip.LARGE
   assert {line['also'][0] for line in lines} == {'clip'}
 
 

@@ -128,19 +128,23 @@ class Exam:
   def take(self, artist: Artist) -> list[dict[str, Any]]:
     """The scores of one checkpoint, as lines."""
     answers = self._collect(Painter('pictures', artist.paint, artist.tree, self._inputs))
-    found = scores.distances(answers[self.protocol.name], self._reals, self.protocol)
-    for measure in self._also:
-      found += measure.score(answers)
-    record.finite(found)
-    return record.lines(found, {'step': artist.step, 'weights': artist.weights, **self._manifest})
+    manifest = {'step': artist.step, 'weights': artist.weights, **self._manifest}
+    of_the_protocol = scores.distances(answers[self.protocol.name], self._reals, self.protocol)
+    parts = [(of_the_protocol, manifest),
+             *((measure.score(answers), manifest | measure.facts) for measure in self._also)]
+    for found, _ in parts:
+      record.finite(found)
+    return [line for found, facts in parts for line in record.lines(found, facts)]
 
   def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
     """The run's lines of this checkpoint that the same commit took in this way; none if changed."""
-    wanted = {'step': step, 'weights': weights, **self._manifest}
     if (self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1:
       return []      # processes must not decide each for itself
-    return [line for line in record.read(workdir)
-            if all(line.get(key) == value for key, value in wanted.items())]
+    wanted = {'step': step, 'weights': weights, **self._manifest}
+    has = lambda line, keys: all(line.get(key) == wanted[key] for key in keys)
+    of_a_network = {*self.protocol.facts(), 'weights_sha256'} - {'protocol'}
+    lines = [line for line in record.read(workdir) if has(line, wanted.keys() - of_a_network)]
+    return lines if any(has(line, of_a_network) for line in lines) else []
 
 
 def choose(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -195,6 +195,12 @@ def _project(x: Array, size: int, dtype: jnp.dtype) -> Array:
   return dense(x).astype(jnp.float32)
 
 
+def weights_of(folder: str | os.PathLike[str]) -> pathlib.Path:
+  """The file of weights in a folder: the first of `READERS` that is there."""
+  paths = [pathlib.Path(folder, name) for name in READERS]
+  return next((path for path in paths if path.is_file()), paths[0])
+
+
 def load(folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Clip, Tree]:
   """The network of a folder, and its weights as `{"params": ...}`, float32.
 
@@ -206,8 +212,7 @@ def load(folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tupl
   pixels = jax.ShapeDtypeStruct((1, config.side, config.side, 3), jnp.float32)
   wanted = jax.eval_shape(module.init, jax.random.key(0), pixels,
                           jax.ShapeDtypeStruct((1, 2), jnp.int32))
-  path = next((path for path in (pathlib.Path(folder, name) for name in READERS) if path.is_file()),
-              pathlib.Path(folder, next(iter(READERS))))
+  path = weights_of(folder)
   tensors = READERS[path.name](path)
   try:
     return module, fill(wanted, tensors, _names)

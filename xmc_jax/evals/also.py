@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from xmc_jax.arrays import unit
 from xmc_jax.data.source import Source
-from xmc_jax.encoders import clip, detector, judge
-from xmc_jax.encoders import weights as registry
-from xmc_jax.encoders.clip_inputs import prepare
+from xmc_jax.encoders import clip, detector, files, judge
 from xmc_jax.evals import alignment, objects, reference, sets
 from xmc_jax.evals.clip_score import ClipEncoder, clip_score
 from xmc_jax.evals.collect import Collector, Reader
@@ -55,9 +53,13 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-  """`score` makes numbers of what the protocol's reader and these `readers` say of all pictures."""
+  """`score` makes numbers of what the protocol's reader and these `readers` say of all pictures.
+
+  facts      of another network than the protocol's, for the manifests of these numbers
+  """
   readers: tuple[Reader, ...]
   score: Callable[[dict[str, Any]], list[Score]]
+  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def choose(extra: Sequence[str], setting: Setting) -> list[Measure]:
@@ -79,7 +81,7 @@ def _alignment(setting: Setting) -> Measure:
   def score(answers):
     name = f'alignment-{alignment.AMONG}'
     return [Score(name, measure(_float(answers['pictures']))), Score(f'{name} of real', real)]
-  return Measure((PICTURES,), score)
+  return Measure((PICTURES,), score, _network(judge, setting))
 
 
 def _objects(setting: Setting) -> Measure:
@@ -92,13 +94,13 @@ def _objects(setting: Setting) -> Measure:
     words = {'_real': ' of real', '_chance': ' by chance'}
     return [Score('objects: ' + functools.reduce(lambda k, w: k.replace(*w), words.items(), key),
                   value) for key, value in found.items() if value is not None]
-  return Measure((PICTURES,), score)
+  return Measure((PICTURES,), score, _network(detector, setting))
 
 
 def _clip(setting: Setting) -> Measure:
   """The mean cosine of picture and caption by CLIP ViT-B/32, times 100; and R-precision by it."""
-  reader = _clip_reader(clip.BASE, crop_first=False)
-  texts = ClipEncoder(clip.BASE).captions(setting.captions)
+  encoder = ClipEncoder(clip.BASE)
+  reader, texts = encoder.reader(), encoder.captions(setting.captions)
 
   def score(answers):
     codes = answers[reader.name]
@@ -107,14 +109,15 @@ def _clip(setting: Setting) -> Measure:
                             avoid=setting.rows)
     return [Score('CLIP score', mean, error),
             Score(f'CLIP R-precision-{AMONG}', *r_precision_folds(hits))]
-  return Measure((reader,), score)
+  return Measure((reader,), score, _facts(reader))
 
 
 def _cmmd(setting: Setting) -> Measure:
-  reader = _clip_reader(clip.LARGE, crop_first=True)
+  reader = ClipEncoder(clip.LARGE).reader(crop_first=True)
   split = sets.Split(setting.heldout, 'heldout')
   real = Collector([reader], setting.mesh)(split)[reader.name]
-  return Measure((reader,), lambda answers: [Score('CMMD', cmmd(answers[reader.name], real))])
+  return Measure((reader,), lambda answers: [Score('CMMD', cmmd(answers[reader.name], real))],
+                 _facts(reader))
 
 
 def _duplicates(setting: Setting) -> Measure:
@@ -127,12 +130,16 @@ def _duplicates(setting: Setting) -> Measure:
   return Measure((), score)
 
 
-def _clip_reader(name: str, *, crop_first: bool) -> Reader:
-  loaded = registry.load(name)
-  read = lambda variables, pixels: unit(loaded.module.apply(variables, pixels, method='image'))
-  side = loaded.module.config.side
-  return Reader(name, loaded.variables, read,
-                functools.partial(prepare, side=side, crop_first=crop_first), loaded.sha256)
+def _facts(reader: Reader) -> dict[str, Any]:
+  """What a manifest says of a network; it resizes in a way of its own."""
+  return {'network': reader.name, 'weights_sha256': reader.sha256, 'resize': None, 'side': None,
+          'distance': None}
+
+
+def _network(kind: ModuleType, setting: Setting) -> dict[str, Any]:
+  """The same of a network that comes with the project for the data set."""
+  path = kind.find(setting.config.data.name)
+  return _facts(Reader(path.stem, {}, None, sha256=files.sha256(path)))
 
 
 def _real(setting: Setting) -> np.ndarray:

@@ -21,6 +21,7 @@ batch, and here none is dropped.
 """
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 
@@ -28,8 +29,9 @@ import jax
 import numpy as np
 
 from xmc_jax.arrays import unit
-from xmc_jax.encoders import clip
+from xmc_jax.encoders import clip, files
 from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
+from xmc_jax.evals.collect import Reader
 from xmc_jax.types import UserError
 
 PREFIX = 'A photo depicts '
@@ -74,9 +76,15 @@ class ClipEncoder:
     module, self._variables = clip.load(folder)
     self._tokenizer = ClipTokenizer(folder)
     self._side, self._batch = module.config.side, batch
+    self._name, self.sha256 = folder.name, files.sha256(clip.weights_of(folder))
     self._image, self._text = (
       jax.jit(lambda variables, x, method=method: unit(module.apply(variables, x, method=method)))
       for method in ('image', 'text'))
+
+  def reader(self, *, crop_first: bool = False) -> Reader:
+    """What `images` does, for a `Collector`."""
+    return Reader(self._name, self._variables, self._image,
+                  functools.partial(prepare, side=self._side, crop_first=crop_first), self.sha256)
 
   def images(self, pictures: Sequence[np.ndarray], *, crop_first: bool = False) -> np.ndarray:
     """Codes of pictures, float32 [n, d].
