@@ -15,7 +15,7 @@ FLOORS = [
     ('arrays', 'branch', 'config', 'pictures', 'progress'),
     ('layers', 'losses', 'engine', 'data'),
     ('encoders',),
-    ('backbones', 'objectives', 'evals'),
+    ('backbones', 'objectives', 'evals', 'prepare'),
     ('recipes',),
     ('describe', 'sampling', 'weights_command'),
     ('train', 'sample', 'evaluate', 'compare', 'object_accuracy', 'page'),
@@ -28,8 +28,8 @@ ONLY = {'encoders': {'types', 'arrays'}}
 
 # Outside libraries, and the modules or rooms that may import them.
 LIBRARIES = {
-    'tensorflow': {'data/tf_data.py'},
-    'tensorflow_datasets': set(),
+    'tensorflow': {'data/tf_data.py', 'prepare/tfds.py'},
+    'tensorflow_datasets': {'prepare/tfds.py'},
     'orbax': {'engine/checkpoint.py'},
     'clu': {'engine/report.py'},
     'absl.flags': {'config_file.py', 'commands.py', 'main.py'},
