@@ -25,24 +25,33 @@ class Text:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Views:
-  """What the critic says of one set of pictures."""
-  logits: tuple[Array, ...]   # one [b] per scale, higher means real
-  features: Array             # [b, d] image code of the sentence and image terms
-  regions: Array              # [b, n, e] region codes of the word term
-  sentence: Array             # [b, d] the critic's code of the caption, beside `features`
+  """What the critic says of one set of pictures; a family fills what its losses look at."""
+  logits: tuple[Array, ...]         # one [b] per scale, picture with caption, higher means real
+  features: Array | None = None     # [b, d] image code of the sentence and image terms
+  regions: Array | None = None      # [b, n, e] region codes of the word term
+  sentence: Array | None = None     # [b, d] the critic's code of the caption, beside `features`
+  unconditional: tuple[Array, ...] = ()     # one [b] per scale, of the picture alone
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Branch:
-  """One view of the batch and everything a loss term may look at."""
+  """One view of the batch and everything a loss term may look at.
+
+  What a family does not have is None or empty; what no term looks at is not computed.
+  """
   batch: Batch
   text: Text
-  fake: tuple[Array, ...]     # generated pictures by scale, [b, h, w, 3] in [0, 1]
-  real_view: Views
-  fake_view: Views
-  real_code: Array | None = None    # [b, d] of the real pictures, by the frozen image network
+  fake: tuple[Array, ...] = ()      # generated pictures by scale, [b, h, w, 3] in [0, 1]
+  real_view: Views | None = None
+  fake_view: Views | None = None
+  wrong_view: Views | None = None   # real picture i with caption i + 1, the last with the first
+  real_code: Array | None = None    # [b, d] of the real pictures, by the image network
   fake_code: Array | None = None    # [b, d] of the fakes
+  real_regions: Array | None = None     # [b, n, e] of the real pictures, by the image network
+  fake_regions: Array | None = None     # [b, n, e] of the fakes
+  latent: tuple[Array, Array] | None = None     # mean and log variance [b, d] of a drawn condition
+  slope: Array | None = None        # [b] squared length of the real logit's gradient in its inputs
 
 
 class Backbone(Protocol):

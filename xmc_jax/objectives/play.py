@@ -18,11 +18,14 @@ from xmc_jax.types import Array, Batch, UserError
 def play(name: str, updates: tuple[str, ...], backbone: Backbone,
          terms: dict[str, tuple[Term, ...]], *,
          split: Callable[[Batch], tuple[Batch, ...]] = one_view, parts: Parts = WHOLE,
+         moves: tuple[str, ...] | None = None,
          meters: Callable[[Branches], dict[str, Array]] = lambda branches: {}) -> Phase:
   """Phase whose loss of each updated player is the weighted sum of its terms over the branches.
 
   Branches are run one after the other, threading statistics, each in `parts` of its rows; terms see
   all rows. A term of weight 0 is not built. UserError if that leaves a player none.
+  moves: players whose statistics this phase moves, None for all; where phases share fakes, only one
+  of them should move the generator's.
   Metrics: `player/term` (weighted, as it enters the loss) and `accuracy/meter`.
   """
   for player in updates:
@@ -47,5 +50,6 @@ def play(name: str, updates: tuple[str, ...], backbone: Backbone,
     metrics = {f'{player}/{k}': v for player, named in values.items() for k, v in named.items()}
     with jax.named_scope('meters'):
       metrics |= {f'accuracy/{k}': v for k, v in meters(branches).items()}
-    return Outcome(losses, stats, metrics)
+    moved = stats if moves is None else {player: stats[player] for player in moves}
+    return Outcome(losses, moved, metrics)
   return Phase(name, updates, forward)
