@@ -198,9 +198,9 @@ class XmcBackbone:
     # is then pulled back through the fake rows only.
     real_view, fake_view = (self.critic.apply({'params': critic}, self.augment(rngs, x), text)
                             for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake)))
-    codes = () if self.describe is None else (
-        self.describe(frozen, x) for x in (batch['image'], fake))
-    branch = Branch(batch, text, (fake,), real_view, fake_view, *codes)
+    code = self.describe or (lambda frozen, pictures: None)
+    branch = Branch(batch, text, (fake,), real_view, fake_view,
+                    real_code=code(frozen, batch['image']), fake_code=code(frozen, fake))
     return branch, stats | {'g': dict(g_stats), 'd': {'spectral': vectors}}
 
   def sample(self, params, stats, frozen, batch, z):
