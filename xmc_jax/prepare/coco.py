@@ -1,0 +1,156 @@
+"""MS-COCO-14: 82,783 pictures to train with and 40,504 held out, five captions each or a few more.
+
+The training split is train2014, the held-out one val2014, as in the text-to-image literature. (The
+lists of AttnGAN are believed to hold 40,470 of the latter; we have not seen them.) The folder holds
+what https://cocodataset.org/#download publishes, as it is or unpacked:
+
+  train2014.zip, val2014.zip     or train2014/, val2014/; also below images/
+  annotations_trainval2014.zip   or annotations/captions_train2014.json, instances_train2014.json
+                                 and the same of val2014; also without annotations/
+
+The zips lie at http://images.cocodataset.org/zips/ and /annotations/.
+
+A picture is one example. The order is that of the pictures' numbers: the files list them in an
+order of their own, and this one can be had again from any copy. Labels are the 80 categories in
+the order of their numbers, from the objects that people outlined (`coco_objects`); a picture
+without any has no label. A picture without captions is left out.
+"""
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from xmc_jax.prepare import archives, captions
+from xmc_jax.prepare.coco_objects import Objects, read_json, read_objects, shaped_like_coco
+from xmc_jax.prepare.original import Original, Raw
+from xmc_jax.types import UserError
+
+ADDRESS = 'https://cocodataset.org/#download'
+ZIPS = 'http://images.cocodataset.org/'
+PARTS = {'train': 'train2014', 'heldout': 'val2014'}
+PUBLISHED = {'train2014': 82_783, 'val2014': 40_504}
+
+
+def open(source: pathlib.Path, through: str = 'files') -> Original:
+  """Opens the data set.
+
+  Args:
+    source: the folder of the files, or of tensorflow_datasets.
+    through: "files" as COCO publishes them, or "tfds": prepared by tensorflow_datasets, see
+      `xmc_jax.prepare.tfds`.
+
+  Raises:
+    UserError: if a file is missing or damaged, or an option is wrong.
+  """
+  if through == 'files':
+    return Coco(pathlib.Path(source))
+  if through == 'tfds':
+    from xmc_jax.prepare import tfds  # imports TensorFlow
+    return tfds.open(pathlib.Path(source))
+  raise UserError(f'through={through}: choose files or tfds.')
+
+
+class Coco:
+  """See `xmc_jax.prepare.original.Original`."""
+  name = 'coco2014'
+  several_labels = True
+  vocabulary = None
+
+  def __init__(self, source: pathlib.Path):
+    self._pictures = {split: find_pictures(source, part) for split, part in PARTS.items()}
+    self.files, self._parts, missed = {}, {}, Counter()
+    for split, part in PARTS.items():
+      def left_out(why: str, count: int) -> None:
+        missed[f'{part}, {why}'] += count
+      lists = find_list(source, 'captions', part), find_list(source, 'instances', part)
+      self._parts[split] = _Part(*lists, left_out)
+      self.files |= {path.name: str(path) for path, _ in lists}
+      unlisted = PUBLISHED[part] - self._parts[split].listed
+      missed[f'{part}, pictures of the {PUBLISHED[part]:,} published that its list does not '
+             'have'] += max(unlisted, 0)
+    self.left_out = {why: count for why, count in missed.items() if count}
+    self.counts = {split: len(part.ids) for split, part in self._parts.items()}
+    self.class_names = self._parts['train'].objects.class_names
+    if self._parts['heldout'].objects.class_names != self.class_names:
+      raise UserError(f'The instances_*.json in {source} name different categories; download '
+                      f'annotations_trainval2014.zip from {ADDRESS} again.')
+
+  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+    """See `Original`."""
+    part = self._parts[split]
+    for row in range(start, stop):
+      name, said = part.names[row][0], part.captions[row]
+      marks = part.objects.marks(row)
+      yield Raw(name, functools.partial(self._pictures[split].read, name), said, marks.labels,
+                marks.areas, flippable=captions.may_flip(said),
+                more={'image_id': int(part.ids[row]), **part.numbers(row), **marks.more})
+
+
+class _Part:
+  """One of the two halves: numbers and names of its pictures, captions and objects, by row."""
+
+  def __init__(self, said: tuple[pathlib.Path, str], seen: tuple[pathlib.Path, str], left_out):
+    facts = read_json(*said)
+    with shaped_like_coco(*said):
+      names = {picture['id']: picture['file_name'] for picture in facts['images']}
+      by_picture = _by_picture(facts['annotations'], names, left_out)
+    self.listed = len(names)
+    rows = sorted(by_picture)
+    left_out('pictures without a caption', len(names) - len(rows))
+    self.ids = np.array(rows, np.int64)
+    self.names = captions.Lists([names[one]] for one in rows)
+    self.captions = captions.Lists([text for _, text in by_picture[one]] for one in rows)
+    self._lasts = np.cumsum([0, *(len(by_picture[one]) for one in rows)])
+    self._numbers = np.array([number for one in rows for number, _ in by_picture[one]], np.int64)
+    del facts
+    self.objects: Objects = read_objects(*seen, rows, left_out)
+
+  def numbers(self, row: int) -> dict[str, Any]:
+    """The numbers of the captions of a row, in their order."""
+    return {'caption_ids': self._numbers[self._lasts[row]:self._lasts[row + 1]].tolist()}
+
+
+def _by_picture(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
+                left_out) -> dict[int, list[tuple[int, str]]]:
+  """{picture: its captions with their numbers, ascending}."""
+  found, missed = defaultdict(list), Counter()
+  for one in annotations:
+    text = captions.clean(one['caption'])
+    if not text:
+      missed['captions without a word'] += 1
+    elif one['image_id'] not in names:
+      missed['captions of pictures that the file does not list'] += 1
+    else:
+      found[one['image_id']].append((one['id'], text))
+  for why, count in missed.items():
+    left_out(why, count)
+  return {picture: sorted(those) for picture, those in found.items()}
+
+
+def find_pictures(source: pathlib.Path, part: str) -> archives.Pictures:
+  """The pictures of "train2014" and the like, in a zip or a folder.
+
+  Raises:
+    UserError: if they are not there, or the zip is damaged.
+  """
+  names = [f'{part}.zip', part, f'images/{part}.zip', f'images/{part}']
+  found = archives.Pictures([archives.find(source, names, f'{ADDRESS} ({ZIPS}zips/{part}.zip)')])
+  found.check()
+  return found
+
+
+def find_list(source: pathlib.Path, kind: str, part: str) -> tuple[pathlib.Path, str]:
+  """Where "captions" or "instances" of "train2014" and the like are: a file, and the member of it.
+
+  Raises:
+    UserError: if they are not there.
+  """
+  name, year = f'annotations/{kind}_{part}.json', part[-4:]
+  archive = f'annotations_trainval{year}.zip'
+  return archives.find(source, [name, name.rpartition('/')[2], archive],
+                       f'{ADDRESS} ({ZIPS}annotations/{archive})'), name
