@@ -45,11 +45,11 @@ class Branch:
   fake: tuple[Array, ...] = ()      # generated pictures by scale, [b, h, w, 3] in [0, 1]
   real_view: Views | None = None
   fake_view: Views | None = None
-  wrong_view: Views | None = None   # real picture i with caption i + 1, the last with the first
   real_code: Array | None = None    # [b, d] of the real pictures, by the image network
   fake_code: Array | None = None    # [b, d] of the fakes
   real_regions: Array | None = None     # [b, n, e] of the real pictures, by the image network
   fake_regions: Array | None = None     # [b, n, e] of the fakes
+  wrong_view: Views | None = None   # real picture i with caption i + 1, the last with the first
   latent: tuple[Array, Array] | None = None     # mean and log variance [b, d] of a drawn condition
   slope: Array | None = None        # [b] squared length of the real logit's gradient in its inputs
 

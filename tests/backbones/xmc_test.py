@@ -65,7 +65,7 @@ def test_shapes_at_every_size(size, dtype):
   for view in views:
     assert {k: jax.tree.map(lambda x: x.shape, v) for k, v in view.items()} == {
         'logits': ((4,),), 'features': (4, last), 'regions': (4, 256, toys.TEXT_FEATURES),
-        'sentence': (4, last)}
+        'sentence': (4, last), 'unconditional': ()}
   assert after == stats
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((params, stats)))
 
