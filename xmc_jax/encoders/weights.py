@@ -124,6 +124,18 @@ def check(name: str, path: pathlib.Path, source: Source) -> str:
   return digits
 
 
+def check_named(name: str, path: pathlib.Path) -> None:
+  """Checks the hash of weights at `path` that go by a name of the table, wherever they were found.
+
+  Raises:
+    UserError: the name is that of published weights, and these are not they.
+  """
+  for source in ENTRIES[name].sources if name in ENTRIES else ():
+    if source.weights(path).is_file():
+      check(name, path, source)
+      return
+
+
 def _draw(name: str, known: Entry, seed: int) -> Loaded:
   if known.module is None:
     raise UserError(f'The weights {name} cannot be drawn at random: only their config.json says '

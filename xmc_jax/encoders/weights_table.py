@@ -12,6 +12,7 @@ from types import ModuleType
 from flax import linen as nn
 
 from xmc_jax.encoders import (
+  bert,
   clip,
   efficientnet,
   graph_files,
@@ -29,6 +30,8 @@ _TORCH = 'https://download.pytorch.org/models/'
 _TF = 'https://storage.googleapis.com/download.tensorflow.org/models/image/imagenet/'
 _KERAS = 'https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/'
 _CLIP = 'https://huggingface.co/openai/'
+_BERT = ('https://huggingface.co/google-bert/bert-base-uncased/resolve/'
+         '86b5e0934494bd15c9632b12f734a8a67f723594/')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Entry:
   Attributes:
     about: what it is, what it was trained on, and the licence of the weights.
     sources: accepted files in order.
-    side: pixels of a side of the pictures that it takes.
+    side: pixels of a side of the pictures that it takes; 0 if it takes captions alone.
     module: makes the network, for weights drawn at random; None where a file says its sizes.
   """
 
@@ -131,6 +134,14 @@ def _clip(name: str, revision: str, sha256: str, side: int, about: str) -> Entry
            ('pytorch_model.bin', *rest))), side)
 
 
+def _bert(about: str, sha256: Mapping[str, str], url: str = '', **package) -> Entry:
+  """In Hugging Face's layout; `sha256` of each file that may hold the weights."""
+  name = bert.MINILM if package else bert.BASE
+  return Entry(about, tuple(
+    Source(name, bert.load, digits, url, (file, 'config.json', words), **package)
+    for file, digits in sha256.items() for words in ('tokenizer.json', 'vocab.txt')), 0)
+
+
 _FID = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
 
 ENTRIES: Mapping[str, Entry] = {
@@ -176,6 +187,15 @@ ENTRIES: Mapping[str, Entry] = {
     'clip-vit-large-patch14-336', 'ce19dc912ca5cd21c8a653c79e251e808ccabcd1',
     'c6032c2e0caae3dc2d4fba35535fa6307dbb49df59c7e182b1bc4b3329b81801', 336,
     'CLIP ViT-L/14 at 336 px of OpenAI, 400 million captioned pictures: for CMMD; MIT'),
+  bert.BASE: _bert(
+    "BERT-base, uncased, Wikipedia and BookCorpus: XMC-GAN's text encoder; Apache-2.0",
+    {'model.safetensors': '68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3',
+     'pytorch_model.bin': '097417381d6c7230bd9e3557456d726de6e83245ec8b24f529f60198a67b203a'},
+    _BERT),
+  bert.MINILM: _bert(
+    'MiniLM, a BERT of 6 layers for sentences: text encoder of the small configs; Apache-2.0',
+    {'model.safetensors': '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'},
+    package=bert.PACKAGE, pip=bert.MINILM_PIP),
   'efficientnet-lite0': _package(
     efficientnet.EfficientNetLite0, torch_files.read, efficientnet.from_torch, efficientnet,
     '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
