@@ -61,7 +61,7 @@ class Pictures:
   """The pictures of several folders and zips; random access by the names of their files.
 
   Can be pickled and shared by threads. Every process opens zips for itself, at its first picture:
-  that takes a second and some 40 MB for 80,000 members.
+  that takes half a second for 80,000 members.
   """
 
   def __init__(self, places: Iterable[pathlib.Path]):
@@ -87,6 +87,17 @@ class Pictures:
         raise UserError(f'{place} does not exist; give its folder again.')
       if not place.is_dir():
         _open(place).close()
+
+  def names(self) -> set[str]:
+    """The names of all pictures."""
+    found = set()
+    for place in self.places:
+      if place.is_dir():
+        found |= {entry.name for entry in os.scandir(place)}
+      else:
+        with _open(place) as archive:
+          found |= {name.rpartition('/')[2] for name in archive.namelist()}
+    return found
 
   def read(self, name: str) -> bytes:
     """The bytes of a picture.

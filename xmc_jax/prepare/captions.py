@@ -1,10 +1,8 @@
-"""Captions of original files: white space, whether a mirror image keeps them true, storage."""
+"""Captions of original files: their white space, and whether a mirror image keeps them true."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Iterable
 
 _SIDES = re.compile(r'\b(left|right)(?!over)', re.IGNORECASE)
 
@@ -22,23 +20,3 @@ def may_flip(captions: Iterable[str]) -> bool:
   photographs rarely tell them.
   """
   return not any(_SIDES.search(caption) for caption in captions)
-
-
-class Lists:
-  """Lists of texts by row, packed: half a million are three objects, cheap to pickle."""
-
-  def __init__(self, rows: Iterable[Sequence[str]]):
-    texts, ends, lasts = [], [0], [0]
-    for row in rows:
-      for text in row:
-        texts.append(text.encode())
-        ends.append(ends[-1] + len(texts[-1]))
-      lasts.append(len(texts))
-    self._bytes, self._ends, self._lasts = b''.join(texts), np.array(ends), np.array(lasts)
-
-  def __len__(self) -> int:
-    return len(self._lasts) - 1
-
-  def __getitem__(self, row: int) -> tuple[str, ...]:
-    ends = self._ends[self._lasts[row]:self._lasts[row + 1] + 1].tolist()
-    return tuple(self._bytes[a:b].decode() for a, b in zip(ends, ends[1:]))

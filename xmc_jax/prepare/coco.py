@@ -28,6 +28,7 @@ import numpy as np
 from xmc_jax.prepare import archives, captions
 from xmc_jax.prepare.coco_objects import Objects, read_json, read_objects, shaped_like_coco
 from xmc_jax.prepare.original import Original, Raw
+from xmc_jax.prepare.packed import Numbers, Texts
 from xmc_jax.types import UserError
 
 ADDRESS = 'https://cocodataset.org/#download'
@@ -88,7 +89,8 @@ class Coco:
       marks = part.objects.marks(row)
       yield Raw(name, functools.partial(self._pictures[split].read, name), said, marks.labels,
                 marks.areas, flippable=captions.may_flip(said),
-                more={'image_id': int(part.ids[row]), **part.numbers(row), **marks.more})
+                more={'image_id': int(part.ids[row]), 'caption_ids': part.numbers[row],
+                      **marks.more})
 
 
 class _Part:
@@ -103,16 +105,11 @@ class _Part:
     rows = sorted(by_picture)
     left_out('pictures without a caption', len(names) - len(rows))
     self.ids = np.array(rows, np.int64)
-    self.names = captions.Lists([names[one]] for one in rows)
-    self.captions = captions.Lists([text for _, text in by_picture[one]] for one in rows)
-    self._lasts = np.cumsum([0, *(len(by_picture[one]) for one in rows)])
-    self._numbers = np.array([number for one in rows for number, _ in by_picture[one]], np.int64)
+    self.names = Texts([names[one]] for one in rows)
+    self.captions = Texts([text for _, text in by_picture[one]] for one in rows)
+    self.numbers = Numbers([number for number, _ in by_picture[one]] for one in rows)
     del facts
     self.objects: Objects = read_objects(*seen, rows, left_out)
-
-  def numbers(self, row: int) -> dict[str, Any]:
-    """The numbers of the captions of a row, in their order."""
-    return {'caption_ids': self._numbers[self._lasts[row]:self._lasts[row + 1]].tolist()}
 
 
 def _by_picture(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
