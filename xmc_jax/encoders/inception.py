@@ -78,6 +78,8 @@ class Variant:
   last: Callable[[Array], Array]    # and of those of the last block
   logit_bias: bool                  # the Inception Score takes logits without it
   scale: bool                       # whether BatchNorm has one
+  # Measures need sums in float32 on every machine; losses do not.
+  precision: lax.Precision | None = lax.Precision.HIGHEST
 
 
 VARIANTS = {
@@ -99,12 +101,27 @@ class Inception(nn.Module):
     on TPUs too, whose default of bfloat16 products moves features by 4e-3.
     """
     variant = VARIANTS[self.variant]
-    x = _branch(table.STEM, variant, x)
-    for name, branches in table.BLOCKS.items():
-      x = _Block(branches, variant, name=name)(x)
-    pool = x.mean((1, 2))
-    head = nn.Dense(variant.classes, variant.logit_bias, precision=lax.Precision.HIGHEST, name='fc')
+    pool = _blocks(variant, x)['Mixed_7c'].mean((1, 2))
+    head = nn.Dense(variant.classes, variant.logit_bias, precision=variant.precision, name='fc')
     return Features(pool, head(pool))
+
+
+class InceptionTrunk(nn.Module):
+  """The convolutions of 'torchvision' for losses: a map and the pool, in the usual precision."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, Array]:
+    """x as for `Inception`, to what Mixed_6e says, [b, 17, 17, 768], and the pool [b, 2048]."""
+    said = _blocks(dataclasses.replace(VARIANTS['torchvision'], precision=None), x)
+    return said['Mixed_6e'], said['Mixed_7c'].mean((1, 2))
+
+
+def _blocks(variant: Variant, x: Array) -> dict[str, Array]:
+  """What the blocks say, by their names; inside the compact method of a module."""
+  x, said = _branch(table.STEM, variant, x), {}
+  for name, branches in table.BLOCKS.items():
+    said[name] = x = _Block(branches, variant, name=name)(x)
+  return said
 
 
 class _Block(nn.Module):
@@ -125,20 +142,20 @@ def _branch(steps: table.Branch, variant: Variant, x: Array) -> Array:
     if isinstance(step, str):
       x = pools[step](x)
     elif isinstance(step, table.Conv):
-      x = _conv(step, x)
+      x = _conv(step, variant, x)
     else:
-      x = jnp.concatenate([_conv(conv, x) for conv in step], -1)
+      x = jnp.concatenate([_conv(conv, variant, x) for conv in step], -1)
   return x
 
 
-def _conv(conv: table.Conv, x: Array) -> Array:
+def _conv(conv: table.Conv, variant: Variant, x: Array) -> Array:
   padding, rows = conv.padding, None
   if padding == 'VALID':
     # XLA's convolutions on CPUs are three to five times faster with any padding than with none, the
     # whole network 1.6 times, so a row is added below and what came of it is cut off.
     padding, rows = ((0, 1), (0, 0)), (x.shape[1] - conv.kernel[0]) // conv.stride + 1
   strides = (conv.stride, conv.stride)
-  x = nn.Conv(conv.width, conv.kernel, strides, padding, precision=lax.Precision.HIGHEST,
+  x = nn.Conv(conv.width, conv.kernel, strides, padding, precision=variant.precision,
               name=conv.name)(x)
   return nn.relu(x[:, :rows])
 

@@ -66,6 +66,19 @@ class Vgg16Trunk(nn.Module):
     return Features(pool, jnp.zeros((len(x), 0)))
 
 
+class Vgg16Maps(nn.Module):
+  """`Vgg16` for losses that look at places too."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, Array]:
+    """x as `scaled` makes it, to relu4_3 at 1/8 of the side, 512 wide, and relu5_3's mean [b, 512].
+
+    The map of 128 px has 16 x 16 places.
+    """
+    *_, x, last = _stages(x, STAGES)
+    return x, last.mean(axis=(1, 2))
+
+
 class Vgg(nn.Module):
   """VGG with its classifier; 16 layers unless `stages` says otherwise.
 
@@ -97,7 +110,13 @@ class Vgg(nn.Module):
 def _convolve(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jnp.float32,
               precision: jax.lax.Precision | None = None) -> Array:
   """The convolutions with their ReLUs, and a pooling between two stages; in a compact method."""
-  number = 0
+  return _stages(x, stages, dtype, precision)[-1]
+
+
+def _stages(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jnp.float32,
+            precision: jax.lax.Precision | None = None) -> list[Array]:
+  """What each of them says before its pooling."""
+  number, said = 0, []
   for i, widths in enumerate(stages):
     if i:
       x = nn.max_pool(x, (2, 2), (2, 2))
@@ -105,7 +124,8 @@ def _convolve(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = 
       conv = nn.Conv(width, (3, 3), dtype=dtype, precision=precision, name=f'conv_{number}')
       x = nn.relu(conv(x))
       number += 1
-  return x
+    said.append(x)
+  return said
 
 
 def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg) -> Tree:
