@@ -1,5 +1,4 @@
 """`xmc evaluate`: scores of runs and folders, end to end, with a toy in place of Inception."""
-import importlib.util
 import json
 import os
 import shutil
@@ -153,10 +152,7 @@ def test_two_processes_of_two_devices_and_one_of_one_give_the_same_numbers(run, 
 @pytest.fixture
 def clips(tmp_path, monkeypatch):
   """Both CLIPs that measures use, tiny and random, where weights are looked for."""
-  path = tiny.ROOT / 'tools' / 'clip_goldens.py'
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  tool = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(tool)
+  tool = tiny.script('tools/clip_goldens.py')
   sizes = {'vocab_size': 514 + len(tool.MERGES), 'max_position_embeddings': 77}
   config = tool.QUICK | {'text_config': tool.QUICK['text_config'] | sizes}
   for name in (clip.BASE, clip.LARGE):

@@ -44,6 +44,14 @@ def start(argv, **environment):
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def script(path):
+  """A module of `tools/` or `benchmarks/`, given as a path from the root of the project."""
+  spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, ROOT / path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
 def saved_state(workdir, step):
   """{name: bytes} of all that the checkpoint of a step holds, read on one device."""
   with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:

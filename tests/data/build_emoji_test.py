@@ -1,24 +1,20 @@
-import importlib.util
-import pathlib
 import sys
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from xmc_jax.data import emoji_assets
 
-TOOLS = pathlib.Path(__file__).parents[2] / 'tools'
+TOOLS = tiny.ROOT / 'tools'
 
 
 @pytest.fixture(scope='module')
 def build():
   sys.path.insert(0, str(TOOLS))
   try:
-    spec = importlib.util.spec_from_file_location('build_emoji', TOOLS / 'build_emoji.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
+    yield tiny.script('tools/build_emoji.py')
   finally:
     sys.path.remove(str(TOOLS))
 

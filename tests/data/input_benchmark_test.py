@@ -1,26 +1,22 @@
 """The benchmark of the input pipeline runs and says what it measured; no time is looked at."""
-import importlib.util
 import io
 import json
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from xmc_jax.data import records
 
-SCRIPT = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'input.py'
+SCRIPT = tiny.ROOT / 'benchmarks' / 'input.py'
 
 
 @pytest.fixture(scope='module')
 def script():
-  spec = importlib.util.spec_from_file_location('input_benchmark', SCRIPT)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return tiny.script('benchmarks/input.py')
 
 
 def test_a_case_prints_one_line(encoder_folder):

@@ -1,5 +1,4 @@
 """CLIP against goldens of transformers, and in its true size (where installed) transformers."""
-import importlib.util
 import json
 import pathlib
 
@@ -7,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from xmc_jax.encoders import clip
 from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
@@ -14,17 +14,7 @@ from xmc_jax.encoders.clip_layers import TowerConfig
 from xmc_jax.types import UserError
 
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
-
-
-def load_tool():
-  path = pathlib.Path(__file__).parents[2] / 'tools' / 'clip_goldens.py'
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-tool = load_tool()
+tool = tiny.script('tools/clip_goldens.py')
 
 
 @pytest.fixture(name='folder', scope='module')

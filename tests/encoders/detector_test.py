@@ -2,11 +2,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from xmc_jax.data.scene_kinds import kinds
 from xmc_jax.encoders import detector
-from xmc_jax.types import UserError
 
 
 def batch(rows=2):
@@ -55,27 +53,3 @@ def test_x_runs_to_the_right_and_y_downwards():
   centres = detector.cell_centres()
   np.testing.assert_allclose(centres[0, 15], [15.5 / 16, 0.5 / 16])
   np.testing.assert_allclose(centres[15, 0], [0.5 / 16, 15.5 / 16])
-
-
-def test_weights_come_back_in_half_precision(tmp_path):
-  module, variables = detector.load(detector.find('emoji_scenes'))
-  detector.save(tmp_path / 'new' / 'detector.safetensors', variables)
-  back, loaded = detector.load(tmp_path / 'new' / 'detector.safetensors')
-  assert back == module
-  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
-  assert all(x.dtype == np.float32 for x in jax.tree.leaves(loaded))
-  assert detector.path_of('emoji_scenes').stat().st_size < 2_000_000
-
-
-def test_missing_damaged_and_other_weights_are_refused(tmp_path):
-  path = tmp_path / 'detector.safetensors'
-  with pytest.raises(UserError, match='choose one of emoji_scenes'):
-    detector.find(path)
-  with pytest.raises(UserError, match='tools/train_detector.py'):
-    detector.load(path)
-  path.write_bytes(b'nothing')
-  with pytest.raises(UserError, match='cannot be read'):
-    detector.load(path)
-  detector.save(path, {'params': {'a': np.ones(3)}})
-  with pytest.raises(UserError, match='not those of the detector'):
-    detector.load(path)

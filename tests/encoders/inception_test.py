@@ -4,27 +4,16 @@ Their features are stored (tools/inception_goldens.py). Where the packages thems
 they are asked again.
 """
 import functools
-import importlib.util
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from xmc_jax.encoders import inception, inception_layers
 from xmc_jax.types import UserError
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def _load_tool():
-  spec = importlib.util.spec_from_file_location('tool', ROOT / 'tools' / 'inception_goldens.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-tool = _load_tool()
+tool = tiny.script('tools/inception_goldens.py')
 PICTURES = tool.pictures(2, 299)
 X = (PICTURES.astype(np.float32) - 128) / 128
 state_dict = functools.cache(tool.state_dict)

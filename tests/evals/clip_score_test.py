@@ -1,10 +1,9 @@
 """CLIP score: closed forms, and codes that do not depend on how they were batched."""
-import importlib.util
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from xmc_jax.encoders import clip
 from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
@@ -16,10 +15,7 @@ CAPTIONS = ['a cat', 'the dog', '', 'a photo of the cat', 'a photo of the cat']
 
 @pytest.fixture(name='folder', scope='module')
 def _folder(tmp_path_factory):
-  path = pathlib.Path(__file__).parents[2] / 'tools' / 'clip_goldens.py'
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  tool = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(tool)
+  tool = tiny.script('tools/clip_goldens.py')
   sizes = {'vocab_size': 514 + len(tool.MERGES), 'max_position_embeddings': 77}
   config = tool.QUICK | {'text_config': tool.QUICK['text_config'] | sizes}
   return tool.write(tmp_path_factory.mktemp('clip'), config)

@@ -3,16 +3,14 @@
 Theirs are stored as a hash and some pixels (tools/inception_goldens.py), and asked again where the
 libraries are installed.
 """
-import importlib.util
-import pathlib
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from xmc_jax.evals import resize
 
-ROOT = pathlib.Path(__file__).parents[2]
 SIZES = (8, 64, 256, 300)
 # Largest difference in units of the range, 0 for equal to the bit. Torch's own places of pixels are
 # less exact where it antialiases.
@@ -20,15 +18,7 @@ NEAR = {'tf1_bilinear': 0, 'half_pixel_bilinear': 3e-7, 'antialiased_bilinear': 
         'jax_bilinear': 5e-6, 'pil_bicubic': 0, 'pil_bilinear': 0}
 DEVICE = [name for name in NEAR if not name.startswith('pil')]
 
-
-def _load_tool():
-  spec = importlib.util.spec_from_file_location('tool', ROOT / 'tools' / 'inception_goldens.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-tool = _load_tool()
+tool = tiny.script('tools/inception_goldens.py')
 
 
 def resized(name, images):

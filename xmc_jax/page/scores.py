@@ -175,12 +175,12 @@ def _weights(line: Mapping) -> str:
 def _counts(line: Mapping[str, Any]) -> str:
   """What was compared with what."""
   get = line.get
-  said = [f'{get("data")}, {get("size")} px' if get('data') else None,
+  said = [get('data'), f'{get("size")} px' if get('data') and get('size') else None,
           f'pictures of {get("images")}' if get('images') else None,
           f'{_count(get("fakes"))} fakes' if get('fakes') else None,
           f'{_count(get("reals"))} reals' if get('reals') else None,
           f'against {get("reference")}' if get('reference') else None,
-          f'{get("network")}, {get("resize")}' if get('network') else None,
+          get('network'), get('resize') if get('network') else None,
           f'seed {get("seed")}' if get('seed') is not None else None]
   return ' · '.join(filter(None, said)) or 'how it was measured is not said'
 
