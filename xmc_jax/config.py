@@ -15,6 +15,7 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('tf_data', 'arrays'),
+            'data.partners': ('', 'exact', 'overlap', 'dominant', 'jaccard'),
             'evals.reference': ('heldout', 'train')}
 
 
@@ -62,6 +63,7 @@ def base() -> ml_collections.ConfigDict:
       name='emoji',                # module of xmc_jax/data
       loader='tf_data',            # or 'arrays', for sets that fit in memory
       options=ml_collections.ConfigDict(),   # arguments of the data set's load()
+      partners='',                 # rule of the second view's labels (data/partners.py); '': none
   ))
   config.evals = ml_collections.ConfigDict(dict(
       protocol='tf2015',           # the ruler (evals/protocols.py); 'offline' needs no download

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from xmc_jax import __version__, describe, pictures, recipes
+from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
@@ -59,6 +60,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     if start:                # before the compiler's minutes: it may be of another model
       state = checkpoints.restore(program.state_spec)
       _tell_changes(checkpoints.meta()['config'], settings)
+    if partners := positives.find(source, config.data.partners):
+      print(partners.summary())
     compiled = _compile(program, config, source, tokenizer, start)
     if not start:
       state = program.init(config.seed)
@@ -71,7 +74,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
         source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
-        loader=config.data.loader, process=(jax.process_index(), jax.process_count()))))
+        loader=config.data.loader, process=(jax.process_index(), jax.process_count()),
+        partners=partners)))
 
     to_float = jax.jit(pipeline.to_float)
     meta = {'config': settings, 'version': __version__}
@@ -80,7 +84,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       batch = next(batches)
       waited = time.perf_counter() - began
       batch = meshes.put_rows({k: batch[k] for k in recipe.batch_spec}, program.rows)
-      batch['image'] = to_float(batch['image'])
+      batch |= {k: to_float(batch[k]) for k in ('image', 'partner_image') if k in batch}
       with jax.transfer_guard('disallow'):
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)

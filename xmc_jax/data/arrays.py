@@ -7,22 +7,29 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xmc_jax.data.plan import Plan
+from xmc_jax.data.plan import Plan, caption_number, other_caption_number
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 
 AHEAD = 2  # batches that wait ready
 
 
-def make_batch(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np.ndarray]:
-  """Realises a plan: the leaves of `pipeline.batches`, [r, b, …]."""
-  rows = make_rows(source, tokenizer, plan.flat())
-  return {key: leaf.reshape(*plan.index.shape, *leaf.shape[1:]) for key, leaf in rows.items()}
+def make_batch(source: Source, tokenizer: Tokenizer, *plans: Plan) -> dict[str, np.ndarray]:
+  """Realises the plan of each view: the leaves of `pipeline.batches`, [r, b, …]."""
+  rows = make_rows(source, tokenizer, *(plan.flat() for plan in plans))
+  shape = plans[0].index.shape
+  return {key: leaf.reshape(*shape, *leaf.shape[1:]) for key, leaf in rows.items()}
 
 
-def make_rows(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np.ndarray]:
-  """The rows of a flat plan, leaves [b, …]."""
-  return {'image': _make_images(source, plan), **_make_text(source, tokenizer, plan)}
+def make_rows(source: Source, tokenizer: Tokenizer, anchors: Plan,
+              partners: Plan | None = None) -> dict[str, np.ndarray]:
+  """The rows of flat plans, leaves [b, …]; those of the partners are named `partner_…`."""
+  rows = {'image': _make_images(source, anchors), **_make_text(source, tokenizer, anchors)}
+  if partners is not None:
+    second = {'image': _make_images(source, partners),
+              **_make_text(source, tokenizer, partners, anchors)}
+    rows |= {f'partner_{key}': leaf for key, leaf in second.items()}
+  return rows
 
 
 def _make_images(source: Source, plan: Plan) -> np.ndarray:
@@ -38,11 +45,18 @@ def _make_images(source: Source, plan: Plan) -> np.ndarray:
   return images
 
 
-def _make_text(source: Source, tokenizer: Tokenizer, plan: Plan) -> dict[str, np.ndarray]:
+def _make_text(source: Source, tokenizer: Tokenizer, plan: Plan,
+               anchors: Plan | None = None) -> dict[str, np.ndarray]:
+  """A picture that is its own partner gets another caption than the anchor's, if it has one."""
   captions, labels = [], []
-  for index, choice in zip(plan.index.tolist(), plan.caption.tolist(), strict=True):
+  for row, (index, choice) in enumerate(
+      zip(plan.index.tolist(), plan.caption.tolist(), strict=True)):
     known = source.captions(index)
-    captions.append(known[int(choice * len(known))])
+    number = caption_number(choice, len(known))
+    if anchors is not None and index == anchors.index[row]:
+      taken = caption_number(anchors.caption[row], len(known))
+      number = other_caption_number(choice, len(known), taken)
+    captions.append(known[number])
     labels.append(source.label(index))
   tokens, mask = tokenizer.encode(captions)
   return {'tokens': tokens, 'mask': mask, 'label': np.stack(labels)}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmc_jax.data import arrays
+from xmc_jax.data.partners import Partners
 from xmc_jax.data.plan import Plan, plan
 from xmc_jax.data.source import MIDDLE, Source
 from xmc_jax.data.text import Tokenizer
@@ -17,13 +18,15 @@ SCALE = np.float32(1 / 255)
 
 
 def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, rounds: int, rows: int,
-            loader: str = 'tf_data', process: tuple[int, int] = (0, 1)) -> Iterator[dict]:
+            loader: str = 'tf_data', process: tuple[int, int] = (0, 1),
+            partners: Partners | None = None) -> Iterator[dict]:
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
   A batch is a pure function of (seed, step) and the same from both loaders, to the bit. It has the
   leaves of `xmc_jax.types`, as numpy arrays [r, rows here, …]: image, tokens, mask, label; but the
   pictures are uint8, a quarter of the memory and of the way to the device, where `to_float` scales
-  them. The iterator has `close()`, which stops its threads, and is a context manager.
+  them. With partners there are as many leaves again, `partner_…`, and the others are the same as
+  without. The iterator has `close()`, which stops its threads, and is a context manager.
 
   Args:
     source, tokenizer: the pictures and what turns their captions to tokens.
@@ -33,6 +36,7 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     loader: "tf_data" (TensorFlow's tf.data) or "arrays" (numpy and a thread).
     process: this process and the number of processes; each gets one block of `rows // number`
       successive rows, in the order of the processes.
+    partners: who draws each row's picture of like label from the same source, if anyone.
 
   Raises:
     UserError: if the loader is unknown, TensorFlow is missing, the source is empty or the processes
@@ -46,14 +50,16 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     raise UserError(f'The seed of the data must be 0 or more, and is {seed}.')
   first, last = _block(rows, process)
 
-  def plan_of(step: int) -> Plan:
-    whole = plan(len(source), source.flippable, seed, step, rounds, rows)
-    return whole.rows(first, last)
+  def plans_of(step: int) -> tuple[Plan, ...]:
+    anchors = plan(len(source), source.flippable, seed, step, rounds, rows)
+    views = (anchors, partners.plan(anchors, seed, step)) if partners else (anchors,)
+    return tuple(view.rows(first, last) for view in views)
 
   if loader == 'arrays':
-    return arrays.Ahead(lambda step: arrays.make_batch(source, tokenizer, plan_of(step)), start)
+    return arrays.Ahead(lambda step: arrays.make_batch(source, tokenizer, *plans_of(step)), start)
   from xmc_jax.data import tf_data  # imports TensorFlow, which the other loader does without
-  return tf_data.batches(source, tokenizer, plan_of, start, (rounds, last - first))
+  return tf_data.batches(source, tokenizer, plans_of, start, (rounds, last - first),
+                         views=2 if partners else 1)
 
 
 def to_float(image: Array) -> Array:

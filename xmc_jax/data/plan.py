@@ -19,7 +19,7 @@ class Plan:
   """What one step reads: arrays [r, b], or [b] where there are no rounds.
 
   index    int64, the example, in [0, size of the source)
-  caption  float64 in [0, 1); the caption is number floor(caption * number of captions)
+  caption  float64 in [0, 1), which of the captions, see `caption_number`
   flip     bool, whether to mirror the picture
   crop     float64 in [0, 1), a last axis y, x more: which part of a larger picture is taken
   """
@@ -61,12 +61,28 @@ def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: 
   for epoch in range(positions[0] // size, positions[-1] // size + 1):
     here = positions // size == epoch
     index[here] = _order(size, seed, epoch)[positions[here] % size]
-  random = generator(seed, CHOICE, step)
-  caption = random.random(count)
-  flip = (random.random(count) < 0.5) & np.broadcast_to(flippable, (size,))[index]
-  shape = (rounds, rows)
-  return Plan(index.reshape(shape), caption.reshape(shape), flip.reshape(shape),
-              random.random((*shape, 2)))
+  return choose(index.reshape(rounds, rows), flippable, generator(seed, CHOICE, step))
+
+
+def choose(index: np.ndarray, flippable: bool | np.ndarray, random: np.random.Generator) -> Plan:
+  """The plan of the examples `index` [r, b], their captions, flips and crops drawn anew."""
+  caption = random.random(index.shape)
+  allowed = flippable[index] if np.ndim(flippable) else flippable
+  flip = (random.random(index.shape) < 0.5) & allowed
+  return Plan(index, caption, flip, random.random((*index.shape, 2)))
+
+
+def caption_number(choice: float, count: int) -> int:
+  """The number of the caption among `count` of them; `choice` in [0, 1) is of a `Plan`."""
+  return int(choice * count)
+
+
+def other_caption_number(choice: float, count: int, taken: int) -> int:
+  """The same among all but number `taken`, if there is another; each as likely."""
+  if count == 1:
+    return taken
+  number = caption_number(choice, count - 1)
+  return number + (number >= taken)
 
 
 @functools.lru_cache(maxsize=8)

@@ -27,23 +27,23 @@ CHUNK = 16  # rows of one call of Python: alone, a row costs two to three times 
 LAST = np.iinfo(np.int64).max
 
 
-def batches(source: Source, tokenizer: Tokenizer, plan_of: Callable[[int], Plan], start: int,
-            shape: tuple[int, int]) -> Iterator[dict[str, np.ndarray]]:
-  """Returns an endless iterator over the batches of plan_of(start), plan_of(start + 1), …
+def batches(source: Source, tokenizer: Tokenizer, plans_of: Callable[[int], tuple[Plan, ...]],
+            start: int, shape: tuple[int, int], views: int = 1) -> Iterator[dict[str, np.ndarray]]:
+  """Returns an endless iterator over the batches of plans_of(start), plans_of(start + 1), …
 
-  `shape` is that of the plans, [r, b]. TensorFlow is kept off the accelerators. An exception of the
-  source is raised, as it was, by the next `next`.
+  `shape` is that of the plans, [r, b], and `views` their number. TensorFlow is kept off the
+  accelerators. An exception of the source is raised, as it was, by the next `next`.
   """
   for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
-  return _Batches(source, tokenizer, plan_of, start, shape)
+  return _Batches(source, tokenizer, plans_of, start, shape, views)
 
 
 class _Batches(Iterator):
 
-  def __init__(self, source, tokenizer, plan_of, start, shape):
+  def __init__(self, source, tokenizer, plans_of, start, shape, views):
     self._failures: list[Exception] = []
-    calls = _Calls(source, tokenizer, plan_of, shape, self._failures)
+    calls = _Calls(source, tokenizer, plans_of, shape, views, self._failures)
     with tf.device('CPU'):
       self._iterator = _dataset(calls, start, shape).as_numpy_iterator()
 
@@ -73,32 +73,36 @@ class _Calls:
   The rows of a step, r * b, go through them in `chunks` chunks of `chunk` rows.
   """
 
-  def __init__(self, source, tokenizer, plan_of, shape, failures):
-    self._source, self._tokenizer, self._plan_of = source, tokenizer, plan_of
-    self._failures = failures
+  def __init__(self, source, tokenizer, plans_of, shape, views, failures):
+    self._source, self._tokenizer, self._plans_of = source, tokenizer, plans_of
+    self._views, self._failures = views, failures
     count = shape[0] * shape[1]
     self.chunk = max(rows for rows in range(1, CHUNK + 1) if count % rows == 0)
     self.chunks = count // self.chunk
 
-  def plan(self, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The leaves of a `Plan`, each [chunks, chunk, …]."""
+  def plans(self, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The leaves of the views' plans, one view after the other, each [chunks, chunk, …]."""
     shape = self.chunks, self.chunk
     def call(step):
-      leaves = self._plan_of(int(step)).flat().leaves()
+      leaves = [leaf for plan in self._plans_of(int(step)) for leaf in plan.flat().leaves()]
       return [leaf.reshape(*shape, *leaf.shape[1:]) for leaf in leaves]
-    return tuple(self._call(call, [step], (tf.int64, tf.float64, tf.bool, tf.float64),
-                            [shape, shape, shape, (*shape, 2)]))
+    return tuple(self._call(call, [step], (tf.int64, tf.float64, tf.bool, tf.float64) * self._views,
+                            [shape, shape, shape, (*shape, 2)] * self._views))
 
-  def rows(self, *plan: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The rows of one chunk's plan: image uint8 [chunk, S, S, 3], tokens, mask, label."""
-    def call(*plan):
-      return [*arrays.make_rows(self._source, self._tokenizer, Plan(*plan)).values()]
+  def rows(self, *leaves: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The rows of one chunk's plans, as `arrays.make_rows` has them."""
+    size = len(leaves) // self._views
+    def call(*leaves):
+      plans = [Plan(*leaves[i:i + size]) for i in range(0, len(leaves), size)]
+      return [*arrays.make_rows(self._source, self._tokenizer, *plans).values()]
     label, side, n = np.asarray(self._source.label(0)), self._source.size, self.chunk
-    leaves = self._call(
-        call, plan, (tf.uint8, tf.int32, tf.bool, tf.as_dtype(label.dtype)),
+    names = [f'{view}{leaf}' for view in ('', 'partner_')[:self._views]
+             for leaf in ('image', 'tokens', 'mask', 'label')]
+    made = self._call(
+        call, leaves, (tf.uint8, tf.int32, tf.bool, tf.as_dtype(label.dtype)) * self._views,
         [(n, side, side, 3), (n, self._tokenizer.length), (n, self._tokenizer.length),
-         (n, *label.shape)])
-    return dict(zip(('image', 'tokens', 'mask', 'label'), leaves, strict=True))
+         (n, *label.shape)] * self._views)
+    return dict(zip(names, made, strict=True))
 
   def _call(self, function, inputs, dtypes, shapes):
     @tf.autograph.experimental.do_not_convert
@@ -117,7 +121,7 @@ class _Calls:
 
 def _dataset(calls: _Calls, start: int, shape: tuple[int, int]) -> tf.data.Dataset:
   """steps -> plans -> chunks of rows -> [r, b, …]."""
-  data = tf.data.Dataset.range(start, LAST).map(calls.plan)
+  data = tf.data.Dataset.range(start, LAST).map(calls.plans)
   data = data.unbatch().map(calls.rows, THREADS).batch(calls.chunks, drop_remainder=True)
 
   def finish(batch):
