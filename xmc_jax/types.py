@@ -13,7 +13,11 @@ pictures are still uint8; inside a phase of the training step the axis is `[b]`:
   image   float32 [b, h, w, 3]   in [0, 1], as at every public door of the project
   tokens  int32   [b, t]         word pieces, CLS and SEP included, padded with 0
   mask    bool    [b, t]         True where `tokens` is text and not padding
-  label   int32   [b]            class of the picture; or float32 [b, l], multi-hot in {0, 1}
+  label   int32   [b]            class of the picture; or float32 [b, l], amounts of all classes: 0
+                                 is absent, else the share it covers, or 1 if that is not known
+
+With `data.partners` there are the same leaves of a second picture, whose label is positive with the
+first's: `partner_image`, `partner_tokens`, `partner_mask`, `partner_label`.
 """
 from __future__ import annotations
 
