@@ -95,3 +95,36 @@ def test_accuracies_by_hand():
   fake = Views((jnp.array([-1.0, -2, 3, -4]),), jnp.roll(codes, -1, 0), None, codes)
   found = terms.accuracies((Branch({}, None, (), real, fake),))
   assert found == {'real': 0.5, 'fake': 0.75, 'sentence_real': 1.0, 'sentence_fake': 0.0}
+
+
+def judged():
+  """A branch of four rows with two scales; all logits different."""
+  draw = lambda i: (jnp.array(toys.normal(i, 4)), jnp.array(toys.normal(i + 1, 4)))
+  view = lambda i: Views(draw(i), unconditional=draw(i + 2))
+  return Branch({}, None, (), view(0), view(4), wrong_view=Views(draw(8)),
+                latent=(jnp.ones((4, 2)), jnp.zeros((4, 2))))
+
+
+def test_cross_entropies_sum_over_scales_and_leave_the_last_wrong_pair_out():
+  b = judged()
+  as_fake = lambda x: np.log1p(np.exp(np.asarray(x, float))).mean()
+  critic = generator = 0.0
+  for i in range(2):
+    real, fake = ((v.unconditional[i], v.logits[i]) for v in (b.real_view, b.fake_view))
+    critic += sum(as_fake(-x) for x in real) / 2
+    critic += (sum(map(as_fake, fake)) + as_fake(b.wrong_view.logits[i][:3])) / 3
+    generator += sum(as_fake(-x) for x in fake)
+  np.testing.assert_allclose(terms.bce_critic((b,)), critic, rtol=1e-5)
+  np.testing.assert_allclose(terms.bce_generator((b,)), generator, rtol=1e-5)
+
+
+def test_kl_is_of_the_latent():
+  # N(1, 1) in each of two features: -1/2 (1 + 0 - 1 - 1) = 1/2 each, and two branches.
+  assert terms.kl((judged(), judged())) == 1.0
+
+
+def test_pair_accuracies_are_of_the_last_scale():
+  view = lambda *logits: Views((jnp.array([-1.0, -1, -1, -1]) * jnp.nan, jnp.array(logits)))
+  b = Branch({}, None, (), view(1.0, 1, 1, -1), view(-1.0, 1, 1, 1),
+             wrong_view=view(-1.0, -1, 1, 0))
+  assert terms.pair_accuracies((b,)) == {'real': 0.75, 'fake': 0.25, 'wrong': 0.5}

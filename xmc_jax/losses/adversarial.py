@@ -14,3 +14,24 @@ def hinge_d(real: Array, fake: Array) -> Array:
 def hinge_g(fake: Array) -> Array:
   """The generator's side of the hinge loss: -mean fake."""
   return -jnp.mean(fake.astype(jnp.float32))
+
+
+def bce(logits: Array, real: bool) -> Array:
+  """Mean binary cross entropy of logits that should all say `real` or all say fake."""
+  logits = logits.astype(jnp.float32)
+  return jnp.mean(jax.nn.softplus(-logits if real else logits))
+
+
+def bce_d(real: tuple[Array, Array], fake: tuple[Array, Array], wrong: Array) -> Array:
+  """The critic's cross entropy of pictures alone and with captions, as StackGAN++ weighs it.
+
+  real, fake: logits of the pictures alone, and with their captions; wrong: of real pictures with
+  captions of others. Mean of the real two plus mean of the other three.
+  """
+  real = sum(bce(logits, True) for logits in real)
+  return real / 2 + sum(bce(logits, False) for logits in (*fake, wrong)) / 3
+
+
+def bce_g(fake: tuple[Array, Array]) -> Array:
+  """The generator's side: the sum over fakes alone and with captions, as if they were real."""
+  return sum(bce(logits, True) for logits in fake)
