@@ -44,11 +44,12 @@ class Unpickler(pickle.Unpickler):
     names: from `(module, name)` to a subclass of `Record`, of `dict`, or a `Mention`.
     allowed: what such a file may hold, for the error.
     storage: what stands for a persistent id; None where there are none.
+    encoding: of the strings of Python 2.
   """
 
   def __init__(self, file: BinaryIO, names: Mapping[tuple[str, str], Any], allowed: str,
-               storage: Callable[[Any], Any] | None = None):
-    super().__init__(file)
+               storage: Callable[[Any], Any] | None = None, encoding: str = 'ASCII'):
+    super().__init__(file, encoding=encoding)
     self._names = names
     self._allowed = allowed
     self._storage = storage
@@ -92,11 +93,23 @@ class _DtypeRecord(Record):
   pass
 
 
+class _ScalarRecord(Record):
+  pass
+
+
+class _BytesRecord(Record):
+  pass
+
+
 _NAMES = {
   ('numpy.core.multiarray', '_reconstruct'): _ArrayRecord,
   ('numpy._core.multiarray', '_reconstruct'): _ArrayRecord,
   ('numpy', 'dtype'): _DtypeRecord,
   ('numpy', 'ndarray'): Mention('numpy.ndarray'),
+}
+_OLD_NAMES = _NAMES | {
+  ('numpy.core.multiarray', 'scalar'): _ScalarRecord,
+  ('_codecs', 'encode'): _BytesRecord,      # how Python 3 writes bytes for Python 2
 }
 
 
@@ -131,12 +144,38 @@ def read_arrays(path: str | os.PathLike[str]) -> Any:
     return plain(Unpickler(file, _NAMES, 'numpy arrays').load(), {_ArrayRecord: _array})
 
 
+def read_old(file: BinaryIO) -> Any:
+  """What a pickle of Python 2, or one that it can read, says; for lists rather than weights.
+
+  Its strings are taken as Latin-1, so that both text and the bytes of arrays survive.
+
+  Returns:
+    Nested dicts, lists, tuples, numbers and strings; arrays as numpy arrays, numpy's scalars as
+    numbers.
+  Raises:
+    UserError: it holds anything else; the sentence says what "it" is.
+    Exception: of any kind, where the file is damaged.
+  """
+  loaded = Unpickler(file, _OLD_NAMES, 'numpy arrays', encoding='latin1').load()
+  return plain(loaded, {_ArrayRecord: _array, _ScalarRecord: _scalar})
+
+
 def _array(record: _ArrayRecord) -> np.ndarray:
   _, shape, dtype, fortran, data = record.state
+  return _numbers(dtype, data).reshape(shape, order='F' if fortran else 'C')
+
+
+def _scalar(record: _ScalarRecord) -> bool | int | float:
+  return _numbers(*record.arguments).item()
+
+
+def _numbers(dtype: _DtypeRecord, data: bytes | str | _BytesRecord) -> np.ndarray:
+  """Raw bytes as a flat array; a string of Python 2 stands for its Latin-1 bytes."""
+  data = data.arguments[0] if isinstance(data, _BytesRecord) else data
+  data = data.encode('latin1') if isinstance(data, str) else data
   if not isinstance(dtype, _DtypeRecord) or not isinstance(data, bytes):
     raise UserError('an array in it has no plain numbers')
   code, order = dtype.arguments[0], dtype.state[1]
   if code[0] not in KINDS or not code[1:].isdigit() or order not in '<>|=':
     raise UserError(f'an array in it has the type {code!r}')
-  flat = np.frombuffer(data, np.dtype(code).newbyteorder(order))
-  return flat.reshape(shape, order='F' if fortran else 'C')
+  return np.frombuffer(data, np.dtype(code).newbyteorder(order))

@@ -1,0 +1,158 @@
+"""The lists that AttnGAN's authors published beside CUB-200-2011 and MS-COCO.
+
+  train/filenames.pickle, test/filenames.pickle    names of pictures, without their ending
+  train/class_info.pickle, test/class_info.pickle  a class number for each of them; CUB only
+  captions.pickle                                  [captions of train, of test, words, numbers]
+  text/NAME.txt, or text.zip                       the captions, one a line
+
+Address: https://github.com/taoxugit/AttnGAN, under "Data". `captions.pickle` has every caption as
+a list of word numbers, the same number of captions for each picture, in the order of `filenames`;
+number 0 is "<end>", words are lower-case letters and digits. It counts 5,450 words for CUB and
+27,297 for COCO, 0 included: the rows of the word tables of published weights. Words collected
+again from the texts are not quite the same.
+
+The pickles were written by Python 2. They are read without running anything that they say.
+"""
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xmc_jax.encoders import pickles
+from xmc_jax.prepare.packed import Texts
+from xmc_jax.prepare.trees import Tree
+from xmc_jax.types import UserError
+
+ADDRESS = 'https://github.com/taoxugit/AttnGAN'
+FOLDERS = {'train': 'train', 'heldout': 'test'}
+END = '<end>'
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """What `captions.pickle` has.
+
+  vocabulary  the words by their numbers, from 1
+  captions    {split: the captions of each picture, in the order of `names`}, words with one space
+              between them
+  """
+  vocabulary: tuple[str, ...]
+  captions: Mapping[str, Texts]
+
+
+def has_names(tree: Tree) -> bool:
+  """Whether the lists of the splits are there."""
+  return tree.read(_list(FOLDERS['train'], 'filenames')) is not None
+
+
+def names(tree: Tree) -> dict[str, tuple[str, ...]]:
+  """{split: names of its pictures}: "001.Species/Name" or "COCO_train2014_000000000009".
+
+  Raises:
+    UserError: if a list is missing or damaged, or has something twice.
+  """
+  found = {}
+  for split, folder in FOLDERS.items():
+    name = _list(folder, 'filenames')
+    found[split] = tuple(_elements(tree, name, str))
+  both = [one for those in found.values() for one in those]
+  if len(set(both)) < len(both):
+    seen = set()
+    twice = next(one for one in both if one in seen or seen.add(one))
+    raise UserError(f'The lists {_list("train", "filenames")} and {_list("test", "filenames")} in '
+                    f'{tree.path} have {twice} twice; download them again from {ADDRESS}.')
+  return found
+
+
+def classes(tree: Tree, split: str) -> tuple[int, ...] | None:
+  """The class numbers of the pictures of a split, in the order of `names`; None without a file.
+
+  Raises:
+    UserError: if the file is damaged.
+  """
+  name = _list(FOLDERS[split], 'class_info')
+  return None if tree.read(name) is None else tuple(_elements(tree, name, int))
+
+
+def words(tree: Tree, pictures: Mapping[str, int]) -> Words | None:
+  """The vocabulary and the captions as words; None without a `captions.pickle`.
+
+  Args:
+    tree: where the file lies.
+    pictures: {split: length of `names`}.
+
+  Raises:
+    UserError: if the file is damaged, or does not go with the lists of names.
+  """
+  name = 'captions.pickle'
+  content = _load(tree, name)
+  if content is None:
+    return None
+  try:
+    train, test, by_number, _ = content
+    vocabulary = tuple(by_number[i] for i in range(len(by_number)))
+    whole = all(isinstance(word, str) for word in vocabulary) and vocabulary[0] == END
+    numbers = {'train': list(train), 'heldout': list(test)}
+  except (TypeError, ValueError, LookupError) as error:
+    raise _strange(tree, name) from error
+  if not whole:
+    raise _strange(tree, name)
+  found = {split: _captions(tree, name, numbers[split], vocabulary, pictures[split], split)
+           for split in FOLDERS}
+  return Words(vocabulary[1:], found)
+
+
+def _captions(tree: Tree, name: str, numbers: list[Any], vocabulary: Sequence[str], pictures: int,
+              split: str) -> Texts:
+  each, rest = divmod(len(numbers), pictures) if pictures else (0, len(numbers))
+  if rest:
+    raise UserError(f'{name} in {tree.path} has {len(numbers):,} captions for the {pictures:,} '
+                    f'pictures of {_list(FOLDERS[split], "filenames")}; take both from the same '
+                    'download.')
+  try:
+    lines = [_line(caption, vocabulary) for caption in numbers]
+  except (TypeError, ValueError, LookupError) as error:
+    raise _strange(tree, name) from error
+  return Texts([line for line in lines[each * i:each * (i + 1)] if line] for i in range(pictures))
+
+
+def _line(caption: Sequence[int] | np.ndarray, vocabulary: Sequence[str]) -> str:
+  numbers = np.asarray(caption, np.int64).reshape(-1)
+  if numbers.size and numbers.min() < 0:
+    raise ValueError('numbers of words are not negative')
+  return ' '.join(vocabulary[number] for number in numbers.tolist() if number)
+
+
+def _elements(tree: Tree, name: str, kind: type) -> list[Any]:
+  content = _load(tree, name)
+  if content is None:
+    raise UserError(f'{tree.path} has no {name}; download it again from {ADDRESS}.')
+  content = content.tolist() if isinstance(content, np.ndarray) else content
+  if not isinstance(content, list | tuple) or not all(type(one) is kind for one in content):
+    raise _strange(tree, name)
+  return list(content)
+
+
+def _load(tree: Tree, name: str) -> Any:
+  data = tree.read(name)
+  if data is None:
+    return None
+  try:
+    return pickles.read_old(io.BytesIO(data))
+  except Exception as error:     # a damaged pickle makes its reader fail in any way
+    why = str(error).strip().rstrip('.') or type(error).__name__
+    raise UserError(f'{name} in {tree.path} cannot be read ({why}); download it again from '
+                    f'{ADDRESS}.') from error
+
+
+def _strange(tree: Tree, name: str) -> UserError:
+  return UserError(f'{name} in {tree.path} is not the list that AttnGAN publishes under this name; '
+                   f'download it again from {ADDRESS}.')
+
+
+def _list(folder: str, name: str) -> str:
+  return f'{folder}/{name}.pickle'
