@@ -1,0 +1,108 @@
+"""MS-COCO-14 as tensorflow_datasets prepared it: `coco_captions/2014`. Imports TensorFlow.
+
+  tfds build coco_captions/2014 --data_dir FOLDER
+
+tensorflow_datasets follows Karpathy and Li (CVPR 2015), who divided val2014 into "val" (5,000),
+"test" (5,000) and "restval" (30,504), and left train2014 as "train" (82,783). So "train" is our
+training split, and "restval", "val" and "test", one after the other, are the held-out one: the same
+pictures as in `coco`, in the order in which tensorflow_datasets stored them.
+
+Its files lack some facts: areas are cut to whole pixels, boxes are float32 shares of the picture
+(here pixels again, to a few hundredths), captions have the numbers of Karpathy and Li.
+"""
+from __future__ import annotations
+
+import functools
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_datasets
+from PIL import Image
+
+from xmc_jax.prepare import captions, coco_objects
+from xmc_jax.prepare.original import Original, Raw, bad
+from xmc_jax.types import UserError
+
+NAME = 'coco_captions/2014'
+PARTS = {'train': ('train',), 'heldout': ('restval', 'val', 'test')}
+
+
+def open(source: pathlib.Path) -> Original:
+  """Opens what was prepared in a folder, the `data_dir` of tensorflow_datasets.
+
+  Raises:
+    UserError: if it is not there.
+  """
+  builder = _builder(str(source))
+  missing = [part for parts in PARTS.values() for part in parts if part not in builder.info.splits]
+  if missing:
+    raise UserError(f'{source} has no {NAME} with the splits {", ".join(missing)}; prepare it with '
+                    f'tfds build {NAME} --data_dir {source}, which downloads it.')
+  return Coco(str(source))
+
+
+class Coco:
+  """See `xmc_jax.prepare.original.Original`."""
+  name = 'coco2014'
+  several_labels = True
+  vocabulary = None
+
+  def __init__(self, source: str):
+    builder = _builder(source)
+    self._source = source
+    self.class_names = tuple(builder.info.features['objects']['label'].names)
+    self._sizes = {part: builder.info.splits[part].num_examples
+                   for parts in PARTS.values() for part in parts}
+    self.counts = {split: sum(self._sizes[part] for part in parts)
+                   for split, parts in PARTS.items()}
+    # The data themselves are pictures too: 20 GB are not hashed, their description is.
+    files = ('dataset_info.json', 'features.json')
+    self.files = {name: str(pathlib.Path(builder.data_dir, name)) for name in files}
+    self.left_out = {}
+
+  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+    """See `Original`."""
+    builder = _builder(self._source)
+    skip = {'image': tensorflow_datasets.decode.SkipDecoding()}
+    # One file after the other, so that a range does not depend on where the one before it ended.
+    in_order = tensorflow_datasets.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    for part in PARTS[split]:
+      first, last = max(start, 0), min(stop, self._sizes[part])
+      if first < last:
+        found = builder.as_dataset(f'{part}[{first}:{last}]', decoders=skip,
+                                   read_config=in_order)
+        yield from map(_raw, found.as_numpy_iterator())
+      start, stop = start - self._sizes[part], stop - self._sizes[part]
+
+
+def _raw(example: dict[str, Any]) -> Raw:
+  name, picture = example['image/filename'].decode(), example['image']
+  said = [(captions.clean(text.decode()), int(number))
+          for text, number in zip(example['captions']['text'], example['captions']['id'])]
+  said = [one for one in said if one[0]]
+  if not said:
+    return bad(name, 'it has no caption')
+  try:
+    width, height = Image.open(io.BytesIO(picture)).size
+  except Exception as error:  # Pillow raises all kinds
+    return bad(name, f'it cannot be read ({error})')
+  marks = _marks(example['objects'], width, height)
+  texts = tuple(text for text, _ in said)
+  return Raw(name, functools.partial(bytes, picture), texts, marks.labels, marks.areas,
+             flippable=captions.may_flip(texts),
+             more={'image_id': int(example['image/id']), 'caption_ids': [n for _, n in said],
+                   **marks.more})
+
+
+def _marks(objects: dict[str, Any], width: int, height: int) -> coco_objects.Marks:
+  boxes = [(left * width, top * height, (right - left) * width, (bottom - top) * height)
+           for top, left, bottom, right in objects['bbox'].tolist()]
+  return coco_objects.marks(objects['label'].tolist(), objects['area'].tolist(), boxes,
+                            objects['is_crowd'].tolist(), width, height)
+
+
+@functools.cache
+def _builder(source: str) -> tensorflow_datasets.core.DatasetBuilder:
+  return tensorflow_datasets.builder(NAME, data_dir=source)
