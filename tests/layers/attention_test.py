@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import toys
 
-from xmc_jax.layers.attention import word_context
+from xmc_jax.layers.attention import attend, tiled_mask, word_context
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -63,3 +63,40 @@ def test_bfloat16_is_attended_in_float32():
   out = word_context(small, words, mask)
   assert out.dtype == jnp.float32
   np.testing.assert_array_equal(out, word_context(small.astype(jnp.float32), words, mask))
+
+
+def slow_attend(queries, keys, values, mask):
+  """Loops in float64; mask [b, n, t]."""
+  out = np.zeros((*queries.shape[:2], values.shape[-1]))
+  for i, q in np.ndindex(*queries.shape[:2]):
+    true = np.flatnonzero(mask[i, q])
+    weights = np.exp([queries[i, q].astype(float) @ keys[i, t] for t in true])
+    out[i, q] = weights @ values[i, true].astype(float) / weights.sum()
+  return out
+
+
+@pytest.mark.parametrize('of_queries', [False, True])
+def test_attending_is_the_loops(of_queries):
+  queries, words, mask = example()
+  values = toys.normal(2, *words.shape[:2], 2)
+  wide = np.broadcast_to(mask[:, None], (4, 5, 3))
+  if of_queries:
+    mask = wide = np.roll(wide, 1, 0)
+  out = attend(*map(jnp.array, (queries, words, values, mask)))
+  np.testing.assert_allclose(out, slow_attend(queries, words, values, wide), rtol=1e-4, atol=1e-5)
+
+
+def test_attending_ignores_padding_and_is_float32():
+  queries, words, mask = map(jnp.array, example())
+  other = jnp.where(mask[..., None], words, 100 * jnp.array(toys.normal(7, *words.shape)))
+  np.testing.assert_array_equal(attend(queries, words, words, mask),
+                                attend(queries, other, other, mask))
+  half = lambda x: x.astype(jnp.bfloat16)
+  assert attend(half(queries), half(words), half(words), mask).dtype == jnp.float32
+
+
+def test_tiled_masks_are_those_of_repeated_and_flattened_arrays():
+  # Masks of the batch one after another, five times; scores of 4 rows of 5 queries one by one.
+  mask = toys.numbers(0).random((4, 3)) < 0.5
+  np.testing.assert_array_equal(tiled_mask(jnp.array(mask), 5),
+                                np.tile(mask, (5, 1)).reshape(4, 5, 3))

@@ -1,0 +1,44 @@
+"""Blocks of gated linear units, of which the stacked generators are built."""
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xmc_jax.layers.batch_norm import BatchNorm
+from xmc_jax.layers.forms import FAST, Forms
+from xmc_jax.layers.orthogonal import Conv
+from xmc_jax.types import Array
+
+
+def glu(x: Array) -> Array:
+  """The first half of the channels, times the sigmoid of the second half."""
+  value, gate = jnp.split(x, 2, -1)
+  return value * jax.nn.sigmoid(gate)
+
+
+class GluUp(nn.Module):
+  """Doubles a map and gates it: [b, h, w, c] -> [b, 2h, 2w, features]."""
+  features: int
+  norm_rows: int | None = None
+  forms: Forms = FAST
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    x = Conv(2 * self.features, 'up', forms=self.forms, dtype=self.dtype, name='conv')(x)
+    return glu(BatchNorm(self.norm_rows, self.forms, name='norm')(x, train))
+
+
+class GluResidual(nn.Module):
+  """Gated residual block of the same size and channels; nothing follows the sum."""
+  norm_rows: int | None = None
+  forms: Forms = FAST
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, train: bool) -> Array:
+    conv = lambda features, name: Conv(features, forms=self.forms, dtype=self.dtype, name=name)
+    norm = lambda name: BatchNorm(self.norm_rows, self.forms, name=name)
+    h = glu(norm('norm_in')(conv(2 * x.shape[-1], 'conv_in')(x), train))
+    return x + norm('norm_out')(conv(x.shape[-1], 'conv_out')(h), train)
