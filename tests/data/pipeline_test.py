@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from noise_records import noise
 
-from xmc_jax.data import pipeline
+from xmc_jax.data import partners, pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.plan import plan
 from xmc_jax.data.text import Tokenizer
@@ -79,6 +79,42 @@ def test_blocks_of_processes_make_the_global_batch(source, tokenizer, loader):
   parts = [take(source, tokenizer, 1, loader=loader, process=(i, 2))[0] for i in range(2)]
   assert parts[0]['image'].shape[:2] == (2, 2)
   assert_same({key: np.concatenate([part[key] for part in parts], 1) for key in whole}, whole)
+
+
+@pytest.mark.parametrize('rule', partners.RULES)
+def test_batches_with_partners(source, tokenizer, rule):
+  """Both loaders, any number of processes and any start give the same; the anchors are as ever."""
+  pairs = partners.find(source, rule)
+  straight = take(source, tokenizer, 4, loader='arrays', partners=pairs)
+  alone = take(source, tokenizer, 4, loader='arrays')
+  for one, whole in zip(alone, straight, strict=True):
+    assert_same(one, {key: whole[key] for key in one})
+    assert [*whole] == [*one, *(f'partner_{key}' for key in one)]
+    for key, leaf in one.items():
+      second = whole[f'partner_{key}']
+      assert (second.shape, second.dtype) == (leaf.shape, leaf.dtype)
+  for a, b in zip(straight, take(source, tokenizer, 4, partners=pairs), strict=True):
+    assert_same(a, b)
+  (late,) = take(source, tokenizer, 1, start=3, partners=pairs)
+  assert_same(late, straight[3])
+  parts = [take(source, tokenizer, 1, loader=loader, process=(i, 2), partners=pairs)[0]
+           for i, loader in enumerate(pipeline.LOADERS)]
+  assert_same({key: np.concatenate([part[key] for part in parts], 1) for key in late}, straight[0])
+
+
+def test_partners_lie_where_the_plan_says(tokenizer):
+  source = sources.load('emoji', 'train', 32)
+  pairs = partners.find(source, 'exact')
+  for step, batch in enumerate(take(source, tokenizer, 2, rows=16, partners=pairs)):
+    anchors = plan(len(source), source.flippable, 1, step, 2, 16)
+    second = pairs.plan(anchors, 1, step)
+    for place in np.ndindex(2, 16):
+      picture = source.image(second.index[place])
+      picture = picture[:, ::-1] if second.flip[place] else picture
+      np.testing.assert_array_equal(batch['partner_image'][place], picture)
+      assert source.label(second.index[place]) == batch['label'][place]
+    np.testing.assert_array_equal(batch['partner_label'], batch['label'])
+    assert (second.index != anchors.index).all() and second.flip.any()
 
 
 def test_rows_are_the_sources_examples(tokenizer):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xmc_jax.data.plan import plan
+from xmc_jax.data.plan import caption_number, other_caption_number, plan
 
 
 @pytest.mark.parametrize('size, rounds, rows', [(10, 1, 5), (7, 2, 3), (3, 2, 4), (64, 2, 8)])
@@ -63,3 +63,22 @@ def test_flat():
   one = plan(50, True, 0, 0, 2, 6)
   for flat, leaf in zip(one.flat().leaves(), one.leaves(), strict=True):
     np.testing.assert_array_equal(flat, np.concatenate(list(leaf)))
+
+
+def test_the_numbers_stay_those_of_earlier_runs():
+  """A run that goes on must read what it would have read when it began."""
+  one = plan(10, True, 3, 5, 2, 4)
+  np.testing.assert_array_equal(one.index, [[8, 7, 2, 4], [5, 0, 9, 3]])
+  np.testing.assert_array_equal(one.flip, [[1, 0, 1, 0], [1, 0, 0, 1]])
+  np.testing.assert_allclose(one.caption[1], [0.72451496, 0.69076383, 0.85699455, 0.33012879],
+                             atol=1e-8)
+  np.testing.assert_allclose(one.crop[1, 2:], [[0.16054156, 0.5779138], [0.0013625, 0.34267369]],
+                             atol=1e-8)
+
+
+def test_captions_by_number():
+  assert [caption_number(choice, 3) for choice in (0, 0.33, 0.34, 0.67, 0.9999)] == [0, 0, 1, 2, 2]
+  others = [[other_caption_number(choice, 3, taken) for choice in (0, 0.49, 0.5, 0.9999)]
+            for taken in range(3)]
+  assert others == [[1, 1, 2, 2], [0, 0, 2, 2], [0, 0, 1, 1]]
+  assert other_caption_number(0.9, 1, 0) == 0
