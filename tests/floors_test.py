@@ -17,7 +17,7 @@ FLOORS = [
     ('encoders',),
     ('backbones', 'objectives', 'evals', 'prepare'),
     ('recipes',),
-    ('describe', 'sampling', 'weights_command'),
+    ('describe', 'sampling', 'weights_command', 'prepare_command'),
     ('train', 'sample', 'evaluate', 'compare', 'object_accuracy', 'page'),
     ('config_file',),
     ('commands',),

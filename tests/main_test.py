@@ -42,8 +42,8 @@ def workdir(tmp_path, trained):
 
 
 @pytest.mark.parametrize('command, words', [
-    ([], ('usage: xmc {train,sample,evaluate,report,weights,describe}',)),
-    (['paint'], ('usage: xmc {train,sample,evaluate,report,weights,describe}',)),
+    ([], ('usage: xmc {train,sample,evaluate,report,prepare,weights,describe}',)),
+    (['paint'], ('usage: xmc {train,sample,evaluate,report,prepare,weights,describe}',)),
     (['train', '--workdir=run'], ('xmc train: --config is missing',)),
     (['train', f'--config={tiny.DEMO}'], ('xmc train: --workdir is missing',)),
     (['sample', '--caption=a'], ('xmc sample: --workdir is missing',)),

@@ -181,6 +181,44 @@ def _weights_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   flags.DEFINE_bool('force', False, 'Download what is here already.', flag_values=values)
 
 
+def _prepare(values: flags.FlagValues, *names: str) -> None:
+  from xmc_jax import prepare_command
+  if values.check:
+    prepare_command.check(values.check)
+  elif not names:
+    prepare_command.list_()
+  elif len(names) == 1:
+    fields = dataclasses.fields(prepare_command.Wishes)
+    wishes = prepare_command.Wishes(**{field.name: values[field.name].value for field in fields})
+    prepare_command.prepare(names[0], wishes)
+  else:
+    raise UserError('usage: xmc prepare DATASET --source DIR | prepare --check FOLDER | prepare')
+
+
+def _prepare_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  text, number, share = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+  text('source', None, 'Folder of the original files.', flag_values=values)
+  text('out', None, 'Folder to prepare; default: data/DATASET-SIZE, or in XMC_JAX_DATA.',
+       flag_values=values)
+  flags.DEFINE_multi_string('option', [], "KEY=VALUE of the data set's own; may be given several "
+                            'times.', flag_values=values)
+  number('size', None, 'Pixels of a side of the square that training takes; default: of the set.',
+         lower_bound=8, flag_values=values)
+  share('margin', None, "Shorter side of a stored picture by --size; default: the set's.",
+        flag_values=values)
+  text('codec', None, 'jpeg, png or webp; default: of the set.', flag_values=values)
+  number('quality', 90, 'Of JPEG and WebP.', lower_bound=1, upper_bound=100, flag_values=values)
+  number('shard_examples', 2048, 'Pictures of one file.', lower_bound=1, flag_values=values)
+  number('workers', None, 'Processes; default: one a core.', lower_bound=1, flag_values=values)
+  number('hosts', 1, 'Machines that prepare one shared folder together.', lower_bound=1,
+         flag_values=values)
+  number('host', 0, 'Which of them this is, from 0.', lower_bound=0, flag_values=values)
+  share('most_bad', 0.01, 'Largest share of unusable pictures in a split.', lower_bound=0,
+        upper_bound=1, flag_values=values)
+  flags.DEFINE_bool('force', False, 'Prepare anew what is there.', flag_values=values)
+  text('check', None, 'Check the hashes of this prepared folder instead.', flag_values=values)
+
+
 def _report(values: flags.FlagValues, *runs: str) -> None:
   from xmc_jax.page.report import report
   print(report(runs or [values.workdir], out=values.out, across_protocols=values.across_protocols))
@@ -199,6 +237,7 @@ COMMANDS: dict[str, Command] = {
     'sample': Command(_sample, _sample_flags),
     'evaluate': Command(_evaluate, _evaluate_flags, instead='images'),
     'report': Command(_report, _report_flags, (), words=('RUN',)),
+    'prepare': Command(_prepare, _prepare_flags, (), words=('DATASET',)),
     'weights': Command(_weights, _weights_flags, (), words=('list|get|check', 'NAME')),
     'describe': Command(_describe, _describe_flags, ('config',))}
 

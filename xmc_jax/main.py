@@ -1,10 +1,11 @@
-"""The `xmc` command: train, sample, evaluate, report, weights, describe.
+"""The `xmc` command: train, sample, evaluate, report, prepare, weights, describe.
 
   xmc train    --config configs/X.py --workdir RUN [--config.batch_size=64 ...]
   xmc sample   --workdir RUN --caption "a red apple" [--captions FILE] [--out PICTURES]
   xmc evaluate --workdir RUN [--protocol NAME] [--follow]
   xmc evaluate --images DIR --reference DIR
   xmc report   RUN [RUN ...]
+  xmc prepare  DATASET --source DIR [--size 256] [--workers 16]
   xmc weights  list | get NAME | check
   xmc describe --config configs/X.py [--json]
 

@@ -171,7 +171,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
   whole = make_record(1).picture
   examples = [shards.Example(data, {'captions': ['a'], 'labels': [0]}, True)
               for data in (whole, b'no picture', whole[:len(whole) // 2])]
-  shards.write(tmp_path / 'train-00000.rec', dataclasses.asdict(ABOUT), examples)
+  shards.write(tmp_path / 'train-00000.rec', lambda: dataclasses.asdict(ABOUT), examples)
   records.finish(tmp_path, ABOUT, {'train': 1})
   source = load(tmp_path)
   assert source.image(0).shape == (32, 32, 3)

@@ -5,12 +5,14 @@
   heldout-00000.rec
 
 A preparation calls `write_shard` for every shard, in any order and from any number of processes,
-and then `finish`. Pictures are stored at `size` pixels or more a side; the reader takes a square of
-`size` from each, at a place that the plan draws, and reduces it where a run asks for less.
+and then `finish`; `xmc prepare` does (`xmc_jax/prepare/run.py`). Pictures are stored at `size`
+pixels or more a side; the reader takes a square of `size` from each, at a place that the plan
+draws, and reduces it where a run asks for less.
 """
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -21,11 +23,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xmc_jax.data.shards import Example, Shard, write
+from xmc_jax.data.shards import Example, Shard, partial_path, write
 from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
 FORMAT, VERSION = 'xmc_jax records', 1
+MANIFEST = 'manifest.json'
 CROPS = ('random', 'centre')
 _CODECS = ('JPEG', 'PNG', 'WEBP')
 
@@ -54,44 +57,52 @@ class Record:
   labels     numbers of its classes
   flippable  whether the captions stay true of the mirror image
   more       further facts (boxes, the original's name), ready for JSON
+  areas      of each label in (0, 1]: the share of the picture that it covers; none if not known
   """
   picture: bytes
   captions: tuple[str, ...]
   labels: tuple[int, ...] = ()
   flippable: bool = True
   more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  areas: tuple[float, ...] = ()
 
 
 def write_shard(folder: str | os.PathLike, about: About, split: str, number: int,
-                records: Iterable[Record]) -> int:
+                records: Iterable[Record], facts: Mapping[str, Any] | None = None) -> int:
   """Writes one shard unless it is there already, and returns its number of examples.
+
+  `facts`, ready for JSON, are kept in the shard (`Shard.facts`) beside `about`. They are read when
+  the last record has been written, so that `records` may add to them on its way.
 
   Raises:
     UserError: if the shard is there and is damaged or of another set.
     ValueError: if a record is not as `Record` and `about` say.
   """
-  path = _shard_path(folder, split, number)
+  path = shard_path(folder, split, number)
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, dataclasses.asdict(about), _checked(about, records))
-  return len(_open(path, about))
+    own = dataclasses.asdict(about)
+    write(path, lambda: {**(facts or {}), **own}, _checked(about, records))
+  return len(open_shard(path, about))
 
 
-def finish(folder: str | os.PathLike, about: About, shards: Mapping[str, int]) -> None:
+def finish(folder: str | os.PathLike, about: About, shards: Mapping[str, int],
+           facts: Mapping[str, Any] | None = None) -> None:
   """Writes the manifest of shards 0 … number - 1 of every split; the folder can then be read.
+
+  The manifest has the size and the sha256 of every shard, and `facts`, ready for JSON.
 
   Raises:
     UserError: if a shard is missing, damaged or of another set.
   """
   splits = {split: [] for split in shards}
   for split, number in shards.items():
-    for path in (_shard_path(folder, split, i) for i in range(number)):
-      splits[split].append({'file': path.name, 'examples': len(_open(path, about)),
-                            'bytes': path.stat().st_size})
-  manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(about), 'splits': splits}
-  partial = pathlib.Path(folder, 'manifest.json.partial')
-  partial.write_text(json.dumps(manifest, indent=1) + '\n', encoding='utf-8')
-  os.replace(partial, pathlib.Path(folder, 'manifest.json'))
+    for path in (shard_path(folder, split, i) for i in range(number)):
+      splits[split].append({'file': path.name, 'examples': len(open_shard(path, about)),
+                            'bytes': path.stat().st_size, 'sha256': sha256(path)})
+  manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(about), **(facts or {}),
+              'splits': splits}
+  write_text(pathlib.Path(folder, MANIFEST), json.dumps(manifest, indent=1) + '\n')
 
 
 class Records:
@@ -99,11 +110,10 @@ class Records:
 
   about  what the manifest says of the set
   """
-  name = 'records'
   images = None
 
   def __init__(self, about: About, shards: Sequence[Shard], size: int, crop: str):
-    self.about, self.size, self.class_names = about, size, about.class_names
+    self.name, self.about, self.size, self.class_names = about.name, about, size, about.class_names
     self.flippable = np.concatenate([shard.index['flippable'] for shard in shards])
     self._shards, self._crop = shards, crop
     self._ends = np.cumsum([len(shard) for shard in shards])
@@ -124,15 +134,15 @@ class Records:
     return tuple(self.record(index)['captions'])
 
   def label(self, index: int) -> np.ndarray:
-    labels = self.record(index)['labels']
+    record = self.record(index)
     if not self.about.several_labels:
-      return np.int32(labels[0])
+      return np.int32(record['labels'][0])
     label = np.zeros(len(self.class_names), np.float32)
-    label[labels] = 1
+    label[record['labels']] = record.get('areas') or 1
     return label
 
   def record(self, index: int) -> dict[str, Any]:
-    """All that was stored beside the picture: captions, labels and `Record.more`."""
+    """All that was stored beside the picture: captions, labels, areas and `Record.more`."""
     shard, at = self._find(index)
     return shard.words(at)
 
@@ -173,13 +183,13 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
   if crop not in CROPS:
     raise UserError(f'--config.data.options.crop={crop}: choose one of {", ".join(CROPS)}.')
   folder = pathlib.Path(folder)
-  manifest = _read_manifest(folder)
+  manifest = read_manifest(folder)
   try:
     about = _about(manifest)
     files = manifest['splits'].get(split, [])
     expected = {file['file']: (file['examples'], file['bytes']) for file in files}
   except (KeyError, TypeError, AttributeError) as error:
-    raise UserError(f'{folder / "manifest.json"} is damaged ({type(error).__name__}: {error}); '
+    raise UserError(f'{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); '
                     'copy or prepare the data set again.') from error
   if not expected:
     raise UserError(f'The data set in {folder} has no {split!r} split, only '
@@ -188,15 +198,16 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
     raise UserError(f'The pictures in {folder} were prepared for {about.size} px, and '
                     f'--config.model.size={size}; prepare them at {size} px or train at '
                     f'{about.size}.')
-  shards = [_open(folder / name, about) for name in expected]
+  shards = [open_shard(folder / name, about) for name in expected]
   for shard in shards:
     if (len(shard), shard.path.stat().st_size) != expected[shard.path.name]:
       raise shard.damaged('it is not the file that the manifest describes')
   return Records(about, shards, size, crop)
 
 
-def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
-  path = folder / 'manifest.json'
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+  """The manifest of a prepared folder. UserError if there is none, or not one that can be read."""
+  path = folder / MANIFEST
   if not path.is_file():
     unfinished = any(folder.glob('*.rec*'))
     what = ('its preparation has not finished; run the same preparation again' if unfinished else
@@ -223,11 +234,13 @@ def _about(facts: Mapping[str, Any]) -> About:
   return About(**values | {'class_names': tuple(values['class_names'])})
 
 
-def _shard_path(folder: str | os.PathLike, split: str, number: int) -> pathlib.Path:
+def shard_path(folder: str | os.PathLike, split: str, number: int) -> pathlib.Path:
+  """Where `write_shard` writes."""
   return pathlib.Path(folder, f'{split}-{number:05d}.rec')
 
 
-def _open(path: pathlib.Path, about: About) -> Shard:
+def open_shard(path: pathlib.Path, about: About) -> Shard:
+  """A shard of the set `about`. UserError if it is missing, damaged or of another set."""
   shard = Shard(path)
   if _about(shard.facts) != about:
     raise UserError(f'{path} belongs to another data set, {shard.facts["name"]!r} at '
@@ -248,5 +261,23 @@ def _checked(about: About, records: Iterable[Record]) -> Iterator[Example]:
     if not known or not (about.several_labels or len(record.labels) == 1):
       raise ValueError(f'record {number} has the labels {record.labels}, of '
                        f'{len(about.class_names)} classes')
-    yield Example(record.picture, {**record.more, 'captions': record.captions,
-                                   'labels': record.labels}, record.flippable)
+    if record.areas and (len(record.areas) != len(record.labels) or
+                         not all(0 < area <= 1 for area in record.areas)):
+      raise ValueError(f'record {number} has the areas {record.areas}; there must be one in (0, 1] '
+                       f'for each of the labels {record.labels}, or none at all')
+    words = {**record.more, 'captions': record.captions, 'labels': record.labels}
+    yield Example(record.picture, words | ({'areas': record.areas} if record.areas else {}),
+                  record.flippable)
+
+
+def sha256(path: str | os.PathLike) -> str:
+  """Of a file's bytes, in hexadecimal."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a file that gets its name when it is complete, whoever else writes it meanwhile."""
+  partial = partial_path(path)
+  partial.write_text(text, encoding='utf-8')
+  os.replace(partial, path)

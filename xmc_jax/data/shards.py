@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import platform
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,9 +41,18 @@ class Example(NamedTuple):
   flippable: bool
 
 
-def write(path: pathlib.Path, facts: dict[str, Any], examples: Iterable[Example]) -> None:
-  """Writes a shard; the file gets its name when it is complete, so that a kill leaves no half."""
-  partial = path.with_name(f'{path.name}.partial')
+def partial_path(path: pathlib.Path) -> pathlib.Path:
+  """The name of a file that this process has not finished; no other process has the same."""
+  return path.with_name(f'{path.name}.{platform.node()}-{os.getpid()}.partial')
+
+
+def write(path: pathlib.Path, facts: Callable[[], dict[str, Any]],
+          examples: Iterable[Example]) -> None:
+  """Writes a shard; the file gets its name when it is complete, so that a kill leaves no half.
+
+  `facts` is called when the last example has been written.
+  """
+  partial = partial_path(path)
   index, end = [], 0
   with open(partial, 'wb') as file:
     for example in examples:
@@ -52,7 +62,7 @@ def write(path: pathlib.Path, facts: dict[str, Any], examples: Iterable[Example]
       middle, end = end + len(example.picture), end + len(example.picture) + len(words)
       index.append((middle, end, zlib.crc32(example.picture), zlib.crc32(words),
                     example.flippable))
-    text = json.dumps(facts).encode()
+    text = json.dumps(facts()).encode()
     file.write(np.array(index, INDEX).tobytes())
     file.write(text)
     file.write(TAIL.pack(len(index), len(text), MAGIC))
@@ -64,7 +74,7 @@ def write(path: pathlib.Path, facts: dict[str, Any], examples: Iterable[Example]
 class Shard:
   """Random access to a shard. Threads may share it; a copy in another process opens it anew.
 
-  facts  what `write` was given
+  facts  what `write` was given, JSON
   index  array of `INDEX`
   """
 

@@ -1,15 +1,18 @@
 """What a data set is to the pipeline: random access to pictures, their captions and labels."""
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from xmc_jax.types import UserError
 
-NAMES = ('emoji', 'emoji_scenes', 'records')
+MODULES = ('emoji', 'emoji_scenes', 'records')
+PREPARED = ('coco2014', 'ln_coco', 'ln_openimages', 'cub', 'emoji_styles', 'tuxpaint')
+NAMES = (*MODULES, *PREPARED)
 SPLITS = ('train', 'heldout')
 MIDDLE = (0.5, 0.5)
 
@@ -17,7 +20,7 @@ MIDDLE = (0.5, 0.5)
 class Source(Protocol):
   """A captioned picture set. Every method is a pure function of the index, in [0, len(self)).
 
-  name         of the set, as `load` takes it
+  name         of the set
   size         pixels of a side, S
   flippable    whether a picture may be mirrored under its captions: one bool, or bool [len(self)]
   class_names  the names of the l classes
@@ -39,15 +42,19 @@ class Source(Protocol):
     """All captions of the picture, one or more; the number may differ between pictures."""
 
   def label(self, index: int) -> np.ndarray:
-    """The picture's class, an int32 scalar; or float32 [l], multi-hot in {0, 1}."""
+    """The picture's class, an int32 scalar; or float32 [l], the amounts of all classes.
+
+    An amount is 0 where the class is absent; else the share of the picture that it covers, in
+    (0, 1], where that is known, and 1 where it is not.
+    """
 
 
 def load(name: str, split: str, size: int, **options: Any) -> Source:
   """Returns one split of a data set.
 
   Args:
-    name: one of `NAMES`; or the import path, with a dot, of another module that has
-      `load(split, size, **options) -> Source`.
+    name: one of `MODULES`; or of `PREPARED`, which `xmc_jax.data.prepared` finds; or the import
+      path, with a dot, of another module that has `load(split, size, **options) -> Source`.
     split: "train" or "heldout".
     size: pixels of a side.
     **options: the set's own.
@@ -59,19 +66,22 @@ def load(name: str, split: str, size: int, **options: Any) -> Source:
     raise UserError(f"The data split {split!r} does not exist; choose one of {', '.join(SPLITS)}.")
   if size < 8:
     raise UserError(f'The picture size must be at least 8 pixels, and is {size}.')
-  module = _module(name)
+  load_split = _loader(name)
   try:
-    return module.load(split, size, **options)
+    return load_split(split, size, **options)
   except TypeError as error:
     if 'keyword argument' not in str(error) or 'load()' not in str(error):
       raise
     raise UserError(f'The data set {name!r} does not take these options: {error}.') from error
 
 
-def _module(name: str):
+def _loader(name: str) -> Callable[..., Source]:
+  """load(split, size, **options) of a data set."""
+  if name in PREPARED:
+    return functools.partial(importlib.import_module('xmc_jax.data.prepared').load, name)
   path = name if '.' in name else f'xmc_jax.data.{name}'
   known = f"choose one of {', '.join(NAMES)}, or give the import path of a module with load()"
-  if '.' not in name and name not in NAMES:
+  if '.' not in name and name not in MODULES:
     raise UserError(f'The data set {name!r} is unknown; {known}.')
   try:
     module = importlib.import_module(path)
@@ -79,4 +89,4 @@ def _module(name: str):
     raise UserError(f'The data set {name!r} cannot be imported ({error}); {known}.') from error
   if not hasattr(module, 'load'):
     raise UserError(f'The module {path} has no function load(split, size, **options); {known}.')
-  return module
+  return module.load

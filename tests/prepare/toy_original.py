@@ -1,0 +1,75 @@
+"""A data set of the tests' own: pictures of all kinds, drawn from their numbers."""
+import dataclasses
+import io
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from xmc_jax.prepare.original import BadPicture, Raw, bad
+
+COUNTS = {'train': 23, 'heldout': 7}
+BAD = {('train', 4): 'cut', ('train', 11): 'none', ('heldout', 2): 'listed'}
+
+
+def pixels(number, width=60, height=48):
+  """Noise on a ramp, uint8 [height, width, 3]."""
+  random = np.random.default_rng(number)
+  ramp = np.linspace(0, 200, width)[None, :, None]
+  return (ramp + random.integers(0, 55, (height, width, 3))).astype(np.uint8)
+
+
+def picture_file(number, codec='JPEG'):
+  file = io.BytesIO()
+  Image.fromarray(pixels(number, 50 + number % 30)).save(file, codec)
+  return file.getvalue()
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+  """See `xmc_jax.prepare.original.Original`; `broken` pictures are as `BAD` says."""
+  files: dict
+  broken: bool = False
+  slow: float = 0.0       # seconds that an example takes
+  counts: dict = dataclasses.field(default_factory=lambda: dict(COUNTS))
+  name: str = 'toy'
+  class_names: tuple = ('cat', 'dog', 'owl')
+  several_labels: bool = True
+  vocabulary: tuple | None = None
+  left_out: dict = dataclasses.field(default_factory=lambda: {'it has no caption': 3})
+
+  def examples(self, split, start, stop):
+    for i in range(start, stop):
+      why = BAD.get((split, i)) if self.broken else None
+      number = i + 100 * (split == 'heldout')
+      if why == 'listed':
+        yield bad(f'{split} {i}', 'its line says so')
+        continue
+      labels = ((), (0,), (0, 2))[i % 3]
+      yield Raw(f'{split} {i}', lambda: self._picture(number, why),
+                (f'  Noise number {number}, one ', f'a café, {split}')[:1 + i % 2], labels,
+                (0.5, 0.25)[:len(labels)], None, i % 5 != 0, {'from': number})
+
+  def _picture(self, number, why):
+    time.sleep(self.slow)
+    if why == 'none':
+      raise FileNotFoundError(2, os.strerror(2), 'x.jpg')
+    data = picture_file(number)
+    return data[:len(data) // 2] if why == 'cut' else data
+
+
+def toy(folder, **changes):
+  Path(folder).mkdir(parents=True, exist_ok=True)
+  path = Path(folder) / 'captions.json'
+  path.write_text('{}')
+  return Toy({'captions.json': str(path)}, **changes)
+
+
+def open(source, broken: bool = False, slow: float = 0.0, share: float | None = None,
+         parts: tuple[str, ...] = ()):
+  """The toy as a reader opens it."""
+  if share == 13:
+    raise BadPicture('a mistake of the reader')
+  return toy(source, broken=broken, slow=slow)

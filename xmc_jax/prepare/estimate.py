@@ -1,0 +1,90 @@
+"""What a preparation will take, told and checked before the work."""
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import time
+
+import numpy as np
+
+from xmc_jax.prepare.job import Job, store_raw
+from xmc_jax.prepare.original import BadPicture
+from xmc_jax.progress import duration
+from xmc_jax.types import UserError
+
+SAMPLE = 48                 # pictures, evenly spread over all splits
+RESERVE = 1.1               # the sample may be smaller than the rest by chance
+_WORDS = 64                 # bytes an example of index and numbers beside its words
+_HOPELESS = 0.25            # of the sample; a few bad ones can be chance
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """Seconds of one core and bytes that an example takes, each an average of a sample."""
+  seconds: float
+  bytes: float
+
+
+def measure(job: Job, most_bad: float) -> Estimate:
+  """Prepares a sample in memory.
+
+  Raises:
+    UserError: more than a quarter of the sample cannot be used, and more than `most_bad`.
+  """
+  counts = job.original.counts
+  whole = sum(counts.values())
+  places = np.unique(np.linspace(0, whole - 1, min(SAMPLE, whole)).astype(int)).tolist()
+  size, bad, began = 0, [], time.perf_counter()
+  for split, first in zip(counts, np.cumsum([0, *counts.values()]).tolist(), strict=False):
+    for place in places:
+      if first <= place < first + counts[split]:
+        for raw in job.original.examples(split, place - first, place - first + 1):
+          try:
+            size += len(store_raw(raw, job.storage).data) + len(str(raw.captions).encode()) + _WORDS
+          except BadPicture as error:
+            bad.append((raw.name, str(error)))
+  seconds = time.perf_counter() - began
+  if len(bad) > max(_HOPELESS, most_bad) * len(places):
+    raise UserError(f'{len(bad)} of {len(places)} pictures, taken evenly from all of '
+                    f'{job.original.name}, cannot be used: {some(bad)}; give the right --source, '
+                    'or allow more with --most_bad')
+  good = len(places) - len(bad)
+  return Estimate(seconds / len(places), size / max(good, 1))
+
+
+def tell(job: Job, left: int, workers: int, estimate: Estimate) -> None:
+  """Prints what there is to do for `left` examples here, and what it takes.
+
+  Raises:
+    UserError: the disk has no room for it.
+  """
+  need, free = left * estimate.bytes * RESERVE, free_bytes(job.folder)
+  counts = ' + '.join(f'{count:,}' for count in job.original.counts.values())
+  whole = sum(job.original.counts.values())
+  here = '' if left == whole else f', {left:,} of them are left to do here'
+  cores = 'core' if workers == 1 else 'cores'
+  print(f'{job.original.name}: {counts} pictures{here}, about {gigabytes(need)}, {gigabytes(free)} '
+        f'are free; about {duration(left * estimate.seconds / workers)} on {workers} {cores}',
+        flush=True)
+  if need > free:
+    raise UserError(f'{job.folder} needs about {gigabytes(need)} and its disk has '
+                    f'{gigabytes(free)}; make room, choose another disk with --out=FOLDER, or '
+                    'smaller pictures with --size or --quality')
+
+
+def free_bytes(folder: pathlib.Path) -> int:
+  """Free bytes of the disk on which a folder is, or will be."""
+  folder = folder.absolute()
+  return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+
+
+def gigabytes(count: float) -> str:
+  """'2.9 GB', or '340 MB'."""
+  return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{max(count / 1e6, 0.1):.3g} MB'
+
+
+def some(bad: list[tuple[str, str]], number: int = 3) -> str:
+  """The first few of bad pictures, in words."""
+  told = '; '.join(f'{name} ({why})' for name, why in bad[:number])
+  return told + (f'; and {len(bad) - number:,} more' if len(bad) > number else '')

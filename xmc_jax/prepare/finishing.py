@@ -1,0 +1,113 @@
+"""From shards to a folder that can be read: vocabulary, list of bad pictures, manifest; checks."""
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xmc_jax import __version__
+from xmc_jax.data import records
+from xmc_jax.data.shards import Shard
+from xmc_jax.prepare import vocabulary
+from xmc_jax.prepare.estimate import some
+from xmc_jax.prepare.job import TALLY, Job
+from xmc_jax.progress import Progress
+from xmc_jax.types import UserError
+
+BAD, TOKENIZER = 'bad.jsonl', 'tokenizer.json'
+_CLASSES = 5        # most frequent ones that the manifest tells
+
+
+def finish(job: Job, most_bad: float) -> dict[str, Any]:
+  """Writes what a folder has beside its shards, all of which are there; returns the manifest.
+
+  Raises:
+    UserError: a split has no usable picture, or more than the share `most_bad` that are not.
+  """
+  counts, words = {}, {}
+  bad = {}
+  for split, number in job.shards.items():
+    shards = [records.open_shard(job.path(split, i), job.about) for i in range(number)]
+    bad[split] = [tuple(one) for shard in shards for one in shard.facts['bad']]
+    counts[split] = _count(job, shards, words) | {'bad': len(bad[split])}
+  records.write_text(job.folder / BAD, ''.join(
+      json.dumps({'split': split, 'name': name, 'why': why}, ensure_ascii=False) + '\n'
+      for split, those in bad.items() for name, why in those))
+  for split, those in bad.items():
+    check_bad(job, split, those, most_bad)
+  vocabulary.write(job.folder / TOKENIZER, job.original.vocabulary or tuple(words))
+  facts = {'counts': counts, 'left_out': dict(job.original.left_out),
+           'settings': job.facts(), 'version_of_xmc_jax': __version__,
+           'original_sha256': {name: records.sha256(path)
+                               for name, path in sorted(job.original.files.items())},
+           'files': {name: records.sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
+  records.finish(job.folder, job.about, job.shards, facts)
+  for left in job.folder.glob('*.partial'):        # of processes that were killed
+    left.unlink(missing_ok=True)
+  return records.read_manifest(job.folder)
+
+
+def check_bad(job: Job, split: str, bad: list[tuple[str, str]], most_bad: float) -> None:
+  """UserError if there are more bad pictures than may be, or no other ones."""
+  count = job.original.counts[split]
+  if len(bad) > most_bad * count or 0 < count == len(bad):
+    raise UserError(
+        f'{len(bad):,} of the {count:,} pictures of {split} cannot be used, '
+        f'{len(bad) / count:.2%}, and --most_bad allows {most_bad:.2%}: {some(bad)}; repair them '
+        'and run the same command again, or allow more with --most_bad')
+
+
+def _count(job: Job, shards: list[Shard], words: dict[str, None]) -> dict[str, Any]:
+  """Counts of a split; adds the words of its captions to `words`."""
+  examples, captions, classes = 0, 0, collections.Counter()
+  for shard in shards:
+    texts: list[str] = []
+    for at in range(len(shard)):
+      facts = shard.words(at)
+      texts += facts['captions']
+      classes.update(facts['labels'] or [None])
+    examples, captions = examples + len(shard), captions + len(texts)
+    if job.original.vocabulary is None:
+      words |= dict.fromkeys(vocabulary.collect(texts))
+  unlabelled = classes.pop(None, 0)
+  most = {job.original.class_names[label]: n for label, n in classes.most_common(_CLASSES)}
+  labels = {'most': most, 'classes_seen': len(classes), 'pictures_without': unlabelled}
+  return {'examples': examples, 'captions': captions,
+          **{what: sum(shard.facts[what] for shard in shards) for what in TALLY},
+          **({'labels': labels} if job.original.class_names else {})}
+
+
+def check(folder: pathlib.Path) -> dict[str, int]:
+  """Hashes every file of a prepared folder; returns the number of files and of their bytes.
+
+  Raises:
+    UserError: one is missing or is not what the manifest describes, or the manifest has no hashes.
+  """
+  manifest, wrong, size = records.read_manifest(folder), [], 0
+  try:
+    expected = dict(_expected(manifest))
+  except (KeyError, TypeError, AttributeError) as error:
+    raise UserError(f'{folder / records.MANIFEST} has no hashes ({type(error).__name__}: {error}); '
+                    'prepare the data set again') from error
+  progress = Progress('files', len(expected))
+  for number, (name, digits) in enumerate(expected.items()):
+    path = folder / name
+    if not path.is_file() or records.sha256(path) != digits:
+      wrong.append(f'{name} is {"damaged" if path.is_file() else "missing"}')
+    else:
+      size += path.stat().st_size
+    progress.reach(number + 1)
+  if wrong:
+    raise UserError(f'{folder}: {"; ".join(wrong[:5])}'
+                    f'{f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""}; copy the folder '
+                    'again, or delete these files with manifest.json and prepare it again')
+  return {'files': len(expected), 'bytes': size}
+
+
+def _expected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+  yield from manifest['files'].items()
+  for shards in manifest['splits'].values():
+    for shard in shards:
+      yield shard['file'], shard['sha256']

@@ -1,0 +1,125 @@
+"""Worker processes that make shards and vanish with the process that started them."""
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from xmc_jax.prepare.job import Job
+from xmc_jax.types import UserError
+
+LOOK = 0.5          # seconds between two looks at how far the workers are
+Shard = tuple[str, int]
+Done = Iterator[tuple[Shard, dict[str, Any]]]
+
+
+class Stopped(UserError):
+  """SIGINT or SIGTERM came; the exit code is that of shells."""
+
+  def __init__(self, number: int):
+    super().__init__('stopped; what is finished stays, and the same command goes on')
+    self.code = 128 + number
+
+
+def make(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int], None]) -> Done:
+  """Makes shards, several at a time; gives each with its facts as soon as it has its name.
+
+  Args:
+    job: what to make.
+    shards: which, (split, number).
+    workers: processes; with 1 the work is done in this one.
+    reach: is called now and then with the number of examples that are done.
+
+  Raises:
+    UserError: as the reader says in whatever process; the disk is full; a process was killed;
+      `Stopped` after SIGINT or SIGTERM.
+  """
+  with _signals():
+    try:
+      yield from (_here if workers == 1 else _pool)(job, shards, workers, reach)
+    except OSError as error:
+      if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        raise
+      raise UserError(f'{job.folder} cannot be written ({error.strerror}); make room or give '
+                      'another folder with --out, and run the same command again') from error
+
+
+def _here(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int], None]) -> Done:
+  done = 0
+
+  def tick() -> None:
+    nonlocal done
+    done += 1
+    reach(done)
+  for shard in shards:
+    yield shard, job.write(*shard, tick)
+
+
+def _pool(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int], None]) -> Done:
+  # Spawned, because a fork of a process with threads (JAX, TensorFlow) may hang.
+  spawn = multiprocessing.get_context('spawn')
+  counter = spawn.Value('q', 0)
+  pool = concurrent.futures.ProcessPoolExecutor(
+      min(workers, len(shards)), spawn, initializer=_begin, initargs=(job, counter))
+  try:
+    waiting = {pool.submit(_write, shard): shard for shard in shards}
+    while waiting:
+      finished, _ = concurrent.futures.wait(waiting, LOOK, concurrent.futures.FIRST_COMPLETED)
+      reach(counter.value)
+      for future in finished:
+        yield waiting.pop(future), future.result()
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise UserError('a worker process was killed, perhaps because the memory was full; run the '
+                    'same command again, with fewer --workers') from error
+  finally:     # nobody waits for shards that are half done
+    processes = list((pool._processes or {}).values())
+    if waiting:
+      for process in processes:
+        process.kill()
+    pool.shutdown(cancel_futures=True)
+
+
+_job: Job
+_counter: Any
+
+
+def _begin(job: Job, counter: Any) -> None:
+  """What a worker does first. Ctrl-C reaches it too, and is for its parent to handle."""
+  global _job, _counter
+  _job, _counter = job, counter
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+  multiprocessing.parent_process().join()
+  os._exit(1)
+
+
+def _write(shard: Shard) -> dict[str, Any]:
+  def tick() -> None:
+    with _counter.get_lock():
+      _counter.value += 1
+  return _job.write(*shard, tick)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+  """SIGINT and SIGTERM raise `Stopped` in the main thread; elsewhere nothing changes."""
+  def stop(number: int, frame: Any) -> None:
+    raise Stopped(number)
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler or signal.SIG_DFL)

@@ -1,0 +1,96 @@
+"""What `xmc prepare` does: a data set's original files become a folder to train from."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+from xmc_jax.data import prepared
+from xmc_jax.data.source import PREPARED
+from xmc_jax.prepare import finishing, readers, run
+from xmc_jax.prepare.estimate import gigabytes
+from xmc_jax.prepare.job import Job
+from xmc_jax.prepare.pictures import CODECS, Storage
+from xmc_jax.types import UserError
+
+_SIZES = (256, 128, 64, 32)     # that models have
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+  """The flags of `xmc prepare`; None where the data set decides."""
+  source: str | None = None
+  out: str | None = None
+  option: Sequence[str] = ()
+  size: int | None = None
+  margin: float | None = None
+  codec: str | None = None
+  quality: int = 90
+  shard_examples: int = 2048
+  workers: int | None = None
+  hosts: int = 1
+  host: int = 0
+  most_bad: float = 0.01
+  force: bool = False
+
+
+def list_() -> None:
+  """Prints the data sets that can be prepared."""
+  for name, dataset in readers.DATASETS.items():
+    options = ', '.join(readers.options_of(name))
+    print(f'{name:<15}{dataset.about}\n{"":<15}{dataset.published}; {dataset.size} px'
+          f'{f"; --option {options}" if options else ""}')
+  print('\nxmc prepare DATASET --source DIR prepares one; `xmc prepare --help` has the flags.')
+
+
+def prepare(name: str, wishes: Wishes) -> None:
+  """Prepares a data set and prints how to train with it.
+
+  Raises:
+    UserError: a wish cannot be; or as `run.prepare` says.
+  """
+  dataset = readers.find(name)
+  if not wishes.source:
+    raise UserError(f'xmc prepare {name}: --source is missing, the folder of the original files '
+                    f'({dataset.published})')
+  if not 0 <= wishes.host < wishes.hosts:
+    raise UserError(f'--host={wishes.host}: of {wishes.hosts} hosts it is 0 to {wishes.hosts - 1}')
+  storage = Storage(wishes.size or dataset.size, wishes.margin or dataset.margin,
+                    wishes.codec or dataset.codec, wishes.quality)
+  _check(storage)
+  original, options = readers.open(name, wishes.source, wishes.option)
+  own = prepared.folder_of(original.name, storage.size)
+  folder = pathlib.Path(wishes.out) if wishes.out else own
+  job = Job(original, folder, storage, wishes.shard_examples, options)
+  workers = wishes.workers or _cores()
+  if run.prepare(job, workers=workers, host=wishes.host, hosts=wishes.hosts,
+                 most_bad=wishes.most_bad, force=wishes.force):
+    print(f'{folder} is ready. Train with it:  {how_to_train(job, folder == own)}')
+
+
+def _check(storage: Storage) -> None:
+  if storage.codec not in CODECS:
+    raise UserError(f'--codec={storage.codec}: choose one of {", ".join(CODECS)}')
+  if not 1 <= storage.margin <= 4:
+    raise UserError(f'--margin={storage.margin}: it must be from 1 to 4; 1 keeps the shorter side '
+                    'at --size')
+
+
+def _cores() -> int:
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def how_to_train(job: Job, found_by_name: bool) -> str:
+  """The command that trains with a prepared folder."""
+  name, size = job.original.name, next((s for s in _SIZES if s <= job.storage.size), _SIZES[-1])
+  config = f'configs/xmc_coco{size}.py' if size >= 128 else 'configs/emoji64.py'
+  data = (f'--config.data.name={name}' if found_by_name and name in PREPARED else
+          f'--config.data.name=records --config.data.options.folder={job.folder}')
+  return (f'xmc train --config {config} --workdir runs/{name} --config.model.size={size} {data}')
+
+
+def check(folder: str) -> None:
+  """Hashes a prepared folder and prints that it is whole. UserError if it is not."""
+  found = finishing.check(pathlib.Path(folder))
+  print(f'{folder} is whole: {found["files"]:,} files, {gigabytes(found["bytes"])}')
