@@ -11,7 +11,7 @@ from xmc_jax.arrays import unit
 from xmc_jax.types import Array
 
 
-def _cosines(a: Array, b: Array) -> Array:
+def cosines(a: Array, b: Array) -> Array:
   """Cosines [m, k] of the rows of `a` [m, d] and `b` [k, d].
 
   In full float32: TPUs and GPUs would by default round the factors to bfloat16 or TF32, an error
@@ -31,7 +31,7 @@ def diagonal_cross_entropy(scores: Array) -> Array:
 
 def nt_xent(a: Array, b: Array, temperature: float = 0.1) -> Array:
   """Normalised-temperature cross-entropy of row i of `a` [b, d] with row i of `b` [b, d]."""
-  return diagonal_cross_entropy(_cosines(a, b) / temperature)
+  return diagonal_cross_entropy(cosines(a, b) / temperature)
 
 
 def _cross_entropy(scores: Array, weights: Array) -> Array:
@@ -55,7 +55,7 @@ def sup_con(z: Array, positives: Array, temperature: float) -> Array:
   """
   self = jnp.eye(z.shape[0], dtype=bool)
   # Finite, so that a weight of 0 takes it away; as a logit it is as good as -inf.
-  scores = jnp.where(self, jnp.finfo(jnp.float32).min, _cosines(z, z) / temperature)
+  scores = jnp.where(self, jnp.finfo(jnp.float32).min, cosines(z, z) / temperature)
   return _cross_entropy(scores, jnp.where(self, 0, positives.astype(jnp.float32)))
 
 
@@ -67,12 +67,16 @@ def multi_positive_nce(a: Array, b: Array, positives: Array, temperature: float)
   The image-text form of UniCL (Yang et al. 2022, arXiv 2204.03610), from a to b plus from b to a;
   the mean over rows of each, a given temperature in place of a learnt one, and weights are ours.
   """
-  scores = _cosines(a, b) / temperature
-  weights = jnp.maximum(positives.astype(jnp.float32), jnp.eye(a.shape[0]))
+  return multi_positive(cosines(a, b) / temperature, positives)
+
+
+def multi_positive(scores: Array, positives: Array) -> Array:
+  """The same of given `scores` [m, m], whatever network they come from."""
+  weights = jnp.maximum(positives.astype(jnp.float32), jnp.eye(len(scores)))
   return _cross_entropy(scores, weights) + _cross_entropy(scores.T, weights.T)
 
 
 def retrieval_accuracy(a: Array, b: Array) -> Array:
   """Share of rows of `a` [b, d] whose most similar row of `b` [b, d] is their own."""
-  scores = _cosines(a, b)
+  scores = cosines(a, b)
   return jnp.mean((jnp.argmax(scores, 1) == jnp.arange(scores.shape[0])).astype(jnp.float32))

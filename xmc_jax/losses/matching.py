@@ -1,5 +1,6 @@
 """Word-region matching: how well the words of a caption are found in the regions of a picture."""
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ def word_scores_plain(regions: Array, words: Array, mask: Array) -> Array:
   return _log_sum_words(cosines, mask[None])
 
 
-def _everywhere(x: Array) -> Array:
+def everywhere(x: Array) -> Array:
   """`x` whole on every device of the mesh that it is split over; untouched where there is none.
 
   For sharded arrays that are used under jit.
@@ -51,6 +52,22 @@ def _everywhere(x: Array) -> Array:
   return jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, jax.P()))
 
 
+def in_chunks(score: Callable[[Array, Array], Array], words: Array, mask: Array,
+              chunk: int) -> Array:
+  """`score(words, mask)` [b, captions] of words [b, t, e] and mask [b, t], some captions at a time.
+
+  At most `chunk`, a number that divides b; recomputed in the backward pass.
+  """
+  b = len(words)
+  if b <= chunk:
+    return score(words, mask)
+  if b % chunk:
+    chunk = next(c for c in range(chunk, 0, -1) if b % c == 0)
+  chunks = [x.reshape(b // chunk, chunk, *x.shape[1:]) for x in (words, mask)]
+  scores = jax.lax.map(lambda c: jax.checkpoint(score)(*c), tuple(chunks))    # [chunks, b, chunk]
+  return jnp.swapaxes(scores, 0, 1).reshape(b, b)
+
+
 def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK) -> Array:
   """The same scores as `word_scores_plain`, without a context vector.
 
@@ -59,7 +76,7 @@ def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK
   captions go in chunks, recomputed in the backward pass: memory b * n * chunk * t.
   Over a mesh words travel and regions stay: each device scores its own pictures with all captions.
   """
-  words, mask = _everywhere(words), _everywhere(mask)   # once, not once a chunk
+  words, mask = everywhere(words), everywhere(mask)   # once, not once a chunk
   regions, words = unit(regions), unit(words)
   gram = jnp.einsum('ine,ime->inm', regions, regions)
   b, t, _ = words.shape
@@ -73,14 +90,7 @@ def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK
     squared = jnp.sum(jnp.einsum('inm,imk->ink', gram, attention) * attention, 1)
     cosines = along * jax.lax.rsqrt(squared + 1e-12)
     return _log_sum_words(cosines.reshape(b, -1, t), mask[None])
-
-  if b <= chunk:
-    return score(words, mask)
-  if b % chunk:
-    chunk = next(c for c in range(chunk, 0, -1) if b % c == 0)
-  chunks = [x.reshape(b // chunk, chunk, *x.shape[1:]) for x in (words, mask)]
-  scores = jax.lax.map(lambda c: jax.checkpoint(score)(*c), tuple(chunks))    # [chunks, b, chunk]
-  return jnp.swapaxes(scores, 0, 1).reshape(b, b)
+  return in_chunks(score, words, mask, chunk)
 
 
 SCORES = {'plain': word_scores_plain, 'gram': word_scores}      # the forms, by name

@@ -1,0 +1,70 @@
+"""The losses of DAMSM: captions find their pictures, and pictures their captions.
+
+Xu et al. 2018 (arXiv 1711.10485), section 3.2, as their released code computes it. That differs
+from the words of XMC-GAN (`matching`) in three points: places first divide their attention among
+the words, and then words among the places; nothing is scaled to length one before the attention;
+the score is the logarithm of a sum that is not raised to 1 / gamma2, as the paper's equation has it.
+"""
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from xmc_jax.arrays import unit
+from xmc_jax.losses.contrastive import cosines, diagonal_cross_entropy
+from xmc_jax.losses.matching import everywhere, in_chunks
+from xmc_jax.losses.positives import positive_pairs
+from xmc_jax.types import Array
+
+GAMMA1 = 4.0      # sharpness of a word's attention over places; SSA-GAN trains its generator with 5
+GAMMA2 = 5.0      # sharpness of the soft maximum over words
+GAMMA3 = 10.0     # scale of the scores, an inverse temperature
+APART = -1e9      # the score of what shall not contrast; finite, so that no gradient is 0 * inf
+CHUNK = 16        # captions that are scored at once
+
+
+def word_scores(regions: Array, words: Array, mask: Array, *, gamma1: float = GAMMA1,
+                gamma2: float = GAMMA2, chunk: int = CHUNK) -> Array:
+  """Scores [b, b] of picture i and caption j, not yet times gamma3; float32.
+
+  Args: regions [b, n, e], words [b, t, e], mask [b, t] with at least one True a row.
+  Captions go in chunks, recomputed in the backward pass: memory b * chunk * t * (2 n + e). Over a
+  mesh words travel and regions stay. What a Gram matrix of the regions would save of the contexts
+  it costs again, since places are about as many as features.
+  """
+  regions = regions.astype(jnp.float32)
+  words, mask = everywhere(words.astype(jnp.float32)), everywhere(mask)
+
+  def score(words, mask):
+    similarity = jnp.einsum('ine,jte->ijtn', regions, words, precision='highest')
+    of_words = jax.nn.softmax(jnp.where(mask[..., None], similarity, -jnp.inf), 2)
+    attention = jax.nn.softmax(gamma1 * of_words, 3)
+    context = jnp.einsum('ijtn,ine->ijte', attention, regions, precision='highest')
+    near = jnp.sum(unit(context) * unit(words), -1)
+    return jax.nn.logsumexp(jnp.where(mask, gamma2 * near, -jnp.inf), -1)
+  return in_chunks(score, words, mask, chunk)
+
+
+def _apart(scores: Array, labels: Array | None, rule: str) -> Array:
+  """`scores` where rows of like label, other than a row and itself, do not contrast."""
+  if labels is None:
+    return scores
+  alike = (positive_pairs(labels, rule) > 0) & ~jnp.eye(len(scores), dtype=bool)
+  return jnp.where(alike, APART, scores)
+
+
+def words(regions: Array, words: Array, mask: Array, labels: Array | None = None, *,
+          rule: str = 'exact', gamma1: float = GAMMA1, gamma2: float = GAMMA2,
+          gamma3: float = GAMMA3) -> Array:
+  """Both directions of the words' loss, w0 + w1, a float32 scalar; arguments as `word_scores`.
+
+  labels: [b] or [b, l], as `positive_pairs` takes them with the rule; None: all others contrast.
+  """
+  scores = gamma3 * word_scores(regions, words, mask, gamma1=gamma1, gamma2=gamma2)
+  return diagonal_cross_entropy(_apart(scores, labels, rule))
+
+
+def sentences(codes: Array, sentences: Array, labels: Array | None = None, *,
+              rule: str = 'exact', gamma3: float = GAMMA3) -> Array:
+  """Both directions of the sentences' loss, s0 + s1: pictures' codes [b, e], captions' [b, e]."""
+  return diagonal_cross_entropy(_apart(gamma3 * cosines(codes, sentences), labels, rule))
