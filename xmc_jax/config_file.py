@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, config_dict, config_flags
 
 from xmc_jax.types import UserError
 
 _GIVE = 'give a Python file with get_config(), such as configs/demo.py'
-_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)=?(.*)')
 
 
 def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -34,11 +34,12 @@ class _ConfigFile(flags.ArgumentParser):
   """From the path of a config file to what its get_config() returns, locked."""
 
   def __init__(self, argv: Sequence[str]):
-    self._overrides = [found[1] for found in map(_OVERRIDE.match, argv) if found]
+    self._overrides = [found.groups() for found in map(_OVERRIDE.match, argv) if found]
 
   def parse(self, path: str) -> ConfigDict:
     config = self._load(path)
-    for name in self._overrides:
+    for name, text in self._overrides:
+      _admit_option(config, name, text)
       node = config
       for key in name.split('.'):
         if not isinstance(node, ConfigDict) or key not in node:
@@ -61,3 +62,12 @@ class _ConfigFile(flags.ArgumentParser):
     if not isinstance(config, ConfigDict):
       raise UserError(f'--config: {path} has no get_config() that returns a config; {_GIVE}')
     return config
+
+
+def _admit_option(config: ConfigDict, name: str, text: str) -> None:
+  """Lets the command line give an option of the data set that the file has not: number or text."""
+  parent, _, key = name.rpartition('.')
+  options = config.get('data', {}).get('options') if parent == 'data.options' else None
+  if options is not None and key not in options:
+    with options.unlocked():
+      options[key] = config_dict.placeholder(int if text.isdecimal() else str)

@@ -182,7 +182,7 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
                     'folder to a disk of every host, or mount the bucket, and give that path.')
   if crop not in CROPS:
     raise UserError(f'--config.data.options.crop={crop}: choose one of {", ".join(CROPS)}.')
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(str(folder))     # its name may be a number
   manifest = read_manifest(folder)
   try:
     about = _about(manifest)
