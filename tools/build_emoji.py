@@ -30,12 +30,12 @@ import emoji_words
 import numpy as np
 from PIL import Image
 
+from xmc_jax.data.emoji_colours import NAMED, colours
+
 GOOGLE = 'emoji-datasource-google@16.0.0'
 EMOJIBASE = 'emojibase-data@17.0.0'
 ASSETS = pathlib.Path(__file__).resolve().parent.parent / 'xmc_jax' / 'data' / 'assets'
 HELDOUT = 0.1  # the share of every subgroup that the held-out split gets
-COVER = 0.35  # a colour is named if it covers at least this share of the opaque pixels
-COVER_GREY = 0.7  # grey is the colour of shading and of outlines too
 QUALITY = 95
 
 
@@ -95,29 +95,6 @@ def inflects(a: str, b: str) -> bool:
   return a[:4] == b[:4] or (min(len(a), len(b)) == 3 and a[:3] == b[:3])
 
 
-def colours(picture: Image.Image) -> list[str]:
-  """Names of the colours that cover at least `COVER` of the opaque pixels, the largest first."""
-  pixels = np.asarray(picture).reshape(-1, 4)
-  pixels = pixels[pixels[:, 3] > 200][:, :3]
-  if not len(pixels):
-    return []
-  hsv = np.asarray(Image.fromarray(pixels[None]).convert('HSV'))[0].astype(np.float32)
-  hue, saturation, value = hsv[:, 0] * (360 / 255), hsv[:, 1] / 255, hsv[:, 2] / 255
-  names = np.select(
-      [value < 0.25,
-       (saturation < 0.15) & (value > 0.88),
-       saturation < 0.18,
-       ((hue < 45) | (hue > 340)) & (value < 0.5) | (hue > 12) & (hue < 45) & (value < 0.72),
-       ((hue > 300) | (hue < 12)) & (saturation < 0.55) & (value > 0.8),
-       hue < 14, hue < 39, hue < 66, hue < 165, hue < 255, hue < 295, hue < 340],
-      ['black', 'white', 'grey', 'brown', 'pink',
-       'red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink'], 'red')
-  found, counts = np.unique(names, return_counts=True)
-  share = dict(zip(found.tolist(), (counts / len(pixels)).tolist(), strict=True))
-  return [name for name in sorted(share, key=share.get, reverse=True)
-          if share[name] >= (COVER_GREY if name == 'grey' else COVER)]
-
-
 def twins(pictures: dict[str, Image.Image]) -> dict[str, str]:
   """{hexcode: hexcode that stands for it}: same pixels, or the same figure facing right."""
   by_pixels: dict[bytes, str] = {}
@@ -159,7 +136,7 @@ def make_records(google: list[dict], base: dict[str, dict], groups: dict,
         hexcode=code, name=name, phrase=emoji_words.phrase(name, subgroup),
         keywords=keywords(source.get('tags', []), name), group=group, subgroup=subgroup,
         kind=emoji_words.KINDS[subgroup],
-        colours=[] if emoji_words.COLOUR.search(name) else colours(pictures[code])))
+        colours=[] if NAMED.search(name) else colours(pictures[code])))
   held = heldout(records, twins(pictures))
   return [{**record, 'heldout': record['hexcode'] in held} for record in records]
 

@@ -58,8 +58,6 @@ haha hahaha heh hehe lol rofl lmao xoxo meh omg wtf brb idk nvm smh tfw tbh afk 
 yolo thx smh bae aww ugh yay yeah yup nope yolo lmfao dang duh argh grr hmm huh xox
 """.split())
 
-COLOUR = re.compile(r'\b(black|white|grey|red|orange|yellow|green|blue|purple|pink|brown|blond)\b')
-
 RENAMED = {
     'rolling on the floor laughing': 'face rolling on the floor laughing',
     'star-struck': 'star-struck face', 'dizzy': 'dizzy star', 'dashing away': 'cloud of dust',

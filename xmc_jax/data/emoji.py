@@ -95,13 +95,20 @@ def may_flip(record: dict) -> bool:
 
 def write_captions(record: dict) -> tuple[str, ...]:
   """The five captions of a picture, from its record."""
-  name, phrase, colours = record['name'], record['phrase'], record['colours']
-  with_keywords = ', '.join([name, *(record['keywords'][:2] or [record['kind']])])
+  name, phrase = record['name'], record['phrase']
+  return (name, f'an emoji of {phrase}', with_keywords(record),
+          f"a picture of {phrase}, {record['kind']}",
+          with_colours(record) or f'a small picture of {phrase} on white')
+
+
+def with_keywords(record: dict) -> str:
+  """The name and two keywords, or what kind of thing it is: "red apple, diet, food"."""
+  return ', '.join([record['name'], *(record['keywords'][:2] or [record['kind']])])
+
+
+def with_colours(record: dict) -> str:
+  """The phrase and the colours: "a fox, mostly orange"; empty if the record names no colour."""
+  colours = record['colours']
   if len(colours) == 2:
-    last = f'{phrase} in {colours[0]} and {colours[1]}'
-  elif colours:
-    last = f'{phrase}, mostly {colours[0]}'
-  else:
-    last = f'a small picture of {phrase} on white'
-  return (name, f'an emoji of {phrase}', with_keywords,
-          f"a picture of {phrase}, {record['kind']}", last)
+    return f"{record['phrase']} in {colours[0]} and {colours[1]}"
+  return f"{record['phrase']}, mostly {colours[0]}" if colours else ''

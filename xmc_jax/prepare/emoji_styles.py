@@ -1,0 +1,168 @@
+"""Emoji in three styles: 3d (Fluent), flat (Twemoji) and shaded (Noto), six captions each.
+
+Words and splits are those of the embedded set (`xmc_jax.data.emoji`): an emoji is held out in all
+styles or in none, and a run on one set can be measured on the other. The folder holds three
+packages of npm, as `npm pack` saves them:
+
+  npm pack emoji-datasource-google@16.0.0     Noto Emoji, Apache-2.0; 64 px
+  npm pack emoji-datasource-twitter@16.0.0    Twemoji, CC-BY-4.0; 64 px
+  npm pack @lobehub/fluent-emoji-3d@1.1.0     Fluent Emoji of Microsoft, MIT; 256 px
+
+The label is the subgroup ("animal-mammal"); the style is among the further facts. Left out are
+skin tones, Fluent's flags of countries, which are drawn flat, and held-out pictures whose file is
+also that of a training picture (Twemoji draws many families alike).
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import pathlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from PIL import Image
+
+from xmc_jax.data import emoji, emoji_assets
+from xmc_jax.data.emoji_colours import NAMED, colours
+from xmc_jax.prepare import packages
+from xmc_jax.prepare.original import Original, Raw
+from xmc_jax.types import UserError
+
+_TONES = {f'{number:X}' for number in range(0x1F3FB, 0x1F400)}
+# Which glyph to take, and where the letters of a flag end: neither tells two emoji apart.
+_SILENT = {0xFE0F, 0xE007F}
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+  """A set of drawings.
+
+  word      of the captions: "a flat style elephant"
+  family    how the drawings are called: "an elephant, a Twemoji emoji"
+  package   of npm, and its version
+  folder    of the package, with the pictures; their names are code points in hexadecimal
+  suffix    of the pictures
+  unlike    subgroups that the set draws in another style
+  """
+  word: str
+  family: str
+  package: str
+  version: str
+  folder: str
+  suffix: str
+  unlike: frozenset[str] = frozenset()
+
+
+STYLES = (
+    Style('shaded', 'Noto', 'emoji-datasource-google', '16.0.0', 'img/google/64/', '.png'),
+    Style('3d', 'Fluent', '@lobehub/fluent-emoji-3d', '1.1.0', 'assets/', '.webp',
+          frozenset(('country-flag', 'subdivision-flag'))),
+    Style('flat', 'Twemoji', 'emoji-datasource-twitter', '16.0.0', 'img/twitter/64/', '.png'))
+
+
+def open(source: pathlib.Path) -> Original:
+  """Opens the data set in the folder of the three packages.
+
+  Raises:
+    UserError: if a package is missing, of another version, damaged, or has none of the pictures.
+  """
+  return EmojiStyles(pathlib.Path(source))
+
+
+class EmojiStyles:
+  """See `xmc_jax.prepare.original.Original`. Holds the files of the pictures, 20 MB."""
+  name = 'emoji_styles'
+  several_labels = False
+  vocabulary = None
+
+  def __init__(self, source: pathlib.Path):
+    records = emoji_assets.records()
+    self.class_names = tuple(dict.fromkeys(record['subgroup'] for record in records))
+    paths = [packages.npm(source, style.package, style.version) for style in STYLES]
+    self.files = {path.name: str(path) for path in paths}
+    left_out, found = Counter(), []
+    for style, path in zip(STYLES, paths, strict=True):
+      pictures = _read(path, style, left_out)
+      found += [(code, style, data) for code, data in pictures.items()]
+    place = {plain(record['hexcode']): i for i, record in enumerate(records)}
+    found.sort(key=lambda one: (place[one[0]], STYLES.index(one[1])))
+    self._rows = {split: [(records[place[code]], style, data) for code, style, data in found
+                          if records[place[code]]['heldout'] == (split == 'heldout')]
+                  for split in ('train', 'heldout')}
+    seen = {data for _, _, data in self._rows['train']}
+    unseen = [row for row in self._rows['heldout'] if row[2] not in seen]
+    left_out['held-out pictures that training has too'] = len(self._rows['heldout']) - len(unseen)
+    self._rows['heldout'] = unseen
+    self.left_out = {why: count for why, count in left_out.items() if count}
+    self.counts = {split: len(rows) for split, rows in self._rows.items()}
+
+  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+    """See `Original`."""
+    for record, style, data in self._rows[split][start:stop]:
+      name = f"{style.family}/{plain(record['hexcode'])}"
+      captions = write_captions({**record, 'colours': _colours(record, data)}, style)
+      yield Raw(name, functools.partial(bytes, data), captions,
+                (self.class_names.index(record['subgroup']),), flippable=emoji.may_flip(record),
+                more={'style': style.word, 'hexcode': record['hexcode'], 'emoji': record['name'],
+                      'group': record['group']})
+
+
+def plain(hexcode: str) -> str:
+  """Code points in one spelling, joined by "-": capitals, no zeros in front, no silent ones."""
+  points = [int(part, 16) for part in hexcode.replace('_', '-').split('-')]
+  return '-'.join(f'{point:X}' for point in points if point not in _SILENT)
+
+
+def write_captions(record: Mapping, style: Style) -> tuple[str, ...]:
+  """The six captions of a picture; `record` is one of `emoji_assets.records`."""
+  phrase, word = record['phrase'], style.word
+  article, _, rest = phrase.partition(' ')
+  styled = f'a {word} style {rest}' if article in ('a', 'an') else f'{phrase} in {word} style'
+  coloured = emoji.with_colours(record)
+  return (styled, f'an emoji of {phrase} in {word} style',
+          f'{emoji.with_keywords(record)}, {word} style',
+          f"a {word} picture of {phrase}, {record['kind']}",
+          f'{coloured}, {word} style' if coloured else f'a small {word} drawing of {phrase}',
+          f'{phrase}, a {style.family} emoji')
+
+
+def _read(path: pathlib.Path, style: Style, left_out: Counter[str]) -> dict[str, bytes]:
+  """{code points: bytes of the file} of the pictures of a package that have a name here."""
+  inside = lambda name: name.startswith(style.folder) and name.endswith(style.suffix)
+  named = {plain(record['hexcode']): record for record in emoji_assets.records()}
+  pictures = {}
+  for name, data in packages.read_npm(path, style.package, style.version, inside).items():
+    code = _code(name.removeprefix(style.folder).removesuffix(style.suffix))
+    if code in pictures:
+      why = 'second files of one emoji'
+    elif code not in named:
+      why = 'skin tones' if _TONES & set(code.split('-')) else 'pictures without a name'
+    elif named[code]['subgroup'] in style.unlike:
+      why = 'flags, in another style'
+    else:
+      pictures[code] = data
+      continue
+    left_out[f'{style.family}, {why}'] += 1
+  if not pictures:
+    raise UserError(f'{path} has no pictures {style.folder}*{style.suffix}; run `npm pack '
+                    f'{style.package}@{style.version}` again.')
+  return pictures
+
+
+def _code(stem: str) -> str:
+  try:
+    return plain(stem)
+  except ValueError:
+    return stem
+
+
+def _colours(record: Mapping, data: bytes) -> list[str]:
+  """The colours of this style's picture; none if the name tells one, or the file is broken."""
+  if NAMED.search(record['name']):
+    return []
+  try:
+    with Image.open(io.BytesIO(data)) as picture:
+      return colours(picture.convert('RGBA').resize((64, 64), Image.Resampling.BOX))
+  except Exception:  # Pillow raises all kinds; the preparation reports the picture
+    return []
