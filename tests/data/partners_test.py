@@ -42,7 +42,7 @@ class Toy:
 class Plain:
   """Hands captions on in place of word pieces."""
 
-  def encode(self, captions):
+  def encode(self, captions, draws):
     return np.array(captions), np.ones(len(captions), bool)
 
 

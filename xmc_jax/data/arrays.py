@@ -58,7 +58,8 @@ def _make_text(source: Source, tokenizer: Tokenizer, plan: Plan,
       number = other_caption_number(choice, len(known), taken)
     captions.append(known[number])
     labels.append(source.label(index))
-  tokens, mask = tokenizer.encode(captions)
+  # Digits of the draw that the caption's number does not hang on say which words a long one loses.
+  tokens, mask = tokenizer.encode(captions, plan.caption * 1e6 % 1)
   return {'tokens': tokens, 'mask': mask, 'label': np.stack(labels)}
 
 

@@ -1,4 +1,4 @@
-"""Captions to word pieces."""
+"""Captions to word pieces, or to words."""
 from __future__ import annotations
 
 import pathlib
@@ -16,7 +16,11 @@ SCRIPTS = ('latin', 'any')
 
 
 class Tokenizer:
-  """BERT's WordPiece tokeniser, read from the files of Hugging Face.
+  """BERT's WordPiece tokeniser, or one of whole words, read from the files of Hugging Face.
+
+  Of whole words (AttnGAN, arXiv 1711.10485) there are no marks at either end; number 0 is padding
+  and what the vocabulary does not have, which is left out. A caption without any known word is one
+  0, so that it is text to the networks.
 
   length  word pieces of an encoded caption, CLS, SEP and padding included, t
   size    word pieces of the vocabulary
@@ -26,7 +30,7 @@ class Tokenizer:
     """Reads `path`, a `tokenizer.json`, a `vocab.txt`, or the folder that has either.
 
     Raises:
-      UserError: if there is no such file, it is not of BERT's kind, or `length` is below 3.
+      UserError: if there is no such file, it is of neither kind, or `length` is below 3.
     """
     self._use(*_read(_file(pathlib.Path(path))), length)
 
@@ -49,30 +53,52 @@ class Tokenizer:
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self.size = self._tokenizer.get_vocab_size()
+    self._of_words = isinstance(tokenizer.model, models.WordLevel)
+    if self._of_words:
+      self._sep, self._unknown = None, 0
+      if self._tokenizer.id_to_token(0) != tokenizer.model.unk_token:
+        raise UserError(f'{where} is not a tokeniser of words as it is read here: number 0 must '
+                        'be what stands for unknown words.')
+      return
     self._sep = self._tokenizer.token_to_id('[SEP]')
     self._unknown = self._tokenizer.token_to_id('[UNK]')
     if self._sep is None or self._unknown is None or self._tokenizer.token_to_id('[CLS]') is None:
       raise UserError(f"{where} is not a tokeniser of BERT's kind: it has no [CLS], [SEP] or "
                       "[UNK]; give the tokenizer.json of a BERT model.")
 
-  def encode(self, captions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+  def encode(self, captions: Sequence[str], draws: Sequence[float] | None = None
+             ) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens int32 [n, t], padded with 0, and mask bool [n, t], True where there is text.
 
-    A caption begins with CLS and ends with SEP; one that is too long loses pieces before its SEP.
+    Of BERT's kind a caption begins with CLS and ends with SEP; one that is too long loses pieces
+    before its SEP. Of words it loses the last ones, or with `draws`, one number in [0, 1) a
+    caption, words at random places that the number determines, as AttnGAN's do in training; 0
+    stands for the last ones.
     """
     tokens = np.zeros((len(captions), self.length), np.int32)
     mask = np.zeros((len(captions), self.length), bool)
     for row, encoding in enumerate(self._encode(captions)):
-      ids = encoding.ids
+      ids = self._ids(encoding)
       if len(ids) > self.length:
-        ids = ids[:self.length - 1] + [self._sep]
+        ids = self._cut(ids, 0 if draws is None else draws[row])
       tokens[row, :len(ids)] = ids
       mask[row, :len(ids)] = True
     return tokens, mask
 
+  def _ids(self, encoding: tokenizers.Encoding) -> list[int]:
+    return ([i for i in encoding.ids if i] or [0]) if self._of_words else encoding.ids
+
+  def _cut(self, ids: list[int], draw: float) -> list[int]:
+    if not self._of_words:
+      return ids[:self.length - 1] + [self._sep]
+    if not draw:
+      return ids[:self.length]
+    order = np.random.default_rng(int(draw * 2**53)).permutation(len(ids))
+    return [ids[place] for place in sorted(order[:self.length])]
+
   def count_truncated(self, captions: Sequence[str]) -> int:
     """How many of the captions `encode` cuts."""
-    return sum(len(encoding.ids) > self.length for encoding in self._encode(captions))
+    return sum(len(self._ids(encoding)) > self.length for encoding in self._encode(captions))
 
   def check_captions(self, captions: Sequence[str], script: str = 'latin') -> None:
     """Checks captions that a user has written; `script` is "latin" or "any".
@@ -87,7 +113,7 @@ class Tokenizer:
       self._check(caption, encoding, script)
 
   def _check(self, caption: str, encoding: tokenizers.Encoding, script: str) -> None:
-    if len(encoding.ids) <= 2:
+    if len(encoding.ids) <= (0 if self._of_words else 2):
       raise UserError(f'The caption {caption!r} has no words; write what the picture shows.')
     foreign = [c for c in caption if c.isalpha() and script == 'latin' and not _is_latin(c)]
     if foreign:
@@ -98,8 +124,9 @@ class Tokenizer:
       raise UserError(f'The caption {caption!r} has {caption[start:stop]!r}, which the text '
                       'encoder does not know; leave it out or say it in other words.')
     if len(encoding.ids) > self.length:
-      raise UserError(f'The caption {caption!r} has {len(encoding.ids)} word pieces with its begin '
-                      f'and end marks, and the model takes {self.length}; shorten it.')
+      what = 'words' if self._of_words else 'word pieces with its begin and end marks'
+      raise UserError(f'The caption {caption!r} has {len(encoding.ids)} {what}, and the model '
+                      f'takes {self.length}; shorten it.')
 
   def _encode(self, captions: Sequence[str]) -> list[tokenizers.Encoding]:
     return self._tokenizer.encode_batch(list(captions), add_special_tokens=True)
