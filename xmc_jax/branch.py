@@ -52,6 +52,7 @@ class Branch:
   wrong_view: Views | None = None   # real picture i with caption i + 1, the last with the first
   latent: tuple[Array, Array] | None = None     # mean and log variance [b, d] of a drawn condition
   slope: Array | None = None        # [b] squared length of the real logit's gradient in its inputs
+  label_logits: tuple[Array, ...] = ()      # each [b, l], what a classifier says of the labels
 
 
 class Backbone(Protocol):

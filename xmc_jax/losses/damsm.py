@@ -3,7 +3,7 @@
 Xu et al. 2018 (arXiv 1711.10485), section 3.2, as their released code computes it. That differs
 from the words of XMC-GAN (`matching`) in three points: places first divide their attention among
 the words, and then words among the places; nothing is scaled to length one before the attention;
-the score is the logarithm of a sum that is not raised to 1 / gamma2, as the paper's equation has it.
+the score is the logarithm of a sum that is not raised to 1 / gamma2, as the paper's has it.
 """
 from __future__ import annotations
 

@@ -8,11 +8,20 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from xmc_jax.branch import Branch
+from xmc_jax.losses import damsm
 from xmc_jax.losses.adversarial import bce_d, bce_g, hinge_d, hinge_g
-from xmc_jax.losses.contrastive import nt_xent, retrieval_accuracy
+from xmc_jax.losses.contrastive import (
+  multi_positive,
+  multi_positive_nce,
+  nt_xent,
+  retrieval_accuracy,
+  sup_con,
+)
 from xmc_jax.losses.groups import within
+from xmc_jax.losses.labels import label_cross_entropy
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
+from xmc_jax.losses.positives import positive_pairs
 from xmc_jax.types import Array
 
 Branches = tuple[Branch, ...]
@@ -67,6 +76,77 @@ word_real = _contrast(word_loss, lambda b: (b.real_view.regions, b.text.words, b
 word_fake = _contrast(word_loss, lambda b: (b.fake_view.regions, b.text.words, b.text.mask))
 image_critic = _contrast(nt_xent, lambda b: (b.fake_view.features, b.real_view.features))
 image_frozen = _contrast(nt_xent, lambda b: (b.fake_code, b.real_code))
+
+
+
+def _apart(loss: Callable[..., Array], arrays: Callable[[Branch], tuple[Array, ...]]):
+  """A term within `rows` rows, None for all, where rows of like label by `rule` do not contrast.
+
+  Without a rule all do.
+  """
+  def term(rows: int | None, rule: str = '', **options) -> Callable[[Branches], Array]:
+    given = functools.partial(loss, rule=rule, **options) if rule else functools.partial(
+        loss, **options)
+    labels = (lambda b: (b.batch['label'],)) if rule else (lambda b: ())
+    return each(lambda b: within(rows, given)(*arrays(b), *labels(b)))
+  return term
+
+
+# Of pictures and captions by an image-text network trained before the generator, or in training.
+damsm_words_real = _apart(damsm.words, lambda b: (b.real_regions, b.text.words, b.text.mask))
+damsm_words_fake = _apart(damsm.words, lambda b: (b.fake_regions, b.text.words, b.text.mask))
+damsm_sentence_real = _apart(damsm.sentences, lambda b: (b.real_code, b.text.sentence))
+damsm_sentence_fake = _apart(damsm.sentences, lambda b: (b.fake_code, b.text.sentence))
+
+
+def positives(branches: Branches, rule: str) -> Array:
+  """[m, m] float32 of the rows of all branches, one branch after the other: what belongs together.
+
+  By their labels, and rows of the same number in any case: a picture without a label, or the only
+  one with its label, is its own partner.
+  """
+  labels = jnp.concatenate([b.batch['label'] for b in branches])
+  rows = len(branches[0].batch['label'])
+  partners = jnp.tile(jnp.eye(rows), (len(branches), len(branches)))
+  return jnp.maximum(positive_pairs(labels, rule).astype(jnp.float32), partners)
+
+
+def _across(loss: Callable[..., Array], *codes: Callable[[Branch], Array]):
+  """A term of the rows of all branches together, for a rule of labels and a temperature."""
+  def term(rule: str, temperature: float) -> Callable[[Branches], Array]:
+    def value(branches):
+      arrays = [jnp.concatenate([of(b) for b in branches]) for of in codes]
+      return loss(*arrays, positives(branches, rule), temperature)
+    return value
+  return term
+
+
+# Supervised contrast: rows of like label attract each other, within a modality and across.
+alike_captions = _across(sup_con, lambda b: b.text.sentence)
+alike_pictures_real = _across(sup_con, lambda b: b.real_code)
+alike_pictures_fake = _across(sup_con, lambda b: b.fake_code)
+alike_pairs_real = _across(multi_positive_nce, lambda b: b.real_code, lambda b: b.text.sentence)
+alike_pairs_fake = _across(multi_positive_nce, lambda b: b.fake_code, lambda b: b.text.sentence)
+
+
+def alike_words_real(rule: str, *, gamma3: float = damsm.GAMMA3,
+                     **gammas: float) -> Callable[[Branches], Array]:
+  """The same by words and places, of each branch for itself: all rows would cost twice as much."""
+  return each(lambda b: multi_positive(
+      gamma3 * damsm.word_scores(b.real_regions, b.text.words, b.text.mask, **gammas),
+      positives((b,), rule)))
+
+
+# What a classifier of the codes says of the labels, in place of any contrast of them.
+labels = each(lambda b: functools.reduce(
+    jnp.add, [label_cross_entropy(logits, b.batch['label']) for logits in b.label_logits]))
+
+
+def retrieval(branches: Branches) -> dict[str, Array]:
+  """Shares in [0, 1] of rows whose nearest code of the other side, of the batch, is their own."""
+  b = branches[0]
+  return {'caption_of_picture': retrieval_accuracy(b.real_code, b.text.sentence),
+          'picture_of_caption': retrieval_accuracy(b.text.sentence, b.real_code)}
 
 
 def accuracies(branches: Branches) -> dict[str, Array]:
