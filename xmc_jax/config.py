@@ -43,17 +43,20 @@ def base() -> ml_collections.ConfigDict:
       augment=(),                  # critic's augmentation: 'color', 'translation', 'cutout'
   ))
   config.text = ml_collections.ConfigDict(dict(
-      encoder='bert-base-uncased',  # or 'all-MiniLM-L6-v2', or a folder
+      encoder='bert-base-uncased',  # or 'all-MiniLM-L6-v2', or the folder of another BERT
       length=17,                   # word pieces of a caption, CLS and SEP included
       pool='masked_mean',          # sentence vector: 'masked_mean' or 'released'
       script='latin',              # letters a sampled caption may have: 'latin' or 'any'
+  ))
+  config.image = ml_collections.ConfigDict(dict(   # frozen network of terms.image_frozen
+      encoder='vgg16-trunk',       # or 'vgg19', 'resnet50' (encoders/image_code.py)
   ))
   config.terms = ml_collections.ConfigDict(dict(   # weights; a term of weight 0 is not built
       adversarial=1.0,
       sentence=1.0,
       word=1.0,
       image=1.0,                   # fake against real, by the critic's features
-      image_frozen=0.0,            # fake against real, by ImageNet's VGG16
+      image_frozen=0.0,            # fake against real, by image.encoder
   ))
   config.optim = ml_collections.ConfigDict(dict(
       g=dict(lr=1e-4, b1=0.5, b2=0.999),

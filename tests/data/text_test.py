@@ -32,7 +32,7 @@ def test_letters(tokenizer):
 
 
 CAPTIONS = ['A dog.', 'Two Piñatas, 3 cafés!', 'e\u0301 E\u0301 \u0130stanbul', 'a\tb  c\u200b',
-            'snake_case don\'t (x)', 'embeddings \u72ac [MASK]', '']
+            "snake_case don't (x)", 'embeddings \u72ac [MASK]', '']
 
 
 def test_a_vocabulary_alone_makes_the_same_tokeniser():

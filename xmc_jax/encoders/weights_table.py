@@ -176,7 +176,7 @@ ENTRIES: Mapping[str, Entry] = {
     lambda: vgg.Vgg(vgg.STAGES_19), vgg.from_torch, vgg.SIDE,
     'VGG-19 of torchvision, ImageNet; BSD-3', 'vgg19-dcbb9e9d'),
   'vgg16-trunk': _package(
-    vgg.Vgg16Trunk, pickles.read, vgg.from_package, vgg,
+    vgg.Trunk, pickles.read, vgg.from_package, vgg,
     '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
     'The convolutions of vgg16 alone, ImageNet; BSD-3'),
   'clip-vit-base-patch32': _clip(

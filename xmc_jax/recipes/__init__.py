@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import ml_collections
@@ -21,16 +21,22 @@ class Recipe:
 
   sample: (params, stats, frozen, batch, z) -> pictures [b, h, w, 3] in [0, 1], of the player
     "g"; batch holds tokens and mask.
-  load_frozen: the weights that are not trained, `{name: variables}`, read from their files.
+  frozen: readers of the weights that are not trained, by name.
   frozen_spec: their shapes, known without the files.
   batch_spec: shapes and dtypes of one step's batch, leaves [r, b, ...].
+  sample_needs: names of the frozen weights without which `sample` cannot draw.
   """
   objective: Objective
   sample: Callable[..., Array]
   z_features: int
-  load_frozen: Callable[[], dict[str, Tree]]
+  frozen: dict[str, Callable[[], Tree]]
   frozen_spec: dict[str, Tree]
   batch_spec: dict[str, Tree]
+  sample_needs: tuple[str, ...] = ('text',)
+
+  def load_frozen(self, names: Iterable[str] | None = None) -> dict[str, Tree]:
+    """The weights that are not trained, `{name: variables}`; those of `names`, or all."""
+    return {name: self.frozen[name]() for name in (self.frozen if names is None else names)}
 
 
 def build(config: ml_collections.ConfigDict) -> Recipe:

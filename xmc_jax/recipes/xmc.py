@@ -15,7 +15,7 @@ import ml_collections
 from xmc_jax.backbones.xmc import UP_MULTIPLES, XmcBackbone
 from xmc_jax.branch import Text
 from xmc_jax.config import contrast_rows
-from xmc_jax.encoders import bert, vgg
+from xmc_jax.encoders import bert, image_code, weights
 from xmc_jax.engine.objective import Objective
 from xmc_jax.layers import forms
 from xmc_jax.layers.augment import augmentation
@@ -25,7 +25,7 @@ from xmc_jax.objectives.parts import Parts, check_parts
 from xmc_jax.objectives.play import play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.recipes import Recipe
-from xmc_jax.types import UserError
+from xmc_jax.types import Tree, UserError
 
 
 def build(config: ml_collections.ConfigDict, *, split=one_view,
@@ -37,15 +37,15 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
   dtype = jnp.dtype(config.model.dtype)
   how = forms.choose(config.model.forms, jax.default_backend())
   text = bert.Bert(**dataclasses.asdict(bert.sizes(config.text.encoder)), dtype=dtype)
-  image = vgg.Vgg16(dtype) if config.terms.image_frozen else None
+  image = image_code.build(config.image.encoder, dtype) if config.terms.image_frozen else None
 
-  def encode(weights, batch):
-    words = text.apply(weights['text'], batch['tokens'], batch['mask'])
+  def encode(frozen, batch):
+    words = text.apply(frozen['text'], batch['tokens'], batch['mask'])
     return Text(words, batch['mask'], bert.sentence(words, batch['mask'], config.text.pool))
 
   backbone = XmcBackbone(
       config.model.size, config.model.width, encode, text.width,
-      describe=(lambda weights, x: image.apply(weights['image'], x)) if image else None,
+      describe=(lambda frozen, x: image.code(frozen['image'], x)) if image else None,
       augment=augmentation(config.model.augment), z_features=config.model.z_features,
       norm_rows=config.model.norm_rows, forms=how, recompute=config.model.recompute, dtype=dtype)
   parts = Parts(config.accumulate, config.model.norm_rows)
@@ -72,12 +72,17 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
   one_row = lambda key: jax.ShapeDtypeStruct((1, *batch_spec[key].shape[2:]), batch_spec[key].dtype)
   frozen_spec = {'text': jax.eval_shape(text.init, jax.random.key(0), one_row('tokens'),
                                         one_row('mask'))}
-  load = {'text': lambda: bert.load(bert.find(config.text.encoder))[1]}
+  frozen = {'text': lambda: read_text(config.text.encoder)}
   if image:
-    frozen_spec['image'] = jax.eval_shape(image.init, jax.random.key(0), one_row('image'))
-    load['image'] = lambda: vgg.load(vgg.find())[1]
+    frozen_spec['image'], frozen['image'] = image.spec(), image.load
   return Recipe(
       objective=Objective(((critic,), (joint,)), backbone.init, averaged=('g',)),
       sample=backbone.sample, z_features=config.model.z_features,
-      load_frozen=lambda: {name: read() for name, read in load.items()},
-      frozen_spec=frozen_spec, batch_spec=batch_spec)
+      frozen=frozen, frozen_spec=frozen_spec, batch_spec=batch_spec)
+
+
+def read_text(name_or_path: str) -> Tree:
+  """The weights of a text encoder; UserError if they are missing, or not those of their name."""
+  folder = bert.find(name_or_path)
+  weights.check_named(name_or_path, folder)
+  return bert.load(folder)[1]
