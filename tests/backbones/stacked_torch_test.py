@@ -1,0 +1,74 @@
+"""The stacked networks are torch's of the same weights, to rounding. Needs torch."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from xmc_jax.backbones import attngan, dmgan
+from xmc_jax.layers.forms import FAST, PLAIN
+from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+
+torch = pytest.importorskip('torch')
+twin = pytest.importorskip('torch_stacked')
+
+ROWS, NOISE, CONDITION = 4, 5, 3
+FAMILIES = {'attngan': (attngan, twin.word_attention, twin.normalised_block),
+            'dmgan': (dmgan, twin.dynamic_memory, twin.plain_block)}
+every_family = pytest.mark.parametrize('family', FAMILIES)
+
+
+def close(a, b):
+  np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@every_family
+@pytest.mark.parametrize('forms', [FAST, PLAIN])
+@pytest.mark.parametrize('size', [32, 64])
+def test_generator(family, size, forms):
+  module, read, _ = FAMILIES[family]
+  generator = module.generator(size, 4, 2, noise_features=NOISE, condition_features=CONDITION,
+                               forms=forms)
+  text, z = toys.text(rows=ROWS), toys.normal(5, ROWS, NOISE + CONDITION)
+  variables = toys.fill(jax.eval_shape(
+      lambda: generator.init(jax.random.key(0), text, z, True)))
+  run = jax.jit(lambda v, train: generator.apply(v, text, z, train, mutable=['batch_stats'])[0],
+                static_argnums=1)
+  for train in (True, False):
+    pictures, latent = run(variables, train)
+    stats = None if train else variables['batch_stats']
+    with torch.no_grad():
+      expected, *moments = twin.Generator(read, variables['params'], stats)(
+          text.words, text.mask, text.sentence, z, NOISE)
+    jax.tree.map(close, list(pictures), expected)
+    jax.tree.map(close, list(latent), moments)
+    assert pictures[-1].std() > 0.01
+
+
+@every_family
+@pytest.mark.parametrize('size', [32, 128, 256])
+def test_critic(family, size):
+  module, _, block = FAMILIES[family]
+  critic, sentence = module.critic(size, 2), toys.text(rows=ROWS).sentence
+  images = tuple(toys.numbers(side).random((ROWS, side, side, 3)).astype(np.float32)
+                 for side in (size // 4, size // 2, size))
+  variables = toys.fill(jax.eval_shape(
+      lambda: critic.init(jax.random.key(0), images, sentence)))
+  params = variables['params']
+  if family == 'dmgan':
+    kernels = dmgan.spectral(params)
+    vectors = toys.fill({'spectral': jax.eval_shape(
+        functools.partial(init_vectors, jax.random.key(0)), kernels)})['spectral']
+    variables = {'params': spectral_normalise(params, vectors, epsilon=1e-24)[0]}
+    params = twin.spectrally_normalised(params, vectors)
+    jax.tree.map(close, variables['params'], params)
+  (view,), _ = jax.jit(lambda v: critic.apply(v, images, jnp.array(sentence),
+                                              mutable=['batch_stats']))(variables)
+  for i, image in enumerate(images):
+    with torch.no_grad():
+      alone, paired = twin.critic(image, sentence, params[f'scale_{i}'], block)
+    close(view.unconditional[i], alone)
+    close(view.logits[i], paired)
+    assert np.std(alone) > 1e-3 and np.std(paired) > 1e-3
