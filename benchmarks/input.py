@@ -2,12 +2,14 @@
 
   python benchmarks/input.py
   python benchmarks/input.py --data jpeg --sizes 256 --storage square,margin --cores 2 --seconds 20
+  python benchmarks/input.py --partners overlap
 
 Every case runs in a process of its own, pinned to --cores cores, through the pipeline of the
 training: captions drawn and tokenised to 17 word pieces, pictures decoded, cut and mirrored.
 `examples_per_second_per_core` counts seconds of the processor that the process used, user and
 system, all threads: it can be compared on a machine that others use too; `examples_per_second`
-counts seconds of the clock. The files lie in the page cache.
+counts seconds of the clock. The files lie in the page cache. With --partners a row has two pictures
+with their captions, and is still one example.
 
 `jpeg` is a prepared folder of COCO-like pictures (see `draw`), quality 90, four to three, stored as
   square    S x S
@@ -31,13 +33,14 @@ import numpy as np
 import PIL
 from PIL import Image, ImageDraw, features
 
-from xmc_jax.data import pipeline, records
+from xmc_jax.data import partners, pipeline, records
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
 
 ROUNDS, LENGTH = 2, 17
 QUALITY = 90
+CLASSES = 80   # a picture shows 1 to 5 of them
 PICTURES, KINDS = 2048, 32   # of the folder; distinct among them
 # name: from S to the stored width and height and the side that is cut from them
 STORAGE = {'square': lambda s: (s, s, s), 'short': lambda s: (round(s * 4 / 3), s, s),
@@ -78,14 +81,15 @@ def _texture(random: np.random.Generator, width: int, height: int) -> Image.Imag
 def write_folder(folder: str, size: int, storage: str) -> None:
   random = np.random.default_rng(0)
   width, height, side = STORAGE[storage](size)
-  about = records.About('coco-like', side)
+  about = records.About('coco-like', side, tuple(map(str, range(CLASSES))))
   files = []
   for _ in range(KINDS):
     file, picture = io.BytesIO(), draw(random)
     picture.resize((width, height), Image.Resampling.LANCZOS).save(file, 'JPEG', quality=QUALITY)
     files.append(file.getvalue())
   caption = lambda: ' '.join(random.choice(WORDS, random.integers(8, 14)))
-  some = (records.Record(files[i % KINDS], tuple(caption() for _ in range(5)))
+  labels = lambda: tuple(sorted(random.choice(CLASSES, random.integers(1, 6), False).tolist()))
+  some = (records.Record(files[i % KINDS], tuple(caption() for _ in range(5)), labels())
           for i in range(PICTURES))
   records.write_shard(folder, about, 'train', 0, some)
   records.finish(folder, about, {'train': 1})
@@ -104,10 +108,10 @@ def run(data: str, size: int, storage: str | None, loader: str, args) -> dict:
     source = sources.load('records' if data == 'jpeg' else data, 'train', size, **options)
     tokenizer = Tokenizer(bert.find(args.encoder), LENGTH)
     with pipeline.batches(source, tokenizer, seed=0, start=0, rounds=ROUNDS, rows=args.rows,
-                          loader=loader) as batches:
+                          loader=loader, partners=partners.find(source, args.partners)) as batches:
       examples, seconds, processor, batch = measure(batches, args.seconds)
   return {'data': data, 'size': size, 'storage': storage, 'loader': loader, 'cores': args.cores,
-          'rows': args.rows, 'examples': examples,
+          'rows': args.rows, 'partners': args.partners, 'examples': examples,
           'examples_per_second_per_core': round(examples / processor, 1),
           'examples_per_second': round(examples / seconds, 1),
           'bytes_per_example': stored,
@@ -161,6 +165,7 @@ def main() -> None:
                       default=[128, 256])
   parser.add_argument('--storage', type=listed, default=list(STORAGE), help='of the data set jpeg')
   parser.add_argument('--loaders', type=listed, default=list(pipeline.LOADERS))
+  parser.add_argument('--partners', default='', choices=('', *partners.RULES))
   parser.add_argument('--rows', type=int, default=64, help=f'of a round; a step has {ROUNDS}')
   parser.add_argument('--cores', type=int, default=1)
   parser.add_argument('--seconds', type=float, default=10, help='of every case')

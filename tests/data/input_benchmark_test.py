@@ -22,16 +22,16 @@ def script():
 def test_a_case_prints_one_line(encoder_folder):
   done = subprocess.run(
       [sys.executable, SCRIPT, '--data', 'jpeg,emoji_scenes', '--sizes', '32', '--rows', '4',
-       '--storage', 'margin', '--loaders', 'arrays', '--seconds', '0.1', '--encoder',
-       encoder_folder], capture_output=True, text=True, timeout=120)
+       '--storage', 'margin', '--loaders', 'arrays', '--partners', 'jaccard', '--seconds', '0.1',
+       '--encoder', encoder_folder], capture_output=True, text=True, timeout=120)
   assert done.returncode == 0, done.stderr
   jpeg, scenes = (json.loads(line) for line in done.stdout.splitlines())
   assert jpeg['storage'] == 'margin' and scenes['data'] == 'emoji_scenes'
   for case in (jpeg, scenes):
     assert case['examples'] >= 8 and case['examples'] % 8 == 0
     assert case['examples_per_second_per_core'] > 0 and case['examples_per_second'] > 0
-  # 8 rows of float32 pictures and of 17 tokens with their mask
-  assert jpeg['batch_bytes'] == 8 * (32 * 32 * 3 + 17 * 5)
+  # 8 rows of two pictures, each with 17 tokens, their mask and the amounts of 80 classes
+  assert jpeg['batch_bytes'] == 8 * 2 * (32 * 32 * 3 + 17 * 5 + 80 * 4)
   assert 800 < jpeg['bytes_per_example'] < 8000
 
 
