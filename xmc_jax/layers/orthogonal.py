@@ -5,6 +5,7 @@ A kernel is taken as the matrix [all other axes, outputs], as AttnGAN's and DM-G
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -48,13 +49,14 @@ class Conv(nn.Module):
   bias: bool = False
   forms: Forms = FAST
   dtype: jnp.dtype = jnp.float32
+  kernel_init: Callable[..., Array] = ORTHOGONAL
 
   @nn.compact
   def __call__(self, x):
     run, side = {'same': (resample.conv, 3), 'up': (resample.AFTER_UP[self.forms.up], 3),
                  'down': (conv_down, 4), 'whole': (conv_whole, 4)}[self.resize]
     shape = (side, side, x.shape[-1], self.features)
-    x = run(x.astype(self.dtype), self.param('kernel', ORTHOGONAL, shape))
+    x = run(x.astype(self.dtype), self.param('kernel', self.kernel_init, shape))
     if not self.bias:
       return x
     start = fan_in_uniform(np.prod(shape[:-1]))

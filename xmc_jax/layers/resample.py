@@ -27,6 +27,16 @@ def nearest_up(x: Array, factor: int = 2) -> Array:
   return x.reshape(b, h * factor, w * factor, c)
 
 
+def align_corners_up(x: Array) -> Array:
+  """Twice the size, bilinear, where the corner pixels' centres stay in the corners."""
+  def weights(n):
+    """[2n, n]: output i lies at (n - 1) / (2n - 1) * i between the inputs."""
+    places = jnp.arange(2 * n) * ((n - 1) / (2 * n - 1))
+    return jax.nn.relu(1 - jnp.abs(places[:, None] - jnp.arange(n))).astype(x.dtype)
+  _, h, w, _ = x.shape
+  return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x, precision='highest')
+
+
 def average_pool(x: Array) -> Array:
   """Mean of 2x2 pixels; height and width must be even."""
   b, h, w, c = x.shape

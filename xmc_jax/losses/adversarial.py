@@ -11,6 +11,16 @@ def hinge_d(real: Array, fake: Array) -> Array:
   return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
 
 
+def hinge_matching_d(real: Array, fake: Array, wrong: Array) -> Array:
+  """The same with real pictures under wrong captions, which share the half of the fakes.
+
+  wrong: logits, of any number of rows. The matching-aware loss of DF-GAN (arXiv 2008.05865).
+  """
+  low = lambda logits: jnp.mean(jax.nn.relu(1 + logits.astype(jnp.float32)))
+  high = jnp.mean(jax.nn.relu(1 - real.astype(jnp.float32)))
+  return high + (low(fake) + low(wrong)) / 2
+
+
 def hinge_g(fake: Array) -> Array:
   """The generator's side of the hinge loss: -mean fake."""
   return -jnp.mean(fake.astype(jnp.float32))
