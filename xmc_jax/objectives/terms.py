@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from xmc_jax.branch import Branch
 from xmc_jax.losses import damsm
-from xmc_jax.losses.adversarial import bce_d, bce_g, hinge_d, hinge_g
+from xmc_jax.losses.adversarial import bce_d, bce_g, hinge_d, hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import (
   multi_positive,
   multi_positive_nce,
@@ -21,6 +21,7 @@ from xmc_jax.losses.groups import within
 from xmc_jax.losses.labels import label_cross_entropy
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
+from xmc_jax.losses.penalties import sixth_power
 from xmc_jax.losses.positives import positive_pairs
 from xmc_jax.types import Array
 
@@ -68,6 +69,14 @@ bce_critic = each(lambda b: _over_scales(
 bce_generator = each(lambda b: _over_scales(
     lambda *logits: bce_g(logits), b.fake_view.unconditional, b.fake_view.logits))
 kl = each(lambda b: kl_to_normal(*b.latent))      # of the drawn conditions
+
+def hinge_matching(wrong: slice = slice(None)) -> Callable[[Branches], Array]:
+  """The critic's hinge with wrong captions; `wrong` chooses among the wrong pairs."""
+  return each(lambda b: _over_scales(lambda r, f, w: hinge_matching_d(r, f, w[wrong]),
+                                     b.real_view.logits, b.fake_view.logits, b.wrong_view.logits))
+
+
+slope = each(lambda b: sixth_power(b.slope))      # of the critic at real pairs
 
 # These are given the rows that contrast: sentence_real(None) is a term of the whole batch.
 sentence_real = _contrast(nt_xent, lambda b: (b.real_view.features, b.real_view.sentence))
