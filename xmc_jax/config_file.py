@@ -70,4 +70,4 @@ def _admit_option(config: ConfigDict, name: str, text: str) -> None:
   options = config.get('data', {}).get('options') if parent == 'data.options' else None
   if options is not None and key not in options:
     with options.unlocked():
-      options[key] = config_dict.placeholder(int if text.isdecimal() else str)
+      options[key] = config_dict.placeholder(int if re.fullmatch(r'-?\d+', text) else str)

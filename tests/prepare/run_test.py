@@ -1,0 +1,287 @@
+"""A toy set is prepared: what comes out, in how many processes and hosts, and after a kill."""
+import collections
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import toy_original
+from PIL import Image
+from toy_original import BAD, toy
+
+from xmc_jax.data import records
+from xmc_jax.data import source as sources
+from xmc_jax.prepare import estimate, finishing, job, run
+from xmc_jax.prepare.job import Job
+from xmc_jax.prepare.pictures import Storage, store
+from xmc_jax.types import UserError
+
+FILES = {'manifest.json', 'bad.jsonl', 'tokenizer.json', *(f'train-{i:05d}.rec' for i in range(5)),
+         'heldout-00000.rec', 'heldout-00001.rec'}
+
+
+def make_job(tmp_path, folder='out', storage=None, original=None, **changes):
+  original = original or toy(tmp_path / 'original', **changes)
+  return Job(original, tmp_path / folder, storage or Storage(32, 1.25), 5, {})
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope='module')
+def broken(tmp_path_factory):
+  """The folder of the toy with its three bad pictures, made in this process."""
+  tmp_path = tmp_path_factory.mktemp('broken')
+  run.prepare(make_job(tmp_path, broken=True), most_bad=0.2)
+  return tmp_path / 'out'
+
+
+def test_what_is_prepared_is_what_the_original_has(broken, tmp_path):
+  assert {path.name for path in broken.iterdir()} == FILES
+  original = toy(tmp_path)
+  for split in sources.SPLITS:
+    source = sources.load('records', split, 32, folder=str(broken))
+    assert source.name == 'toy' and source.class_names == ('cat', 'dog', 'owl')
+    whole = list(original.examples(split, 0, original.counts[split]))
+    good = [raw for i, raw in enumerate(whole) if (split, i) not in BAD]
+    assert len(source) == len(good) == original.counts[split] - (2 if split == 'train' else 1)
+    for i, raw in enumerate(good):
+      assert source.captions(i) == tuple(caption.strip() for caption in raw.captions)
+      assert source.flippable[i] == raw.flippable
+      assert source.record(i)['from'] == raw.more['from'] and source.record(i)['name'] == raw.name
+      label = np.zeros(3, np.float32)
+      for number, area in zip(raw.labels, raw.areas, strict=True):
+        label[number] = area
+      np.testing.assert_array_equal(source.label(i), label)
+      stored = np.asarray(Image.open(io.BytesIO(store(raw.picture(), Storage(32, 1.25)).data)))
+      assert min(stored.shape[:2]) == 40
+      np.testing.assert_array_equal(source.image(i, (0, 0)), stored[:32, :32])
+
+
+def test_the_manifest_tells_all(broken, tmp_path):
+  manifest = json.loads((broken / 'manifest.json').read_text())
+  assert manifest['counts'] == {
+      'train': {'examples': 21, 'captions': 31, 'enlarged': 0, 'cut': 0, 'kept': 0, 'bad': 2,
+                'labels': {'most': {'cat': 13, 'owl': 6}, 'classes_seen': 2,
+                           'pictures_without': 8}},
+      'heldout': {'examples': 6, 'captions': 9, 'enlarged': 0, 'cut': 0, 'kept': 0, 'bad': 1,
+                  'labels': {'most': {'cat': 3, 'owl': 1}, 'classes_seen': 2,
+                             'pictures_without': 3}}}
+  assert manifest['left_out'] == {'it has no caption': 3}
+  assert manifest['settings']['storage'] == {'size': 32, 'margin': 1.25, 'codec': 'jpeg',
+                                             'quality': 90}
+  digest = lambda data: hashlib.sha256(data).hexdigest()
+  assert manifest['original_sha256'] == {'captions.json': digest(b'{}')}
+  files = manifest['files'] | {shard['file']: shard['sha256']
+                               for shards in manifest['splits'].values() for shard in shards}
+  assert files == {name: digest((broken / name).read_bytes()) for name in FILES - {'manifest.json'}}
+
+
+def test_bad_pictures_are_listed(broken):
+  lines = [json.loads(line) for line in (broken / 'bad.jsonl').read_text().splitlines()]
+  assert [(line['split'], line['name']) for line in lines] == [
+      ('train', 'train 4'), ('train', 'train 11'), ('heldout', 'heldout 2')]
+  assert 'runcated' in lines[0]['why'] and lines[1]['why'] == 'No such file or directory'
+  assert lines[2]['why'] == 'its line says so'
+
+
+def test_more_processes_make_the_same_bytes(broken, tmp_path, capsys):
+  run.prepare(make_job(tmp_path, broken=True), workers=2, most_bad=0.2)
+  assert contents(tmp_path / 'out') == contents(broken)
+  told = capsys.readouterr().out
+  assert re.search(r'toy: 23 \+ 7 pictures, about [\d.]+ MB, [\d.]+ [MG]B are free; about \d+ s on '
+                   r'2 cores\n', told)
+  assert re.search(r'30 pictures in \d+ s, [\d.]+ a second\n', told)
+  assert 'train: 21 pictures, 31 captions, ' in told and '2 unusable' in told
+  assert 'left out: 3, it has no caption' in told and 'bad.jsonl says which' in told
+
+
+def test_more_hosts_make_the_same_bytes(broken, tmp_path, capsys):
+  job = make_job(tmp_path, broken=True)
+  for host in (2, 0):
+    assert run.prepare(job, host=host, hosts=3, most_bad=0.2) is None
+    assert 'manifest.json' not in contents(tmp_path / 'out')
+  assert 'host 0 of 3 is done; 2 shards of other hosts are still to come' in capsys.readouterr().out
+  assert run.prepare(job, host=1, hosts=3, most_bad=0.2)
+  assert contents(tmp_path / 'out') == contents(broken)
+
+
+PROGRAM = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+from toy_original import toy
+from xmc_jax.prepare import run
+from xmc_jax.prepare.job import Job
+from xmc_jax.prepare.pictures import Storage
+from xmc_jax.types import UserError
+if __name__ == '__main__':
+  here = pathlib.Path({folder!r})
+  original = toy(here / 'original', broken=True, slow=0.02)
+  job = Job(original, here / 'out', Storage(32, 1.25), 5, {{}})
+  try:
+    run.prepare(job, workers={workers}, most_bad=0.2)
+  except UserError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.code)
+"""
+
+
+@pytest.mark.parametrize('workers, number, code', [
+    (2, signal.SIGKILL, -9), (2, signal.SIGTERM, 143), (1, signal.SIGINT, 130)])
+def test_what_was_stopped_goes_on_and_gives_the_same_bytes(broken, tmp_path, workers, number, code):
+  program = tmp_path / 'program.py'
+  program.write_text(PROGRAM.format(tests=str(pathlib.Path(__file__).parent),
+                                    folder=str(tmp_path), workers=workers))
+  process = subprocess.Popen([sys.executable, program], stderr=subprocess.PIPE, text=True,
+                             start_new_session=True)
+  shards = lambda: sorted((tmp_path / 'out').glob('*.rec'))
+  while len(shards()) < 2 and process.poll() is None:
+    time.sleep(0.005)
+  process.send_signal(number)
+  _, said = process.communicate(timeout=60)        # also the workers have gone: they hold its pipe
+  assert process.returncode == code, said
+  assert 'goes on' in said or number == signal.SIGKILL
+  assert 'Traceback' not in said
+  done = {path.name: path.stat().st_mtime_ns for path in shards()}
+  assert 2 <= len(done) < 7 and not (tmp_path / 'out' / 'manifest.json').exists()
+  run.prepare(make_job(tmp_path, broken=True), most_bad=0.2)
+  assert contents(tmp_path / 'out') == contents(broken)
+  # Kept as they were, but for those with more bad ones than allowed of their five: none here.
+  assert {path.name: path.stat().st_mtime_ns for path in shards() if path.name in done} == done
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_work(tmp_path, monkeypatch):
+  usage = collections.namedtuple('usage', 'total used free')
+  monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(1000, 900, 100))
+  with pytest.raises(UserError, match=r'out needs about 0.1 MB and its disk has 0.1 MB; make room'):
+    run.prepare(make_job(tmp_path))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_disk_that_gets_full_is_told(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  monkeypatch.setattr(records, 'write', full)
+  with pytest.raises(UserError, match=r'out cannot be written \(No space left on device\); make'):
+    run.prepare(make_job(tmp_path))
+
+
+def test_the_estimate_is_about_right(tmp_path, monkeypatch):
+  one = make_job(tmp_path)
+  found = estimate.measure(one, 0.01)
+  run.prepare(one)
+  size = sum(path.stat().st_size for path in (tmp_path / 'out').glob('*.rec'))
+  assert 0.6 < found.bytes * 30 / size < 1.4 and found.seconds > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistaken(toy_original.Toy):
+  """A reader that finds a mistake in its files, late."""
+
+  def examples(self, split, start, stop):
+    for raw in super().examples(split, start, stop):
+      if raw.name == 'heldout 5' and stop - start > 1:
+        raise UserError('captions.json, line 9: there is no such picture; get the file again')
+      yield raw
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_mistake_that_a_worker_finds_reaches_the_user(tmp_path, workers):
+  original = Mistaken(**dataclasses.asdict(toy(tmp_path / 'original')))
+  with pytest.raises(UserError, match='captions.json, line 9: there is no such picture; get the f'):
+    run.prepare(make_job(tmp_path, original=original), workers=workers)
+
+
+def test_too_many_bad_pictures_are_refused_and_can_be_repaired(tmp_path):
+  with pytest.raises(UserError, match=r'2 of the 23 pictures of train cannot be used, 8.70%, and '
+                     r'--most_bad allows 5.00%: train 4 \(OSError: .*; train 11 \(No such file or '
+                     r'directory\); repair them'):
+    run.prepare(make_job(tmp_path, broken=True), most_bad=0.05)
+  run.prepare(make_job(tmp_path), most_bad=0.05)           # the shards of the bad ones anew
+  run.prepare(make_job(tmp_path, folder='whole'))
+  assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
+
+
+def test_a_source_without_pictures_is_refused_at_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(toy_original, 'BAD', {(split, i): 'none' for split in ('train', 'heldout')
+                                            for i in range(23)})
+  with pytest.raises(UserError, match=r'30 of 30 pictures, taken evenly .*train 0 \(No such file .*'
+                     r'; and 27 more; give the right --source'):
+    run.prepare(make_job(tmp_path, broken=True))
+  assert not (tmp_path / 'out').exists()
+
+
+def test_a_picture_without_a_caption_is_bad(tmp_path):
+  raw = next(toy(tmp_path).examples('train', 1, 2))
+  with pytest.raises(job.BadPicture, match='it has no caption'):
+    job.store_raw(dataclasses.replace(raw, captions=(' ', '')), Storage(32))
+
+
+@pytest.mark.parametrize('storage, shard_examples, words', [
+    (Storage(32, 1.5), 5, r"storage was \{'size': 32, 'margin': 1.25, .* and is .*'margin': 1.5"),
+    (Storage(32, 1.25), 6, 'shard_examples was 5 and is 6'),
+    (Storage(24, 1.25), 5, "belongs to another data set, 'toy' at 32 px")])
+def test_shards_of_other_settings_are_not_mixed_in(broken, tmp_path, storage, shard_examples,
+                                                   words):
+  shutil.copytree(broken, tmp_path / 'out')
+  before = contents(tmp_path / 'out')
+  other = dataclasses.replace(make_job(tmp_path, broken=True, storage=storage),
+                              shard_examples=shard_examples)
+  with pytest.raises(UserError, match=words):
+    run.prepare(other, most_bad=0.2)
+  assert contents(tmp_path / 'out') == before
+
+
+def test_what_is_prepared_is_left_alone_unless_forced(broken, tmp_path, capsys):
+  shutil.copytree(broken, tmp_path / 'out')
+  one = make_job(tmp_path, broken=True)
+  times = lambda: {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out').iterdir()}
+  before = times()
+  run.prepare(one, most_bad=0.2)
+  assert times() == before and 'is prepared already; --force' in capsys.readouterr().out
+  run.prepare(one, most_bad=0.2, force=True)
+  assert not set(times().items()) & set(before.items())
+  assert contents(tmp_path / 'out') == contents(broken)
+
+
+def test_check_finds_what_is_damaged_or_missing(broken, tmp_path):
+  folder = shutil.copytree(broken, tmp_path / 'copy')
+  size = sum(path.stat().st_size for path in broken.iterdir() if path.name != 'manifest.json')
+  assert finishing.check(folder) == {'files': 9, 'bytes': size}
+  data = bytearray((folder / 'train-00001.rec').read_bytes())
+  data[50] ^= 1
+  (folder / 'train-00001.rec').write_bytes(data)
+  (folder / 'tokenizer.json').unlink()
+  with pytest.raises(UserError, match='copy: tokenizer.json is missing; train-00001.rec is damaged;'
+                     ' copy the folder again'):
+    finishing.check(folder)
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  (folder / 'manifest.json').write_text(json.dumps({**manifest, 'files': None}))
+  with pytest.raises(UserError, match='manifest.json has no hashes'):
+    finishing.check(folder)
+
+
+def test_a_set_without_heldout_pictures(tmp_path):
+  run.prepare(make_job(tmp_path, counts={'train': 6, 'heldout': 0}))
+  assert len(sources.load('records', 'train', 32, folder=str(tmp_path / 'out'))) == 6
+  with pytest.raises(UserError, match="no 'heldout' split"):
+    sources.load('records', 'heldout', 32, folder=str(tmp_path / 'out'))
+
+
+def test_the_vocabulary_is_the_originals_where_it_has_one(broken, tmp_path):
+  read = lambda folder: json.loads((folder / 'tokenizer.json').read_text())['model']['vocab']
+  assert list(read(broken))[:5] == ['<end>', 'noise', 'number', '0', 'one']
+  run.prepare(make_job(tmp_path, vocabulary=('one', 'noise')))
+  assert read(tmp_path / 'out') == {'<end>': 0, 'one': 1, 'noise': 2}

@@ -1,0 +1,123 @@
+"""`xmc prepare` from the command line, and a run that trains with what it made."""
+import importlib
+import json
+import sys
+
+import numpy as np
+import pytest
+import tiny
+import toy_protocol
+
+from xmc_jax import prepare_command
+from xmc_jax.encoders import weights
+from xmc_jax.evals import protocols, record
+from xmc_jax.main import main
+from xmc_jax.prepare import readers
+
+sys.path.append(str(tiny.ROOT / 'tests' / 'prepare'))
+import toy_original  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, tmp_path):
+  """The set `toy`; `cub` is one too, so that a config can name it."""
+  real = importlib.import_module
+  monkeypatch.setattr(importlib, 'import_module', lambda name: (
+      toy_original if name == 'xmc_jax.prepare.toy' else real(name)))
+  for name in ('toy', 'cub'):
+    monkeypatch.setitem(readers.DATASETS, name, readers.Dataset(
+        'toy', 'a toy', 'https://toy.example', size=32, codec='png'))
+  monkeypatch.setenv('XMC_JAX_DATA', str(tmp_path / 'data'))
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+
+
+def prepare(tmp_path, *flags, name='toy'):
+  (tmp_path / 'original').mkdir(exist_ok=True)
+  return main(['xmc', 'prepare', name, f'--source={tmp_path / "original"}', '--workers=1', *flags])
+
+
+def test_a_set_is_prepared_by_name_and_checked(tmp_path, capsys):
+  assert prepare(tmp_path, '--option=word=b') == 0
+  folder, told = tmp_path / 'data' / 'toy-32', capsys.readouterr().out
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  assert manifest['settings']['storage'] == {'size': 32, 'margin': 1.0, 'codec': 'png',
+                                             'quality': 90}
+  assert manifest['settings']['options'] == {'word': 'b'}
+  assert f'{folder} is ready. Train with it:  xmc train --config configs/emoji64.py' in told
+  assert f'--config.data.name=records --config.data.options.folder={folder}' in told
+  assert main(['xmc', 'prepare', f'--check={folder}']) == 0
+  assert f'{folder} is whole: 4 files, ' in capsys.readouterr().out
+  (folder / 'tokenizer.json').write_text('{}')
+  assert main(['xmc', 'prepare', f'--check={folder}']) == 2
+  assert 'tokenizer.json is damaged' in capsys.readouterr().err
+
+
+def test_flags_decide(tmp_path):
+  assert prepare(tmp_path, '--size=16', '--margin=1.5', '--codec=webp', '--quality=50',
+                 '--shard_examples=10', f'--out={tmp_path / "mine"}') == 0
+  manifest = json.loads((tmp_path / 'mine' / 'manifest.json').read_text())
+  assert manifest['settings']['storage'] == {'size': 16, 'margin': 1.5, 'codec': 'webp',
+                                             'quality': 50}
+  assert [shard['examples'] for shard in manifest['splits']['train']] == [10, 10, 3]
+
+
+def test_without_a_name_the_sets_are_listed(capsys):
+  assert main(['xmc', 'prepare']) == 0
+  told = capsys.readouterr().out
+  assert all(name in told for name in readers.DATASETS)
+  assert 'https://cocodataset.org' in told and '--option broken, slow' in told
+
+
+@pytest.mark.parametrize('argv, words', [
+    (['cifar'], "'cifar' is unknown; choose one of coco2014"),
+    (['toy'], 'xmc prepare toy: --source is missing, the folder of the original files (https://toy'),
+    (['toy', '--source=no/such'], 'there is no such folder'),
+    (['toy', '--source=.', '--codec=gif'], '--codec=gif: choose one of jpeg, png, webp'),
+    (['toy', '--source=.', '--margin=0.5'], '--margin=0.5: it must be from 1 to 4'),
+    (['toy', '--source=.', '--hosts=2', '--host=2'], '--host=2: of 2 hosts it is 0 to 1'),
+    (['toy', '--source=.', '--size=4'], '--size'), (['toy', '--source=.', '--quality=0'], '--qual'),
+    (['toy', 'cub', '--source=.'], 'usage: xmc prepare DATASET'),
+    (['--check=no/such'], 'no/such has no manifest.json')])
+def test_what_is_refused(capsys, argv, words):
+  assert main(['xmc', 'prepare', *argv]) == 2
+  error = capsys.readouterr().err
+  assert words in error and error.startswith('xmc: ') and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('name, size, words', [
+    ('coco2014', 256, '--config configs/xmc_coco256.py --workdir runs/coco2014 '
+     '--config.model.size=256 --config.data.name=coco2014'),
+    ('coco2014', 300, '--config.model.size=256'), ('cub', 64, 'configs/emoji64.py')])
+def test_the_next_command_fits_the_set(tmp_path, name, size, words):
+  job = prepare_command.Job(toy_original.toy(tmp_path, name=name), tmp_path,
+                            prepare_command.Storage(size), 5, {})
+  assert words in prepare_command.how_to_train(job, found_by_name=True)
+
+
+def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkeypatch, capsys):
+  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
+  monkeypatch.setattr(weights, 'load', toy_protocol.load)
+  argv = tiny.train_argv(tmp_path / 'run', encoder_folder, data__name='cub', data__loader='arrays',
+                         steps=2)
+  assert main(argv) == 2
+  assert '`xmc prepare cub --source DIR --size 32`' in capsys.readouterr().err
+  folder = tmp_path / 'data' / 'cub-48'
+  assert prepare(tmp_path, '--size=48', f'--out={folder}', name='cub') == 0
+  assert main(argv) == 0
+  assert 'xmc on cub: 23 pictures at 32 px' in capsys.readouterr().out
+  assert main(['xmc', 'evaluate', f'--workdir={tmp_path / "run"}', '--protocol=toy']) == 0
+  lines = record.read(tmp_path / 'run')
+  assert {line['metric'] for line in lines} >= {'FID', 'KID', 'IS'}
+  for line in lines:
+    assert np.isfinite(line['value']) and line['data'] == 'cub' and line['reals'] == 7
+    assert line['reference'] == 'toy/heldout' and line['step'] == 2
+  sample = ['xmc', 'sample', f'--workdir={tmp_path / "run"}', '--caption=noise', '--each=1']
+  assert main(sample) == 0
+
+
+def test_a_folder_of_ones_own_is_trained_by_its_path(tmp_path, encoder_folder, capsys):
+  assert prepare(tmp_path, f'--out={tmp_path / "mine"}') == 0
+  argv = tiny.train_argv(tmp_path / 'run', encoder_folder, data__name='records', steps=1,
+                         data__loader='arrays', data__options__folder=tmp_path / 'mine')
+  assert main(argv) == 0
+  assert 'xmc on records: 23 pictures at 32 px' in capsys.readouterr().out
