@@ -1,11 +1,17 @@
 """`xmc sample` draws what it is told to, and draws it again."""
+import json
+import pathlib
 import shutil
 
 import jax
 import numpy as np
 import pytest
+import torch_writer
 from PIL import Image
+from safetensors import numpy as safetensors_numpy
 
+from xmc_jax.encoders import bert
+from xmc_jax.encoders.files import fingerprint
 from xmc_jax.main import main
 from xmc_jax.sampling import Artist, draw_noise
 
@@ -24,6 +30,82 @@ def draw(trained, tmp_path):
 @pytest.fixture(scope='module')
 def artist(trained):
   return Artist.load(trained)
+
+
+@pytest.fixture
+def moved(trained, encoder_folder, tmp_path, monkeypatch):
+  """The tiny run on a machine where its encoder's path does not exist: (run, encoder elsewhere)."""
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path / 'weights'))
+  run = shutil.copytree(trained, tmp_path / 'run')
+  for path in run.glob('checkpoints/*/meta/metadata'):
+    path.write_text(path.read_text().replace(str(encoder_folder), '/gone/to/my_bert'))
+  elsewhere = shutil.copytree(encoder_folder, tmp_path / 'elsewhere')
+  (elsewhere / 'tokenizer.json').unlink()      # the checkpoint has it
+  return run, elsewhere
+
+
+def sample(run, *flags):
+  out = pathlib.Path(run, 'drawn')
+  shutil.rmtree(out, ignore_errors=True)
+  argv = ['xmc', 'sample', f'--workdir={run}', f'--out={out}', '--caption=a red apple']
+  code = main([*argv, *flags])
+  return code, {path.name: np.asarray(Image.open(path)) for path in out.glob('*.png')}
+
+
+def change_numbers(folder):
+  path = folder / 'model.safetensors'
+  tensors = safetensors_numpy.load_file(path)
+  tensors['embeddings.LayerNorm.weight'] = tensors['embeddings.LayerNorm.weight'] + 1e-3
+  safetensors_numpy.save_file(tensors, path)
+
+
+def test_a_run_on_another_machine_draws_the_same_with_its_encoder(moved, draw, capsys):
+  run, encoder = moved
+  assert sample(run)[0] == 2
+  told = capsys.readouterr().err
+  assert 'encoder /gone/to/my_bert of this run is not here; give its folder with --text' in told
+  code, files = sample(run, f'--text_encoder={encoder}')
+  assert code == 0 and same(files, draw('--caption=a red apple'))
+
+
+def test_the_encoder_is_found_by_name_among_the_weights(moved, tmp_path, draw):
+  run, encoder = moved
+  shutil.copytree(encoder, tmp_path / 'weights' / 'my_bert')
+  code, files = sample(run)
+  assert code == 0 and same(files, draw('--caption=a red apple'))
+
+
+def test_torchs_file_of_the_same_numbers_is_the_same_encoder(moved, draw):
+  run, encoder = moved
+  tensors = safetensors_numpy.load_file(encoder / 'model.safetensors')
+  (encoder / 'model.safetensors').unlink()
+  torch_writer.write(encoder / 'pytorch_model.bin', tensors, zipped=True)
+  code, files = sample(run, f'--text_encoder={encoder}')
+  assert code == 0 and same(files, draw('--caption=a red apple'))
+
+
+def test_another_encoder_is_refused_wherever_it_comes_from(moved, tmp_path, capsys):
+  run, encoder = moved
+  trained = json.loads((run / 'checkpoints/4/meta/metadata').read_text())['frozen']['text']
+  change_numbers(encoder)
+  assert sample(run, f'--text_encoder={encoder}')[0] == 2
+  told = capsys.readouterr().err
+  found = fingerprint(bert.load(encoder)[1])
+  assert f'is {found} instead of {trained}' in told and str(encoder) in told
+  shutil.copytree(encoder, tmp_path / 'weights' / 'my_bert')
+  assert sample(run)[0] == 2
+  assert 'is not the one that this run was trained with' in capsys.readouterr().err
+
+
+def test_a_run_of_before_checkpoints_knew_their_encoder_draws_as_it_did(
+    trained, tmp_path, draw):
+  run = shutil.copytree(trained, tmp_path / 'run')
+  for path in run.glob('checkpoints/*/meta/metadata'):
+    meta = json.loads(path.read_text())
+    del meta['frozen'], meta['tokenizer']
+    path.write_text(json.dumps(meta))
+  code, files = sample(run)
+  assert code == 0 and same(files, draw('--caption=a red apple'))
 
 
 def same(a, b):

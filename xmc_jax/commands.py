@@ -47,7 +47,8 @@ def _sample(values: flags.FlagValues) -> None:
   with _processes(values):
     from xmc_jax.sample import sample
     sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
-           truncation=values.truncation, live=values.live, step=values.step)
+           truncation=values.truncation, live=values.live, step=values.step,
+           text_encoder=values.text_encoder)
 
 
 def _sample_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -74,12 +75,14 @@ def _evaluate(values: flags.FlagValues) -> None:
     if values.soa:
       from xmc_jax.object_accuracy import object_accuracy
       object_accuracy(values.workdir, values.soa, out=values.out, detector=values.detector,
-                      seed=values.seed, step=values.step, live='live' in values.weights)
+                      seed=values.seed, step=values.step, live='live' in values.weights,
+                      text_encoder=values.text_encoder)
       return
     from xmc_jax.evaluate import evaluate
     evaluate(values.workdir, protocol=values.protocol, fakes=values.fakes, seed=values.seed,
              step=values.step, every=values.every, follow=values.follow, weights=values.weights,
-             extra=values.also, random_seed=values.random_weights)
+             extra=values.also, random_seed=values.random_weights,
+             text_encoder=values.text_encoder)
 
 
 def _evaluate_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -122,6 +125,8 @@ def _draw_flags(values: flags.FlagValues) -> None:
   flags.DEFINE_integer('seed', 0, 'Of the noise: same seed, same pictures.', lower_bound=0,
                        upper_bound=2**32 - 1, flag_values=values)
   flags.DEFINE_integer('step', None, 'Checkpoint to use; default: the newest.', flag_values=values)
+  flags.DEFINE_string('text_encoder', None, "Folder of the run's text encoder, where it is not the "
+                      'one that its config names.', flag_values=values)
 
 
 def _process_flags(values: flags.FlagValues) -> None:

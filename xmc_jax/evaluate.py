@@ -28,7 +28,8 @@ WEIGHTS = ('averaged', 'live')
 def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
              fakes: int | None = None, seed: int = 0, step: int | None = None,
              every: bool = False, follow: bool = False, weights: Sequence[str] = ('averaged',),
-             extra: Sequence[str] = (), random_seed: int | None = None) -> list[dict[str, Any]]:
+             extra: Sequence[str] = (), random_seed: int | None = None,
+             text_encoder: str | None = None) -> list[dict[str, Any]]:
   """Scores checkpoints of a run, each number with its manifest; appends to workdir/scores.jsonl.
 
   Args:
@@ -41,6 +42,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     weights: 'averaged', 'live' or both.
     extra: more measures, of `also.MEASURES`, beside the protocol's and those of the data set.
     random_seed: random weights in the protocol's network: the numbers mean nothing.
+    text_encoder: its folder, where the one that the run's config names is not.
   Returns:
     The lines. What the same commit has measured in the same way before is not measured again.
   Raises:
@@ -49,7 +51,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
   """
   if not weights or not set(weights) <= set(WEIGHTS):
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
-  artist = Artist.load(workdir, step=step)
+  artist = Artist.load(workdir, step=step, text_encoder=text_encoder)
   exam = Exam(artist, protocols.find(protocol or artist.config.evals.protocol), fakes, seed, extra,
               random_seed)
   found = []

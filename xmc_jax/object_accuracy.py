@@ -19,7 +19,8 @@ AT_ONCE = 256  # pictures in memory
 
 def object_accuracy(workdir: str | os.PathLike[str], captions: str, *, out: str | None = None,
                     detector: str | None = None, seed: int = 0, step: int | None = None,
-                    live: bool = False) -> list[dict[str, Any]]:
+                    live: bool = False,
+                    text_encoder: str | None = None) -> list[dict[str, Any]]:
   """Draws what the public caption files ask for; writes it for the public scorer, or scores it.
 
   Args:
@@ -27,6 +28,7 @@ def object_accuracy(workdir: str | os.PathLike[str], captions: str, *, out: str 
     out: where the public scorer will look; None: nothing is written.
     detector: 'package.module:function', which returns a `soa.Detector`; None: no score here.
     seed: of the noise and of the choice of captions of persons.
+    text_encoder: as of `evaluate`.
   Returns:
     The lines added to the run's scores.jsonl; none without a detector.
   Raises:
@@ -37,7 +39,7 @@ def object_accuracy(workdir: str | os.PathLike[str], captions: str, *, out: str 
     raise UserError('--soa needs --out FOLDER, --detector MODULE:FUNCTION, or both')
   find = _detector(detector) if detector else None
   classes = soa.read_captions(captions)
-  artist = Artist.load(workdir, step=step, live=live)
+  artist = Artist.load(workdir, step=step, live=live, text_encoder=text_encoder)
   wanted = {c.label: soa.requests(c.label, len(c.captions), seed) for c in classes}
   progress = Progress('pictures', sum(map(len, wanted.values())), quiet=jax.process_index() > 0)
   found, done = {c.label: [] for c in classes}, 0

@@ -15,7 +15,8 @@ from xmc_jax.types import UserError
 
 def sample(workdir: str | pathlib.Path, captions: Sequence[str], *, each: int = 4, seed: int = 0,
            truncation: float | None = None, live: bool = False, step: int | None = None,
-           out: str | pathlib.Path | None = None) -> np.ndarray:
+           out: str | pathlib.Path | None = None,
+           text_encoder: str | pathlib.Path | None = None) -> np.ndarray:
   """Draws `each` pictures of every caption and writes them to `out`: a grid and single files.
 
   Returns pictures float32 [captions, each, h, w, 3] in [0, 1]. UserError for captions that the
@@ -24,7 +25,7 @@ def sample(workdir: str | pathlib.Path, captions: Sequence[str], *, each: int = 
   out = pathlib.Path(out) if out else pathlib.Path(workdir) / 'samples'
   if not captions:
     raise UserError('nothing to draw: give --caption "..." or --captions FILE')
-  artist = Artist.load(workdir, step=step, live=live)
+  artist = Artist.load(workdir, step=step, live=live, text_encoder=text_encoder)
   artist.tokenizer.check_captions(captions, artist.config.text.script)
   repeated = [caption for caption in captions for _ in range(each)]
   images = artist.draw(repeated, seed=seed, truncation=truncation)

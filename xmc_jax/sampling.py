@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import ml_collections
@@ -13,7 +15,7 @@ from etils import epath
 from xmc_jax import config as defaults
 from xmc_jax import recipes
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import bert
+from xmc_jax.encoders import bert, files
 from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.mesh import by_row, make_mesh, put_whole, replicated
 from xmc_jax.recipes import Recipe
@@ -54,10 +56,42 @@ class Sampler:
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
   """The config that a run was made with; keys that it did not know yet have their defaults."""
+  return _config(checkpoints.meta(step))
+
+
+def _config(meta: Mapping[str, Any]) -> ml_collections.ConfigDict:
   config = defaults.base()
   with config.unlocked():
-    config.update(ml_collections.ConfigDict(checkpoints.meta(step)['config']))
+    config.update(ml_collections.ConfigDict(meta['config']))
   return config
+
+
+def _find_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
+  """The text encoder of a run on this machine: `given`, or what the config of the run says.
+
+  A path of the machine that trained is looked for by its last part in the folders of weights too.
+  """
+  if given is not None:
+    return str(bert.find(given))
+  for name in (trained, pathlib.Path(trained).name):
+    try:
+      bert.find(name)
+      return name
+    except UserError as error:
+      reason = error
+  raise UserError(f'The text encoder {trained} of this run is not here; give its folder with '
+                  f'--text_encoder FOLDER. {reason}') from reason
+
+
+def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where: str) -> None:
+  """UserError for frozen weights that are not those of the training: they would draw nonsense."""
+  for name, tree in frozen.items():
+    found = files.fingerprint(tree)
+    if found != trained.get(name, found):
+      raise UserError(
+          f'The {name} encoder {where} is not the one that this run was trained with: the sha256 '
+          f'of its numbers is {found} instead of {trained[name]}; give the folder of the right one '
+          f'with --{name}_encoder FOLDER')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,25 +114,32 @@ class Artist:
   _sampler: Sampler
 
   @classmethod
-  def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None,
-           live: bool = False) -> Artist:
+  def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None, live: bool = False,
+           text_encoder: str | os.PathLike[str] | None = None) -> Artist:
     """The generator of a run, of its newest checkpoint or of `step`.
 
-    Averaged weights unless `live`. UserError for a run without that checkpoint, a damaged one, or
-    a text encoder that is not installed.
+    Averaged weights unless `live`. The checkpoint has all that drawing needs but the text encoder,
+    which is the one that the config names, or the folder `text_encoder`. UserError for a run
+    without that checkpoint, a damaged one, or a text encoder that is missing or another.
     """
     folder = epath.Path(workdir) / 'checkpoints'
     with Checkpoints(folder, every=None) as checkpoints:
-      config = read_config(checkpoints, step)
-    recipe, mesh = recipes.build(config), make_mesh()
+      meta = checkpoints.meta(step)
+    config, here = _config(meta), _config(meta)
+    here.text.encoder = _find_encoder(config.text.encoder, text_encoder)
+    recipe, mesh = recipes.build(here), make_mesh()
     program = recipes.program(recipe, config, mesh)
     g = program.state_spec.players['g']
 
     def paint(tree, inputs):
       return recipe.sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
 
-    tree = {'frozen': program.put_frozen(recipe.load_frozen())}
-    tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)
+    frozen = recipe.load_frozen(recipe.sample_needs)
+    _check_frozen(frozen, meta.get('frozen', {}), here.text.encoder)
+    tree = {'frozen': program.put_frozen(frozen)}
+    tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
+                 if 'tokenizer' in meta else       # as before checkpoints had it
+                 Tokenizer(bert.find(here.text.encoder), config.text.length))
     artist = cls(config, -1, '', tokenizer, recipe.z_features, mesh, paint, tree, folder,
                  {'params': g.params, 'stats': g.stats}, Sampler(recipe, mesh))
     return artist.at(step, live=live)

@@ -16,7 +16,7 @@ from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import bert
+from xmc_jax.encoders import files
 from xmc_jax.engine import mesh as meshes
 from xmc_jax.engine import processes
 from xmc_jax.engine.checkpoint import Checkpoints
@@ -44,7 +44,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   program = recipes.program(recipe, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
-  tokenizer = Tokenizer(bert.find(config.text.encoder), config.text.length)
+  tokenizer = recipe.tokenizer()
 
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(
@@ -54,12 +54,17 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     processes.check_same({'the newest checkpoint': start})
     if start >= config.steps:
       print(f'{workdir} is done: {start:,} of {config.steps:,} steps.')
-      print(_how_to_sample(workdir))
+      _tell_what_is_there(recipe, workdir)
       return checkpoints.restore(program.state_spec)
-    frozen = program.put_frozen(recipe.load_frozen())
+    frozen = recipe.load_frozen()
+    meta = {'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
+            'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
+    processes.check_same({f'the frozen network {name}': digits
+                          for name, digits in meta['frozen'].items()})
+    frozen = program.put_frozen(frozen)
     if start:                # before the compiler's minutes: it may be of another model
       state = checkpoints.restore(program.state_spec)
-      _tell_changes(checkpoints.meta()['config'], settings)
+      _tell_changes({'frozen': meta['frozen'], **checkpoints.meta()}, meta)
     if partners := positives.find(source, config.data.partners):
       print(partners.summary())
     compiled = _compile(program, config, source, tokenizer, start)
@@ -70,7 +75,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     reporter = Reporter(workdir, total_steps=config.steps, every=config.every.report, start=start,
                         rows_per_step=rounds * config.batch_size)
     stack.callback(reporter.close)
-    album = Album(recipe, config, mesh, tokenizer, {'train': source, 'heldout': heldout})
+    album = recipe.sample and Album(recipe, config, mesh, tokenizer,
+                                    {'train': source, 'heldout': heldout})
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
         source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
@@ -78,7 +84,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
         partners=partners)))
 
     to_float = jax.jit(pipeline.to_float)
-    meta = {'config': settings, 'version': __version__}
     for step in range(start + 1, config.steps + 1):
       began = time.perf_counter()
       batch = next(batches)
@@ -94,7 +99,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       if ending or step % config.every.save == 0:
         reporter.settle()        # a loss that is not finite ends the run before it is saved
         checkpoints.save(step, state, meta, force=ending)
-      if ending or step % config.every.pictures == 0:
+        if recipe.export:
+          _export(recipe, workdir, state, tokenizer, mesh)
+      if album and (ending or step % config.every.pictures == 0):
         for name, grid in album.draw(state, frozen):
           reporter.pictures(step, grid, name)
       if ending:               # not what is requested by now: that is not saved
@@ -103,8 +110,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   if step < config.steps:
     print(f'Stopped and saved at step {step:,}; the same command resumes.')
   else:
-    print(f'Done: {step:,} steps. Pictures of every stage are in {workdir / "pictures"}.')
-    print(_how_to_sample(workdir))
+    print(f'Done: {step:,} steps.')
+    _tell_what_is_there(recipe, workdir)
   return state
 
 
@@ -150,10 +157,11 @@ def _settings(config: ml_collections.ConfigDict) -> dict:
 
 
 def _tell_changes(old: dict, new: dict) -> None:
-  old, new = _flat(old), _flat(new)
+  """Of the configs, and of the fingerprints of the frozen networks."""
+  old, new = (_flat({part: meta[part] for part in ('config', 'frozen')}) for meta in (old, new))
   for key in sorted(old.keys() | new.keys()):
     if old.get(key) != new.get(key):
-      print(f'config.{key} was {old.get(key)} in this run and is {new.get(key)} from here on')
+      print(f'{key} was {old.get(key)} in this run and is {new.get(key)} from here on')
 
 
 def _flat(tree: dict, prefix: str = '') -> dict:
@@ -168,5 +176,17 @@ def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> Non
     (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
 
 
-def _how_to_sample(workdir: epath.Path) -> str:
-  return f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"'
+def _export(recipe, workdir: epath.Path, state: TrainState, tokenizer: Tokenizer, mesh) -> None:
+  """Lets the recipe write what other runs read, from parameters that every process has whole."""
+  whole = jax.jit(lambda tree: tree, out_shardings=meshes.replicated(mesh))
+  params = {name: whole(player.params) for name, player in state.players.items()}
+  if jax.process_index() == 0:
+    recipe.export(workdir, jax.device_get(params), tokenizer)
+
+
+def _tell_what_is_there(recipe, workdir: epath.Path) -> None:
+  if recipe.sample:
+    print(f'Pictures of every stage are in {workdir / "pictures"}.')
+    print(f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"')
+  else:
+    print(f'What it learned is in {workdir / "encoder"}.')
