@@ -9,7 +9,7 @@ SPECIES = ('001.Black_footed_Albatross', '002.Laysan_Albatross', '003.Sooty_Alba
 # Number, name without ".jpg", species from 1, box; CUB's own numbers ascend, with no gap.
 PICTURES = ((1, f'{SPECIES[0]}/Black_Footed_Albatross_0046_18', 1, (6.0, 2.5, 20.0, 24.0)),
             (2, f'{SPECIES[0]}/Black_Footed_Albatross_0009_34', 1, (0.0, 0.0, 40.0, 30.0)),
-            (3, f'{SPECIES[1]}/Laysan_Albatross_0002_1027', 2, (14.0, 112.0, 388.0, 186.0)),
+            (3, f'{SPECIES[1]}/Laysan_Albatross_0002_1027', 2, (4.0, 4.0, 30.0, 20.0)),
             (4, f'{SPECIES[1]}/Laysan_Albatross_0044_784', 2, (10.0, 10.0, 10.0, 10.0)),
             (5, f'{SPECIES[2]}/Sooty_Albatross_0040_796375', 3, (1.0, 2.0, 3.0, 4.0)),
             (6, f'{SPECIES[2]}/Sooty_Albatross_0071_796349', 3, (5.0, 6.0, 7.0, 8.0)))
@@ -22,22 +22,29 @@ CAPTIONS = {1: ('A black bird.', 'a bird looking to its left'), 2: ('this bird i
 def pixels(number):
   """uint8 [30, 40, 3], the left half of one colour and the right of another."""
   picture = np.zeros((30, 40, 3), np.uint8)
-  picture[:, :20], picture[:, 20:] = 30 * number, 255 - 30 * number
+  picture[:, :20], picture[:, 20:] = 20 * (number % 6), 255 - 20 * (number % 6)
   return picture
 
 
-def write_pictures(folder):
+def many(each):
+  """As PICTURES, with `each` pictures of every species; the box is the picture's middle."""
+  return tuple((label * each + i + 1, f'{name}/{name[4:]}_{i:04d}_{label}', label + 1,
+                (10.0, 10.0, 10.0, 10.0))
+               for label, name in enumerate(SPECIES) for i in range(each))
+
+
+def write_pictures(folder, pictures=PICTURES):
   """CUB_200_2011 with its lists and pictures of 40 x 30 px."""
   root = folder / 'CUB_200_2011'
   (root / 'images').mkdir(parents=True)
-  lines = {'images.txt': [f'{n} {key}.jpg' for n, key, _, _ in PICTURES],
-           'image_class_labels.txt': [f'{n} {label}' for n, _, label, _ in PICTURES],
-           'bounding_boxes.txt': [f'{n} {" ".join(map(str, box))}' for n, _, _, box in PICTURES],
+  lines = {'images.txt': [f'{n} {key}.jpg' for n, key, _, _ in pictures],
+           'image_class_labels.txt': [f'{n} {label}' for n, _, label, _ in pictures],
+           'bounding_boxes.txt': [f'{n} {" ".join(map(str, box))}' for n, _, _, box in pictures],
            'classes.txt': [f'{i} {name}' for i, name in enumerate(SPECIES, 1)],
-           'train_test_split.txt': [f'{n} {n % 2}' for n, _, _, _ in PICTURES]}
+           'train_test_split.txt': [f'{n} {n % 2}' for n, _, _, _ in pictures]}
   for name, those in lines.items():
     (root / name).write_text('\n'.join(those) + '\n')
-  for number, key, _, _ in PICTURES:
+  for number, key, _, _ in pictures:
     path = root / 'images' / f'{key}.jpg'
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(pixels(number)).save(path, quality=95)

@@ -195,6 +195,7 @@ def test_nothing_to_read(tmp_path):
 
 @pytest.mark.parametrize('options, words', [
   ({'labels': 'yes'}, 'column, folders, none'), ({'flip': 'no'}, 'auto, never, always'),
+  ({'name': 'a/b'}, 'without slashes'), ({'name': ''}, 'without slashes'),
   ({'heldout': 0.0}, 'above 0 and below 1'), ({'heldout': 1.0}, 'above 0 and below 1')])
 def test_options_that_are_wrong(tmp_path, options, words):
   refused(in_splits(tmp_path), words, **options)

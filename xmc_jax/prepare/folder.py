@@ -63,6 +63,10 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
   if not 0 < heldout < 1:
     raise UserError(f'heldout={heldout}: it is a share of the pictures, above 0 and below 1.')
   source = pathlib.Path(source)
+  name = source.resolve().name if name is None else name
+  if not name or set(name) & set('/\\'):
+    raise UserError(f'name={name}: the prepared folder is called after it, so give a name without '
+                    'slashes.')
   paths = _pictures(source)
   table = _table(source, captions)
   left_out: Counter[str] = Counter()
@@ -70,7 +74,7 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
            _of_table(source, paths, table, left_out))
   splits = _splits(source, found, heldout, seed)
   class_names, several = _label(source, found, splits, labels)
-  return Folder(name or source.resolve().name, class_names, several, found, splits, flip,
+  return Folder(name, class_names, several, found, splits, flip,
                 {} if table is None else {table.name: str(table)}, dict(left_out))
 
 
