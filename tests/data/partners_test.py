@@ -236,7 +236,7 @@ def test_rules_have_the_same_names_everywhere():
     settings.data.partners = rule
     config.check(settings)
   settings.data.partners = 'same'
-  with pytest.raises(UserError, match="config.data.partners=same: choose one of '', exact, overlap"):
+  with pytest.raises(UserError, match="data.partners=same: choose one of '', exact, overlap"):
     config.check(settings)
 
 
