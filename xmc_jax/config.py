@@ -116,5 +116,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UserError(f'--config.ema_decay={config.ema_decay}: it must be from 0 to 1')
   for name, known in _CHOICES.items():
     if config.get(name) not in known:
-      raise UserError(f'--config.{name}={config.get(name)}: choose one of {", ".join(known)}')
+      names = ', '.join(choice or "''" for choice in known)
+      raise UserError(f'--config.{name}={config.get(name)}: choose one of {names}')
   _check_groups(config)
