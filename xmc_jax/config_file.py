@@ -1,4 +1,7 @@
-"""The --config flag: a Python file with get_config(), and changes of single keys after it."""
+"""The --config flag: a Python file with get_config(), and changes of single keys after it.
+
+What follows a colon, as in `configs/xmc_ablation.py:sentence`, is given to get_config().
+"""
 from __future__ import annotations
 
 import re
@@ -49,9 +52,10 @@ class _ConfigFile(flags.ArgumentParser):
     return config.lock()
 
   def _load(self, path: str) -> ConfigDict:
+    path, colon, argument = path.partition(':')
     try:
       names = runpy.run_path(path)
-      config = names['get_config']() if 'get_config' in names else None
+      config = names['get_config'](*[argument] * len(colon)) if 'get_config' in names else None
     except OSError as error:
       raise UserError(f'--config: {path} cannot be read ({error.strerror}); {_GIVE}') from error
     except Exception as error:     # a file of the user's may raise anything
