@@ -32,6 +32,7 @@ PACKAGE = 'tuxpaint-stamps-default'
 STAMPS = 'usr/share/tuxpaint/stamps/'
 HELDOUT = 10     # one of so many first sentences is held out
 MARGIN = 0.04    # of white on every side, in sides of the square
+FAINTEST = 250   # a picture without a darker pixel is nothing but white
 _SUFFIXES = ('.png', '.svg', '.txt', '.dat')
 _MIRROR = '_mirror'
 _END = re.compile(r'[.!?…]+["”’]?(?=\s|$)')
@@ -137,7 +138,7 @@ def square(data: bytes) -> bytes:
   """A PNG of a picture without its clear edges, in the middle of a white square.
 
   Raises:
-    BadPicture: if it cannot be decoded, or nothing in it is opaque.
+    BadPicture: if it cannot be decoded, or there is nothing to be seen on white.
   """
   try:
     with Image.open(io.BytesIO(data)) as file:
@@ -151,6 +152,8 @@ def square(data: bytes) -> bytes:
   side = round(max(picture.size) / (1 - 2 * MARGIN))
   white = Image.new('RGBA', (side, side), 'white')
   white.alpha_composite(picture, tuple((side - extent) // 2 for extent in picture.size))
-  whole = io.BytesIO()
-  white.convert('RGB').save(whole, 'PNG')
+  flat, whole = white.convert('RGB'), io.BytesIO()
+  if min(low for low, _ in flat.getextrema()) > FAINTEST:
+    raise BadPicture('it is as white as the ground')
+  flat.save(whole, 'PNG')
   return whole.getvalue()
