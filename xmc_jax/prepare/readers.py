@@ -39,10 +39,12 @@ DATASETS = {
                              'https://google.github.io/localized-narratives'),
     'cub': Dataset('cub', 'CUB-200-2011: 8,855 + 2,933 birds, ten captions, cut around the bird',
                    'https://www.vision.caltech.edu/datasets/cub_200_2011', margin=76 / 64),
-    'emoji_styles': Dataset('emoji_styles', 'emoji as several vendors draw them',
-                            'https://www.npmjs.com', size=64, codec='png'),
+    'emoji_styles': Dataset('emoji_styles', 'emoji in three styles: Noto, Twemoji and Fluent 3D',
+                            'https://www.npmjs.com/package/emoji-datasource-google',
+                            size=64, codec='png'),
     'tuxpaint': Dataset('tuxpaint', "Tux Paint's stamps with their descriptions",
-                        'https://tuxpaint.org/stamps', size=128, codec='png'),
+                        'https://packages.debian.org/tuxpaint-stamps-default',
+                        size=128, codec='png'),
     'folder': Dataset('folder', 'pictures of your own with captions beside them', 'your own disk')}
 
 
