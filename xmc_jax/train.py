@@ -53,8 +53,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     start = checkpoints.latest() or 0
     processes.check_same({'the newest checkpoint': start})
     if start >= config.steps:
-      print(f'{workdir} is done: {start:,} of {config.steps:,} steps.')
-      _tell_what_is_there(recipe, workdir)
+      print(f'{workdir} is done: {start:,} of {config.steps:,} steps. '
+            f'{_what_is_there(recipe, workdir)}')
       return checkpoints.restore(program.state_spec)
     frozen = recipe.load_frozen()
     meta = {'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
@@ -110,8 +110,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   if step < config.steps:
     print(f'Stopped and saved at step {step:,}; the same command resumes.')
   else:
-    print(f'Done: {step:,} steps.')
-    _tell_what_is_there(recipe, workdir)
+    print(f'Done: {step:,} steps. {_what_is_there(recipe, workdir)}')
   return state
 
 
@@ -184,9 +183,8 @@ def _export(recipe, workdir: epath.Path, state: TrainState, tokenizer: Tokenizer
     recipe.export(workdir, jax.device_get(params), tokenizer)
 
 
-def _tell_what_is_there(recipe, workdir: epath.Path) -> None:
-  if recipe.sample:
-    print(f'Pictures of every stage are in {workdir / "pictures"}.')
-    print(f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"')
-  else:
-    print(f'What it learned is in {workdir / "encoder"}.')
+def _what_is_there(recipe, workdir: epath.Path) -> str:
+  if not recipe.sample:
+    return f'What it learned is in {workdir / "encoder"}.'
+  return (f'Pictures of every stage are in {workdir / "pictures"}.\n'
+          f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"')

@@ -20,29 +20,35 @@ GAMMA1 = 4.0      # sharpness of a word's attention over places; SSA-GAN trains 
 GAMMA2 = 5.0      # sharpness of the soft maximum over words
 GAMMA3 = 10.0     # scale of the scores, an inverse temperature
 APART = -1e9      # the score of what shall not contrast; finite, so that no gradient is 0 * inf
-CHUNK = 16        # captions that are scored at once
+# Numbers of the attention that are held at once; each of some five arrays of the gradient is as
+# large. 48 captions of 18 words with 48 pictures of 289 places are 12 million: one go.
+CELLS = 2**24
 
 
 def word_scores(regions: Array, words: Array, mask: Array, *, gamma1: float = GAMMA1,
-                gamma2: float = GAMMA2, chunk: int = CHUNK) -> Array:
+                gamma2: float = GAMMA2, cells: int = CELLS) -> Array:
   """Scores [b, b] of picture i and caption j, not yet times gamma3; float32.
 
   Args: regions [b, n, e], words [b, t, e], mask [b, t] with at least one True a row.
-  Captions go in chunks, recomputed in the backward pass: memory b * chunk * t * (2 n + e). Over a
-  mesh words travel and regions stay. What a Gram matrix of the regions would save of the contexts
-  it costs again, since places are about as many as features.
+  Where b * b * n * t is more than `cells`, captions go in chunks, recomputed in the backward pass.
+  Over a mesh words travel and regions stay. What a Gram matrix of the regions would save of the
+  contexts it costs again, since places are about as many as features.
   """
+  b, n, e = regions.shape
   regions = regions.astype(jnp.float32)
   words, mask = everywhere(words.astype(jnp.float32)), everywhere(mask)
 
   def score(words, mask):
-    similarity = jnp.einsum('ine,jte->ijtn', regions, words, precision='highest')
-    of_words = jax.nn.softmax(jnp.where(mask[..., None], similarity, -jnp.inf), 2)
-    attention = jax.nn.softmax(gamma1 * of_words, 3)
-    context = jnp.einsum('ijtn,ine->ijte', attention, regions, precision='highest')
-    near = jnp.sum(unit(context) * unit(words), -1)
+    """Scores [b, captions] of words [captions, t, e]; k below is (caption, word) in one axis."""
+    pairs, each = (b, n, *mask.shape), words.reshape(-1, e)
+    similarity = jnp.einsum('ine,ke->ink', regions, each, precision='highest').reshape(pairs)
+    of_words = jax.nn.softmax(jnp.where(mask, similarity, -jnp.inf), -1)
+    # Not divided by its sum over places, which cancels in the cosine; at most 1.
+    attention = jnp.exp(gamma1 * (of_words - 1)).reshape(b, n, -1)
+    context = jnp.einsum('ink,ine->ike', attention, regions, precision='highest')
+    near = jnp.sum(unit(context) * unit(each), -1).reshape(b, *mask.shape)
     return jax.nn.logsumexp(jnp.where(mask, gamma2 * near, -jnp.inf), -1)
-  return in_chunks(score, words, mask, chunk)
+  return in_chunks(score, words, mask, max(1, cells // (b * n * words.shape[1])))
 
 
 def _apart(scores: Array, labels: Array | None, rule: str) -> Array:

@@ -20,3 +20,8 @@ def two_views(batch: Batch) -> tuple[Batch, Batch]:
     raise UserError('two branches need partners of like label; choose their rule with '
                     '--config.data.partners, for instance exact')
   return {key: leaf for key, leaf in batch.items() if not key.startswith(PARTNER)}, partners
+
+
+def with_partners(batch: Batch) -> Batch:
+  """What `two_views` splits, where every view is as `batch`: for shapes of batches."""
+  return {**batch, **{f'{PARTNER}{key}': leaf for key, leaf in batch.items()}}

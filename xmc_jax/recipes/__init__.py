@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 
 import jax
 import ml_collections
+from etils import epath
 
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.engine.objective import Objective
 from xmc_jax.engine.optim import make_optimizers
 from xmc_jax.engine.program import Program
@@ -20,19 +22,24 @@ class Recipe:
   """What training, sampling and evaluation need to know of a family.
 
   sample: (params, stats, frozen, batch, z) -> pictures [b, h, w, 3] in [0, 1], of the player
-    "g"; batch holds tokens and mask.
+    "g"; batch holds tokens and mask. None for a family that draws no pictures.
   frozen: readers of the weights that are not trained, by name.
   frozen_spec: their shapes, known without the files.
   batch_spec: shapes and dtypes of one step's batch, leaves [r, b, ...].
+  tokenizer: reads what turns captions to tokens, as the networks want them.
   sample_needs: names of the frozen weights without which `sample` cannot draw.
+  export: (folder of the run, {player: params}, tokenizer) writes what other runs read of this one;
+    called where a checkpoint is saved, by one process.
   """
   objective: Objective
-  sample: Callable[..., Array]
+  sample: Callable[..., Array] | None
   z_features: int
   frozen: dict[str, Callable[[], Tree]]
   frozen_spec: dict[str, Tree]
   batch_spec: dict[str, Tree]
+  tokenizer: Callable[[], Tokenizer]
   sample_needs: tuple[str, ...] = ('text',)
+  export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
 
   def load_frozen(self, names: Iterable[str] | None = None) -> dict[str, Tree]:
     """The weights that are not trained, `{name: variables}`; those of `names`, or all."""
@@ -41,7 +48,8 @@ class Recipe:
 
 def build(config: ml_collections.ConfigDict) -> Recipe:
   """The recipe that `config.recipe` names: a module of this package with a `build(config)`."""
-  known = sorted(m.name for m in pkgutil.iter_modules(__path__))
+  names = (m.name for m in pkgutil.iter_modules(__path__))
+  known = sorted(name for name in names if not name.startswith('_'))     # `_` is what they share
   if config.recipe not in known:
     raise UserError(f'recipe = {config.recipe!r} is unknown; there are {", ".join(known)}')
   return importlib.import_module(f'{__name__}.{config.recipe}').build(config)

@@ -15,6 +15,7 @@ import ml_collections
 from xmc_jax.backbones.xmc import UP_MULTIPLES, XmcBackbone
 from xmc_jax.branch import Text
 from xmc_jax.config import contrast_rows
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert, image_code, weights
 from xmc_jax.engine.objective import Objective
 from xmc_jax.layers import forms
@@ -78,7 +79,8 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
   return Recipe(
       objective=Objective(((critic,), (joint,)), backbone.init, averaged=('g',)),
       sample=backbone.sample, z_features=config.model.z_features,
-      frozen=frozen, frozen_spec=frozen_spec, batch_spec=batch_spec)
+      frozen=frozen, frozen_spec=frozen_spec, batch_spec=batch_spec,
+      tokenizer=lambda: Tokenizer(bert.find(config.text.encoder), config.text.length))
 
 
 def read_text(name_or_path: str) -> Tree:

@@ -1,0 +1,20 @@
+"""DAMSM on the embedded emoji at 64 px, with a small image network, for CPUs.
+
+  xmc train --config configs/damsm_emoji.py --workdir runs/damsm_emoji
+
+"""
+from xmc_jax.recipes import damsm
+
+
+def get_config():
+  config = damsm.config()
+  config.steps = 1_500
+  config.model.size = 64
+  config.image.encoder = 'squeezenet'
+  config.text.length = 14
+  config.terms.class_mask = False
+  config.optim.towers.decay.every = 1713 // config.batch_size
+  config.data.name = 'emoji'
+  config.every.report = 50
+  config.every.save = 250
+  return config
