@@ -15,7 +15,7 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('tf_data', 'arrays'),
-            'data.partners': ('', 'exact', 'overlap', 'dominant', 'jaccard'),
+            'data.partners': ('', 'exact', 'overlap', 'dominant', 'jaccard', 'self'),
             'evals.reference': ('heldout', 'train')}
 
 

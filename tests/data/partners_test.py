@@ -16,7 +16,8 @@ from xmc_jax.losses import positives
 from xmc_jax.types import UserError
 
 COLUMNS = [0, 31, 63, 64, 129]   # of five classes among 130
-EVERY_RULE = pytest.mark.parametrize('rule', RULES)
+BY_LABEL = [rule for rule in RULES if rule != 'self']
+EVERY_RULE = pytest.mark.parametrize('rule', BY_LABEL)
 
 
 class Toy:
@@ -226,6 +227,12 @@ def test_partners_are_positive_by_the_rule_of_the_losses(rule):
   drawn = make(labels, rule).draw(np.arange(60), 0, 0)
   others = drawn != np.arange(60)
   assert others.sum() > 30 and (found[np.arange(60), drawn][others] > 0).all()
+
+
+def test_under_self_all_are_their_own_partners():
+  for labels in (make_labels(20), np.zeros(20, np.int32)):
+    found = make(labels, 'self')
+    assert found.alone() == 1 and (found.draw(np.arange(20), 0, 0) == np.arange(20)).all()
 
 
 def test_rules_have_the_same_names_everywhere():

@@ -6,8 +6,9 @@ The partner is drawn from the whole split, with a probability proportional to th
   overlap   they share at least one class: weight 1
   dominant  the class with the largest amount is the same, the first of equal ones: weight 1
   jaccard   classes that they share over classes that either has
+  self      none: every picture is its own partner, with another caption
 
-Where pictures have one class each, all rules say that the classes are equal. A picture is its own
+Where pictures have one class each, all rules but self say that the classes are equal. A picture is its own
 partner where no other picture has a weight with it, and nowhere else.
 
 Supervised contrastive text-to-image training (arXiv 2412.03957) puts pictures of the same label
@@ -30,7 +31,7 @@ from xmc_jax.data.plan import Plan, choose, generator
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
 
-RULES = ('exact', 'overlap', 'dominant', 'jaccard')
+RULES = ('exact', 'overlap', 'dominant', 'jaccard', 'self')
 WHICH, HOW = 3, 4   # streams of randomness, beside those of `plan` and of the scenes
 TRIES = 32          # proposals for a row, after which its weights are written down after all
 BLOCK = 4096        # labels that are held before their zeros are left out
@@ -177,6 +178,8 @@ class Partners:
 
 def _groups(labels: Labels, rule: str) -> tuple[np.ndarray, np.ndarray]:
   """Pairs of a picture and the number of a group that it is in, ordered by picture."""
+  if rule == 'self':
+    return np.arange(labels.pictures), np.arange(labels.pictures)
   single = (np.diff(labels.picture) > 0).all()
   if single or rule in ('overlap', 'jaccard'):
     return labels.picture, labels.kind

@@ -11,24 +11,27 @@ _OF_SETS = {
     'overlap': lambda shared, either: shared > 0,
     'jaccard': lambda shared, either: shared / jnp.maximum(either, 1),
 }
-RULES = (*_OF_SETS, 'dominant')
+RULES = (*_OF_SETS, 'dominant', 'self')
 
 
 def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
   """Positives [m, m] of `labels`, symmetric; UserError for an unknown rule.
 
-  labels: int [m], one class a row: equal classes are positive, under every rule.
+  labels: int [m], one class a row: equal classes are positive, under every rule but self.
   Or float [m, l], amounts of the classes: 0 is absent, more than 0 present. Rules:
     exact     the two rows have the same set of classes
     overlap   they share at least one class
     dominant  the classes with the largest amounts are the same; of equal amounts the first class
               counts, so the amounts should be areas and not just 0 and 1
+    self      a row is positive with itself alone, whatever its label: contrast without labels
     jaccard   float32 weights in [0, 1] in place of bools: classes shared over classes of either
   A row without any class is positive with none, not with itself either. What rows of the same
   picture should then be is for the caller to add.
   """
   if rule not in RULES:
     raise UserError(f'the label rule {rule!r} is unknown; choose one of {", ".join(RULES)}')
+  if rule == 'self':
+    return jnp.eye(len(labels), dtype=bool)
   if labels.ndim == 1:
     return labels[:, None] == labels[None, :]
   present = (labels > 0).astype(jnp.float32)
