@@ -13,8 +13,8 @@ Published, from memory and to be checked with the paper: FID about 39.3 for none
 24.4 for word, 14.3 for sentence+word, 11.9 for all. That each contrast helps alone, those with the
 text more than those of pictures, and all together most, is what an ablation here must show.
 
-Not run here; on paper a row takes about half the time of `xmc_coco256` (docs/reproducing.md). The
-paper's: width 64, the rows. Ours: 256 px and 256 rows, which we suppose, and all else as in
+Not run here; on paper a row takes two thirds of the time of `xmc_coco256` (docs/reproducing.md).
+The paper's: width 64, the rows. Ours: 256 px and 256 rows, which we suppose, and all else as in
 `xmc_coco256`.
 """
 from xmc_jax import config as defaults

@@ -5,7 +5,7 @@
   xmc train --config configs/xmc_coco128.py --workdir runs/xmc_coco128
   xmc evaluate --workdir runs/xmc_coco128
 
-On paper 369,566 steps take about 3 hours on 8 H100 with 7 rows each (docs/reproducing.md). Not run
+On paper 369,566 steps take about 4 hours on 8 H100 with 7 rows each (docs/reproducing.md). Not run
 here. The released code's README gives FID 10.5 to 11.0 for this size, on a ruler of its own and
 with groups of 8 rows: `xmc_coco128_released` is that setting, and no number is published for this.
 
