@@ -1,8 +1,10 @@
 """The table of data sets, and options from the command line."""
 import importlib
 import inspect
+import sys
 
 import pytest
+import toy_original
 
 from xmc_jax.data.source import PREPARED
 from xmc_jax.prepare import readers
@@ -14,10 +16,7 @@ from xmc_jax.types import UserError
 def toy(monkeypatch):
   monkeypatch.setitem(readers.DATASETS, 'toy', readers.Dataset(
       'toy', 'a toy', 'https://toy.example'))
-  module = importlib.import_module('toy_original')
-  real = importlib.import_module
-  monkeypatch.setattr(importlib, 'import_module',
-                      lambda name: module if name == 'xmc_jax.prepare.toy' else real(name))
+  monkeypatch.setitem(sys.modules, 'xmc_jax.prepare.toy', toy_original)
 
 
 @pytest.mark.parametrize('name', readers.DATASETS)
