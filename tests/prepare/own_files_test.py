@@ -25,7 +25,7 @@ def prepare(name, source, *flags):
   assert main(argv) == 0
 
 
-def train_and_evaluate(workdir, encoder_folder, capsys, **data):
+def train_and_evaluate(workdir, encoder_folder, **data):
   settings = {'data__loader': 'arrays', 'steps': 2, 'every__save': 2, 'every__pictures': 2}
   assert main(tiny.train_argv(workdir, encoder_folder, **settings, **data)) == 0
   assert main(['xmc', 'evaluate', f'--workdir={workdir}', '--protocol=toy']) == 0
@@ -34,7 +34,7 @@ def train_and_evaluate(workdir, encoder_folder, capsys, **data):
   return {line['metric']: line for line in lines}
 
 
-def test_birds(tmp_path, encoder_folder, capsys):
+def test_birds(tmp_path, encoder_folder):
   pictures = cub_files.many(12)
   cub_files.write_pictures(tmp_path / 'source', pictures)
   said = {f'text/{key}.txt': f'bird {n}\non its right, bird {n}\n'.encode()[:7 if n % 2 else None]
@@ -58,7 +58,7 @@ def test_birds(tmp_path, encoder_folder, capsys):
   assert 12 / 14 * 38 - 6 == pytest.approx(26.6, abs=0.1)
   row = train.image(0, (0.5, 0.99))[16, :, 0]
   assert row[:23].max() < 30 and row[30:].min() > 225
-  scores = train_and_evaluate(tmp_path / 'run', encoder_folder, capsys, data__name='cub')
+  scores = train_and_evaluate(tmp_path / 'run', encoder_folder, data__name='cub')
   assert scores['FID']['reals'] == 12 and scores['FID']['reference'] == 'cub/heldout'
 
 
@@ -88,6 +88,6 @@ def test_pictures_of_ones_own(tmp_path, encoder_folder, capsys):
   assert abs(train.image(4).astype(int) - 32).max() < 4
   # Of number 3 the transparency too is 24 of 255, the rest is white.
   assert abs(train.image(3).astype(int) - (255 - 231 * 24 / 255)).max() < 5
-  scores = train_and_evaluate(tmp_path / 'run', encoder_folder, capsys, data__name='records',
+  scores = train_and_evaluate(tmp_path / 'run', encoder_folder, data__name='records',
                               data__options__folder=out)
   assert scores['FID']['reals'] == 10
