@@ -86,8 +86,8 @@ def test_what_is_refused(capsys, argv, words):
      '--config.model.size=256 --config.data.name=coco2014'),
     ('coco2014', 300, '--config.model.size=256'), ('cub', 64, 'configs/emoji64.py')])
 def test_the_next_command_fits_the_set(tmp_path, name, size, words):
-  job = prepare_command.Job(toy_original.toy(tmp_path, name=name), tmp_path,
-                            prepare_command.Storage(size), 5, {})
+  original = toy_original.toy(tmp_path, name=name, counts={'train': 8000, 'heldout': 100})
+  job = prepare_command.Job(original, tmp_path, prepare_command.Storage(size), 5, {})
   assert words in prepare_command.how_to_train(job, found_by_name=True)
 
 

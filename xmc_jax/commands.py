@@ -214,7 +214,8 @@ def _prepare_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   text('codec', None, 'jpeg, png or webp; default: of the set.', flag_values=values)
   number('quality', 90, 'Of JPEG and WebP.', lower_bound=1, upper_bound=100, flag_values=values)
   number('shard_examples', 2048, 'Pictures of one file.', lower_bound=1, flag_values=values)
-  number('workers', None, 'Processes; default: one a core.', lower_bound=1, flag_values=values)
+  number('workers', None, 'Processes; default: one a core, or only one where that is enough.',
+         lower_bound=1, flag_values=values)
   number('hosts', 1, 'Machines that prepare one shared folder together.', lower_bound=1,
          flag_values=values)
   number('host', 0, 'Which of them this is, from 0.', lower_bound=0, flag_values=values)

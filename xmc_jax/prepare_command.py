@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from xmc_jax.prepare.pictures import CODECS, Storage
 from xmc_jax.types import UserError
 
 _SIZES = (256, 128, 64, 32)     # that models have
+_MANY = 5000                    # pictures with which the large configs make sense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,7 @@ def prepare(name: str, wishes: Wishes) -> None:
   own = prepared.folder_of(original.name, storage.size)
   folder = pathlib.Path(wishes.out) if wishes.out else own
   job = Job(original, folder, storage, wishes.shard_examples, options)
-  workers = wishes.workers or _cores()
-  if run.prepare(job, workers=workers, host=wishes.host, hosts=wishes.hosts,
+  if run.prepare(job, workers=wishes.workers, host=wishes.host, hosts=wishes.hosts,
                  most_bad=wishes.most_bad, force=wishes.force):
     print(f'{folder} is ready. Train with it:  {how_to_train(job, folder == own)}')
 
@@ -77,14 +76,11 @@ def _check(storage: Storage) -> None:
                     'at --size')
 
 
-def _cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 def how_to_train(job: Job, found_by_name: bool) -> str:
   """The command that trains with a prepared folder."""
   name, size = job.original.name, next((s for s in _SIZES if s <= job.storage.size), _SIZES[-1])
-  config = f'configs/xmc_coco{size}.py' if size >= 128 else 'configs/emoji64.py'
+  large = size >= 128 and job.original.counts['train'] >= _MANY
+  config = f'configs/xmc_coco{size}.py' if large else 'configs/emoji64.py'
   data = (f'--config.data.name={name}' if found_by_name and name in PREPARED else
           f'--config.data.name=records --config.data.options.folder={job.folder}')
   return (f'xmc train --config {config} --workdir runs/{name} --config.model.size={size} {data}')

@@ -20,14 +20,16 @@ from xmc_jax.prepare.job import Job, shard_facts
 from xmc_jax.progress import Progress, duration
 from xmc_jax.types import UserError
 
+WORTH = 15.0     # seconds of work that are worth the start of other processes
 
-def prepare(job: Job, *, workers: int = 1, host: int = 0, hosts: int = 1, most_bad: float = 0.01,
-            force: bool = False) -> dict[str, Any] | None:
+
+def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int = 1,
+            most_bad: float = 0.01, force: bool = False) -> dict[str, Any] | None:
   """Makes the shards that are not there yet, and finishes the folder if all are.
 
   Args:
     job: the data set, how pictures are stored, and the folder.
-    workers: processes of this machine.
+    workers: processes of this machine; None: one a core, or only this one for a little work.
     host, hosts: this one of several machines that share the folder, from 0; it makes the shards
       host, host + hosts, …
     most_bad: the largest share of a split's pictures that may be left out because they cannot be
@@ -97,11 +99,14 @@ def _look(job: Job, mine: list[pool.Shard], most_bad: float
   return bad, todo
 
 
-def _make(job: Job, todo: list[pool.Shard], workers: int, bad: dict[str, list[tuple[str, str]]],
-          most_bad: float) -> None:
+def _make(job: Job, todo: list[pool.Shard], workers: int | None,
+          bad: dict[str, list[tuple[str, str]]], most_bad: float) -> None:
   left = sum(size_of(job, shard) for shard in todo)
+  each = estimate.measure(job, most_bad)
+  if not workers:
+    workers = 1 if left * each.seconds < WORTH else pool.cores()
   workers = min(workers, len(todo))
-  estimate.tell(job, left, workers, estimate.measure(job, most_bad))
+  estimate.tell(job, left, workers, each)
   job.folder.mkdir(parents=True, exist_ok=True)
   progress, began = Progress('pictures', left), time.perf_counter()
   for (split, _), facts in pool.make(job, todo, workers, progress.reach):
