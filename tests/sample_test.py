@@ -63,7 +63,8 @@ def test_a_run_on_another_machine_draws_the_same_with_its_encoder(moved, draw, c
   run, encoder = moved
   assert sample(run)[0] == 2
   told = capsys.readouterr().err
-  assert 'encoder /gone/to/my_bert of this run is not here; give its folder with --text' in told
+  assert 'encoder /gone/to/my_bert of this run is not here, nor is' in told
+  assert 'give its folder with --text_encoder FOLDER' in told
   code, files = sample(run, f'--text_encoder={encoder}')
   assert code == 0 and same(files, draw('--caption=a red apple'))
 

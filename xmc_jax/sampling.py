@@ -15,7 +15,7 @@ from etils import epath
 from xmc_jax import config as defaults
 from xmc_jax import recipes
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import bert, files
+from xmc_jax.encoders import files
 from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.mesh import by_row, make_mesh, put_whole, replicated
 from xmc_jax.recipes import Recipe
@@ -71,16 +71,17 @@ def _find_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
 
   A path of the machine that trained is looked for by its last part in the folders of weights too.
   """
+  path = pathlib.Path(trained).expanduser()
   if given is not None:
-    return str(bert.find(given))
-  for name in (trained, pathlib.Path(trained).name):
-    try:
-      bert.find(name)
-      return name
-    except UserError as error:
-      reason = error
-  raise UserError(f'The text encoder {trained} of this run is not here; give its folder with '
-                  f'--text_encoder FOLDER. {reason}') from reason
+    return str(given)
+  if len(path.parts) == 1 or path.is_dir():      # a name, which the recipe knows to find
+    return trained
+  places = [folder / path.name for folder in files.folders()]
+  found = next((place for place in places if place.is_dir()), None)
+  if found is None:
+    raise UserError(f'The text encoder {trained} of this run is not here, nor is '
+                    f'{" or ".join(map(str, places))}; give its folder with --text_encoder FOLDER')
+  return str(found)
 
 
 def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where: str) -> None:
@@ -125,6 +126,9 @@ class Artist:
     folder = epath.Path(workdir) / 'checkpoints'
     with Checkpoints(folder, every=None) as checkpoints:
       meta = checkpoints.meta(step)
+    if 'g' not in meta['config']['optim']:
+      raise UserError(f'The run {workdir} draws no pictures: it trained an encoder; give the run '
+                      'of a generator.')
     config, here = _config(meta), _config(meta)
     here.text.encoder = _find_encoder(config.text.encoder, text_encoder)
     recipe, mesh = recipes.build(here), make_mesh()
@@ -139,7 +143,7 @@ class Artist:
     tree = {'frozen': program.put_frozen(frozen)}
     tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
                  if 'tokenizer' in meta else       # as before checkpoints had it
-                 Tokenizer(bert.find(here.text.encoder), config.text.length))
+                 recipe.tokenizer())
     artist = cls(config, -1, '', tokenizer, recipe.z_features, mesh, paint, tree, folder,
                  {'params': g.params, 'stats': g.stats}, Sampler(recipe, mesh))
     return artist.at(step, live=live)
