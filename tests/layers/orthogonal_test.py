@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from xmc_jax.layers.forms import FAST, PLAIN
-from xmc_jax.layers.orthogonal import Conv, Dense, fan_in_uniform
+from xmc_jax.layers.orthogonal import DOWN, Conv, Dense, fan_in_uniform
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -36,6 +36,14 @@ def test_convolution_is_the_loops(resize, side, after, forms):
   out = Conv(5, resize, forms=forms).apply({'params': {'kernel': kernel}}, jnp.array(x))
   assert out.shape == (2, after, after, 5)
   np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_the_forms_of_halving_are_those_of_the_plain_one():
+  x, kernel = jnp.array(toys.normal(0, 2, 6, 8, 3)), jnp.array(toys.normal(1, 4, 4, 3, 5))
+  pull = lambda form: jax.vjp(form, x, kernel)[1](jnp.array(toys.normal(2, 2, 3, 4, 5)))
+  plain, *others = jax.jit(lambda: [pull(DOWN[name]) for name in ('plain', 'strided', 'parity')])()
+  for found in others:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, found)
 
 
 def test_bias_is_added_if_there_is_one():

@@ -33,6 +33,35 @@ def conv_down(x: Array, kernel: Array) -> Array:
   return resample.conv(x, kernel, stride=2, padding=((1, 1), (1, 1)))
 
 
+@jax.custom_vjp
+def conv_down_parity(x: Array, kernel: Array) -> Array:
+  """The same; its gradient in `x` is four 2x2 convolutions, one for each parity of its pixels.
+
+  On CPUs that is three to four times as fast as a convolution of a map spread with zeros.
+  """
+  return conv_down(x, kernel)
+
+
+def _keep(x, kernel):
+  return conv_down(x, kernel), (x, kernel)
+
+
+def _pull(saved, out):
+  x, kernel = saved
+  # Output o reads pixel 2o - 1 + t with tap t: pixel 2i is read with tap 3 by output i - 1 and with
+  # tap 1 by i; pixel 2i + 1 with tap 2 by i and with tap 0 by i + 1.
+  taps, pads = (jnp.array([3, 1]), jnp.array([2, 0])), ((1, 0), (0, 1))
+  for_x = [[resample.conv(out, kernel[rows][:, columns].swapaxes(2, 3), padding=(above, left))
+            for columns, left in zip(taps, pads)] for rows, above in zip(taps, pads)]
+  for_x = jnp.stack([jnp.stack(row, 3) for row in for_x], 2)          # [b, h / 2, 2, w / 2, 2, c]
+  return for_x.reshape(x.shape), jax.vjp(lambda k: conv_down(x, k), kernel)[1](out)[0]
+
+
+conv_down_parity.defvjp(_keep, _pull)
+
+DOWN = {'plain': conv_down, 'strided': conv_down, 'parity': conv_down_parity}     # as `Forms.pool`
+
+
 def conv_whole(x: Array, kernel: Array) -> Array:
   """A kernel as large as the map: [b, h, w, c] -> [b, 1, 1, d]."""
   return jnp.einsum('bhwc,hwcd->bd', x, kernel.astype(x.dtype))[:, None, None]
@@ -54,7 +83,7 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x):
     run, side = {'same': (resample.conv, 3), 'up': (resample.AFTER_UP[self.forms.up], 3),
-                 'down': (conv_down, 4), 'whole': (conv_whole, 4)}[self.resize]
+                 'down': (DOWN[self.forms.pool], 4), 'whole': (conv_whole, 4)}[self.resize]
     shape = (side, side, x.shape[-1], self.features)
     x = run(x.astype(self.dtype), self.param('kernel', self.kernel_init, shape))
     if not self.bias:
