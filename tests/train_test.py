@@ -98,6 +98,14 @@ def test_longer_run_goes_on_and_tells_size_cost_progress_and_changes(
   assert json.loads((workdir / 'config.json').read_text())['steps'] == 6
 
 
+def test_other_frozen_networks_are_told_and_the_same_are_not(capsys):
+  meta = lambda text: {'config': {'steps': 1}, 'frozen': {'text': text, 'image': 'c'}}
+  train._tell_changes(meta('a'), meta('b'))
+  assert capsys.readouterr().out == 'frozen.text was a in this run and is b from here on\n'
+  train._tell_changes(meta('a'), meta('a'))
+  assert capsys.readouterr().out == ''
+
+
 def test_finished_run_says_so_and_changes_nothing(trained, encoder_folder, capsys):
   files = lambda: {p: p.stat().st_mtime_ns for p in trained.rglob('*') if p.is_file()}
   before = files()
