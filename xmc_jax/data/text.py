@@ -16,13 +16,14 @@ SCRIPTS = ('latin', 'any')
 
 
 class Tokenizer:
-  """BERT's WordPiece tokeniser, or one of whole words, read from the files of Hugging Face.
+  """BERT's WordPieces, CLIP's byte pairs, or whole words, read from the files of Hugging Face.
 
+  Of CLIP's kind the marks are <|startoftext|> and <|endoftext|>, and no letter is unknown.
   Of whole words (AttnGAN, arXiv 1711.10485) there are no marks at either end; number 0 is padding
   and what the vocabulary does not have, which is left out. A caption without any known word is one
   0, so that it is text to the networks.
 
-  length  word pieces of an encoded caption, CLS, SEP and padding included, t
+  length  word pieces of an encoded caption, both marks and padding included, t
   size    word pieces of the vocabulary
   """
 
@@ -60,20 +61,24 @@ class Tokenizer:
         raise UserError(f'{where} is not a tokeniser of words as it is read here: number 0 must '
                         'be what stands for unknown words.')
       return
-    self._sep = self._tokenizer.token_to_id('[SEP]')
-    self._unknown = self._tokenizer.token_to_id('[UNK]')
-    if self._sep is None or self._unknown is None or self._tokenizer.token_to_id('[CLS]') is None:
-      raise UserError(f"{where} is not a tokeniser of BERT's kind: it has no [CLS], [SEP] or "
-                      "[UNK]; give the tokenizer.json of a BERT model.")
+    marks, kind = ((('<|startoftext|>', '<|endoftext|>'), 'CLIP')
+                   if isinstance(tokenizer.model, models.BPE) else
+                   (('[CLS]', '[SEP]', '[UNK]'), 'BERT'))
+    ids = [self._tokenizer.token_to_id(mark) for mark in marks]
+    if None in ids:
+      raise UserError(f"{where} is not a tokeniser of {kind}'s kind: it has no "
+                      f'{", ".join(marks[:-1])} or {marks[-1]}; give the tokenizer.json of a '
+                      f'{kind} model.')
+    self._sep, self._unknown = ids[1], ids[2] if ids[2:] else None
 
   def encode(self, captions: Sequence[str], draws: Sequence[float] | None = None
              ) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens int32 [n, t], padded with 0, and mask bool [n, t], True where there is text.
 
-    Of BERT's kind a caption begins with CLS and ends with SEP; one that is too long loses pieces
-    before its SEP. Of words it loses the last ones, or with `draws`, one number in [0, 1) a
-    caption, words at random places that the number determines, as AttnGAN's do in training; 0
-    stands for the last ones.
+    Of BERT's kind a caption begins with CLS and ends with SEP, of CLIP's likewise with its marks;
+    one that is too long loses pieces before the last mark. Of words it loses the last ones, or with
+    `draws`, one number in [0, 1) a caption, words at random places that the number determines, as
+    AttnGAN's do in training; 0 stands for the last ones.
     """
     tokens = np.zeros((len(captions), self.length), np.int32)
     mask = np.zeros((len(captions), self.length), bool)

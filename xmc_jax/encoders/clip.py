@@ -9,6 +9,10 @@ residual branch, and a linear map of each into one space.
   codes = module.apply(variables, pixels, method="image")      # [b, d]
   codes = module.apply(variables, tokens, method="text")       # [b, d]
 
+`look`, `retell` and `read` are for networks that are built around a CLIP (GALIP, arXiv 2301.12959):
+they also give the maps inside the image transformer, send a map of another network through it, and
+give the vectors of single word pieces. `save` writes a CLIP that was trained here.
+
 Pixels and tokens are made by `clip_inputs`. Nearness of a picture and a caption is the cosine of
 their codes; the codes are not of unit length. Matrix products have JAX's highest precision,
 because evaluation compares numbers across machines.
@@ -19,10 +23,13 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 
 from xmc_jax.encoders import files, torch_files
 from xmc_jax.encoders.clip_layers import HIGHEST, Layer, TowerConfig, norm
@@ -85,6 +92,11 @@ class ClipConfig:
   positions: int
   end: int | None
 
+  @property
+  def grid(self) -> int:
+    """Patches along an edge of a picture, g."""
+    return self.side // self.patch
+
   @classmethod
   def read(cls, folder: str | os.PathLike[str]) -> ClipConfig:
     """Reads `config.json` of a folder.
@@ -109,6 +121,16 @@ class ClipConfig:
     except (OSError, ValueError, TypeError) as error:
       raise UserError(f"{path} cannot be read as a CLIP's configuration: {error}.") from error
 
+  def raw(self) -> dict[str, object]:
+    """What `read` reads, ready for JSON."""
+    return {
+      'model_type': 'clip', 'architectures': ['CLIPModel'], 'projection_dim': self.size,
+      'vision_config': {**self.image.raw(), 'projection_dim': self.size,
+                        'image_size': self.side, 'patch_size': self.patch},
+      'text_config': {**self.text.raw(), 'projection_dim': self.size,
+                      'vocab_size': self.vocabulary, 'max_position_embeddings': self.positions,
+                      'eos_token_id': 2 if self.end is None else self.end}}
+
 
 class Clip(nn.Module):
   """Pictures and captions to codes in one space.
@@ -131,6 +153,21 @@ class Clip(nn.Module):
     """float32 [b, side, side, 3], as `clip_inputs.prepare` makes them, to float32 [b, size]."""
     return self.image_tower(pixels)
 
+  def look(self, pixels: Array, taps: tuple[int, ...]) -> tuple[Array, Array]:
+    """The same codes, and the maps of the patches after the layers `taps`, counted from 0.
+
+    Maps are float32 [b, k, g, g, e], of k taps, without the vector that is no patch.
+    """
+    return self.image_tower.look(pixels, taps)
+
+  def retell(self, x: Array, prompts: Array, first: int) -> Array:
+    """A map of another network, in place of the patches, through all layers.
+
+    x: float32 [b, g, g, e]. prompts: float32 [b, p, e]; layer `first + i` sees the i-th of them as
+    one more vector, which it loses after the layer. Returns float32 [b, g, g, e].
+    """
+    return self.image_tower.retell(x, prompts, first)
+
   def text(self, tokens: Array) -> Array:
     """int32 [b, t], each row with the end token, to float32 [b, size].
 
@@ -139,6 +176,10 @@ class Clip(nn.Module):
     Raises:
       UserError: `t` is more than the encoder has positions for.
     """
+    return self.text_tower(tokens)[1]
+
+  def read(self, tokens: Array) -> tuple[Array, Array]:
+    """The vectors of the word pieces, float32 [b, t, width of the text tower], and the codes."""
     return self.text_tower(tokens)
 
 
@@ -148,24 +189,52 @@ class ImageTower(nn.Module):
   config: ClipConfig
   dtype: jnp.dtype
 
-  @nn.compact
-  def __call__(self, pixels: Array) -> Array:
+  def setup(self):
     config, sizes = self.config, self.config.image
-    if pixels.shape[1:] != (config.side, config.side, 3):
-      raise ValueError(f'this CLIP sees pixels of [b, {config.side}, {config.side}, 3], not of '
-                       f'{list(pixels.shape)}; see clip_inputs.prepare')
     patch = (config.patch, config.patch)
-    x = nn.Conv(sizes.width, patch, patch, 'VALID', use_bias=False, dtype=self.dtype,
-                precision=HIGHEST, name='patches')(pixels).astype(jnp.float32)
-    x = x.reshape(len(x), -1, sizes.width)
-    own = self.param('class', nn.initializers.zeros, (sizes.width,))
-    x = jnp.concatenate([jnp.broadcast_to(own, (len(x), 1, sizes.width)), x], 1)
-    count = x.shape[1]
-    x += nn.Embed(count, sizes.width, name='positions')(jnp.arange(count))
-    x = norm(sizes.eps, 'norm_before')(x)
-    for i in range(sizes.layers):
-      x = Layer(sizes, False, self.dtype, name=f'layer_{i}')(x)
-    return _project(norm(sizes.eps, 'norm_after')(x[:, 0]), config.size, self.dtype)
+    self.patches = nn.Conv(sizes.width, patch, patch, 'VALID', use_bias=False, dtype=self.dtype,
+                           precision=HIGHEST)
+    self.own = self.param('class', nn.initializers.zeros, (sizes.width,))
+    self.positions = nn.Embed(1 + config.grid ** 2, sizes.width)
+    self.norm_before, self.norm_after = norm(sizes.eps), norm(sizes.eps)
+    self.layer = [Layer(sizes, False, self.dtype) for _ in range(sizes.layers)]
+    self.project = _projection(config.size, self.dtype)
+
+  def __call__(self, pixels: Array) -> Array:
+    return self._code(self._layers(self._embed(pixels))[-1])
+
+  def look(self, pixels: Array, taps: tuple[int, ...]) -> tuple[Array, Array]:
+    after = self._layers(self._embed(pixels))
+    return self._code(after[-1]), jnp.stack([self._map(after[i]) for i in taps], 1)
+
+  def retell(self, x: Array, prompts: Array, first: int) -> Array:
+    extra = {first + i: prompts[:, i:i + 1] for i in range(prompts.shape[1])}
+    return self._map(self._layers(x.reshape(len(x), -1, x.shape[-1]), extra)[-1])
+
+  def _embed(self, pixels: Array) -> Array:
+    """Vectors [b, n, e] of the patches, row by row."""
+    if pixels.shape[1:] != (self.config.side, self.config.side, 3):
+      raise ValueError(f'this CLIP sees pixels of [b, {self.config.side}, {self.config.side}, 3], '
+                       f'not of {list(pixels.shape)}; see clip_inputs.prepare')
+    x = self.patches(pixels).astype(jnp.float32)
+    return x.reshape(len(x), -1, x.shape[-1])
+
+  def _layers(self, x: Array, extra: Mapping[int, Array] = {}) -> list[Array]:
+    """What is after each layer, [b, 1 + n, e], of patches [b, n, e]; `extra` [b, 1, e] by layer."""
+    own = jnp.broadcast_to(self.own, (len(x), 1, x.shape[-1]))
+    x = jnp.concatenate([own, x], 1)
+    x = self.norm_before(x + self.positions(jnp.arange(x.shape[1])))
+    after = []
+    for i, layer in enumerate(self.layer):
+      x = layer(jnp.concatenate([x, extra[i]], 1))[:, :-1] if i in extra else layer(x)
+      after.append(x)
+    return after
+
+  def _map(self, x: Array) -> Array:
+    return x[:, 1:].reshape(len(x), self.config.grid, self.config.grid, -1)
+
+  def _code(self, x: Array) -> Array:
+    return self.project(self.norm_after(x[:, 0])).astype(jnp.float32)
 
 
 class TextTower(nn.Module):
@@ -175,7 +244,8 @@ class TextTower(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, tokens: Array) -> Array:
+  def __call__(self, tokens: Array) -> tuple[Array, Array]:
+    """Vectors of all pieces, and codes."""
     config, sizes = self.config, self.config.text
     length = tokens.shape[1]
     if length > config.positions:
@@ -185,14 +255,22 @@ class TextTower(nn.Module):
     x += nn.Embed(config.positions, sizes.width, name='positions')(jnp.arange(length))
     for i in range(sizes.layers):
       x = Layer(sizes, True, self.dtype, name=f'layer_{i}')(x)
+    words = norm(sizes.eps, 'norm_final')(x)
     end = jnp.argmax(tokens if config.end is None else tokens == config.end, axis=1)
-    x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
-    return _project(norm(sizes.eps, 'norm_final')(x), config.size, self.dtype)
+    last = jnp.take_along_axis(words, end[:, None, None], axis=1)[:, 0]
+    return words, _projection(config.size, self.dtype, 'project')(last).astype(jnp.float32)
 
 
-def _project(x: Array, size: int, dtype: jnp.dtype) -> Array:
-  dense = nn.Dense(size, use_bias=False, dtype=dtype, precision=HIGHEST, name='project')
-  return dense(x).astype(jnp.float32)
+def _projection(size: int, dtype: jnp.dtype, name: str | None = None) -> nn.Dense:
+  return nn.Dense(size, use_bias=False, dtype=dtype, precision=HIGHEST, name=name)
+
+
+def spec(module: Clip) -> Tree:
+  """Shapes of the variables, known without files."""
+  config = module.config
+  pixels = jax.ShapeDtypeStruct((1, config.side, config.side, 3), jnp.float32)
+  return jax.eval_shape(module.init, jax.random.key(0), pixels,
+                        jax.ShapeDtypeStruct((1, 2), jnp.int32))
 
 
 def weights_of(folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -209,15 +287,28 @@ def load(folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tupl
   """
   config = ClipConfig.read(folder)
   module = Clip(config, dtype)
-  pixels = jax.ShapeDtypeStruct((1, config.side, config.side, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), pixels,
-                          jax.ShapeDtypeStruct((1, 2), jnp.int32))
   path = weights_of(folder)
   tensors = READERS[path.name](path)
   try:
-    return module, fill(wanted, tensors, _names)
+    return module, fill(spec(module), tensors, _names)
   except UserError as error:
     raise UserError(f'{path} is not the CLIP of its config.json: {error}.') from error
+
+
+def save(folder: os.PathLike[str], config: ClipConfig, variables: Tree, tokenizer: str,
+         temperature: float) -> None:
+  """Writes a folder that `load` reads, and transformers too.
+
+  tokenizer: the text of the tokenizer.json. temperature: that the cosines were divided by in
+  training; nothing here reads it.
+  """
+  tensors = {'logit_scale': np.float32(-np.log(temperature))}
+  for path, leaf in traverse_util.flatten_dict(jax.device_get(variables)).items():
+    value = np.asarray(leaf, np.float32)
+    if path[-1] == 'kernel':
+      value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+    tensors[_names(path)[0]] = value
+  files.write_folder(folder, config.raw(), tensors, tokenizer)
 
 
 _MODULES = {

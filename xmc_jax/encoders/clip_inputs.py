@@ -1,20 +1,26 @@
-"""What CLIP sees: pictures as normalised squares, captions as word pieces. Made on the host."""
+"""What CLIP sees: pictures as normalised squares, captions as word pieces.
+
+Made on the host, but for `see`, which is of networks that are trained through a CLIP.
+"""
 from __future__ import annotations
 
 import os
 import pathlib
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tokenizers
 from PIL import Image
 
-from xmc_jax.types import UserError
+from xmc_jax.types import Array, UserError
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in [0, 1], in CLIP's training pictures
 STD = (0.26862954, 0.26130258, 0.27577711)
 LENGTH = 77  # word pieces of a caption, start and end tokens included
 START, END = '<|startoftext|>', '<|endoftext|>'
+SEEN = ('single', 'released')
 
 
 def prepare(
@@ -33,6 +39,28 @@ def prepare(
   """
   pixels = np.stack([_square(np.asarray(image), side, crop_first) for image in images])
   return (pixels / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+
+
+def see(pictures: Array, side: int, how: str = 'single') -> Array:
+  """Pictures of a network as the image tower sees them, inside a traced program.
+
+  Args:
+    pictures: float32 [b, s, s, 3] in [0, 1], or beyond: nothing is cut off.
+    side: of the square that the tower sees, in pixels.
+    how: 'single' resizes as CLIP does, bicubic with antialiasing, and normalises by `MEAN` and
+      `STD`. 'released' is what GALIP's code does in training and in its CLIP score: nearest pixels,
+      and pictures that are mapped from [-1, 1] to [0, 1] twice, so that CLIP sees them in [0.5, 1].
+  Returns:
+    float32 [b, side, side, 3].
+  """
+  size = pictures.shape[1]
+  if how == 'released':
+    kept = np.arange(side) * size // side
+    pictures = (pictures[:, kept][:, :, kept] + 1) / 2
+  elif size != side:
+    shape = (len(pictures), side, side, 3)
+    pictures = jax.image.resize(pictures, shape, 'cubic')
+  return (pictures - jnp.array(MEAN)) / jnp.array(STD)
 
 
 def _square(image: np.ndarray, side: int, crop_first: bool) -> np.ndarray:

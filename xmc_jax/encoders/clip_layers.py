@@ -38,6 +38,12 @@ class TowerConfig:
     return cls(width, int(raw['num_hidden_layers']), heads, int(raw['intermediate_size']),
                raw['hidden_act'], float(raw['layer_norm_eps']))
 
+  def raw(self) -> dict[str, int | float | str]:
+    """That part again."""
+    return {'hidden_size': self.width, 'num_hidden_layers': self.layers,
+            'num_attention_heads': self.heads, 'intermediate_size': self.inner,
+            'hidden_act': self.activation, 'layer_norm_eps': self.eps}
+
 
 class Layer(nn.Module):
   """One layer: self-attention, then a two-layer network, each of normalised x and added to x."""
@@ -70,6 +76,6 @@ class Layer(nn.Module):
     return x + dense('narrow', e)(hidden).astype(jnp.float32)
 
 
-def norm(eps: float, name: str) -> nn.LayerNorm:
+def norm(eps: float, name: str | None = None) -> nn.LayerNorm:
   """Layer norm in float32."""
   return nn.LayerNorm(eps, dtype=jnp.float32, use_fast_variance=False, name=name)

@@ -29,7 +29,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
-from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.encoders import files, trunks
 from xmc_jax.encoders.lstm import BiLstm
@@ -192,19 +191,10 @@ def load_params(folder: str | os.PathLike[str], module: Damsm) -> Tree:
 
 
 def save(folder: os.PathLike[str], module: Damsm, params: Tree, tokenizer: str) -> None:
-  """Writes the folder: `params` as `create` makes them, and the text of the `tokenizer.json`.
-
-  Each file gets its name when it is complete; the weights are the last.
-  """
+  """Writes the folder: `params` as `create` makes them, and the text of the `tokenizer.json`."""
   known = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)
            if f.name not in ('parent', 'name')}
   config = {'model_type': 'damsm', **known,
             'trunk_sha256': trunks.find(module.trunk_name).sha256()}
   flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
-  folder.mkdir(parents=True, exist_ok=True)
-  for name, content in (('config.json', (json.dumps(config, indent=2) + '\n').encode()),
-                        ('tokenizer.json', tokenizer.encode()),
-                        ('model.safetensors', safetensors_numpy.save(flat))):
-    part = folder / f'{name}.part'
-    part.write_bytes(content)
-    part.replace(folder / name)
+  files.write_folder(folder, config, flat, tokenizer)

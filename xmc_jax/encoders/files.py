@@ -4,9 +4,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -71,6 +72,23 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   """
   with reading(path):
     return safetensors_numpy.load_file(path)
+
+
+def write_folder(folder: pathlib.Path, config: Mapping[str, object],
+                 tensors: Mapping[str, np.ndarray], tokenizer: str) -> None:
+  """Writes `config.json`, `tokenizer.json` and `model.safetensors`, as Hugging Face names them.
+
+  Each file gets its name when it is complete; the weights are the last. `folder` may be any kind of
+  path that has pathlib's methods.
+  """
+  whole = {name: np.ascontiguousarray(x) for name, x in tensors.items()}   # or strides are lost
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, content in (('config.json', (json.dumps(config, indent=2) + '\n').encode()),
+                        ('tokenizer.json', tokenizer.encode()),
+                        ('model.safetensors', safetensors_numpy.save(whole))):
+    part = folder / f'{name}.part'
+    part.write_bytes(content)
+    part.replace(folder / name)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
