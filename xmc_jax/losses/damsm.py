@@ -42,12 +42,12 @@ def word_scores(regions: Array, words: Array, mask: Array, *, gamma1: float = GA
     """Scores [b, captions] of words [captions, t, e]; k below is (caption, word) in one axis."""
     pairs, each = (b, n, *mask.shape), words.reshape(-1, e)
     similarity = jnp.einsum('ine,ke->ink', regions, each, precision='highest').reshape(pairs)
-    of_words = jax.nn.softmax(jnp.where(mask, similarity, -jnp.inf), -1)
+    of_words = jax.nn.softmax(jnp.where(mask[None, None], similarity, -jnp.inf), -1)
     # Not divided by its sum over places, which cancels in the cosine; at most 1.
     attention = jnp.exp(gamma1 * (of_words - 1)).reshape(b, n, -1)
     context = jnp.einsum('ink,ine->ike', attention, regions, precision='highest')
-    near = jnp.sum(unit(context) * unit(each), -1).reshape(b, *mask.shape)
-    return jax.nn.logsumexp(jnp.where(mask, gamma2 * near, -jnp.inf), -1)
+    near = jnp.sum(unit(context) * unit(each)[None], -1).reshape(b, *mask.shape)
+    return jax.nn.logsumexp(jnp.where(mask[None], gamma2 * near, -jnp.inf), -1)
   return in_chunks(score, words, mask, max(1, cells // (b * n * words.shape[1])))
 
 
@@ -55,7 +55,7 @@ def _apart(scores: Array, labels: Array | None, rule: str) -> Array:
   """`scores` where rows of like label, other than a row and itself, do not contrast."""
   if labels is None:
     return scores
-  alike = (positive_pairs(labels, rule) > 0) & ~jnp.eye(len(scores), dtype=bool)
+  alike = positive_pairs(labels, rule).astype(bool) & ~jnp.eye(len(scores), dtype=bool)
   return jnp.where(alike, APART, scores)
 
 

@@ -1,0 +1,31 @@
+"""DAMSM on MS-COCO-14 as AttnGAN's released code trains it: 299 px, Inception-v3, 100 epochs.
+
+  xmc describe --config configs/damsm_coco.py
+  xmc train --config configs/damsm_coco.py --workdir runs/damsm_coco
+
+Published: 48 rows, 15 words, the losses and their gammas, the optimiser with its decay and clip,
+and 100 epochs by the name of the released file. AttnGAN knows no labels of COCO, so every other
+picture is a negative. The data set `coco2014` must be prepared first, and the weights
+`inception-torchvision` be here (`xmc weights`). A vocabulary that was not prepared with AttnGAN's
+lists has another size than the published 27,297 words; the error then tells `text.words`. Not yet
+run here.
+
+With the supervised contrast of arXiv 2412.03957, as far as we could reconstruct it, add
+  --config.data.partners=exact --config.terms.class_mask=True --config.model.one_class=False
+  --config.model.classes=80 --config.terms.alike_captions=1 --config.terms.alike_pictures=1
+  --config.terms.alike_pairs=1
+"""
+from xmc_jax.recipes import damsm
+
+EPOCHS, TRAIN = 100, 82_783     # pictures
+
+
+def get_config():
+  config = damsm.config()
+  epoch = TRAIN // config.batch_size
+  config.steps = EPOCHS * epoch
+  config.optim.towers.decay.every = epoch
+  config.text.words, config.text.length = 27_297, 15
+  config.terms.class_mask = False
+  config.data.name = 'coco2014'
+  return config

@@ -1,0 +1,29 @@
+"""DAMSM on CUB-200-2011 as AttnGAN's released code trains it: 299 px, Inception-v3, 200 epochs.
+
+  xmc describe --config configs/damsm_cub.py
+  xmc train --config configs/damsm_cub.py --workdir runs/damsm_cub
+
+Published: 48 rows, 18 words, the losses and their gammas, the optimiser with its decay and clip,
+and 200 epochs by the name of the released file. Pictures of one species are no negatives. The data
+set `cub` must be prepared first, and the weights `inception-torchvision` be here (`xmc weights`).
+Not yet run here.
+
+With the supervised contrast of arXiv 2412.03957, as far as we could reconstruct it, add
+  --config.data.partners=exact --config.terms.alike_captions=1 --config.terms.alike_pictures=1
+  --config.terms.alike_pairs=1
+for UniCL, to compare, `alike_pairs` alone; for told labels --config.terms.labels=1
+--config.model.classes=200.
+"""
+from xmc_jax.recipes import damsm
+
+EPOCHS, TRAIN = 200, 8_855      # pictures
+
+
+def get_config():
+  config = damsm.config()
+  epoch = TRAIN // config.batch_size
+  config.steps = EPOCHS * epoch
+  config.optim.towers.decay.every = epoch
+  config.text.words = 5_450
+  config.data.name = 'cub'
+  return config
