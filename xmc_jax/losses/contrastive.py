@@ -20,6 +20,11 @@ def cosines(a: Array, b: Array) -> Array:
   return jnp.matmul(unit(a), unit(b).T, precision='highest')
 
 
+def mean_cosine(a: Array, b: Array) -> Array:
+  """The mean cosine of row i of `a` [b, d] with row i of `b` [b, d]; it looks at no other rows."""
+  return jnp.mean(jnp.sum(unit(a) * unit(b), -1))
+
+
 def diagonal_cross_entropy(scores: Array) -> Array:
   """Cross-entropy of the diagonal of `scores` [b, b] over its rows plus over its columns.
 

@@ -11,6 +11,7 @@ from xmc_jax.branch import Branch
 from xmc_jax.losses import damsm
 from xmc_jax.losses.adversarial import bce_d, bce_g, hinge_d, hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import (
+  mean_cosine,
   multi_positive,
   multi_positive_nce,
   nt_xent,
@@ -77,6 +78,7 @@ def hinge_matching(wrong: slice = slice(None)) -> Callable[[Branches], Array]:
 
 
 slope = each(lambda b: sixth_power(b.slope))      # of the critic at real pairs
+similarity = each(lambda b: -mean_cosine(b.fake_code, b.text.sentence))      # of fakes and captions
 
 # These are given the rows that contrast: sentence_real(None) is a term of the whole batch.
 sentence_real = _contrast(nt_xent, lambda b: (b.real_view.features, b.real_view.sentence))
