@@ -221,12 +221,12 @@ class _Judge(nn.Module):
 class GalipBackbone:
   """Generator "g" and critic "d", with the frozen CLIP `frozen["clip"]` in both.
 
-  see: how pictures come to CLIP, as of `clip_inputs.see`.
+  clip_input: how pictures come to CLIP, as of `clip_inputs.see`.
   """
   generator: Generator
   critic: Critic
   network: clip.Clip
-  see: str = 'single'
+  clip_input: str = 'single'
   z_features: int = 100
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
@@ -263,7 +263,7 @@ class GalipBackbone:
 
   def _look(self, frozen: dict[str, Tree], pictures: Array) -> tuple[Array, Array]:
     """Codes [b, d] and maps of pictures [b, s, s, 3] in [0, 1]."""
-    pixels = clip_inputs.see(pictures, self.network.config.side, self.see)
+    pixels = clip_inputs.see(pictures, self.network.config.side, self.clip_input)
     return self.network.apply(frozen['clip'], pixels, taps(self.network.config.image.layers),
                               method='look')
 

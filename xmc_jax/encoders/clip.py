@@ -53,12 +53,19 @@ _TEXT = _TOWER | {'hidden_size': 512, 'num_attention_heads': 8, 'intermediate_si
 def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
   """The folder of a CLIP: a path, or a name inside one of `files.folders()`.
 
+  The path of a run that trained one stands for its folder `encoder`.
+
   Raises:
-    UserError: there is no such folder, or one of its three files is missing.
+    UserError: no name is given, there is no such folder, or one of its three files is missing.
   """
+  if not os.fspath(name_or_path):       # as a path it would be the folder of the process
+    raise UserError('No CLIP is named; give its folder, or a name such as '
+                    f'{BASE} (`xmc weights get {BASE}`).')
   places = [pathlib.Path(name_or_path).expanduser(),
             *(folder / name_or_path for folder in files.folders())]
   folder = next((place for place in places if place.is_dir()), None)
+  if folder and not (folder / FILES[0]).is_file() and (folder / 'encoder' / FILES[0]).is_file():
+    folder /= 'encoder'
   missing = [name for name in FILES if folder is None or not (folder / name).is_file()]
   if folder is not None and not any((folder / name).is_file() for name in READERS):
     missing.append(' or '.join(READERS))
@@ -67,7 +74,8 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
     raise UserError(
       f"The CLIP's {', '.join(missing)} cannot be found in {where}; run `xmc weights get {BASE}`, "
       f"or put the files {', '.join(FILES)} and {' or '.join(READERS)} of a CLIP, such as "
-      f'https://huggingface.co/openai/{BASE}, into a folder and give its path.')
+      f'https://huggingface.co/openai/{BASE}, into a folder and give its path. A small one is left '
+      'by a run of a CLIP config, such as configs/clip_emoji.py, in its folder encoder.')
   return folder
 
 

@@ -1,0 +1,28 @@
+"""A small CLIP on the embedded emoji at 64 px, for the GALIP of configs/galip_emoji.py.
+
+  xmc train --config configs/clip_emoji.py --workdir runs/clip_emoji
+
+It leaves the folder runs/clip_emoji/encoder, laid out as published CLIPs are. All sizes and
+settings are ours. With the supervised contrast of arXiv 2412.03957, as far as we could reconstruct
+it, add --config.data.partners=exact --config.terms.alike_captions=1
+--config.terms.alike_pictures=1 --config.terms.alike_pairs=1
+"""
+from xmc_jax.recipes import clip
+
+
+def get_config():
+  config = clip.config()
+  config.steps = 2_000
+  config.batch_size = 64
+  config.model.size = 64
+  config.model.trained = 'all'
+  config.clip.update(clip.small())
+  config.text.encoder = ''
+  config.text.length = 20
+  config.terms.contrast_temperature = 0.07
+  config.terms.class_mask = False
+  config.optim.towers.lr = 5e-4
+  config.data.name = 'emoji'
+  config.every.report = 50
+  config.every.save = 250
+  return config
