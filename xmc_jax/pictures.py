@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
+from xmc_jax import writing
 from xmc_jax.types import UserError
 
 _LEAST_SIDE = 96  # pixels of a picture in the grid; smaller ones are enlarged
@@ -75,11 +76,8 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
   path = epath.Path(path)
   encoded = io.BytesIO()
   Image.fromarray(array).save(encoded, 'PNG')
-  unfinished = path.parent / f'.{path.name}.{os.getpid()}.tmp'
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_bytes(encoded.getvalue())
-    unfinished.replace(path)
+    writing.save(path, encoded.getvalue())
   except OSError as error:
     raise UserError(
         f'cannot write the picture {path} ({error.strerror or error}); '

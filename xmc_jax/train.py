@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from xmc_jax import __version__, describe, pictures, recipes
+from xmc_jax import __version__, describe, pictures, recipes, writing
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
@@ -172,7 +172,7 @@ def _flat(tree: dict, prefix: str = '') -> dict:
 
 def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   if jax.process_index() == 0:
-    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2) + '\n')
+    writing.save(workdir / 'config.json', config.to_json_best_effort(indent=2) + '\n')
 
 
 def _export(recipe, workdir: epath.Path, state: TrainState, tokenizer: Tokenizer, mesh) -> None:

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xmc_jax.data.shards import Example, Shard, partial_path, write
+from xmc_jax import writing
+from xmc_jax.data.shards import Example, Shard, write
 from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
@@ -102,7 +103,7 @@ def finish(folder: str | os.PathLike, about: About, shards: Mapping[str, int],
                             'bytes': path.stat().st_size, 'sha256': sha256(path)})
   manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(about), **(facts or {}),
               'splits': splits}
-  write_text(pathlib.Path(folder, MANIFEST), json.dumps(manifest, indent=1) + '\n')
+  writing.save(pathlib.Path(folder, MANIFEST), json.dumps(manifest, indent=1) + '\n')
 
 
 class Records:
@@ -274,10 +275,3 @@ def sha256(path: str | os.PathLike) -> str:
   """Of a file's bytes, in hexadecimal."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file that gets its name when it is complete, whoever else writes it meanwhile."""
-  partial = partial_path(path)
-  partial.write_text(text, encoding='utf-8')
-  os.replace(partial, path)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import platform
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xmc_jax import writing
 from xmc_jax.types import UserError
 
 INDEX = np.dtype([('words', '<u8'), ('end', '<u8'), ('picture_crc', '<u4'), ('words_crc', '<u4'),
@@ -41,20 +41,14 @@ class Example(NamedTuple):
   flippable: bool
 
 
-def partial_path(path: pathlib.Path) -> pathlib.Path:
-  """The name of a file that this process has not finished; no other process has the same."""
-  return path.with_name(f'{path.name}.{platform.node()}-{os.getpid()}.partial')
-
-
 def write(path: pathlib.Path, facts: Callable[[], dict[str, Any]],
           examples: Iterable[Example]) -> None:
   """Writes a shard; the file gets its name when it is complete, so that a kill leaves no half.
 
   `facts` is called when the last example has been written.
   """
-  partial = partial_path(path)
   index, end = [], 0
-  with open(partial, 'wb') as file:
+  with writing.whole(path) as unfinished, open(unfinished, 'wb') as file:
     for example in examples:
       words = json.dumps(example.words, ensure_ascii=False).encode()
       file.write(example.picture)
@@ -68,7 +62,6 @@ def write(path: pathlib.Path, facts: Callable[[], dict[str, Any]],
     file.write(TAIL.pack(len(index), len(text), MAGIC))
     file.flush()
     os.fsync(file.fileno())
-  os.replace(partial, path)
 
 
 class Shard:

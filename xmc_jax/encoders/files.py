@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
+from xmc_jax import writing
 from xmc_jax.types import Tree, UserError
 
 
@@ -82,13 +83,10 @@ def write_folder(folder: pathlib.Path, config: Mapping[str, object],
   path that has pathlib's methods.
   """
   whole = {name: np.ascontiguousarray(x) for name, x in tensors.items()}   # or strides are lost
-  folder.mkdir(parents=True, exist_ok=True)
   for name, content in (('config.json', (json.dumps(config, indent=2) + '\n').encode()),
                         ('tokenizer.json', tokenizer.encode()),
                         ('model.safetensors', safetensors_numpy.save(whole))):
-    part = folder / f'{name}.part'
-    part.write_bytes(content)
-    part.replace(folder / name)
+    writing.save(folder / name, content)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

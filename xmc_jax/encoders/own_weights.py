@@ -14,6 +14,7 @@ from flax import linen as nn
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
+from xmc_jax import writing
 from xmc_jax.types import Tree, UserError
 
 
@@ -70,6 +71,4 @@ class OwnWeights:
     """Writes weights in half precision, for `load`."""
     flat = traverse_util.flatten_dict(variables['params'], sep='/')
     tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(safetensors_numpy.save(tensors))
+    writing.save(pathlib.Path(path), safetensors_numpy.save(tensors))

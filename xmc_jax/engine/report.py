@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from xmc_jax import writing
 from xmc_jax.pictures import save_png
 from xmc_jax.progress import duration
 from xmc_jax.types import Array, UserError
@@ -175,9 +176,7 @@ def _keep_until(path: epath.Path, step: int) -> None:
   lines = path.read_text().splitlines(keepends=True)
   kept = [line for line in lines if _step_of(line) <= step]
   if kept != lines:
-    unfinished = path.parent / f'.{path.name}.tmp'
-    unfinished.write_text(''.join(kept))
-    unfinished.replace(path)
+    writing.save(path, ''.join(kept))
 
 
 def _step_of(line: str) -> float:

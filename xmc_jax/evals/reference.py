@@ -1,12 +1,12 @@
 """Features of the pictures of reference, kept on disk by what they are made from."""
 from __future__ import annotations
 
-import os
 import pathlib
 
 import jax
 import numpy as np
 
+from xmc_jax import writing
 from xmc_jax.encoders import files
 from xmc_jax.encoders.features import Features
 from xmc_jax.encoders.weights import RANDOM
@@ -43,10 +43,8 @@ def features(pictures: Pictures, protocol: Protocol, reader: Reader,
 
 def _save(path: pathlib.Path, found: Features) -> None:
   """Whole or not at all; a folder that cannot be written to costs the time alone."""
-  unfinished = path.with_name(f'.{path.stem}.{os.getpid()}.npz')
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(unfinished, **found._asdict())
-    unfinished.replace(path)
+    with writing.whole(path) as unfinished, open(unfinished, 'wb') as file:
+      np.savez(file, **found._asdict())
   except OSError as error:
     print(f'features of reference could not be kept in {path.parent} ({error.strerror or error})')

@@ -14,6 +14,7 @@ import os
 import numpy as np
 from etils import epath
 
+from xmc_jax import writing
 from xmc_jax.types import UserError
 
 
@@ -124,11 +125,8 @@ class FeatureStats:
     """
     path, data = epath.Path(path), io.BytesIO()
     np.savez(data, count=self.count, mean=self.mean, scatter=self.scatter)
-    unfinished = path.parent / f'.{path.name}.{os.getpid()}.tmp'
     try:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      unfinished.write_bytes(data.getvalue())
-      unfinished.replace(path)
+      writing.save(path, data.getvalue())
     except OSError as error:
       raise UserError(f'The statistics {path} cannot be written ({error.strerror or error}); give '
                       'a path in a folder that can be written to.') from error

@@ -7,14 +7,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import time
 from collections.abc import Sequence
 
 from etils import epath
 from PIL import Image
 
-from xmc_jax import config
+from xmc_jax import config, writing
 from xmc_jax.evals import record
 from xmc_jax.page import run as page_run
 from xmc_jax.page import scores as page_scores
@@ -244,12 +243,8 @@ def _value(settings: dict, key: str) -> str:
 
 
 def _write(path: epath.Path, page: str) -> epath.Path:
-  """Whole or not at all."""
-  unfinished = path.parent / f'.{path.name}.{os.getpid()}.tmp'
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_bytes(page.encode())
-    unfinished.replace(path)
+    writing.save(path, page)
   except OSError as error:
     raise UserError(f'the page cannot be written to {path} ({error.strerror or error}); give a '
                     'place that can be written to with --out') from error

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xmc_jax import __version__
+from xmc_jax import __version__, writing
 from xmc_jax.data import records
 from xmc_jax.data.shards import Shard
 from xmc_jax.prepare import vocabulary
@@ -32,7 +32,7 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
     shards = [records.open_shard(job.path(split, i), job.about) for i in range(number)]
     bad[split] = [tuple(one) for shard in shards for one in shard.facts['bad']]
     counts[split] = _count(job, shards, words) | {'bad': len(bad[split])}
-  records.write_text(job.folder / BAD, ''.join(
+  writing.save(job.folder / BAD, ''.join(
       json.dumps({'split': split, 'name': name, 'why': why}, ensure_ascii=False) + '\n'
       for split, those in bad.items() for name, why in those))
   for split, those in bad.items():
@@ -44,7 +44,7 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
                                for name, path in sorted(job.original.files.items())},
            'files': {name: records.sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
   records.finish(job.folder, job.about, job.shards, facts)
-  for left in job.folder.glob('*.partial'):        # of processes that were killed
+  for left in job.folder.glob(f'*{writing.UNFINISHED}'):      # of processes that were killed
     left.unlink(missing_ok=True)
   return records.read_manifest(job.folder)
 

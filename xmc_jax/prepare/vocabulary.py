@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
-from xmc_jax.data import records
+from xmc_jax import writing
 
 END = '<end>'   # number 0: padding, and what the vocabulary does not have
 
@@ -42,4 +42,4 @@ def collect(captions: Iterable[str]) -> tuple[str, ...]:
 
 def write(path: pathlib.Path, words: Sequence[str]) -> None:
   """Writes the tokenizer.json of `words`; the file gets its name when it is complete."""
-  records.write_text(path, word_level(words).to_str(pretty=False) + '\n')
+  writing.save(path, word_level(words).to_str(pretty=False) + '\n')
