@@ -46,7 +46,7 @@ class _ConfigFile(flags.ArgumentParser):
       node = config
       for key in name.split('.'):
         if not isinstance(node, ConfigDict) or key not in node:
-          known = f'; there are {", ".join(node)}' if isinstance(node, ConfigDict) else ''
+          known = f'; there are {", ".join(node)}' if isinstance(node, ConfigDict) and node else ''
           raise UserError(f'--config.{name}: the config has no key {key!r} there{known}')
         node = node[key]
     return config.lock()

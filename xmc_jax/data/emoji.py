@@ -69,7 +69,8 @@ def load(split: str, size: int = 64, groups: Sequence[str] | None = None) -> Emo
   wanted = known if groups is None else tuple(groups)
   for group in wanted:
     if group not in known:
-      raise UserError(f"The emoji have no group {group!r}; choose from {', '.join(known)}.")
+      raise UserError(f'--config.data.options.groups: the emoji have no group {group!r}; choose '
+                      f'from {", ".join(known)}')
   chosen = [i for i, record in enumerate(records) if record['group'] in wanted]
   class_names = tuple(dict.fromkeys(records[i]['subgroup'] for i in chosen))
   split_is_heldout = split == 'heldout'

@@ -137,7 +137,7 @@ def load(split: str, size: int = 64, examples: int = 50_000, heldout_examples: i
     UserError: if a number is out of range.
   """
   if min(examples, heldout_examples) < 1 or seed < 0:
-    raise UserError('The scenes need examples >= 1, heldout_examples >= 1 and seed >= 0, and got '
-                    f'{examples}, {heldout_examples} and {seed}.')
+    raise UserError('--config.data.options: the scenes need examples >= 1, heldout_examples >= 1 '
+                    f'and seed >= 0, and got {examples}, {heldout_examples} and {seed}')
   heldout = split == 'heldout'
   return EmojiScenes(size, heldout_examples if heldout else examples, seed, heldout)

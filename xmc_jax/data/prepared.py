@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from typing import Any
 
 from xmc_jax.data import records
 from xmc_jax.types import UserError
@@ -45,10 +44,10 @@ def find(name: str, size: int) -> pathlib.Path:
 
 
 def load(name: str, split: str, size: int, folder: str | None = None,
-         **options: Any) -> records.Records:
+         crop: str = 'random') -> records.Records:
   """Returns a split of a prepared set; the options are those of `records.load`.
 
   Raises:
     UserError: as `find` and `records.load` say.
   """
-  return records.load(split, size, folder=folder or str(find(name, size)), **options)
+  return records.load(split, size, folder=folder or str(find(name, size)), crop=crop)

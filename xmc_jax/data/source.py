@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xmc_jax.data.options import check
 from xmc_jax.types import UserError
 
 MODULES = ('emoji', 'emoji_scenes', 'records')
@@ -60,19 +61,15 @@ def load(name: str, split: str, size: int, **options: Any) -> Source:
     **options: the set's own.
 
   Raises:
-    UserError: if the name, the split, the size or an option is unknown.
+    UserError: if the name, the split, the size or an option is unknown, or an option of the wrong
+      type.
   """
   if split not in SPLITS:
     raise UserError(f"The data split {split!r} does not exist; choose one of {', '.join(SPLITS)}.")
   if size < 8:
     raise UserError(f'The picture size must be at least 8 pixels, and is {size}.')
   load_split = _loader(name)
-  try:
-    return load_split(split, size, **options)
-  except TypeError as error:
-    if 'keyword argument' not in str(error) or 'load()' not in str(error):
-      raise
-    raise UserError(f'The data set {name!r} does not take these options: {error}.') from error
+  return load_split(split, size, **check(name, load_split, split, size, options))
 
 
 def _loader(name: str) -> Callable[..., Source]:

@@ -5,11 +5,10 @@ import dataclasses
 import importlib
 import inspect
 import pathlib
-import types
-import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xmc_jax.data.options import convert
 from xmc_jax.prepare.original import Original
 from xmc_jax.types import UserError
 
@@ -95,21 +94,8 @@ def _parse(name: str, reader: Callable[..., Original], options: Sequence[str]) -
       raise UserError(f'--option={option}: the data set {name} '
                       + (f'takes KEY=VALUE of these: {told}' if told else 'takes no options'))
     try:
-      values[key] = _convert(text, known[key].annotation)
+      values[key] = convert(text, known[key].annotation)
     except ValueError as error:
       raise UserError(f'--option={option}: {text!r} is no value of {key}; by default it is '
                       f'{known[key].default}') from error
   return values
-
-
-def _convert(text: str, kind: Any) -> Any:
-  """A word of the command line as a value of a type; ValueError if it is none."""
-  if isinstance(kind, types.UnionType):          # X | None
-    kind = next(one for one in typing.get_args(kind) if one is not types.NoneType)
-  if kind is bool:
-    if text.lower() not in ('true', 'false', '1', '0', 'yes', 'no'):
-      raise ValueError(text)
-    return text.lower() in ('true', '1', 'yes')
-  if typing.get_origin(kind) is not None:        # tuple[str, ...], Sequence[str]
-    return tuple(word.strip() for word in text.split(',') if word.strip())
-  return kind(text) if kind in (int, float, pathlib.Path) else text

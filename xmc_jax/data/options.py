@@ -1,0 +1,83 @@
+"""Options of a data set: what a command line or a config says, as the function takes it."""
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import pathlib
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from xmc_jax.types import UserError
+
+_WANTED = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a word',
+           pathlib.Path: 'a path', tuple: 'words with commas between them'}
+_TRUTH = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
+
+
+def check(name: str, load: Callable[..., Any], split: str, size: int,
+          options: Mapping[str, Any]) -> dict[str, Any]:
+  """The options of the data set `name` in the types that `load(split, size, **options)` declares.
+
+  Raises:
+    UserError: `load` does not take an option, or not such a value.
+  """
+  signature = _signature(load)
+  try:
+    signature.bind(split, size, **options)
+  except TypeError as error:
+    raise UserError(f'--config.data.options: the data set {name!r} does not take these options: '
+                    f'{error}') from error
+  values = {}
+  for key, value in options.items():
+    kind = signature.parameters[key].annotation if key in signature.parameters else Any
+    try:
+      values[key] = convert(value, kind)
+    except ValueError as error:
+      raise UserError(f'--config.data.options.{key}={value}: the data set {name!r} takes {error} '
+                      'there') from error
+  return values
+
+
+def convert(value: Any, kind: Any) -> Any:
+  """A word of the command line, or a value of a config, as a value of an annotated type.
+
+  Text with commas becomes a tuple where `kind` is a sequence; types that no word can have are let
+  through.
+
+  Raises:
+    ValueError: it is no such value; it says what would be one.
+  """
+  if isinstance(kind, types.UnionType):          # X | None
+    if value is None:
+      return None
+    kind = next(one for one in typing.get_args(kind) if one is not types.NoneType)
+  origin = typing.get_origin(kind)
+  if origin in (tuple, list, collections.abc.Sequence):
+    kind = tuple
+  try:
+    return _as(value, kind) if kind in _WANTED else value
+  except (TypeError, ValueError, KeyError) as error:
+    raise ValueError(_WANTED[kind]) from error
+
+
+def _as(value: Any, kind: type) -> Any:
+  if kind is bool:
+    return _TRUTH[str(value).lower()]
+  if kind is tuple:
+    if isinstance(value, (list, tuple)):
+      return tuple(value)
+    return tuple(word.strip() for word in _as(value, str).split(',') if word.strip())
+  if not isinstance(value, (str, int, float, pathlib.Path)) or isinstance(value, bool):
+    raise TypeError(value)
+  if kind is int and isinstance(value, float):
+    raise ValueError(value)
+  return kind(value)
+
+
+def _signature(load: Callable[..., Any]) -> inspect.Signature:
+  try:
+    return inspect.signature(load, eval_str=True)
+  except NameError:      # somebody's own module whose annotations are for type checkers only
+    return inspect.signature(load)
