@@ -1,5 +1,7 @@
 """`xmc prepare` from the command line, and a run that trains with what it made."""
 import json
+import re
+import runpy
 import sys
 
 import numpy as np
@@ -81,14 +83,40 @@ def test_what_is_refused(capsys, argv, words):
   assert words in error and error.startswith('xmc: ') and error.count('\n') == 1
 
 
-@pytest.mark.parametrize('name, size, words', [
-    ('coco2014', 256, '--config configs/xmc_coco256.py --workdir runs/coco2014 '
-     '--config.model.size=256 --config.data.name=coco2014'),
-    ('coco2014', 300, '--config.model.size=256'), ('cub', 64, 'configs/emoji64.py')])
-def test_the_next_command_fits_the_set(tmp_path, name, size, words):
+def how_to_train(tmp_path, name, size, found_by_name=True):
   original = toy_original.toy(tmp_path, name=name, counts={'train': 8000, 'heldout': 100})
   job = prepare_command.Job(original, tmp_path, prepare_command.Storage(size), 5, {})
-  assert words in prepare_command.how_to_train(job, found_by_name=True)
+  return prepare_command.how_to_train(job, found_by_name).split('\n  and then:  ')
+
+
+@pytest.mark.parametrize('name, size, flags', [
+    ('coco2014', 256, ['xmc_coco256']), ('coco2014', 300, ['xmc_coco256']),
+    ('coco2014', 200, ['xmc_coco128']), ('ln_coco', 256, ['xmc_ln_coco256']),
+    ('ln_openimages', 256, ['xmc_ln_openimages256']), ('emoji_styles', 64, ['emoji_styles64']),
+    ('tuxpaint', 128, ['tuxpaint64']), ('cub', 304, ['damsm_cub', 'attngan_cub']),
+    ('cub', 256, ['damsm_cub --config.model.size=256', 'attngan_cub'])])
+def test_the_next_command_is_of_the_sets_own_config(tmp_path, name, size, flags):
+  stems = [flag.split()[0] for flag in flags]
+  told = how_to_train(tmp_path, name, size)
+  assert told == [f'xmc train --config configs/{stem}.py --workdir runs/{flag}'
+                  for stem, flag in zip(stems, flags)]
+  elsewhere = how_to_train(tmp_path, name, size, found_by_name=False)
+  assert elsewhere == [f'{command} --config.data.options.folder={tmp_path}' for command in told]
+  for command in told:     # the files are there, train on this set, and need no more pixels
+    path, given = re.match(r'xmc train --config (\S+)(?:.*model.size=(\d+))?', command).groups()
+    config = runpy.run_path(str(tiny.ROOT / path))['get_config']()
+    assert config.data.name == name and int(given or config.model.size) <= size
+
+
+@pytest.mark.parametrize('name, size, words', [
+    ('cub', 64, '--config configs/emoji64.py --workdir runs/cub --config.model.size=64 '
+     '--config.data.name=cub'),
+    ('folder', 300, '--config configs/xmc_coco256.py --workdir runs/folder '
+     '--config.model.size=256 --config.data.name=records --config.data.options.folder='),
+    ('folder', 64, '--config configs/emoji64.py')])
+def test_the_next_command_fits_any_other_set(tmp_path, name, size, words):
+  (told,) = how_to_train(tmp_path, name, size)
+  assert f'xmc train {words}' in told
 
 
 def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkeypatch, capsys):

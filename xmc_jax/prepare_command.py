@@ -15,6 +15,15 @@ from xmc_jax.types import UserError
 
 _SIZES = (256, 128, 64, 32)     # that models have
 _MANY = 5000                    # pictures with which the large configs make sense
+# Configs that were written for a set: {set: {pixels stored, at least: (config, flags), in turn}}.
+_OWN = {
+    'coco2014': {256: [('xmc_coco256',)], 128: [('xmc_coco128',)]},
+    'ln_coco': {256: [('xmc_ln_coco256',)]},
+    'ln_openimages': {256: [('xmc_ln_openimages256',)]},
+    'cub': {299: [('damsm_cub',), ('attngan_cub',)],
+            256: [('damsm_cub', '--config.model.size=256'), ('attngan_cub',)]},
+    'emoji_styles': {64: [('emoji_styles64',)]},
+    'tuxpaint': {64: [('tuxpaint64',)]}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +86,23 @@ def _check(storage: Storage) -> None:
 
 
 def how_to_train(job: Job, found_by_name: bool) -> str:
-  """The command that trains with a prepared folder."""
-  name, size = job.original.name, next((s for s in _SIZES if s <= job.storage.size), _SIZES[-1])
+  """The commands that train with a prepared folder: the set's own configs, or one that fits it."""
+  name = job.original.name
+  place = [] if found_by_name else [f'--config.data.options.folder={job.folder}']
+  fits = [size for size in _OWN.get(name, ()) if size <= job.storage.size]
+  if fits:
+    return '\n  and then:  '.join(_command(stem, stem, [*flags, *place])
+                                  for stem, *flags in _OWN[name][max(fits)])
+  size = next((s for s in _SIZES if s <= job.storage.size), _SIZES[-1])
   large = size >= 128 and job.original.counts['train'] >= _MANY
-  config = f'configs/xmc_coco{size}.py' if large else 'configs/emoji64.py'
-  data = (f'--config.data.name={name}' if found_by_name and name in PREPARED else
-          f'--config.data.name=records --config.data.options.folder={job.folder}')
-  return (f'xmc train --config {config} --workdir runs/{name} --config.model.size={size} {data}')
+  data = [f'--config.data.name={name}', *place] if name in PREPARED else [
+      '--config.data.name=records', f'--config.data.options.folder={job.folder}']
+  return _command(f'xmc_coco{size}' if large else 'emoji64', name,
+                  [f'--config.model.size={size}', *data])
+
+
+def _command(config: str, workdir: str, flags: Sequence[str]) -> str:
+  return ' '.join([f'xmc train --config configs/{config}.py --workdir runs/{workdir}', *flags])
 
 
 def check(folder: str) -> None:
