@@ -10,10 +10,7 @@ picture is a negative. The data set `coco2014` must be prepared first, and the w
 lists has another size than the published 27,297 words; the error then tells `text.words`. Not yet
 run here.
 
-With the supervised contrast of arXiv 2412.03957, as far as we could reconstruct it, add
-  --config.data.partners=exact --config.terms.class_mask=True --config.model.one_class=False
-  --config.model.classes=80 --config.terms.alike_captions=1 --config.terms.alike_pictures=1
-  --config.terms.alike_pairs=1
+With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
 from xmc_jax.recipes import damsm
 
@@ -28,4 +25,5 @@ def get_config():
   config.text.words, config.text.length = 27_297, 15
   config.terms.class_mask = False
   config.data.name = 'coco2014'
+  config.model.one_class, config.model.classes = False, 80
   return config

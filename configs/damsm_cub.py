@@ -8,11 +8,7 @@ and 200 epochs by the name of the released file. Pictures of one species are no 
 set `cub` must be prepared first, and the weights `inception-torchvision` be here (`xmc weights`).
 Not yet run here.
 
-With the supervised contrast of arXiv 2412.03957, as far as we could reconstruct it, add
-  --config.data.partners=exact --config.terms.alike_captions=1 --config.terms.alike_pictures=1
-  --config.terms.alike_pairs=1
-for UniCL, to compare, `alike_pairs` alone; for told labels --config.terms.labels=1
---config.model.classes=200.
+With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
 from xmc_jax.recipes import damsm
 
@@ -25,5 +21,6 @@ def get_config():
   config.steps = EPOCHS * epoch
   config.optim.towers.decay.every = epoch
   config.text.words = 5_450
+  config.model.classes = 200
   config.data.name = 'cub'
   return config

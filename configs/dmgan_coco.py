@@ -23,6 +23,7 @@ def get_config():
   config.text.words = 27_297
   config.text.length = 12
   config.terms.damsm = 50.0
-  config.terms.damsm_mask = False      # its pictures have no class
+  config.terms.damsm_mask = False      # its code knows no classes of pictures
   config.data.name = 'coco2014'
+  config.model.one_class, config.model.classes = False, 80
   return config

@@ -40,6 +40,9 @@ def base() -> ml_collections.ConfigDict:
       dtype='bfloat16',            # of the networks' arithmetic; parameters are float32
       forms='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/forms.py)
       recompute='nothing',         # in the backward pass: 'nothing' or 'blocks'
+      classes=ml_collections.config_dict.placeholder(int),
+                                   # of the labels, where a term looks at amounts of them
+      one_class=True,              # a label is one class, not amounts of all
       augment=(),                  # critic's augmentation: 'color', 'translation', 'cutout'
   ))
   config.text = ml_collections.ConfigDict(dict(
@@ -81,9 +84,10 @@ def base() -> ml_collections.ConfigDict:
   return config.lock()
 
 
-# Examples and word pieces of the sets that XMC-GAN was trained on. Those of Localized Narratives
-# count narratives, of which a picture may have several.
-_SETS = {'coco2014': (82_783, 17), 'ln_coco': (134_272, 64), 'ln_openimages': (507_444, 64)}
+# Examples, word pieces and classes of the sets that XMC-GAN was trained on. Examples of Localized
+# Narratives are narratives, of which a picture may have several.
+_SETS = {'coco2014': (82_783, 17, 80), 'ln_coco': (134_272, 64, 80),
+         'ln_openimages': (507_444, 64, None)}
 
 
 def published(data: str, *, size: int = 256, rows: int = 256,
@@ -92,8 +96,9 @@ def published(data: str, *, size: int = 256, rows: int = 256,
 
   The length is `epochs` over the examples of the set, where the rows of both rounds count.
   """
-  examples, config = _SETS[data][0], base()
-  config.data.name, config.text.length = data, _SETS[data][1]
+  config = base()
+  examples, config.text.length, config.model.classes = _SETS[data]
+  config.data.name, config.model.one_class = data, False
   config.model.size, config.batch_size = size, rows
   config.steps = epochs * examples // (2 * rows)
   config.terms.image_frozen, config.image.encoder = 1.0, 'vgg19'

@@ -143,7 +143,7 @@ class DownBlock(nn.Module):
 
 
 class Critic(nn.Module):
-  """Pictures [b, size, size, 3] in [-1, 1] and several sentences -> a logit [b] for each of them."""
+  """Pictures [b, size, size, 3] in [-1, 1] and several sentences -> a logit [b] for each."""
   size: int
   width: int
   dtype: jnp.dtype = jnp.float32

@@ -8,8 +8,8 @@ The partner is drawn from the whole split, with a probability proportional to th
   jaccard   classes that they share over classes that either has
   self      none: every picture is its own partner, with another caption
 
-Where pictures have one class each, all rules but self say that the classes are equal. A picture is its own
-partner where no other picture has a weight with it, and nowhere else.
+Where pictures have one class each, all rules but self say that the classes are equal. A picture is
+its own partner where no other picture has a weight with it, and nowhere else.
 
 Supervised contrastive text-to-image training (arXiv 2412.03957) puts pictures of the same label
 into two branches; which pictures of several classes have the same label, and how they are drawn, we

@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable
 
 import ml_collections
-from ml_collections import config_dict
 
 from xmc_jax.branch import Text
 from xmc_jax.data.text import Tokenizer
@@ -29,21 +28,6 @@ def term_config(weight: float) -> dict[str, object]:
       damsm=weight,              # fakes find their captions, by words and by sentences
       damsm_mask=True,           # pictures of like label are no negatives
       gamma1=4.0, gamma2=5.0, gamma3=10.0)
-
-
-def label_config() -> dict[str, object]:
-  """The keys of `config.model` that `label_shape` reads."""
-  return dict(
-      classes=config_dict.placeholder(int),      # of the labels, where they are amounts
-      one_class=True)            # a label is one class, not amounts of all
-
-
-def label_shape(model: ml_collections.ConfigDict) -> tuple[int, ...]:
-  """Shape of a row's label: () of one class, else one amount a class."""
-  if not model.one_class and not model.classes:
-    raise UserError('--config.model.classes: the terms look at labels, so give the number of '
-                    'classes that the data set has')
-  return () if model.one_class else (model.classes,)
 
 
 @dataclasses.dataclass(frozen=True)

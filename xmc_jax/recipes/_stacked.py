@@ -6,20 +6,17 @@ of its last picture, and the divergence of the drawn conditions.
 """
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 from ml_collections import config_dict
 
 from xmc_jax import config as defaults
-from xmc_jax.backbones.stacked import SIZES, Critic, Generator, StackedBackbone
+from xmc_jax.backbones.stacked import Critic, Generator, StackedBackbone
 from xmc_jax.config import contrast_rows
 from xmc_jax.engine.objective import Objective
-from xmc_jax.layers import forms
 from xmc_jax.objectives import terms as t
 from xmc_jax.objectives.play import play
-from xmc_jax.objectives.splits import one_view, with_partners
-from xmc_jax.recipes import Recipe, _damsm
+from xmc_jax.objectives.splits import one_view
+from xmc_jax.recipes import Recipe, _damsm, _shared
 from xmc_jax.types import UserError
 
 MASKS = ('own', 'tiled')
@@ -46,7 +43,7 @@ def config(recipe: str, **model) -> ml_collections.ConfigDict:
         dtype='float32',             # of the networks' arithmetic
         forms='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/forms.py)
         recompute='nothing',         # in the generator's backward pass: 'nothing' or 'blocks'
-        **_damsm.label_config())
+        **_shared.label_config())
     c.text = _damsm.text_config(words=5450)
     c.image.encoder = 'inception-torchvision'      # of the DAMSM, as long as its folder is missing
     c.terms = dict(                  # weights; a term of weight 0 is not built
@@ -63,25 +60,7 @@ def generator_options(config: ml_collections.ConfigDict) -> dict[str, object]:
   if m.mask not in MASKS:
     raise UserError(f'--config.model.mask={m.mask}: choose one of {", ".join(MASKS)}')
   return dict(mask=m.mask, noise_features=m.z_features, condition_features=m.condition_features,
-              norm_rows=m.norm_rows, recompute=m.recompute, **shared_options(config))
-
-
-def shared_options(config: ml_collections.ConfigDict) -> dict[str, object]:
-  return dict(forms=forms.choose(config.model.forms, jax.default_backend()),
-              dtype=jnp.dtype(config.model.dtype))
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError for settings that stacked networks cannot be built with."""
-  if config.model.size not in SIZES:
-    raise UserError(f'model.size = {config.model.size} px; {config.recipe} is built for '
-                    f'{", ".join(map(str, SIZES))} px')
-  if config.accumulate > 1:
-    raise UserError(f'accumulate = {config.accumulate}: wrong pairs need all rows at once, so '
-                    f'{config.recipe} cannot see them in parts; set --config.accumulate=1')
-  if config.batch_size < 2:
-    raise UserError(f'batch_size = {config.batch_size}: a wrong pair needs another row; set '
-                    '--config.batch_size=2 or more')
+              norm_rows=m.norm_rows, recompute=m.recompute, **_shared.options(config))
 
 
 def build(config: ml_collections.ConfigDict, generator: Generator, critic: Critic, *,
@@ -104,17 +83,6 @@ def build(config: ml_collections.ConfigDict, generator: Generator, critic: Criti
       objective=Objective((phases,), backbone.init, averaged=('g',)),
       sample=backbone.sample, z_features=backbone.z_features,
       frozen=reader.frozen, frozen_spec=reader.spec,
-      batch_spec=_batch_spec(config, labels=bool(extra) or w.damsm_mask and bool(w.damsm),
+      batch_spec=_shared.batch_spec(config, labels=bool(extra) or w.damsm_mask and bool(w.damsm),
                              partners=split is not one_view),
       tokenizer=reader.tokenizer)
-
-
-def _batch_spec(config, *, labels, partners):
-  rows, size, length = config.batch_size, config.model.size, config.text.length
-  spec = lambda dtype, *shape: jax.ShapeDtypeStruct((1, rows, *shape), dtype)
-  batch = {'image': spec(jnp.float32, size, size, 3), 'tokens': spec(jnp.int32, length),
-           'mask': spec(jnp.bool_, length)}
-  if labels:
-    dtype = jnp.int32 if config.model.one_class else jnp.float32
-    batch['label'] = spec(dtype, *_damsm.label_shape(config.model))
-  return with_partners(batch) if partners else batch

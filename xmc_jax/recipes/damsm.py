@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import functools
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 from ml_collections import config_dict
 
@@ -31,13 +29,10 @@ from xmc_jax.engine.objective import Objective
 from xmc_jax.objectives import terms as t
 from xmc_jax.objectives.parts import Parts, check_parts
 from xmc_jax.objectives.play import play
-from xmc_jax.objectives.splits import one_view, two_views, with_partners
+from xmc_jax.objectives.splits import one_view, two_views
 from xmc_jax.prepare import vocabulary
-from xmc_jax.recipes import Recipe
+from xmc_jax.recipes import Recipe, _alike, _shared
 from xmc_jax.types import UserError
-
-WITHIN = ('alike_captions', 'alike_pictures')      # terms that compare rows of one kind
-ALIKE = (*WITHIN, 'alike_pairs', 'alike_words')
 
 
 def config() -> ml_collections.ConfigDict:
@@ -51,9 +46,7 @@ def config() -> ml_collections.ConfigDict:
         embedding=300,             # features of a word before the LSTM
         width=256,                 # of the common space; half of it for each direction of the LSTM
         dropout=0.5,               # of embedded words
-        classes=config_dict.placeholder(int),      # of the labels, where they are told or several
-        one_class=True,            # a label is one class, not amounts of all
-        dtype='float32')
+        dtype='float32', **_shared.label_config())
     c.text = dict(
         words=config_dict.placeholder(int),        # of the vocabulary, <end> too; None: counted
         length=18,                 # words of a caption
@@ -61,13 +54,9 @@ def config() -> ml_collections.ConfigDict:
     c.image.encoder = 'inception-torchvision'      # or 'squeezenet', 'vgg16-trunk'
     c.terms = dict(
         words=1.0, sentence=1.0,
-        class_mask=True,           # pictures of like label are no negatives
         gamma1=4.0, gamma2=5.0, gamma3=10.0,
-        # Supervised contrast: weights, 0 for plain DAMSM. 1 each, but 0 for words, is our default.
-        alike_captions=0.0, alike_pictures=0.0, alike_pairs=0.0, alike_words=0.0,
-        temperature=0.5,           # of captions and of pictures among themselves
-        pairs_temperature=0.1,     # of pictures with captions
-        labels=0.0)                # told by a linear classifier of both codes
+        alike_words=0.0,           # words of like label; the other terms of labels:
+        **_alike.term_config())
     c.optim = dict(towers=dict(
         lr=2e-3, b1=0.5, b2=0.999,
         decay=dict(rate=0.98, every=184, least=2e-4),      # every epoch
@@ -78,7 +67,7 @@ def config() -> ml_collections.ConfigDict:
 def build(config: ml_collections.ConfigDict) -> Recipe:
   """The recipe of `config`; its text vocabulary is counted if `text.words` is None."""
   w, views = config.terms, two_views if config.data.partners else one_view
-  _check(config)
+  _alike.check(config)
   words = config.text.words or _vocabulary(config).size
   network = damsm.Damsm(words, config.image.encoder, config.model.embedding, config.model.width,
                         config.model.dropout)
@@ -96,49 +85,20 @@ def build(config: ml_collections.ConfigDict) -> Recipe:
   return Recipe(
       objective=Objective(((phase,),), backbone.init), sample=None, z_features=0,
       frozen={'image': trunk.load}, frozen_spec={'image': trunk.spec},
-      batch_spec=_batch_spec(config), sample_needs=(),
+      batch_spec=_shared.batch_spec(config, labels=_alike.labelled(config),
+                                    partners=bool(config.data.partners)), sample_needs=(),
       tokenizer=functools.partial(_tokenizer, config), export=export)
 
 
-def _check(config: ml_collections.ConfigDict) -> None:
-  w = config.terms
-  if not config.data.partners and (missing := [name for name in WITHIN if w[name]]):
-    raise UserError(f'--config.terms.{missing[0]}={w[missing[0]]}: rows of like label are compared '
-                    'where every row has a partner; choose a rule with --config.data.partners')
-  if not config.model.classes and (w.labels or not config.model.one_class and _labelled(config)):
-    raise UserError('--config.model.classes: the terms look at labels, so give the number of '
-                    'classes that the data set has')
-
-
-def _labelled(config: ml_collections.ConfigDict) -> bool:
-  """Whether a term looks at labels."""
-  return bool(config.terms.class_mask or config.terms.labels
-              or any(config.terms[name] for name in ALIKE))
-
-
 def _terms(config: ml_collections.ConfigDict) -> tuple[t.Term, ...]:
-  w, rule = config.terms, config.data.partners or 'exact'
-  among, mask = contrast_rows(config.negatives), rule if config.terms.class_mask else ''
+  w, rule, mask = config.terms, _alike.rule(config), _alike.mask(config)
+  among = contrast_rows(config.negatives)
   gammas = dict(gamma1=w.gamma1, gamma2=w.gamma2, gamma3=w.gamma3)
   return (
       t.Term('words', w.words, t.damsm_words_real(among, mask, **gammas)),
       t.Term('sentence', w.sentence, t.damsm_sentence_real(among, mask, gamma3=w.gamma3)),
-      t.Term('alike_captions', w.alike_captions, t.alike_captions(rule, w.temperature)),
-      t.Term('alike_pictures', w.alike_pictures, t.alike_pictures_real(rule, w.temperature)),
-      t.Term('alike_pairs', w.alike_pairs, t.alike_pairs_real(rule, w.pairs_temperature)),
       t.Term('alike_words', w.alike_words, t.alike_words_real(rule, **gammas)),
-      t.Term('labels', w.labels, t.labels))
-
-
-def _batch_spec(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-  rows, size, length = config.batch_size, config.model.size, config.text.length
-  spec = lambda dtype, *shape: jax.ShapeDtypeStruct((1, rows, *shape), dtype)
-  batch = {'image': spec(jnp.float32, size, size, 3), 'tokens': spec(jnp.int32, length),
-           'mask': spec(jnp.bool_, length)}
-  if _labelled(config):
-    one = config.model.one_class
-    batch['label'] = spec(jnp.int32) if one else spec(jnp.float32, config.model.classes)
-  return with_partners(batch) if config.data.partners else batch
+      *_alike.terms(config))
 
 
 def _vocabulary(config: ml_collections.ConfigDict) -> Tokenizer:

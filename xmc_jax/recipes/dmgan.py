@@ -4,9 +4,10 @@ from __future__ import annotations
 import ml_collections
 
 from xmc_jax.backbones import dmgan
+from xmc_jax.backbones.stacked import SIZES
 from xmc_jax.objectives import terms as t
 from xmc_jax.objectives.splits import one_view
-from xmc_jax.recipes import Recipe, _stacked
+from xmc_jax.recipes import Recipe, _shared, _stacked
 
 
 def config() -> ml_collections.ConfigDict:
@@ -19,9 +20,10 @@ def config() -> ml_collections.ConfigDict:
 def build(config: ml_collections.ConfigDict, *, split=one_view,
           extra: dict[str, tuple[t.Term, ...]] | None = None) -> Recipe:
   """The recipe of `config`; `split` and `extra` terms by player are for frameworks on top."""
-  _stacked.check(config)
+  _shared.check_size(config, SIZES)
+  _shared.check_wrong_pairs(config)
   m = config.model
   generator = dmgan.generator(m.size, m.width, m.residuals, **_stacked.generator_options(config))
-  critic = dmgan.critic(m.size, m.critic_width, **_stacked.shared_options(config))
+  critic = dmgan.critic(m.size, m.critic_width, **_shared.options(config))
   return _stacked.build(config, generator, critic, split=split, extra=extra,
                         spectral=dmgan.spectral)

@@ -1,0 +1,21 @@
+"""SSA-GAN on CUB-200-2011 at 256 px, as its released code trains it.
+
+  xmc describe --config configs/ssagan_cub.py
+  xmc train --config configs/ssagan_cub.py --workdir runs/ssagan_cub
+
+Published: inception score 5.17, FID 15.61. Everything is the released code's. It reads with a DAMSM
+that must be trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run
+here.
+"""
+from xmc_jax.recipes import ssagan
+
+CUB_TRAIN = 8_855       # pictures
+EPOCHS = 600
+
+
+def get_config():
+  config = ssagan.config()
+  config.steps = EPOCHS * (CUB_TRAIN // config.batch_size)
+  config.text.encoder = 'runs/damsm_cub/encoder'
+  config.data.name = 'cub'
+  return config

@@ -1,0 +1,128 @@
+"""DAMSM's networks: sizes, the folder, what padding and size of pictures change, mistakes."""
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from toy_trunk import TOY
+
+from xmc_jax.encoders import damsm, trunks
+from xmc_jax.types import UserError
+
+
+@pytest.fixture(name='module')
+def _module(monkeypatch):
+  monkeypatch.setitem(trunks.TRUNKS, 'toy', TOY)
+  return damsm.Damsm(7, 'toy', embedding=6, width=4)
+
+
+def variables(module):
+  return damsm.with_trunk(damsm.create(module, jax.random.key(0)),
+                          trunks.find(module.trunk_name).load())
+
+
+@pytest.mark.parametrize('words, text', [(5_450, 2_075_320), (27_297, 8_629_420)])
+def test_the_published_networks_have_the_published_numbers_of_parameters(words, text):
+  module = damsm.Damsm(words, 'inception-torchvision')
+  spec = damsm.spec(module)['params']
+  count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
+  assert (count(spec['captions']), count(spec['pictures'])) == (text, 721_152)
+  look = lambda v, x: module.apply(v, x, method='image')
+  code, regions = jax.eval_shape(look, {'params': spec}, jnp.zeros((2, 256, 256, 3)))
+  assert code.shape == (2, 256) and regions.shape == (2, 17 * 17, 256)
+
+
+@pytest.mark.parametrize('name, regions', [('squeezenet', (15 * 15, 256)),
+                                           ('vgg16-trunk', (16 * 16, 512))])
+def test_small_trunks_have_as_many_regions(name, regions):
+  assert trunks.find(name).shapes() == (regions, 512)
+
+
+def test_both_encoders_give_words_and_places_in_one_space(module):
+  given = variables(module)
+  mask = np.arange(4) < np.array([[4], [2]])
+  tokens = np.where(mask, 3, 0)
+  words, sentence = module.apply(given, tokens, mask, method='text')
+  assert words.shape == (2, 4, 4) and sentence.shape == (2, 4) and not np.any(words[1, 2:])
+  code, regions = module.apply(given, toys.numbers(0).random((2, 8, 8, 3)), method='image')
+  assert code.shape == (2, 4) and regions.shape == (2, 16, 4)
+  assert {x.dtype for x in (words, sentence, code, regions)} == {jnp.dtype('float32')}
+
+
+def test_tokens_at_padding_change_nothing(module):
+  given, mask = variables(module), np.arange(4) < np.array([[4], [2]])
+  for one, other in zip(*(module.apply(given, np.where(mask, 3, filler), mask, method='text')
+                          for filler in (0, 6))):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_words_drop_by_the_keys_of_their_rows_alone(module):
+  given, mask = variables(module), np.ones((3, 4), bool)
+  tokens = np.full((3, 4), 2)
+  run = lambda rngs: module.apply(given, tokens, mask, rngs, method='text').sentence
+  rngs = jax.random.split(jax.random.key(0), 3)
+  dropped, turned = run(rngs), run(rngs[::-1])
+  np.testing.assert_allclose(dropped, turned[::-1], atol=1e-6)
+  assert np.abs(dropped - run(None)).max() > 1e-4 and np.abs(dropped[0] - dropped[1]).max() > 1e-4
+
+
+def test_pictures_are_resized_corner_on_corner():
+  # A ramp stays a ramp with the same ends; of 3 pixels, 5: halfway between neighbours.
+  x = jnp.array([0.0, 1, 4])[None, None, :, None] * jnp.ones((1, 3, 1, 1))
+  np.testing.assert_allclose(trunks.resize(x, 5)[0, 2, :, 0], [0, 0.5, 1, 2.5, 4], atol=1e-6)
+  np.testing.assert_array_equal(trunks.resize(x, 3), x)
+
+
+def test_resize_is_that_of_torch():
+  torch = pytest.importorskip('torch')
+  x = toys.normal(0, 2, 7, 5, 3)
+  for side in (4, 11):
+    theirs = torch.nn.functional.interpolate(
+        torch.tensor(x.transpose(0, 3, 1, 2)), (side, side), mode='bilinear', align_corners=True)
+    np.testing.assert_allclose(trunks.resize(jnp.array(x), side),
+                               theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+def test_gradients_reach_the_pixels(module):
+  given, images = variables(module), jnp.array(toys.numbers(0).random((2, 5, 5, 3)), jnp.float32)
+  slopes = jax.grad(lambda x: sum(jnp.sum(part ** 2) for part in module.apply(
+      given, x, method='image')))(images)
+  assert np.mean(np.abs(slopes).sum(-1) > 0) > 0.9      # a ReLU or two may be closed
+
+
+def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):
+  params = damsm.create(module, jax.random.key(3))
+  damsm.save(tmp_path / 'run' / 'encoder', module, params, '{}')
+  folder = damsm.find(tmp_path / 'run')                   # of a run, or the folder itself
+  assert folder == damsm.find(tmp_path / 'run' / 'encoder')
+  assert sorted(p.name for p in folder.iterdir()) == sorted(damsm.FILES)
+  found, loaded = damsm.load(folder)
+  assert found == module
+  wanted = damsm.with_trunk(params, trunks.find('toy').load())
+  assert jax.tree.structure(loaded) == jax.tree.structure(wanted)
+  jax.tree.map(np.testing.assert_array_equal, loaded, wanted)
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (lambda f: (f / 'tokenizer.json').unlink(), 'tokenizer.json is missing; give the folder of a'),
+    (lambda f: rewrite(f, trunk_sha256='abc'), r'toy .* not those .* sha256 is abc'),
+    (lambda f: rewrite(f, vocabulary=8), 'not those of the DAMSM of its config.json'),
+    (lambda f: rewrite(f, model_type='bert'), 'it is of a bert'),
+    (lambda f: (f / 'config.json').write_text('{'), 'config.json cannot be read')])
+def test_folders_that_are_refused(module, tmp_path, spoil, message):
+  damsm.save(tmp_path, module, damsm.create(module, jax.random.key(0)), '{}')
+  spoil(tmp_path)
+  with pytest.raises(UserError, match=message):
+    damsm.load(damsm.find(tmp_path))
+
+
+def rewrite(folder, **facts):
+  path = folder / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def test_an_unknown_trunk_is_named():
+  with pytest.raises(UserError, match="no image trunk 'resnet'; choose one of inception-torchvis"):
+    trunks.find('resnet')

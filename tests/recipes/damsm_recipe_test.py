@@ -1,0 +1,154 @@
+"""The recipe of DAMSM: what is trained by which terms, on devices, in parts; what a run leaves."""
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+import toys
+from toy_trunk import TOY
+
+from xmc_jax import recipes
+from xmc_jax.encoders import damsm, trunks
+from xmc_jax.engine import optim
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
+from xmc_jax.main import main
+from xmc_jax.recipes import damsm as recipe_of_damsm
+from xmc_jax.sampling import Artist
+from xmc_jax.train import train
+from xmc_jax.types import UserError
+
+FIRST = {'words', 'sentence'}
+
+
+@pytest.fixture(name='config')
+def _config(monkeypatch):
+  monkeypatch.setitem(trunks.TRUNKS, 'toy', TOY)
+  config = recipe_of_damsm.config().copy_and_resolve_references()
+  config.unlock()
+  config.batch_size, config.image.encoder = 8, 'toy'
+  config.model.update(dict(size=8, embedding=6, width=8, dropout=0.0))
+  config.text.update(dict(words=13, length=6))
+  return config
+
+
+def batch(recipe, seed=0):
+  found = {}
+  for i, prefix in enumerate(('', 'partner_')):
+    if f'{prefix}image' in recipe.batch_spec:
+      own = {k: recipe.batch_spec[prefix + k] for k in ('image', 'tokens')}
+      found |= {f'{prefix}{k}': v for k, v in toys.batch(own, seed + 50 * i).items()}
+    if (spec := recipe.batch_spec.get(f'{prefix}label')) is not None:
+      found[f'{prefix}label'] = (np.arange(np.prod(spec.shape)).reshape(spec.shape) % 3).astype(
+          spec.dtype)
+  return found
+
+
+def run(config, devices=1, steps=2):
+  """First and last state's parameters, metrics of the last step."""
+  recipe = recipes.build(config)
+  program = Program(recipe.objective, {'towers': optax.sgd(0.05)}, 0.9, recipe.frozen_spec,
+                    recipe.batch_spec, make_mesh(jax.devices()[:devices]))
+  compiled, frozen = program.compile(), program.put_frozen(recipe.load_frozen())
+  state = toys.state(program)
+  first = jax.device_get(state.players['towers'].params)
+  for step in range(steps):
+    state, metrics = compiled(state, frozen, put_rows(batch(recipe, step), program.rows))
+  return first, jax.device_get(state.players['towers'].params), jax.device_get(metrics)
+
+
+SUPERVISED = {'data.partners': 'exact', 'terms.alike_captions': 1.0, 'terms.alike_pictures': 1.0,
+              'terms.alike_pairs': 1.0, 'terms.alike_words': 1.0, 'terms.labels': 1.0,
+              'model.classes': 3}
+
+
+@pytest.mark.parametrize('settings, names, keys', [
+    ({}, FIRST, {'label'}),
+    ({'terms.class_mask': False}, FIRST, set()),
+    ({'data.partners': 'exact', 'terms.alike_pairs': 1.0}, FIRST | {'alike_pairs'}, {'label'}),
+    (SUPERVISED, FIRST | {'alike_captions', 'alike_pictures', 'alike_pairs', 'alike_words',
+                          'labels'}, {'label'})])
+def test_terms_and_the_batch_that_they_need(config, settings, names, keys):
+  config.update_from_flattened_dict(settings)
+  recipe = recipes.build(config)
+  assert [[(p.name, p.updates) for p in phases] for phases in recipe.objective.rounds] == [
+      [('match', ('towers',))]]
+  keys = {'image', 'tokens', 'mask'} | keys
+  both = keys | {f'partner_{key}' for key in keys}
+  assert set(recipe.batch_spec) == (both if config.data.partners else keys)
+  rows = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in recipe.batch_spec.items()}
+  params = jax.eval_shape(recipe.objective.init, jax.random.key(0), rows)['towers']['params']
+  forward = recipe.objective.rounds[0][0].forward
+  metrics = jax.eval_shape(lambda *args: forward(*args).metrics, {'towers': params},
+                           {'towers': {}}, recipe.frozen_spec, rows, jax.random.key(0))
+  assert {k for k in metrics if k[:6] == 'towers'} == {f'towers/{name}' for name in names}
+  assert {k for k in metrics if k[:8] == 'accuracy'} == {
+      'accuracy/caption_of_picture', 'accuracy/picture_of_caption'}
+
+
+def test_the_number_of_devices_and_of_parts_changes_nothing(config):
+  config.update_from_flattened_dict(SUPERVISED)
+  first, one, metrics = run(config)
+  assert all(np.abs(x - y).max() > 1e-6 for x, y in zip(*map(jax.tree.leaves, (first, one))))
+  config.accumulate = 2
+  for devices in (8, 1):
+    _, other, found = run(config, devices if config.accumulate == 1 else 4)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), other, one)
+    for name, value in metrics.items():
+      np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    config.accumulate = 1
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'terms.alike_pictures': 1.0}, 'alike_pictures=1.0: .* choose a rule with --config.data.part'),
+    ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
+    ({'model.one_class': False}, '--config.model.classes'),
+    ({'image.encoder': 'resnet'}, "no image trunk 'resnet'")])
+def test_mistakes_are_named(config, settings, message):
+  config.update_from_flattened_dict(settings)
+  with pytest.raises(UserError, match=message):
+    recipes.build(config)
+
+
+def test_the_rate_decays_to_its_least_and_the_text_encoder_alone_is_clipped():
+  spec = dict(lr=2e-3, b1=0.5, b2=0.999, decay=dict(rate=0.98, every=184, least=2e-4),
+              clip=dict(norm=0.25, of='captions'))
+  optimizer = optim.make_optimizers({'towers': spec})['towers']
+  params = {'captions': {'a': np.ones(4, np.float32), 'b': np.ones(())}, 'pictures': np.ones(4)}
+  state = optimizer.init(params)
+  # Adam's first step is the rate whatever the gradient's length, so look at its moments instead.
+  grads = {'captions': {'a': np.full(4, 3.0), 'b': np.float64(8)}, 'pictures': np.full(4, 3.0)}
+  _, after = optimizer.update(grads, state, params)
+  moments = jax.tree.leaves(optax.tree_utils.tree_get(after, 'mu'))
+  np.testing.assert_allclose(moments[0], 0.5 * 0.25 * 3 / 10, rtol=1e-5)  # of length 10
+  np.testing.assert_allclose(moments[1], 0.5 * 0.25 * 8 / 10, rtol=1e-5)
+  np.testing.assert_allclose(moments[2], 0.5 * 3, rtol=1e-5)
+  rate = optim._decayed(2e-3, **spec['decay'])
+  epochs = [float(rate(np.int32(184 * n))) for n in (0, 1, 113, 114, 500)]
+  np.testing.assert_allclose(
+      epochs, [2e-3 * 0.98 ** n for n in (0, 1, 113, 114, 114)], rtol=1e-5)
+  assert float(rate(np.int32(183))) == pytest.approx(2e-3)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_run_leaves_its_encoder_goes_on_exactly_and_draws_nothing(config, tmp_path, capsys):
+  config.text.words, config.steps, config.every.save, config.every.report = None, 4, 2, 1
+  config.data.loader, config.data.options.groups = 'arrays', ('food-drink',)
+  straight = train(config, tmp_path / 'straight')
+  config.steps = 2
+  train(config, tmp_path / 'run')
+  config.steps = 4
+  resumed = train(config, tmp_path / 'run')
+  jax.tree.map(np.testing.assert_array_equal, *(
+      jax.device_get(s.players['towers'].params) for s in (straight, resumed)))
+  module, variables = damsm.load(damsm.find(tmp_path / 'run'))
+  learned = {k: v for k, v in variables['params'].items() if k != damsm.TRUNK}
+  jax.tree.map(np.testing.assert_array_equal, learned,
+               jax.device_get(resumed.players['towers'].params))
+  assert 'What it learned is in' in capsys.readouterr().out
+  assert not (tmp_path / 'run' / 'pictures').exists()
+  with pytest.raises(UserError, match='draws no pictures'):
+    Artist.load(tmp_path / 'run')
+  assert main(['xmc', 'sample', f'--workdir={tmp_path / "run"}', '--caption=a red apple']) == 2
+  assert module.vocabulary == recipes.build(config).tokenizer().size

@@ -1,0 +1,186 @@
+"""Two branches and their term on top of other recipes; and SSA-GAN's three phases below them."""
+import functools
+import sys
+import types
+
+import jax
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import recipes
+from xmc_jax.branch import Branch, Text
+from xmc_jax.config import check
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
+from xmc_jax.objectives.splits import two_views
+from xmc_jax.recipes import attngan, dmgan, scl, ssagan
+from xmc_jax.types import UserError
+
+SHARED = {'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
+          'text.words': 13, 'text.length': toys.LENGTH, 'image.encoder': 'squeezenet',
+          'terms.damsm': 0.0}
+STACKED = {'model.critic_width': 2, 'model.residuals': 1, 'model.condition_features': 3}
+FAMILIES = {'attngan': (attngan, STACKED), 'dmgan': (dmgan, STACKED), 'ssagan': (ssagan, {})}
+
+
+def tiny(family, **settings):
+  module, own = FAMILIES[family]
+  config = module.config()
+  config.update_from_flattened_dict(SHARED | own | settings)
+  return config
+
+
+def framework(family, **settings):
+  config = scl.config(tiny(family))
+  config.update_from_flattened_dict(settings)
+  check(config)
+  return config
+
+
+def spec(recipe, name):
+  return recipe.batch_spec[name].shape, recipe.batch_spec[name].dtype
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_every_family_gets_a_second_view_of_the_same_shapes(family):
+  plain, both = recipes.build(tiny(family)), recipes.build(framework(family))
+  for key in plain.batch_spec:
+    assert spec(both, key) == spec(both, f'partner_{key}') == spec(plain, key)
+  assert spec(both, 'label') == spec(both, 'partner_label') == ((1, 8), np.int32)
+  state = lambda recipe: jax.eval_shape(recipe.objective.init, jax.random.key(0), {
+      k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in recipe.batch_spec.items()})
+  assert state(plain) == state(both)       # branches share all weights
+
+
+def test_so_does_xmc_gan_whose_fakes_an_image_network_looks_at(text_folder):
+  config = scl.config(toys.tiny_config(text_folder))
+  config.model.one_class, config.model.classes = False, 5
+  recipe = recipes.build(config)
+  assert spec(recipe, 'partner_label') == ((2, 8, 5), np.float32)
+  assert spec(recipe, 'partner_image') == spec(recipe, 'image') == ((2, 8, 32, 32, 3), np.float32)
+  assert 'image' in recipe.frozen_spec
+
+
+@pytest.fixture
+def handed(monkeypatch):
+  """What a base recipe is given."""
+  found = {}
+  base = types.ModuleType('xmc_jax.recipes.toy')
+  base.build = lambda config, **given: found.update(given)
+  monkeypatch.setitem(sys.modules, 'xmc_jax.recipes.toy', base)
+  return found
+
+
+def build_on_toy(handed, **settings):
+  config = framework('ssagan', **settings)
+  config.base = 'toy'
+  scl.build(config)
+  return {term.name: term for term in handed['extra']['g']}
+
+
+def branches(labels):
+  """Two branches of four rows, with codes of fakes and captions."""
+  make = lambda i: Branch({'label': np.array(labels[i])}, Text(None, None, toys.normal(i, 4, 6)),
+                          fake_code=toys.normal(10 + i, 4, 6))
+  return make(0), make(1)
+
+
+def slow_sup_con(codes, labels, rows, temperature):
+  """Row by row: the mean over positives of -log softmax over all other rows."""
+  codes = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+  total = 0
+  for i in range(len(codes)):
+    others = [j for j in range(len(codes)) if j != i]
+    positives = [j for j in others if labels[i] == labels[j] or j % rows == i % rows]
+    scores = {j: codes[i] @ codes[j] / temperature for j in others}
+    below = np.log(sum(np.exp(score) for score in scores.values()))
+    total += np.mean([below - scores[j] for j in positives])
+  return total / len(codes)
+
+
+def test_the_term_draws_fakes_of_like_label_together(handed):
+  terms = build_on_toy(handed)
+  assert handed['split'] is two_views
+  assert {name: term.weight for name, term in terms.items()} == {
+      'alike_fakes': 0.2, 'alike_pairs': 0.0}
+  labels = [[3, 1, 3, 2], [3, 1, 3, 0]]      # the last pair are partners all the same
+  pair = branches(labels)
+  codes = np.concatenate([b.fake_code for b in pair])
+  np.testing.assert_allclose(terms['alike_fakes'].value(pair),
+                             slow_sup_con(codes, sum(labels, []), 4, 0.5), rtol=1e-5)
+
+
+def test_with_partners_of_the_same_picture_it_is_nt_xent(handed):
+  terms = build_on_toy(handed, **{'data.partners': 'self', 'scl.temperature': 0.1})
+  pair = branches([[1, 1, 1, 1], [1, 1, 1, 1]])
+  codes = np.concatenate([b.fake_code for b in pair])
+  np.testing.assert_allclose(terms['alike_fakes'].value(pair),
+                             slow_sup_con(codes, range(8), 4, 0.1), rtol=1e-5)
+
+
+@pytest.mark.parametrize('settings, words', [
+    ({'base': 'scl'}, 'config.base=scl'), ({'data.partners': ''}, 'data.partners='),
+    ({'accumulate': 2}, 'wrong pairs need all rows')])
+def test_what_cannot_be_is_told(settings, words):
+  with pytest.raises(UserError, match=words):
+    recipes.build(framework('ssagan', **settings))
+
+
+def test_the_recipe_without_a_base_is_told():
+  config = tiny('ssagan')
+  config.recipe = 'scl'
+  with pytest.raises(UserError, match='needs the family'):
+    recipes.build(config)
+
+
+def test_ssagan_is_one_round_of_critic_penalty_and_generator():
+  phases = lambda config: [[(p.name, p.updates) for p in phases]
+                           for phases in recipes.build(config).objective.rounds]
+  assert phases(tiny('ssagan')) == [
+      [('critic', ('d',)), ('penalty', ('d',)), ('generator', ('g',))]]
+  assert phases(tiny('ssagan', **{'terms.penalty': 0.0})) == [
+      [('critic', ('d',)), ('generator', ('g',))]]
+
+
+@functools.cache
+def trained(devices):
+  """(first state, state after two steps, metrics), on the host, of SSA-GAN with the framework."""
+  config = framework('ssagan', **{'scl.alike_pairs': 0.1})
+  recipe = recipes.build(config)
+  optimizers = {name: optax.sgd(1e-2) for name in 'gd'}
+  program = Program(recipe.objective, optimizers, 0.0, recipe.frozen_spec, recipe.batch_spec,
+                    make_mesh(jax.devices()[:devices]))
+  step, state = program.compile(), toys.state(program)
+  frozen = program.put_frozen(toys.fill(recipe.frozen_spec))
+  first = jax.device_get((state.players, state.ema))
+  for i in range(2):
+    random = toys.numbers(i)
+    views = [toys.batch(recipe.batch_spec, 2 * i + j) for j in range(2)]
+    batch = views[0] | {f'partner_{k}': v for k, v in views[1].items()}
+    batch['label'] = batch['partner_label'] = random.integers(0, 3, (1, 8)).astype(np.int32)
+    state, metrics = step(state, frozen, put_rows(batch, program.rows))
+  return first, jax.device_get((state.players, state.ema)), jax.device_get(metrics)
+
+
+def largest(a, b):
+  """Largest difference of two trees."""
+  return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def test_eight_devices_are_one():
+  first, one, one_metrics = trained(1)
+  _, eight, eight_metrics = trained(8)
+  for player in 'gd':
+    assert largest(one[0][player].params, first[0][player].params) > 1e-3     # it learnt
+  assert largest(one, eight) < 2e-5
+  for name, value in one_metrics.items():
+    np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+  assert {'critic/d/hinge', 'penalty/d/slope', 'generator/g/hinge', 'generator/g/alike_fakes',
+          'generator/g/alike_pairs'} <= one_metrics.keys()
+
+
+def test_without_an_average_the_generator_is_its_own():
+  _, (players, ema), _ = trained(1)
+  jax.tree.map(np.testing.assert_array_equal, ema['g'], players['g'].params)

@@ -1,0 +1,203 @@
+"""Does supervised contrast help? Trains families with and without it, and tables their scores.
+
+  python tools/scl_table.py run                  # everything, in the order of the plan; resumes
+  python tools/scl_table.py run ssagan/emoji     # what begins so
+  python tools/scl_table.py table                # docs/scl.md from docs/runs/scl.jsonl
+
+A run is FAMILY/DATA/METHOD/SEED: an encoder is trained, then a generator that reads with it, then
+`xmc evaluate` scores its average. Scores go to docs/runs/scl.jsonl, one line a run; what
+is there is not run again. Everything else lies in runs/scl/ and may be deleted.
+"""
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS, PAGE, RUNS = ROOT / 'docs/runs/scl.jsonl', ROOT / 'docs/scl.md', ROOT / 'runs/scl'
+BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
+
+# What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
+SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
+ENCODER = ('--config.steps=500', '--config.every.save=500')
+GENERATOR = ('--config.model.size=32', '--config.steps=2000', '--config.every.save=1000',
+             '--config.every.pictures=1000')
+ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
+OF_THE_FAMILY = {
+    'damsm': ('--config.model.size=32',),
+    'clip': (),
+    'attngan': ('--config.model.width=16', '--config.model.critic_width=16'),
+    'dmgan': ('--config.model.width=16', '--config.model.critic_width=16'),
+    'ssagan': (),
+    'galip': ()}
+OF_THE_SET = {'emoji': ('--config.model.classes=99',), 'scenes': ()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """framework: two branches. Further flags for the encoder and for the generator."""
+  framework: bool
+  encoder: tuple[str, ...] = ()
+  generator: tuple[str, ...] = ()
+  told: str = ''
+
+
+def _alike(captions=0, pictures=0, pairs=0, labels=0) -> tuple[str, ...]:
+  return tuple(f'--config.terms.{name}={weight}' for name, weight in (
+      ('alike_captions', captions), ('alike_pictures', pictures), ('alike_pairs', pairs),
+      ('labels', labels)))
+
+
+SELF = '--config.data.partners=self'
+NO_TERM = ('--config.scl.alike_fakes=0',)
+METHODS = {
+    'plain': Method(False, told='one branch, no labels'),
+    'framework': Method(True, told='two branches, terms of like labels in both phases'),
+    'no term': Method(True, _alike(), NO_TERM, 'two branches of like label, no such terms'),
+    'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,),
+                         'two captions of one picture, NT-Xent (arXiv 2107.02423)'),
+    'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.alike_pairs=0.2'),
+                    'two branches, like labels across pictures and captions only'),
+    'classes': Method(True, _alike(labels=1), NO_TERM,
+                      "two branches, cross-entropy of labels in the encoder's training")}
+FULL, PAIR = tuple(METHODS), ('plain', 'framework')
+
+# (family, data, methods, seeds), in the order of running
+PLAN = (
+    ('ssagan', 'emoji', FULL, (0, 1, 2)),
+    *((family, 'emoji', PAIR, (0,)) for family in ('attngan', 'dmgan', 'galip')),
+    *((family, 'scenes', PAIR, (0,)) for family in ('ssagan', 'attngan', 'dmgan', 'galip')))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  family: str
+  data: str
+  method: str
+  seed: int
+
+  @property
+  def name(self) -> str:
+    return f'{self.family}/{self.data}/{self.method}/{self.seed}'
+
+
+def cells() -> list[Cell]:
+  """The plan, seed by seed, so that a plan cut short has whole comparisons."""
+  return [Cell(family, data, method, seed) for family, data, methods, seeds in PLAN
+          for seed in seeds for method in methods]
+
+
+def _xmc(log: pathlib.Path, *argv: str) -> None:
+  """Runs `xmc`; what it prints goes to `log`."""
+  log.parent.mkdir(parents=True, exist_ok=True)
+  with log.open('a') as out:
+    done = subprocess.run([sys.executable, '-m', 'xmc_jax.main', *argv], cwd=ROOT, stdout=out,
+                          stderr=subprocess.STDOUT)
+  if done.returncode:
+    raise SystemExit(f'xmc {" ".join(argv)}\nended with code {done.returncode}; see {log}')
+
+
+def _train(workdir: pathlib.Path, kind: str, cell: Cell, *flags: str) -> None:
+  config = f'{kind}_{cell.data}'
+  config = f'scl.py:{config}' if METHODS[cell.method].framework else f'{config}.py'
+  _xmc(workdir.with_suffix('.log'), 'train', f'--config=configs/{config}', f'--workdir={workdir}',
+       f'--config.seed={cell.seed}', *SHARED, *OF_THE_SET[cell.data], *OF_THE_FAMILY[kind], *flags)
+
+
+def run(cell: Cell) -> dict[str, object]:
+  """Trains and scores one cell: {metric: value}."""
+  method, kind = METHODS[cell.method], ENCODERS[cell.family]
+  encoder = RUNS / f'{kind}-{cell.data}-{cell.method}-{cell.seed}'.replace(' ', '_')
+  generator = RUNS / cell.name.replace('/', '-').replace(' ', '_')
+  _train(encoder, kind, cell, *ENCODER, *method.encoder)
+  _train(generator, cell.family, cell, *GENERATOR,
+         f'--config.text.encoder={encoder / "encoder"}', *method.generator)
+  _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
+  lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
+  return {line['metric']: line['value'] for line in lines}
+
+
+def known() -> dict[str, dict[str, object]]:
+  """The lines of RESULTS by the name of their run."""
+  lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+  return {line['run']: line for line in map(json.loads, lines)}
+
+
+def _run_all(prefix: str) -> None:
+  wanted = [cell for cell in cells() if cell.name.startswith(prefix) and cell.name not in known()]
+  for i, cell in enumerate(wanted):
+    print(f'{i + 1} of {len(wanted)}: {cell.name}', flush=True)
+    began = time.time()
+    line = {'run': cell.name, 'seconds': 0, 'scores': run(cell)}
+    line['seconds'] = round(time.time() - began)
+    with RESULTS.open('a') as file:
+      file.write(json.dumps(line) + '\n')
+
+
+COLUMNS = (      # heading, metric, factor, digits
+    ('FD', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
+    ('R-precision, %', 'alignment-16', 100, 1),
+    ('objects, %', 'objects: objects', 100, 1), ('counts, %', 'objects: counts', 100, 1))
+
+
+def _figure(values: list[float], digits: int) -> str:
+  """Mean, with the standard deviation of several seeds."""
+  if not values:
+    return ''
+  mean = f'{statistics.mean(values):.{digits}f}'
+  return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.{digits}f}'
+
+
+def table() -> str:
+  """The results as Markdown, one table a family and data set."""
+  found = collections.defaultdict(list)
+  for name, line in known().items():
+    found[name.rpartition('/')[0]].append(line['scores'])
+  parts = []
+  for family, data, methods, _ in PLAN:
+    rows = [(method, runs) for method in methods
+            if (runs := found.get(f'{family}/{data}/{method}'))]
+    if not rows:
+      continue
+    columns = [c for c in COLUMNS if any(c[1] in run for _, runs in rows for run in runs)]
+    head = ['', 'seeds', *(c[0] for c in columns)]
+    body = [[method, str(len(runs)), *(
+        _figure([factor * run[metric] for run in runs if metric in run], digits)
+        for _, metric, factor, digits in columns)] for method, runs in rows]
+    parts += [f'### {family}, {data}\n', *(f'| {" | ".join(row)} |' for row in (
+        head, ['---'] * len(head), *body)), '']
+  return '\n'.join(parts)
+
+
+def _write_table() -> None:
+  text = PAGE.read_text()
+  before, _, rest = text.partition(BEGIN)
+  _, _, after = rest.partition(END)
+  PAGE.write_text(f'{before}{BEGIN}\n{table()}\n{END}{after}')
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('what', choices=('run', 'table', 'plan'))
+  parser.add_argument('prefix', nargs='?', default='', help='of the names of the runs')
+  args = parser.parse_args()
+  if args.what == 'run':
+    _run_all(args.prefix)
+  elif args.what == 'table':
+    _write_table()
+  else:
+    done = known()
+    print('\n'.join(f'{"done " if c.name in done else "     "}{c.name}' for c in cells()
+                    if c.name.startswith(args.prefix)))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,76 @@
+"""Codes of pictures and captions by a trained DAMSM: for R-precision as AttnGAN and DM-GAN have it.
+
+That network is also what those generators are trained to please; a figure says more where another
+DAMSM gives it than the one of the training.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from xmc_jax.arrays import unit
+from xmc_jax.data.source import Source
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.encoders import damsm, files
+from xmc_jax.evals.collect import Reader
+from xmc_jax.evals.retrieval import r_precision
+
+LENGTH = 25      # words of a caption, AttnGAN's number for CUB; further ones are left out
+AMONG = 100      # captions that a picture chooses from, its own among them
+
+
+class DamsmCodes:
+  """Codes of unit length of pictures and captions, float32 [n, d].
+
+  Every call of the network has the same shape, `batch` rows; the last rows of all are padded.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str], batch: int = 64):
+    """Reads the folder, as `damsm.find` finds it; UserError where it cannot."""
+    folder = damsm.find(folder)
+    module, self._variables = damsm.load(folder)
+    self._tokenizer, self._batch = Tokenizer(folder, LENGTH), batch
+    self.sha256 = files.sha256(folder / 'model.safetensors')
+    self._image = jax.jit(
+        lambda variables, x: unit(module.apply(variables, x / 255, method='image').code))
+    self._text = jax.jit(
+        lambda variables, *text: unit(module.apply(variables, *text, method='text').sentence))
+
+  def reader(self) -> Reader:
+    """What `images` does, for a `Collector`."""
+    return Reader('damsm', self._variables, self._image, sha256=self.sha256)
+
+  def images(self, pictures: np.ndarray) -> np.ndarray:
+    """Codes of pictures uint8 [n, h, w, 3]."""
+    return self._codes(self._image, pictures)
+
+  def captions(self, captions: Sequence[str]) -> np.ndarray:
+    """Codes of captions."""
+    return self._codes(self._text, *self._tokenizer.encode(captions))
+
+  def _codes(self, network, *arrays: np.ndarray) -> np.ndarray:
+    """`network` of the arrays [n, ...], a batch of rows at a time."""
+    codes = []
+    for start in range(0, len(arrays[0]), self._batch):
+      parts = [x[start:start + self._batch] for x in arrays]
+      padded = [np.pad(x, [(0, self._batch - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in parts]
+      codes.append(np.asarray(network(self._variables, *padded))[:len(parts[0])])
+    return np.concatenate(codes)
+
+
+def heldout_retrieval(codes: DamsmCodes, source: Source, among: int = AMONG,
+                      seed: int = 0) -> dict[str, float]:
+  """How often real pictures find their own caption among `among`, and captions their picture.
+
+  Shares in [0, 1] over the first captions of all pictures of `source`; by chance 1 / among. The
+  others have another caption. UserError for a source that has too few.
+  """
+  rows = range(len(source))
+  captions = [source.captions(i)[0] for i in rows]
+  images = codes.images(np.stack([source.image(i) for i in rows]))
+  texts = codes.captions(captions)
+  return {'caption_of_picture': r_precision(images, texts, among, seed, captions=captions),
+          'picture_of_caption': r_precision(texts, images, among, seed, captions=captions)}
