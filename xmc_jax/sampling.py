@@ -66,7 +66,7 @@ def _config(meta: Mapping[str, Any]) -> ml_collections.ConfigDict:
   return config
 
 
-def _find_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
+def find_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
   """The text encoder of a run on this machine: `given`, or what the config of the run says.
 
   A path of the machine that trained is looked for by its last part in the folders of weights too.
@@ -92,7 +92,7 @@ def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where:
       raise UserError(
           f'The {name} encoder {where} is not the one that this run was trained with: the sha256 '
           f'of its numbers is {found} instead of {trained[name]}; give the folder of the right one '
-          f'with --{name}_encoder FOLDER')
+          'with --text_encoder FOLDER')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Artist:
       raise UserError(f'The run {workdir} draws no pictures: it trained an encoder; give the run '
                       'of a generator.')
     config, here = _config(meta), _config(meta)
-    here.text.encoder = _find_encoder(config.text.encoder, text_encoder)
+    here.text.encoder = find_encoder(config.text.encoder, text_encoder)
     recipe, mesh = recipes.build(here), make_mesh()
     program = recipes.program(recipe, config, mesh)
     g = program.state_spec.players['g']
