@@ -55,5 +55,17 @@ def test_odd_values_give_a_chart_inside_its_frame(values):
     assert 0 <= x <= 400 and 0 <= y <= 210
 
 
+@pytest.mark.parametrize('steps, numbers', [
+    ([4380], ['0', '1,000', '2,000', '3,000', '4,000']), ([0], ['0', '1']), ([1], ['0', '1']),
+    ([2, 3], ['2', '3'])])
+def test_axes_of_few_points_count_whole_steps(steps, numbers):
+  figure = page_curves.figure(Chart('x', [Line('a', 0, steps, [7.0] * len(steps))], smooth=False))
+  assert [t.text for t in figure.findall('.//text[@text-anchor="middle"]')] == numbers
+  low, high, start, end, _ = map(float, figure.find('.//svg[@data-x]').get('data-x').split())
+  found = [float(c.get('cx')) for c in figure.findall('.//circle')]
+  np.testing.assert_allclose(found, [start + (end - start) * (s - low) / (high - low)
+                                     for s in steps], atol=0.05)
+
+
 def test_a_chart_of_nothing_is_left_out():
   assert page_curves.figure(Chart('x', [Line('a', 0, [1], [float('nan')])])) is None

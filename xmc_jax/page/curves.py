@@ -74,9 +74,8 @@ def figure(chart: Chart) -> Element | None:
   ticks = _log_ticks(low, high) if log else _ticks(low, high, 6)
   left = 10 + _LETTER * max(len(_tick(t)) for t in ticks)
   steps = np.concatenate([line.steps for line in lines])
-  first, last = (0, max(steps.max(), 1)) if steps.min() < steps.max() / 2 else (
-      steps.min(), max(steps.max(), steps.min() + 1))
-  x = _Axis(first, last, left, _WIDTH - _RIGHT)
+  from_zero = steps.min() < steps.max() / 2 or steps.min() == steps.max()
+  x = _Axis(0 if from_zero else steps.min(), max(steps.max(), 1), left, _WIDTH - _RIGHT)
   y = _Axis(low, high, _HEIGHT - _BOTTOM, _TOP, log)
   inside = [*_grid(x, y, ticks)]
   for line, mean in zip(lines, means):
@@ -156,7 +155,7 @@ def _grid(x: _Axis, y: _Axis, ticks: np.ndarray) -> list[Element]:
     at = round(float(y(tick)), 1)
     inside += [tag('line', class_='grid', x1=x.start, x2=x.end, y1=at, y2=at),
                tag('text', _tick(tick), x=round(x.start - 5, 1), y=at + 4, text_anchor='end')]
-  for tick in _ticks(x.low, x.high, 6):
+  for tick in (t for t in _ticks(x.low, x.high, 6) if t == round(t)):      # there are no half steps
     at = round(float(x(tick)), 1)
     inside += [tag('line', class_='grid', x1=at, x2=at, y1=y.start, y2=y.start + 4),
                tag('text', _tick(tick), x=min(at, _WIDTH - len(_tick(tick)) * _LETTER / 2),
