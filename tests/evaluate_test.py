@@ -179,6 +179,13 @@ def test_clip_measures_are_those_of_the_pictures_that_the_artist_draws(run, clip
   assert {line['also'][0] for line in lines} == {'clip'}
 
 
+def test_a_clip_that_the_generator_was_trained_to_please_is_told(run, clips, monkeypatch):
+  monkeypatch.setattr(module, 'find_encoder', lambda *_: clip.BASE)
+  found = by_metric(evaluate(run, '--also=clip', '--fakes=150'))
+  assert {'CLIP score (in training)', 'CLIP R-precision-100 (in training)'} <= found.keys()
+  assert not {'CLIP score', 'CLIP R-precision-100'} & found.keys()
+
+
 def test_near_duplicates_of_the_training_pictures_are_counted(run):
   assert 0 <= by_metric(evaluate(run, '--also=duplicates'))['near-duplicates of training'] <= 1
 

@@ -18,7 +18,7 @@ from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.report import Board
 from xmc_jax.evals import also, protocols, record, reference, scores, sets
 from xmc_jax.evals.collect import Collector, Painter
-from xmc_jax.sampling import Artist
+from xmc_jax.sampling import Artist, find_encoder
 from xmc_jax.types import UserError
 
 WAIT = 20.0  # seconds between two looks for a new checkpoint
@@ -53,7 +53,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
   artist = Artist.load(workdir, step=step, text_encoder=text_encoder)
   exam = Exam(artist, protocols.find(protocol or artist.config.evals.protocol), fakes, seed, extra,
-              random_seed)
+              random_seed, text_encoder)
   found = []
   with Board(epath.Path(workdir) / 'tensorboard') as board:
     for at in _steps(workdir, artist, every, follow):
@@ -94,7 +94,8 @@ class Exam:
   """What is the same for every checkpoint of a run: captions, noise, networks, real pictures."""
 
   def __init__(self, artist: Artist, protocol: protocols.Protocol, fakes: int | None, seed: int,
-               extra: Sequence[str], random_seed: int | None):
+               extra: Sequence[str], random_seed: int | None,
+               text_encoder: str | None = None):
     config = artist.config
     load = lambda split: sources.load(config.data.name, split, config.model.size,
                                       **config.data.options)
@@ -111,8 +112,9 @@ class Exam:
     reader = protocol.reader(random_seed)
     self._reals, pixels = reference.features(real, protocol, reader, artist.mesh)
     self._also = also.choose(extra, also.Setting(
-        config, heldout, lambda: sets.Split(load('train'), 'train'), self._captions, rows, which,
-        seed, artist.mesh, protocol, reader, self._reals))
+        config, find_encoder(config.text.encoder, text_encoder), heldout,
+        lambda: sets.Split(load('train'), 'train'), self._captions, rows, which, seed, artist.mesh,
+        protocol, reader, self._reals))
     readers = {r.name: r for r in (reader, *(r for measure in self._also for r in measure.readers))}
     self._collect = Collector(list(readers.values()), artist.mesh)
     self._inputs = artist.inputs(self._captions, seed=seed)

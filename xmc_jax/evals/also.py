@@ -20,6 +20,7 @@ from xmc_jax.encoders import clip, detector, files, judge
 from xmc_jax.evals import alignment, objects, reference, sets
 from xmc_jax.evals.clip_score import ClipEncoder, clip_score
 from xmc_jax.evals.collect import Collector, Reader
+from xmc_jax.evals.damsm_codes import DamsmCodes
 from xmc_jax.evals.duplicates import near_duplicates
 from xmc_jax.evals.kernels import cmmd
 from xmc_jax.evals.protocols import Protocol
@@ -27,7 +28,9 @@ from xmc_jax.evals.retrieval import r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import Tree, UserError
 
-AMONG = 100  # captions of CLIP's R-precision
+AMONG = 100  # captions of the R-precisions of CLIP and of DAMSM
+# Behind the name of a figure whose judge the generator was trained to please.
+IN_TRAINING = ' (in training)'
 PICTURES = Reader('pictures', {}, lambda _, pictures: pictures)
 
 
@@ -35,10 +38,12 @@ PICTURES = Reader('pictures', {}, lambda _, pictures: pictures)
 class Setting:
   """What there is to measure: picture i is drawn from caption `which[i]` of held-out row `rows[i]`.
 
+  text_encoder   where the generator's own encoder lies, or its name
   train      gives the pictures that the generator learned from
   reals      features of the pictures of reference, by the protocol's network
   """
   config: ml_collections.ConfigDict
+  text_encoder: str
   heldout: Source
   train: Callable[[], sets.Pictures]
   captions: Sequence[str]
@@ -101,15 +106,42 @@ def _clip(setting: Setting) -> Measure:
   """The mean cosine of picture and caption by CLIP ViT-B/32, times 100; and R-precision by it."""
   encoder = ClipEncoder(clip.BASE)
   reader, texts = encoder.reader(), encoder.captions(setting.captions)
+  judged = IN_TRAINING if _trained_by(setting, encoder.sha256) else ''
 
   def score(answers):
     codes = answers[reader.name]
     mean, error = clip_score(codes, texts)
-    hits = r_precision_hits(codes, texts, AMONG, setting.seed, captions=setting.captions,
-                            avoid=setting.rows)
-    return [Score('CLIP score', mean, error),
-            Score(f'CLIP R-precision-{AMONG}', *r_precision_folds(hits))]
+    return [Score(f'CLIP score{judged}', mean, error),
+            Score(f'CLIP R-precision-{AMONG}{judged}', *_r_precision(setting, codes, texts))]
   return Measure((reader,), score, _facts(reader))
+
+
+def _trained_by(setting: Setting, sha256: str) -> bool:
+  """Whether a CLIP of these weights is the generator's own encoder, and so was in its losses."""
+  try:
+    folder = clip.find(setting.text_encoder)
+  except UserError:      # it is no CLIP
+    return False
+  return files.sha256(clip.weights_of(folder)) == sha256
+
+
+def _damsm(setting: Setting) -> Measure:
+  """R-precision as AttnGAN and DM-GAN have it, by the DAMSM that was in the generator's losses."""
+  codes = DamsmCodes(setting.text_encoder)
+  reader, texts = codes.reader(), codes.captions(setting.captions)
+  name = f'DAMSM R-precision-{AMONG}{IN_TRAINING}'
+  real = codes.images(sets.Split(setting.heldout, 'heldout').read(setting.rows))
+
+  def score(answers):
+    return [Score(name, *_r_precision(setting, answers[reader.name], texts)),
+            Score(f'{name} of real', *_r_precision(setting, real, texts))]
+  return Measure((reader,), score, _facts(reader))
+
+
+def _r_precision(setting: Setting, codes: np.ndarray, texts: np.ndarray) -> tuple[float, float]:
+  """Mean and spread over folds, among captions of other pictures."""
+  return r_precision_folds(r_precision_hits(codes, texts, AMONG, setting.seed,
+                                            captions=setting.captions, avoid=setting.rows))
 
 
 def _cmmd(setting: Setting) -> Measure:
@@ -152,4 +184,4 @@ def _float(pictures: np.ndarray) -> np.ndarray:
 
 OF_THE_SET = ((judge.NAMES, _alignment), (detector.NAMES, _objects))
 MEASURES: dict[str, Callable[[Setting], Measure]] = {
-    'clip': _clip, 'cmmd': _cmmd, 'duplicates': _duplicates}
+    'clip': _clip, 'cmmd': _cmmd, 'damsm': _damsm, 'duplicates': _duplicates}

@@ -12,14 +12,11 @@ import jax
 import numpy as np
 
 from xmc_jax.arrays import unit
-from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import damsm, files
 from xmc_jax.evals.collect import Reader
-from xmc_jax.evals.retrieval import r_precision
 
 LENGTH = 25      # words of a caption, AttnGAN's number for CUB; further ones are left out
-AMONG = 100      # captions that a picture chooses from, its own among them
 
 
 class DamsmCodes:
@@ -59,18 +56,3 @@ class DamsmCodes:
       padded = [np.pad(x, [(0, self._batch - len(x))] + [(0, 0)] * (x.ndim - 1)) for x in parts]
       codes.append(np.asarray(network(self._variables, *padded))[:len(parts[0])])
     return np.concatenate(codes)
-
-
-def heldout_retrieval(codes: DamsmCodes, source: Source, among: int = AMONG,
-                      seed: int = 0) -> dict[str, float]:
-  """How often real pictures find their own caption among `among`, and captions their picture.
-
-  Shares in [0, 1] over the first captions of all pictures of `source`; by chance 1 / among. The
-  others have another caption. UserError for a source that has too few.
-  """
-  rows = range(len(source))
-  captions = [source.captions(i)[0] for i in rows]
-  images = codes.images(np.stack([source.image(i) for i in rows]))
-  texts = codes.captions(captions)
-  return {'caption_of_picture': r_precision(images, texts, among, seed, captions=captions),
-          'picture_of_caption': r_precision(texts, images, among, seed, captions=captions)}
