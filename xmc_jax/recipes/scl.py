@@ -61,7 +61,7 @@ def build(config: ml_collections.ConfigDict) -> Recipe:
   rule, s = config.data.partners, config.get('scl')
   if s is None or 'base' not in config:
     raise UserError("recipe = 'scl' needs the family that it extends: make the config with "
-                    'xmc_jax.recipes.scl.config(), as configs/scl_attngan_cub.py does')
+                    'xmc_jax.recipes.scl.config(), as configs/scl.py does')
   if config.base == config.recipe:
     raise UserError("--config.base=scl: it must be another recipe, for instance 'attngan'")
   if not rule:
