@@ -71,6 +71,7 @@ bce_generator = each(lambda b: _over_scales(
     lambda *logits: bce_g(logits), b.fake_view.unconditional, b.fake_view.logits))
 kl = each(lambda b: kl_to_normal(*b.latent))      # of the drawn conditions
 
+
 def hinge_matching(wrong: slice = slice(None)) -> Callable[[Branches], Array]:
   """The critic's hinge with wrong captions; `wrong` chooses among the wrong pairs."""
   return each(lambda b: _over_scales(lambda r, f, w: hinge_matching_d(r, f, w[wrong]),
@@ -87,7 +88,6 @@ word_real = _contrast(word_loss, lambda b: (b.real_view.regions, b.text.words, b
 word_fake = _contrast(word_loss, lambda b: (b.fake_view.regions, b.text.words, b.text.mask))
 image_critic = _contrast(nt_xent, lambda b: (b.fake_view.features, b.real_view.features))
 image_frozen = _contrast(nt_xent, lambda b: (b.fake_code, b.real_code))
-
 
 
 def _apart(loss: Callable[..., Array], arrays: Callable[[Branch], tuple[Array, ...]]):
