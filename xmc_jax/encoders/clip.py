@@ -61,8 +61,8 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
   if not os.fspath(name_or_path):       # as a path it would be the folder of the process
     raise UserError('No CLIP is named; give its folder, or a name such as '
                     f'{BASE} (`xmc weights get {BASE}`).')
-  places = [pathlib.Path(name_or_path).expanduser(),
-            *(folder / name_or_path for folder in files.folders())]
+  path = pathlib.Path(name_or_path).expanduser()
+  places = list(dict.fromkeys([path, *(folder / path for folder in files.folders())]))
   folder = next((place for place in places if place.is_dir()), None)
   if folder and not (folder / FILES[0]).is_file() and (folder / 'encoder' / FILES[0]).is_file():
     folder /= 'encoder'

@@ -1,0 +1,211 @@
+"""GALIP's recipe, alone and below the framework of two branches: order, losses, devices."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+import toys
+
+from xmc_jax import recipes
+from xmc_jax.backbones import galip as networks
+from xmc_jax.branch import Branch, Text, Views
+from xmc_jax.config import check
+from xmc_jax.encoders import clip
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
+from xmc_jax.recipes import galip, scl
+from xmc_jax.types import UserError
+
+SETTINGS = {'batch_size': 8, 'model.size': 8, 'model.width': 4, 'model.z_features': 5,
+            'model.dtype': 'float32', 'text.encoder': '/nowhere', 'text.length': toys.LENGTH,
+            'clip.side': 16, 'clip.patch': 4, 'clip.width': 64, 'clip.layers': 1,
+            'clip.text_width': 64, 'clip.text_layers': 1, 'clip.pieces': 13, 'clip.features': 6}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _few_blocks():
+  with pytest.MonkeyPatch.context() as patch:      # most of the time is the compiler's
+    patch.setattr(networks, 'BRIDGES', 1)
+    patch.setattr(galip, 'SIZES', (8, *galip.SIZES))
+    patch.setattr(galip, 'LEAST_LAYERS', 1)
+    yield
+
+
+def small(**settings):
+  config = galip.config()
+  config.update_from_flattened_dict(SETTINGS | settings)
+  return config
+
+
+def framework(**settings):
+  config = scl.config(small())
+  config.update_from_flattened_dict({'scl.alike_pairs': 0.1, **settings})
+  check(config)
+  return config
+
+
+def program_of(recipe, optimizer, devices=1):
+  return Program(recipe.objective, {name: optimizer for name in 'gd'}, 0.0, recipe.frozen_spec,
+                 recipe.batch_spec, make_mesh(jax.devices()[:devices]))
+
+
+def batch(recipe, seed):
+  """As a loader gives it: with labels and partners if the recipe asks for them."""
+  found = {}
+  for i, prefix in enumerate(('', 'partner_')):
+    if f'{prefix}image' in recipe.batch_spec:
+      found |= {f'{prefix}{k}': v for k, v in toys.batch(recipe.batch_spec, 2 * seed + i).items()}
+  labels = toys.numbers(seed).integers(0, 3, (1, 8)).astype(np.int32)
+  return {k: found.get(k, labels) for k in recipe.batch_spec}
+
+
+@functools.cache
+def trained(make, devices):
+  """(first state, state after two steps, metrics, frozen weights), on the host."""
+  recipe = recipes.build(make())
+  program = program_of(recipe, optax.sgd(1e-2), devices)
+  step, state = program.compile(), toys.state(program)
+  frozen = program.put_frozen(toys.fill(recipe.frozen_spec))
+  first = jax.device_get((state.players, state.ema))
+  for i in range(2):
+    state, metrics = step(state, frozen, put_rows(batch(recipe, i), program.rows))
+  return first, *jax.device_get(((state.players, state.ema), metrics, frozen))
+
+
+def largest(a, b):
+  """Largest difference of two trees."""
+  return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+@pytest.mark.parametrize('make', [small, framework])
+def test_eight_devices_are_one(make):
+  first, one, one_metrics, _ = trained(make, 1)
+  _, eight, eight_metrics, _ = trained(make, 8)
+  for player in 'gd':
+    assert largest(one[0][player].params, first[0][player].params) > 1e-3     # it learnt
+  assert largest(one, eight) < 2e-5
+  for name, value in one_metrics.items():
+    np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_step_is_one_round_of_critic_then_generator():
+  of = lambda config: [[(p.name, p.updates) for p in phases]
+                       for phases in recipes.build(config).objective.rounds]
+  assert of(small()) == of(framework()) == [[('critic', ('d',)), ('generator', ('g',))]]
+  accuracies = {f'critic/accuracy/{k}' for k in ('real', 'fake', 'wrong')}
+  terms = {'critic/d/hinge', 'critic/d/slope', 'generator/g/hinge', 'generator/g/similarity'}
+  totals = {f'{phase}_{k}' for phase in ('critic/d', 'generator/g') for k in ('loss', 'gradient')}
+  assert trained(small, 1)[2].keys() == accuracies | terms | totals
+  assert trained(framework, 1)[2].keys() == accuracies | terms | totals | {
+      'generator/g/alike_fakes', 'generator/g/alike_pairs'}
+
+
+def test_clip_is_never_trained_and_no_average_is_kept():
+  _, (players, ema), _, frozen = trained(small, 1)
+  recipe = recipes.build(small())
+  jax.tree.map(np.testing.assert_array_equal, frozen, toys.fill(recipe.frozen_spec))
+  jax.tree.map(np.testing.assert_array_equal, ema['g'], players['g'].params)
+  towers = {'image_tower', 'text_tower'}
+  assert recipe.frozen_spec['clip']['params'].keys() == towers and players.keys() == set('gd')
+  assert not towers & {str(key) for p in players.values() for key in p.params}
+
+
+def test_two_branches_share_weights_and_get_labels_and_partners():
+  plain, both = recipes.build(small()), recipes.build(framework())
+  shapes = lambda recipe: program_of(recipe, optax.sgd(1.0)).state_spec
+  assert shapes(plain) == shapes(both)
+  assert set(plain.batch_spec) == {'image', 'tokens', 'mask'}
+  names = {*plain.batch_spec, 'label'}
+  assert set(both.batch_spec) == names | {f'partner_{name}' for name in names}
+  assert both.batch_spec['partner_image'].shape == (1, 8, 8, 8, 3)
+
+
+class Toy:
+  """In place of the networks: pictures are g, a critic's logit of x is d x, and real ones are 1.
+
+  Wrong pairs have the logit d / 4. CLIP's code of a fake is (g, 1), and of a caption (1, 0).
+  """
+  z_features, sample = 1, None
+
+  def __init__(self, *networks):
+    del networks
+
+  def init(self, rng, batch):
+    return {'g': {'params': {'x': jnp.float32(0.5)}}, 'd': {'params': {'x': jnp.float32(0.25)}}}
+
+  def stage(self, params, stats, frozen, batch, rngs):
+    view = lambda x: Views((x * jnp.ones(8),))
+    g, d = params['g']['x'], params['d']['x']
+    rows = lambda *x: jnp.tile(jnp.stack([jnp.float32(y) for y in x]), (8, 1))
+    return Branch(batch, Text(None, None, rows(1, 0)), real_view=view(d), fake_view=view(d * g),
+                  wrong_view=view(d / 4), slope=d ** 2 * jnp.ones(8), fake_code=rows(g, 1)), stats
+
+
+def test_losses_and_their_order_are_the_papers(monkeypatch):
+  # Critic, once:  1 - d + (1 + d g + 1 + d / 4) / 2 + 2 d^6, slope -1 + g / 2 + 1 / 8 + 12 d^5
+  # Generator:     -d g - 4 g / sqrt(g^2 + 1),                slope -d - 4 / (g^2 + 1)^1.5
+  monkeypatch.setattr(galip, 'GalipBackbone', Toy)
+  recipe = recipes.build(small())
+  program = program_of(recipe, optax.sgd(1.0))
+  state, metrics = program.compile()(program.init(0), toys.fill(recipe.frozen_spec),
+                                     toys.batch(recipe.batch_spec))
+  g, d = 0.5, 0.25
+  loss = 1 - d + (1 + d * g + 1 + d / 4) / 2 + 2 * d ** 6
+  np.testing.assert_allclose(metrics['critic/d_loss'], loss, rtol=1e-6)
+  d -= -1 + g / 2 + 1 / 8 + 12 * d ** 5
+  np.testing.assert_allclose(metrics['generator/g_loss'], -d * g - 4 * g / np.sqrt(g ** 2 + 1),
+                             rtol=1e-6)
+  g -= -d - 4 / (g ** 2 + 1) ** 1.5
+  np.testing.assert_allclose(state.players['d'].params['x'], d, rtol=1e-6)
+  np.testing.assert_allclose(state.players['g'].params['x'], g, rtol=1e-6)
+
+
+def test_a_folder_tells_the_sizes_and_has_weights_and_words(tmp_path):
+  tool = tiny.script('tools/clip_goldens.py')
+  sides = tool.QUICK['vision_config'] | {'image_size': 16}
+  tool.write(tmp_path / 'encoder', tool.QUICK | {'vision_config': sides})
+  recipe = recipes.build(small(**{'text.encoder': str(tmp_path), 'model.size': 32}))
+  frozen = recipe.load_frozen(recipe.sample_needs)
+  jax.tree.map(np.testing.assert_array_equal, frozen['clip'], clip.load(tmp_path / 'encoder')[1])
+  assert jax.tree.map(jnp.shape, frozen) == jax.tree.map(lambda x: x.shape, recipe.frozen_spec)
+  assert recipe.tokenizer().length == toys.LENGTH
+  rows = {k: jax.ShapeDtypeStruct((3, toys.LENGTH), recipe.batch_spec[k].dtype)
+          for k in ('tokens', 'mask')}
+  g = program_of(recipe, optax.sgd(1.0)).state_spec.players['g'].params
+  out = jax.eval_shape(recipe.sample, g, {}, recipe.frozen_spec, rows, jnp.zeros((3, 5)))
+  assert (out.shape, out.dtype) == ((3, 32, 32, 3), jnp.float32)
+
+
+@pytest.mark.parametrize('encoder, words', [
+    ('/nowhere', 'cannot be found in /nowhere; .*configs/clip_emoji.py'), ('', 'No CLIP is named')])
+def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
+  recipe = recipes.build(small(**{'text.encoder': encoder}))
+  for ask in (recipe.load_frozen, recipe.tokenizer):
+    with pytest.raises(UserError, match=words):
+      ask()
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'model.size': 48}, 'model.size = 48 px; .* 64, 128, 224, 256 px'),
+    ({'accumulate': 2}, 'wrong pairs need all rows'),
+    ({'batch_size': 1}, 'a wrong pair needs another row'),
+    ({'model.clip_input': 'twice'}, '--config.model.clip_input=twice: choose one of single, rel'),
+    ({'clip.width': 100}, '--config.clip.width=100: it must be a multiple of 64'),
+    ({'clip.text_width': 32}, '--config.clip.text_width=32'),
+    ({'clip.patch': 5}, '--config.clip.patch=5: it must divide the side, 16 px'),
+    ({'clip.layers': 0}, 'a CLIP of at least 1 layers'),
+    ({'clip.patch': 8}, '2 patches a side: choose another with --config.text.encoder'),
+    ({'clip.patch': 2}, '8 patches a side'),
+    ({'terms.adversarial': 0.0, 'terms.penalty': 0.0}, "every term of the player 'd'")])
+def test_mistakes_in_the_config_are_named(settings, message):
+  with pytest.raises(UserError, match=message):
+    recipes.build(small(**settings))
+
+
+def test_settings_are_known_and_locked():
+  config = galip.config()
+  check(config)
+  assert config.is_locked and config.recipe == 'galip'
