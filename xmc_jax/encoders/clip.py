@@ -64,7 +64,7 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
   path = pathlib.Path(name_or_path).expanduser()
   places = list(dict.fromkeys([path, *(folder / path for folder in files.folders())]))
   folder = next((place for place in places if place.is_dir()), None)
-  if folder and not (folder / FILES[0]).is_file() and (folder / 'encoder' / FILES[0]).is_file():
+  if folder and not (folder / FILES[1]).is_file() and (folder / 'encoder' / FILES[1]).is_file():
     folder /= 'encoder'
   missing = [name for name in FILES if folder is None or not (folder / name).is_file()]
   if folder is not None and not any((folder / name).is_file() for name in READERS):
