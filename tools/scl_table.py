@@ -12,16 +12,24 @@ from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
 import dataclasses
 import json
+import os
 import pathlib
+import queue
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS, PAGE, RUNS = ROOT / 'docs/runs/scl.jsonl', ROOT / 'docs/scl.md', ROOT / 'runs/scl'
+LOCK, ENCODING = threading.Lock(), collections.defaultdict(threading.Lock)
+CORES = queue.SimpleQueue()
+for number in sorted(os.sched_getaffinity(0)):
+  CORES.put(number)
 BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
@@ -95,11 +103,16 @@ def cells() -> list[Cell]:
 
 
 def _xmc(log: pathlib.Path, *argv: str) -> None:
-  """Runs `xmc`; what it prints goes to `log`."""
+  """Runs `xmc` on one core; what it prints goes to `log`."""
   log.parent.mkdir(parents=True, exist_ok=True)
-  with log.open('a') as out:
-    done = subprocess.run([sys.executable, '-m', 'xmc_jax.main', *argv], cwd=ROOT, stdout=out,
-                          stderr=subprocess.STDOUT)
+  core = CORES.get()
+  try:
+    with log.open('a') as out:
+      done = subprocess.run(['taskset', '--cpu-list', str(core), sys.executable, '-m',
+                             'xmc_jax.main', *argv], cwd=ROOT, stdout=out,
+                            stderr=subprocess.STDOUT)
+  finally:
+    CORES.put(core)
   if done.returncode:
     raise SystemExit(f'xmc {" ".join(argv)}\nended with code {done.returncode}; see {log}')
 
@@ -116,7 +129,8 @@ def run(cell: Cell) -> dict[str, object]:
   method, kind = METHODS[cell.method], ENCODERS[cell.family]
   encoder = RUNS / f'{kind}-{cell.data}-{cell.method}-{cell.seed}'.replace(' ', '_')
   generator = RUNS / cell.name.replace('/', '-').replace(' ', '_')
-  _train(encoder, kind, cell, *ENCODER, *method.encoder)
+  with ENCODING[encoder]:      # families share it
+    _train(encoder, kind, cell, *ENCODER, *method.encoder)
   _train(generator, cell.family, cell, *GENERATOR,
          f'--config.text.encoder={encoder / "encoder"}', *method.generator)
   _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
@@ -131,14 +145,20 @@ def known() -> dict[str, dict[str, object]]:
 
 
 def _run_all(prefix: str) -> None:
+  """Runs what is missing, one cell a core."""
   wanted = [cell for cell in cells() if cell.name.startswith(prefix) and cell.name not in known()]
-  for i, cell in enumerate(wanted):
-    print(f'{i + 1} of {len(wanted)}: {cell.name}', flush=True)
+
+  def one(cell):
     began = time.time()
-    line = {'run': cell.name, 'seconds': 0, 'scores': run(cell)}
-    line['seconds'] = round(time.time() - began)
-    with RESULTS.open('a') as file:
+    scores = run(cell)
+    line = {'run': cell.name, 'seconds': round(time.time() - began), 'scores': scores}
+    with LOCK, RESULTS.open('a') as file:
       file.write(json.dumps(line) + '\n')
+    return line
+
+  with concurrent.futures.ThreadPoolExecutor(CORES.qsize()) as pool:
+    for i, line in enumerate(pool.map(one, wanted)):
+      print(f'{i + 1} of {len(wanted)}: {line["run"]}, {line["seconds"]} s', flush=True)
 
 
 COLUMNS = (      # heading, metric, factor, digits
