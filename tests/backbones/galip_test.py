@@ -229,3 +229,15 @@ def test_the_generator_learns_from_what_clip_says_of_its_pictures():
   along = lambda e: float(similarity(jax.tree.map(
       lambda x, g: x + np.float32(e / norm) * g, params['g'], gradient))[0])
   np.testing.assert_allclose((along(3e-3) - along(-3e-3)) / 6e-3, norm, rtol=0.02)
+
+
+def test_blocks_may_be_computed_again_in_the_backward_pass():
+  sentence, z = toys.normal(3, ROWS, TINY.size), toys.normal(4, ROWS, NOISE)
+  def traced(recompute):
+    module = galip.Generator(SIZE, 4, TINY, recompute=recompute)
+    make = lambda: module.init(jax.random.key(0), lambda x, *prompts: x, sentence, z)
+    shapes = jax.eval_shape(make)
+    draw = lambda v: module.apply(v, lambda x, *prompts: x, sentence, z)
+    return shapes, str(jax.make_jaxpr(draw)(shapes)).count('remat')
+  plain, again = traced('nothing'), traced('blocks')
+  assert plain == (again[0], 0) and again[1] == 3

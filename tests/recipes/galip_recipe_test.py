@@ -193,6 +193,7 @@ def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
     ({'accumulate': 2}, 'wrong pairs need all rows'),
     ({'batch_size': 1}, 'a wrong pair needs another row'),
     ({'model.clip_input': 'twice'}, '--config.model.clip_input=twice: choose one of single, rel'),
+    ({'text.length': 78}, '--config.text.length=78: this CLIP has places for 77 word pieces'),
     ({'clip.width': 100}, '--config.clip.width=100: it must be a multiple of 64'),
     ({'clip.text_width': 32}, '--config.clip.text_width=32'),
     ({'clip.patch': 5}, '--config.clip.patch=5: it must divide the side, 16 px'),

@@ -60,6 +60,9 @@ def network(config: ml_collections.ConfigDict) -> clip.Clip:
     found = clip.ClipConfig.read(clip.find(config.text.encoder))
   except UserError:      # of a folder that is missing, reading the weights will tell
     found = described(config.clip)
+  if config.text.length > found.positions:
+    raise UserError(f'--config.text.length={config.text.length}: this CLIP has places for '
+                    f'{found.positions} word pieces; give at most that')
   return clip.Clip(found, jnp.dtype(config.model.dtype))
 
 
