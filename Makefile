@@ -10,7 +10,7 @@ demo: $(BIN)/.installed
 
 test: $(BIN)/.tested
 	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(BIN)/.installed
 
