@@ -40,7 +40,7 @@ def pair(tmp_path_factory, text_folder):
   workers = [start([sys.executable, train_worker.__file__, out, text_folder, address, 2, i],
                    JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='4') for i in range(2)]
   for worker in workers:
-    output, _ = worker.communicate(timeout=300)
+    output, _ = worker.communicate(timeout=600)
     assert worker.returncode == 0, output
   return out
 

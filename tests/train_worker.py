@@ -33,12 +33,15 @@ def build(text_folder, norm_rows, devices=None):
 
 def first_state(program):
   """toys.state, put in the way that also works where devices belong to other processes."""
-  state, sharding = program.init(0), replicated(program.mesh)
-  players = {name: p.replace(params=put_whole(toys.fill(p.params, i), sharding),
-                             stats=put_whole(toys.fill(p.stats, i), sharding))
-             for i, (name, p) in enumerate(sorted(state.players.items()))}
-  return state.replace(players=players, ema={
-      name: jax.tree.map(jax.numpy.copy, players[name].params) for name in state.ema})
+  sharding, spec = replicated(program.mesh), program.state_spec
+  filled = {name: (toys.fill(p.params, i), toys.fill(p.stats, i))
+            for i, (name, p) in enumerate(sorted(spec.players.items()))}
+  players = {name: spec.players[name].replace(           # the state of SGD is empty
+      params=put_whole(params, sharding), stats=put_whole(stats, sharding))
+             for name, (params, stats) in filled.items()}
+  return spec.replace(step=put_whole(np.int32(0), sharding), players=players,
+                      rng=jax.jit(jax.random.key, out_shardings=sharding)(0),
+                      ema={name: put_whole(filled[name][0], sharding) for name in spec.ema})
 
 
 def train(recipe, program):
