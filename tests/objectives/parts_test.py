@@ -9,6 +9,7 @@ import toys
 
 from xmc_jax import recipes
 from xmc_jax.branch import Branch, Text, Views
+from xmc_jax.engine.cost import cost
 from xmc_jax.engine.mesh import make_mesh, put_rows
 from xmc_jax.engine.program import Program
 from xmc_jax.objectives.parts import Parts, check_parts, in_parts
@@ -100,15 +101,15 @@ def test_a_training_in_parts_or_with_recomputing_is_the_same(train, whole, devic
 
 
 def test_parts_hold_less_and_compute_more(text_folder):
-  def cost(accumulate):
+  def joint_cost(accumulate):
     config = toys.tiny_config(text_folder)
     config.batch_size, config.model.norm_rows, config.accumulate = 32, 8, accumulate
     config.model.width, config.terms.word = 8, 0.0         # networks, and little else
     recipe = recipes.build(config)
-    return Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
-                   recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:1])
-                   ).compile().cost()
+    return cost(Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
+                        recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:1])
+                        ).lower()[-1].compile())
 
-  whole, parts = cost(1), cost(4)
+  whole, parts = joint_cost(1), joint_cost(4)
   assert parts['temp_bytes'] < 0.5 * whole['temp_bytes']
   assert 1.2 < parts['flops'] / whole['flops'] < 2
