@@ -67,17 +67,25 @@ def test_train_step_tells_cost_and_time_of_both_twins(config_file, tmp_path):
   assert list((tmp_path / 'trace').rglob('*.xplane.pb'))
 
 
-@pytest.mark.parametrize('script, argv, said', [
-    ('train_step.py', ['--batch_size=8', '--cost-only'], '--config is missing'),
-    ('train_step.py', ['--config', 'nowhere.py'], 'nowhere.py'),
-    ('train_step.py', ['--batch_sizes=8,many'], 'batch_sizes'),
-    ('train_step.py', ['--config', 'configs/demo.py', '--rows=8'], 'rows'),
-    ('train_step.py', ['--config', 'configs/demo.py', '--config.batch_sizes=8'], 'batch_sizes'),
-    ('train_step.py', ['--config', 'configs/demo.py', '--config.model.dtype=float8'], 'float8'),
-    ('collectives.py', ['--config', 'configs/demo.py', '--devices=3'], '3 devices')])
-def test_mistakes_end_with_code_two(script, argv, said):
-  code, lines, errors = call(script, *argv)
-  assert (code, lines) == (2, []) and said in errors.splitlines()[-1]
+@pytest.mark.parametrize('argv, said', [
+    (['--batch_size=8', '--cost-only'], '--config is missing'),
+    (['--config', 'nowhere.py'], 'nowhere.py'),
+    (['--batch_sizes=8,many'], 'batch_sizes'),
+    (['--config', 'configs/demo.py', '--rows=8'], 'rows'),
+    (['--config', 'configs/demo.py', '--config.batch_sizes=8'], 'batch_sizes'),
+    (['--config', 'configs/demo.py', '--config.model.dtype=float8'], 'float8')])
+def test_mistakes_end_with_code_two(argv, said, monkeypatch, capsys):
+  monkeypatch.chdir(tiny.ROOT)
+  monkeypatch.setattr(sys, 'argv', ['train_step.py', *argv])
+  with pytest.raises(SystemExit) as end:
+    load(monkeypatch, 'train_step').main()
+  told = capsys.readouterr()
+  assert (end.value.code, told.out) == (2, '') and said in told.err.splitlines()[-1]
+
+
+def test_devices_that_do_not_divide_the_rows_end_a_process_with_code_two():
+  code, lines, errors = call('collectives.py', '--config', 'configs/demo.py', '--devices=3')
+  assert (code, lines) == (2, []) and '3 devices' in errors.splitlines()[-1]
   assert 'Traceback' not in errors
 
 
