@@ -5,12 +5,14 @@ import pathlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tokenizers
-from tokenizers import models
 
 from xmc_jax.types import UserError
+
+if TYPE_CHECKING:      # else late: a step is built and measured on machines that have it not
+  import tokenizers
 
 SCRIPTS = ('latin', 'any')
 
@@ -54,7 +56,7 @@ class Tokenizer:
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     self.size = self._tokenizer.get_vocab_size()
-    self._of_words = isinstance(tokenizer.model, models.WordLevel)
+    self._of_words = _kind(tokenizer) == 'WordLevel'
     if self._of_words:
       self._sep, self._unknown = None, 0
       if self._tokenizer.id_to_token(0) != tokenizer.model.unk_token:
@@ -62,7 +64,7 @@ class Tokenizer:
                         'be what stands for unknown words.')
       return
     marks, kind = ((('<|startoftext|>', '<|endoftext|>'), 'CLIP')
-                   if isinstance(tokenizer.model, models.BPE) else
+                   if _kind(tokenizer) == 'BPE' else
                    (('[CLS]', '[SEP]', '[UNK]'), 'BERT'))
     ids = [self._tokenizer.token_to_id(mark) for mark in marks]
     if None in ids:
@@ -148,6 +150,11 @@ def _file(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
+def _kind(tokenizer: tokenizers.Tokenizer) -> str:
+  """WordPiece, BPE or WordLevel."""
+  return type(tokenizer.model).__name__
+
+
 def _read(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, str]:
   try:
     text = path.read_text(encoding='utf-8')
@@ -157,6 +164,7 @@ def _read(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, str]:
 
 
 def _parse(text: str, where: str) -> tokenizers.Tokenizer:
+  import tokenizers
   try:
     return tokenizers.Tokenizer.from_str(text)
   except Exception as error:  # the library raises bare Exception for what it cannot read
@@ -169,10 +177,11 @@ def _vocabulary(text: str) -> tokenizers.Tokenizer:
 
   A vocabulary that has no letter from A to Z but in marks such as [CLS] is an uncased one.
   """
+  import tokenizers
   pieces = {piece: i for i, piece in enumerate(text.rstrip('\n').split('\n'))}
   uncased = not any(re.search('[A-Z]', piece) for piece in pieces if not piece.startswith('['))
   if '[CLS]' not in pieces or '[SEP]' not in pieces:      # without them it cannot be put together
-    return tokenizers.Tokenizer(models.WordPiece(pieces, unk_token='[UNK]'))
+    return tokenizers.Tokenizer(tokenizers.models.WordPiece(pieces, unk_token='[UNK]'))
   return tokenizers.Tokenizer.from_str(
       tokenizers.BertWordPieceTokenizer(pieces, lowercase=uncased).to_str())
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tokenizers
-from PIL import Image
 
 from xmc_jax.types import Array, UserError
+
+if TYPE_CHECKING:      # else late, as the tokeniser's library: steps are measured without them
+  from PIL import Image
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in [0, 1], in CLIP's training pictures
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -66,6 +68,7 @@ def see(pictures: Array, side: int, how: str = 'single') -> Array:
 def _square(image: np.ndarray, side: int, crop_first: bool) -> np.ndarray:
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
     raise ValueError(f'a picture is uint8 [h, w, 3], not {image.dtype} {list(image.shape)}')
+  from PIL import Image
   picture = Image.fromarray(image)
   if crop_first:
     return np.asarray(_centre(picture, min(picture.size)).resize((side, side), Image.BICUBIC))
@@ -94,6 +97,7 @@ class ClipTokenizer:
     """
     path = pathlib.Path(path)
     path = path / 'tokenizer.json' if path.is_dir() else path
+    import tokenizers
     try:
       self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception for an unreadable file

@@ -13,21 +13,21 @@ import zipfile
 
 import ml_dtypes
 import numpy as np
-from tensorboard.compat.proto import graph_pb2, tensor_pb2, types_pb2
 
 from xmc_jax.encoders.files import reading
 from xmc_jax.types import UserError
 
-# Kind of tensor: numpy's type, and the field that lists its numbers where they are not raw bytes.
+# Number of a kind of tensor (`DataType` of types.proto): numpy's type, and the field that lists its
+# numbers where they are not raw bytes.
 _TYPES = {
-  types_pb2.DT_FLOAT: (np.dtype('<f4'), 'float_val'),
-  types_pb2.DT_DOUBLE: (np.dtype('<f8'), 'double_val'),
-  types_pb2.DT_HALF: (np.dtype('<f2'), 'half_val'),
-  types_pb2.DT_BFLOAT16: (np.dtype(ml_dtypes.bfloat16), 'half_val'),
-  types_pb2.DT_INT32: (np.dtype('<i4'), 'int_val'),
-  types_pb2.DT_INT64: (np.dtype('<i8'), 'int64_val'),
-  types_pb2.DT_UINT8: (np.dtype('u1'), 'int_val'),
-  types_pb2.DT_BOOL: (np.dtype('?'), 'bool_val')}
+  1: (np.dtype('<f4'), 'float_val'),
+  2: (np.dtype('<f8'), 'double_val'),
+  3: (np.dtype('<i4'), 'int_val'),
+  4: (np.dtype('u1'), 'int_val'),
+  9: (np.dtype('<i8'), 'int64_val'),
+  10: (np.dtype('?'), 'bool_val'),
+  14: (np.dtype(ml_dtypes.bfloat16), 'half_val'),
+  19: (np.dtype('<f2'), 'half_val')}
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -38,6 +38,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   Raises:
     UserError: the file is missing or damaged, or holds no constants.
   """
+  # Late: networks are known by name, built and measured on machines without tensorboard.
+  from tensorboard.compat.proto import graph_pb2
   with reading(path):
     graph = graph_pb2.GraphDef.FromString(_bytes(pathlib.Path(path)))
     arrays = {}
@@ -66,7 +68,7 @@ def _only(found: list):
   return found[0]
 
 
-def _array(tensor: tensor_pb2.TensorProto) -> np.ndarray:
+def _array(tensor) -> np.ndarray:
   kind, field = _TYPES[tensor.dtype]
   shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
   if tensor.tensor_content:
