@@ -1,14 +1,19 @@
 """Time and memory of a training step of each family, beside a plain PyTorch step of the same.
 
   python benchmarks/backbones.py
-  python benchmarks/backbones.py --config configs/ssagan_emoji.py --steps 10 --config.model.size=32
+  python benchmarks/backbones.py --config configs/ssagan_emoji.py --steps 10
+  taskset -c 0 python benchmarks/backbones.py --channels_last
 
-Without --config the four emoji configs, a process each. Both sides begin with the same weights, have
-the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet both
-alike. Before anything is measured the losses of their first step are compared. Needs PyTorch.
+Without --config the four emoji configs, a process each. Both sides begin with the same weights,
+have the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet
+both alike. Before anything is measured the losses of their first step are compared. Threads are as
+many as cores that the process may use; with one (taskset) the times are steadier beside others.
+Needs PyTorch.
 What the keys are stands in benchmarks/README.md.
 """
 import argparse
+import ctypes
+import gc
 import importlib.util
 import os
 import pathlib
@@ -26,22 +31,26 @@ from xmc_jax.engine import program as programs
 from xmc_jax.types import UserError
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+SIDES = ('xmc_jax', 'torch')
 EMOJI = [f'{family}_emoji.py' for family in ('attngan', 'dmgan', 'ssagan', 'galip')]
 ALIKE = 0.02          # largest relative difference of the losses of a first step
 
 
 class Resident:
-  """The rise of this process's resident memory since `begin`, at its highest inside `with`."""
+  """Bytes of this process, without its files, since `begin`: the most there are inside `with`."""
 
-  STATUS = pathlib.Path('/proc/self/statm')
+  STATUS = pathlib.Path('/proc/self/status')
 
   def begin(self) -> None:
+    if self.STATUS.exists():
+      gc.collect()
+      ctypes.CDLL(None).malloc_trim(0)      # what is free else serves who comes next, uncounted
     self._before = self._now()
 
   def _now(self) -> int:
     """0 where there is no such file."""
-    pages = int(self.STATUS.read_text().split()[1]) if self.STATUS.exists() else 0
-    return pages * os.sysconf('SC_PAGE_SIZE')
+    text = self.STATUS.read_text() if self.STATUS.exists() else 'RssAnon: 0'
+    return 1024 * int(text.partition('RssAnon:')[2].split()[0])
 
   def __enter__(self):
     self.bytes, self._left = 0, threading.Event()
@@ -59,7 +68,11 @@ class Resident:
 
 
 class Ours:
-  """The compiled step with state, frozen weights and batch."""
+  """The compiled step with state, frozen weights and batch.
+
+  begins: parameters of the first step by player, frozen weights, and the batch, as numpy; noise:
+  what that step draws, [b, z].
+  """
 
   def __init__(self, config):
     self.recipe, self._program = common.build(config)
@@ -68,28 +81,34 @@ class Ours:
     self.compile_seconds = time.perf_counter() - began
     self.cost = self._step.cost()
     self.parameters = programs.parameters(self._program.state_spec)
+    state = self._program.init(0)
+    self.noise = self._drawn(state)
+    self.begins = (jax.tree.map(np.array, {name: p.params for name, p in state.players.items()}),
+                   *self._inputs())
 
-  def prepare(self) -> None:
+  def _inputs(self):
     random = np.random.default_rng(0)
     make = {'image': lambda s: random.random(s.shape, np.float32),
             'tokens': lambda s: random.integers(1, 1000, s.shape, np.int32),
             'mask': lambda s: np.ones(s.shape, bool)}
-    self.batch = {key: make[key](spec) for key, spec in self.recipe.batch_spec.items()}
-    self.frozen = jax.tree.map(lambda spec: _scaled(random, spec.shape), self.recipe.frozen_spec)
-    self._placed = (self._program.put_frozen(self.frozen),
-                    meshes.put_rows(self.batch, self._program.rows))
-    self._state = self._program.init(0)
-    self.trees = jax.device_get({k: p.params for k, p in self._state.players.items()})
+    return (jax.tree.map(lambda spec: _scaled(random, spec.shape), self.recipe.frozen_spec),
+            {key: make[key](spec) for key, spec in self.recipe.batch_spec.items()})
 
-  def noise(self) -> np.ndarray:
-    """What the next step draws, [b, z]."""
-    rng = jax.random.fold_in(jax.random.fold_in(self._state.rng, self._state.step), 0)
+  def _drawn(self, state) -> np.ndarray:
+    rng = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), 0)
     rows = jax.random.split(jax.random.fold_in(rng, 0), self.recipe.batch_spec['tokens'].shape[1])
     return np.asarray(jax.vmap(lambda r: jax.random.normal(r, (self.recipe.z_features,)))(rows))
 
+  def prepare(self) -> None:
+    """Puts numbers where they are needed."""
+    _, frozen, batch = self.begins
+    self._frozen = self._program.put_frozen(frozen)
+    self._batch = meshes.put_rows(batch, self._program.rows)
+    self._state = self._program.init(0)
+
   def run(self) -> dict[str, float]:
     """One step; the losses of its phases."""
-    self._state, metrics = self._step(self._state, *self._placed)
+    self._state, metrics = self._step(self._state, self._frozen, self._batch)
     jax.block_until_ready(self._state)
     return {key.partition('/')[0]: float(value) for key, value in metrics.items()
             if key.endswith('_loss')}
@@ -110,13 +129,14 @@ class Theirs:
     torch.set_num_threads(cores())
     torch.set_flush_denormal(True)            # as XLA does
     self._torch = torch
-    self._twin = FAMILIES[config.recipe](config, ours.trees, ours.frozen)
+    trees, frozen, batch = ours.begins
+    self._twin = FAMILIES[config.recipe](config, trees, frozen)
     self.parameters = {name: sum(p.numel() for p in getattr(self._twin, name).parameters())
                        for name in 'gd'}
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for module in (self._twin.g, self._twin.d, self._twin.world):
       module.to(memory_format=layout)
-    batch = {key: torch.tensor(value[0]) for key, value in ours.batch.items()}
+    batch = {key: torch.tensor(value[0]) for key, value in batch.items()}
     image = (2 * batch.pop('image') - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     self._batch = {'image': image, **batch}
     self._shape = (len(image), ours.recipe.z_features)
@@ -152,51 +172,64 @@ def compared(ours: dict[str, float], theirs: dict[str, float]) -> float:
   return apart
 
 
-def timed(function) -> float:
-  began = time.perf_counter()
+def timed(function) -> tuple[float, float]:
+  """Seconds of the clock and of the processor, all threads."""
+  clock, processor = time.perf_counter(), time.process_time()
   function()
-  return time.perf_counter() - began
+  return time.perf_counter() - clock, time.process_time() - processor
+
+
+def comparable(config):
+  """`config` as both sides can run it; UserError if they cannot."""
+  changes = {'text__encoder': ''}         # sizes are the config's, whatever has been trained here
+  if 'damsm_mask' in config.terms:
+    changes['terms__damsm_mask'] = False      # it changes a few scores and costs nothing
+  config = common.changed(config, **changes)
+  check(config)
+  return config
 
 
 def benchmark(config, steps: int, channels_last: bool) -> dict:
   """The line of one config."""
-  changes = {'text__encoder': ''}         # sizes are the config's, whatever has been trained here
-  if 'damsm_mask' in config.terms:
-    changes['terms__damsm_mask'] = False
-  config = common.changed(config, **changes)
-  check(config)
-  resident, seen = Resident(), {}
+  import torch
+  config, resident, most = comparable(config), Resident(), {}
   ours = Ours(config)
   resident.begin()
   ours.prepare()
-  z = ours.noise()
   first = ours.run()
   with resident:
     ours.run()
-  seen['xmc_jax'] = resident.bytes
+  most['xmc_jax'] = resident.bytes
   resident.begin()
   theirs = Theirs(config, ours, channels_last)
   if theirs.parameters != ours.parameters:
     raise RuntimeError(f'{ours.parameters} parameters here, {theirs.parameters} in torch')
-  apart = compared(first, theirs.run(z))
+  apart = compared(first, theirs.run(ours.noise))
   with resident:
     theirs.run()
-  seen['torch'] = resident.bytes
+  most['torch'] = resident.bytes
   seconds = np.array([[timed(ours.run), timed(theirs.run)] for _ in range(steps)])
-  import torch
-  each = lambda numbers: {name: round(float(x), 4) for name, x in zip(seen, numbers)}
   return {
       'family': config.recipe, 'rows': config.batch_size, 'px': config.model.size,
-      'width': config.model.width, 'parameters': ours.parameters,
-      'step_seconds': each(np.median(seconds, 0)), 'step_seconds_least': each(seconds.min(0)),
-      'ratio': round(float(np.median(seconds[:, 0] / seconds[:, 1])), 3),
-      'ratio_range': [round(float(f(seconds[:, 0] / seconds[:, 1])), 3) for f in (min, max)],
-      'resident_bytes': seen,
+      'width': config.model.width, 'parameters': ours.parameters, **times(seconds),
+      'resident_bytes': most,
       'program_bytes': ours.cost['argument_bytes'] + ours.cost['temp_bytes'],
       'flops': ours.cost['flops'], 'compile_seconds': round(ours.compile_seconds, 1),
       'difference': float(f'{apart:.1e}'), 'channels_last': channels_last, 'cores': cores(),
       'torch_threads': torch.get_num_threads(), 'device': jax.devices()[0].device_kind,
       'jax': jax.__version__, 'torch': torch.__version__}
+
+
+def times(seconds: np.ndarray) -> dict:
+  """What `seconds` [steps, ours and theirs, clock and processor] tell."""
+  clock, processor = np.moveaxis(seconds, -1, 0)
+  ratios = clock[:, 0] / clock[:, 1]
+  each = lambda numbers: {name: round(float(x), 4) for name, x in zip(SIDES, numbers)}
+  return {'step_seconds': each(np.median(clock, 0)), 'step_seconds_least': each(clock.min(0)),
+          'processor_seconds': each(np.median(processor, 0)),
+          'ratio': round(float(np.median(ratios)), 3),
+          'ratio_range': [round(float(ratio), 3) for ratio in (ratios.min(), ratios.max())],
+          'ratio_of_processor_time': round(float(np.median(processor[:, 0] / processor[:, 1])), 3)}
 
 
 def main() -> None:
