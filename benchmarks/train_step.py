@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from xmc_jax.engine import mesh as meshes
+from xmc_jax.objectives.splits import PARTNER
 from xmc_jax.types import UserError
 
 # Multiplications and additions a second of dense bfloat16 products, by jax.Device.device_kind.
@@ -50,8 +51,10 @@ class Case:
     self._frozen = self._program.put_frozen(jax.tree.map(fill, self._recipe.frozen_spec))
     make = {'image': lambda s: random.random(s.shape, np.float32),
             'tokens': lambda s: random.integers(1, 1000, s.shape, np.int32),
-            'mask': lambda s: np.ones(s.shape, bool)}
-    batch = {key: make[key](spec) for key, spec in self._recipe.batch_spec.items()}
+            'mask': lambda s: np.ones(s.shape, bool),
+            'label': lambda s: random.integers(0, 3, s.shape).astype(s.dtype)}
+    batch = {key: make[key.removeprefix(PARTNER)](spec)
+             for key, spec in self._recipe.batch_spec.items()}
     self._batch = meshes.put_rows(batch, self._program.rows)
     self._state = self._program.init(0)
     self.run()

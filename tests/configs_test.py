@@ -134,9 +134,9 @@ def test_a_row_of_the_ablation_is_given_after_a_colon(capsys):
 
 
 def one_a_recipe():
-  """A config of each recipe, with one class a picture and with several: tracing takes seconds."""
-  return sorted({(c.recipe, c.model.one_class): path for path in reversed(FILES)
-                 for c in [load(path)]}.values())
+  """A config of each recipe, a published one where there is: tracing takes seconds."""
+  ours_first = sorted(FILES, key=lambda path: not path.stem.endswith(('_emoji', '_scenes')))
+  return sorted({load(path).recipe: path for path in ours_first}.values())
 
 
 @pytest.mark.parametrize('path', one_a_recipe(), ids=lambda path: path.stem)
