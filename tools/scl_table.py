@@ -34,12 +34,12 @@ BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
-ENCODER = ('--config.steps=500', '--config.every.save=500')
+ENCODER = ('--config.steps=600', '--config.every.save=600')
 GENERATOR = ('--config.model.size=32', '--config.steps=2000', '--config.every.save=1000',
              '--config.every.pictures=1000')
 ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
 OF_THE_FAMILY = {
-    'damsm': ('--config.model.size=32',),
+    'damsm': ('--config.model.size=32', '--config.batch_size=24'),
     'clip': (),
     'attngan': ('--config.model.width=16', '--config.model.critic_width=16'),
     'dmgan': ('--config.model.width=16', '--config.model.critic_width=16'),
