@@ -5,9 +5,9 @@
   python tools/scl_table.py table                # docs/scl.md from docs/runs/scl.jsonl
 
 A run is FAMILY/DATA/METHOD/SEED: an encoder is trained, then a generator that reads with it, then
-`xmc evaluate` scores its live weights, of which an average lags far behind in so short a training.
-Scores go to docs/runs/scl.jsonl, one line a run; what is there is not run again. Everything else
-lies in runs/scl/ and may be deleted.
+`xmc evaluate` scores it. Scores go to docs/runs/scl.jsonl, one line a run, with the commit and the
+versions of that time; what is there is not run again. Everything else lies in runs/scl/ and may be
+deleted.
 """
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ LOCK, ENCODING = threading.Lock(), collections.defaultdict(threading.Lock)
 CORES = queue.SimpleQueue()
 for number in sorted(os.sched_getaffinity(0)):
   CORES.put(number)
+PROVENANCE = ('step', 'weights', 'config_sha256', 'commit', 'jax', 'device')
 BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
@@ -78,7 +79,7 @@ METHODS = {
                       "two branches, cross-entropy of labels in the encoder's training")}
 FULL, PAIR = tuple(METHODS), ('plain', 'framework')
 
-# (family, data, methods, seeds), in the order of running
+# (family, data, methods, seeds)
 PLAN = (
     ('ssagan', 'emoji', FULL, (0, 1, 2)),
     *((family, 'emoji', PAIR, (0,)) for family in ('attngan', 'dmgan', 'galip')),
@@ -99,8 +100,9 @@ class Cell:
 
 def cells() -> list[Cell]:
   """The plan, seed by seed, so that a plan cut short has whole comparisons."""
-  return [Cell(family, data, method, seed) for family, data, methods, seeds in PLAN
-          for seed in seeds for method in methods]
+  everything = [Cell(family, data, method, seed) for family, data, methods, seeds in PLAN
+                for seed in seeds for method in methods]
+  return sorted(everything, key=lambda cell: cell.seed)
 
 
 def _xmc(log: pathlib.Path, *argv: str) -> None:
@@ -126,7 +128,7 @@ def _train(workdir: pathlib.Path, kind: str, cell: Cell, *flags: str) -> None:
 
 
 def run(cell: Cell) -> dict[str, object]:
-  """Trains and scores one cell: {metric: value}."""
+  """Trains and scores one cell: the line of RESULTS."""
   method, kind = METHODS[cell.method], ENCODERS[cell.family]
   encoder = RUNS / f'{kind}-{cell.data}-{cell.method}-{cell.seed}'.replace(' ', '_')
   generator = RUNS / cell.name.replace('/', '-').replace(' ', '_')
@@ -134,9 +136,10 @@ def run(cell: Cell) -> dict[str, object]:
     _train(encoder, kind, cell, *ENCODER, *method.encoder)
   _train(generator, cell.family, cell, *GENERATOR,
          f'--config.text.encoder={encoder / "encoder"}', *method.generator)
-  _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}', '--weights=live')
+  _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
   lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
-  return {line['metric']: line['value'] for line in lines}
+  return {'run': cell.name, **{key: lines[-1][key] for key in PROVENANCE},
+          'scores': {line['metric']: line['value'] for line in lines}}
 
 
 def known() -> dict[str, dict[str, object]]:
@@ -149,17 +152,18 @@ def _run_all(prefix: str) -> None:
   """Runs what is missing, one cell a core."""
   wanted = [cell for cell in cells() if cell.name.startswith(prefix) and cell.name not in known()]
 
+  began = time.time()
+
   def one(cell):
-    began = time.time()
-    scores = run(cell)
-    line = {'run': cell.name, 'seconds': round(time.time() - began), 'scores': scores}
+    line = run(cell)
     with LOCK, RESULTS.open('a') as file:
       file.write(json.dumps(line) + '\n')
     return line
 
   with concurrent.futures.ThreadPoolExecutor(CORES.qsize()) as pool:
     for i, line in enumerate(pool.map(one, wanted)):
-      print(f'{i + 1} of {len(wanted)}: {line["run"]}, {line["seconds"]} s', flush=True)
+      left = (time.time() - began) / (i + 1) * (len(wanted) - i - 1)
+      print(f'{i + 1} of {len(wanted)}: {line["run"]}, left {left / 60:.0f} min', flush=True)
 
 
 COLUMNS = (      # heading, metric, factor, digits

@@ -29,7 +29,7 @@ def base() -> ml_collections.ConfigDict:
   config.accumulate = 1            # parts that the networks see them in; losses see all rows
   config.negatives = 'global'      # rows that contrast: all, or 'local:N', groups of N
   config.shard = 'nothing'         # of the state among devices: 'optimizer' or 'parameters' (too)
-  config.ema_decay = 0.999         # of the generator's averaged weights, per step
+  config.ema_decay = 0.999         # of averaged weights, per step; the first steps: less
 
   config.model = ml_collections.ConfigDict(dict(
       size=256,                    # side of the pictures, px: 32, 64, 128 or 256

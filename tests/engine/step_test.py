@@ -7,7 +7,7 @@ import pytest
 
 from xmc_jax.engine.objective import Objective, Outcome, Phase
 from xmc_jax.engine.state import init_state
-from xmc_jax.engine.step import in_turn, make_rounds, run_phase
+from xmc_jax.engine.step import averaging, in_turn, make_rounds, run_phase
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -152,13 +152,19 @@ def test_step_counter_and_metrics_names(two_rounds):
 
 
 def test_average_follows_its_formula_once_a_step(two_rounds):
-  step, state = in_turn(make_rounds(two_rounds, sgd(), 0.9)), start(two_rounds)
+  step, state = in_turn(make_rounds(two_rounds, sgd(), 0.2)), start(two_rounds)
   expected = 3.0
   assert state.ema.keys() == {'g'} and state.ema['g']['w'] == expected
-  for _ in range(3):
+  for decay in (1 / 10, 2 / 11, 0.2, 0.2):
     state, _ = step(state, FROZEN, batch())
-    expected = 0.9 * expected + 0.1 * weights(state)['g']
+    expected = decay * expected + (1 - decay) * weights(state)['g']
     np.testing.assert_allclose(state.ema['g']['w'], expected, rtol=1e-5)
+
+
+def test_the_average_forgets_the_start_and_keeps_the_decay_of_a_long_run():
+  decays = [float(averaging(jnp.int32(step), 0.999)) for step in (0, 99, 8_989, 8_990, 1_000_000)]
+  np.testing.assert_allclose(decays, [0.1, 100 / 109, 8_990 / 8_999, 0.999, 0.999], rtol=1e-6)
+  assert averaging(jnp.int32(5), 0.0) == 0
 
 
 def test_the_average_starts_as_a_copy_that_can_be_donated_beside_the_parameters(two_rounds):

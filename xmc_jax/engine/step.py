@@ -69,13 +69,23 @@ def _largest(tree: Tree) -> Array:
   return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in reversed(jax.tree.leaves(tree))]))
 
 
+def averaging(step: Array, ema_decay: float) -> Array:
+  """The decay of the averages after `step` steps: it grows from 0.1 to `ema_decay`.
+
+  An average over the last tenth of the training so far, until that is as long as `ema_decay` says:
+  a constant decay leaves the random weights of the start in it for several times 1/(1 - ema_decay)
+  steps, in which it draws nothing.
+  """
+  return jnp.minimum(ema_decay, (1 + step) / (10 + step))
+
+
 def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransformation],
                 ema_decay: float) -> list[Callable[..., tuple[TrainState, Metrics]]]:
   """The rounds of one training step, each a function (state, frozen, batch) -> (state, metrics).
 
   `batch` leaves are [r, b, ...], so that taking a round never moves rows between devices; `frozen`
   holds the weights that are not trained, as an argument and never a constant of the program. The
-  last round counts the step and moves the averages.
+  last round counts the step and moves the averages, see `averaging`.
   """
   def make_round(r, phases):
     last = r == len(objective.rounds) - 1
@@ -87,7 +97,8 @@ def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransf
         state, seen = run_phase(phase, optimizers, state, frozen, rows, rng)
         metrics |= seen
       if last:
-        ema = {name: optax.incremental_update(state.players[name].params, old, 1 - ema_decay)
+        change = 1 - averaging(state.step, ema_decay)
+        ema = {name: optax.incremental_update(state.players[name].params, old, change)
                for name, old in state.ema.items()}
         state = state.replace(step=state.step + 1, ema=ema)
       return state, metrics
