@@ -8,25 +8,18 @@ It reads with a DAMSM that must be trained first (configs/damsm_emoji.py).
 What is the paper's: losses, step, optimiser, noise. Ours: pictures of 16, 32 and 64 px, width 32,
 16 rows, a SqueezeNet as the DAMSM's image network, a shorter average.
 """
-from xmc_jax.recipes import attngan
+from xmc_jax.config import embedded
+from xmc_jax.recipes import attngan, damsm
 
 
 def get_config():
   config = attngan.config()
+  embedded(config, 'emoji')
+  damsm.small(config)
   config.steps = 12_000
   config.batch_size = 16
-  config.ema_decay = 0.998
-  config.model.size = 64
+  config.text.encoder = 'runs/damsm_emoji/encoder'
   config.model.width = 32
   config.model.critic_width = 32
-  config.text.encoder = 'runs/damsm_emoji/encoder'
-  config.text.words = 2624
-  config.text.length = 16
-  config.image.encoder = 'squeezenet'
   config.terms.damsm_mask = False
-  config.data.name = 'emoji'
-  config.evals.protocol = 'offline'
-  config.evals.fakes = 990
-  config.every.save = 250
-  config.every.pictures = 250
   return config

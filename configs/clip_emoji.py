@@ -7,14 +7,15 @@ settings are ours. With the supervised contrast of arXiv 2412.03957, as far as w
 it, add --config.data.partners=exact --config.terms.alike_captions=1
 --config.terms.alike_pictures=1 --config.terms.alike_pairs=1
 """
+from xmc_jax.config import embedded
 from xmc_jax.recipes import clip
 
 
 def get_config():
   config = clip.config()
+  embedded(config, 'emoji')
   config.steps = 2_000
   config.batch_size = 64
-  config.model.size = 64
   config.model.trained = 'all'
   config.clip.update(clip.small())
   config.text.encoder = ''
@@ -22,7 +23,5 @@ def get_config():
   config.terms.contrast_temperature = 0.07
   config.terms.class_mask = False
   config.optim.towers.lr = 5e-4
-  config.data.name = 'emoji'
   config.every.report = 50
-  config.every.save = 250
   return config

@@ -3,18 +3,17 @@
   xmc train --config configs/damsm_emoji.py --workdir runs/damsm_emoji
 
 """
+from xmc_jax.config import embedded
 from xmc_jax.recipes import damsm
 
 
 def get_config():
   config = damsm.config()
+  embedded(config, 'emoji')
+  damsm.small(config)
   config.steps = 1_500
-  config.model.size = 64
-  config.image.encoder = 'squeezenet'
   config.text.length = 14
   config.terms.class_mask = False
   config.optim.towers.decay.every = 1713 // config.batch_size
-  config.data.name = 'emoji'
   config.every.report = 50
-  config.every.save = 250
   return config

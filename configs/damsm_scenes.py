@@ -6,18 +6,17 @@ SqueezeNet of ImageNet on pictures enlarged to 128 px, in place of Inception-v3 
 so is the short schedule. No label is looked at: scenes have several kinds of objects.
 Not yet run here.
 """
+from xmc_jax.config import embedded
 from xmc_jax.recipes import damsm
 
 
 def get_config():
   config = damsm.config()
+  embedded(config, 'emoji_scenes')
+  damsm.small(config)
+  config.text.length = 18
   config.steps = 1_500
-  config.model.size = 64
-  config.image.encoder = 'squeezenet'
-  config.text.words = 273
   config.terms.class_mask = False
   config.optim.towers.decay.every = 50
-  config.data.name = 'emoji_scenes'
   config.every.report = 50
-  config.every.save = 250
   return config

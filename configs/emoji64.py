@@ -14,20 +14,12 @@ from xmc_jax import config as defaults
 
 def get_config():
   config = defaults.base()
+  defaults.embedded(config, 'emoji')
   config.steps = 12_000
   config.batch_size = 16
-  config.ema_decay = 0.998
-  config.model.size = 64
   config.model.width = 24
-  config.model.dtype = 'float32'
   config.model.augment = ('translation',)
   config.text.encoder = 'all-MiniLM-L6-v2'
-  config.text.length = 16
   config.optim.g.lr = 4e-4
-  config.data.name = 'emoji'
-  config.evals.protocol = 'offline'
-  config.evals.fakes = 990
   config.every.report = 50
-  config.every.save = 250
-  config.every.pictures = 250
   return config

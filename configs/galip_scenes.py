@@ -7,25 +7,16 @@ It reads with a small CLIP that must be trained first (configs/clip_scenes.py).
 What is the paper's: networks, losses, step, optimiser, noise. Ours: that CLIP, of 8 x 8 patches and
 6 layers, pictures of 64 px, width 16, 32 rows, and an average of the generator.
 """
+from xmc_jax.config import embedded
 from xmc_jax.recipes import clip, galip
 
 
 def get_config():
   config = galip.config()
+  embedded(config, 'emoji_scenes')
   config.steps = 12_000
   config.batch_size = 32
-  config.ema_decay = 0.998
-  config.model.size = 64
   config.model.width = 16
-  config.model.one_class = False
-  config.model.classes = 114
-  config.model.dtype = 'float32'
   config.clip.update(clip.small())
   config.text.encoder = 'runs/clip_scenes/encoder'
-  config.text.length = 24
-  config.data.name = 'emoji_scenes'
-  config.evals.protocol = 'offline'
-  config.evals.fakes = 1000
-  config.every.save = 250
-  config.every.pictures = 250
   return config

@@ -8,23 +8,16 @@ It reads with a DAMSM that must be trained first (configs/damsm_emoji.py).
 What is the paper's: losses, step, optimiser, noise. Ours: pictures of 64 px, width 16, 16 rows, a
 SqueezeNet as the DAMSM's image network, and an average of the generator.
 """
-from xmc_jax.recipes import ssagan
+from xmc_jax.config import embedded
+from xmc_jax.recipes import damsm, ssagan
 
 
 def get_config():
   config = ssagan.config()
+  embedded(config, 'emoji')
+  damsm.small(config)
   config.steps = 12_000
   config.batch_size = 16
-  config.ema_decay = 0.998
-  config.model.size = 64
-  config.model.width = 16
   config.text.encoder = 'runs/damsm_emoji/encoder'
-  config.text.words = 2624
-  config.text.length = 16
-  config.image.encoder = 'squeezenet'
-  config.data.name = 'emoji'
-  config.evals.protocol = 'offline'
-  config.evals.fakes = 990
-  config.every.save = 250
-  config.every.pictures = 250
+  config.model.width = 16
   return config

@@ -18,6 +18,7 @@ from xmc_jax.engine.state import init_state
 from xmc_jax.engine.step import in_turn, make_rounds
 from xmc_jax.evals import protocols
 from xmc_jax.main import main
+from xmc_jax.recipes._shared import label_shape
 
 FILES = sorted(path for path in (tiny.ROOT / 'configs').glob('*.py') if path.stem != '__init__')
 SMALL, LARGE = {'g': 78_507_779, 'd': 87_911_713}, {'g': 92_865_539, 'd': 99_415_585}
@@ -189,6 +190,30 @@ def test_the_framework_extends_every_config(name):
          'terms.alike_captions', 'terms.alike_pictures', 'terms.alike_pairs'}
   known = flat(base)
   assert {k for k, v in flat(config).items() if k not in known or known[k] != v} <= own
+
+
+def test_the_framework_sets_its_terms():
+  encoder, generator = (load(SCL, name) for name in ('damsm_coco', 'ssagan_coco'))
+  weights = {'words': 1.0, 'sentence': 1.0, 'alike_words': 0.0, 'alike_captions': 1.0,
+             'alike_pictures': 1.0, 'alike_pairs': 1.0, 'labels': 0.0}
+  assert encoder.recipe == 'damsm' and encoder.terms.class_mask
+  assert {name: encoder.terms[name] for name in weights} == weights
+  assert (encoder.terms.temperature, encoder.terms.pairs_temperature) == (0.5, 0.1)
+  assert (generator.recipe, generator.base, generator.terms.damsm_mask) == ('scl', 'ssagan', True)
+  assert generator.scl.to_dict() == {'alike_fakes': 0.2, 'temperature': 0.5, 'alike_pairs': 0.0,
+                                     'pairs_temperature': 0.1}
+
+
+EMBEDDED = [path for path in FILES
+            if path.stem.endswith(('_emoji', '_scenes')) or path.stem in ('emoji64', 'scenes64')]
+
+
+@pytest.mark.parametrize('path', EMBEDDED, ids=lambda path: path.stem)
+def test_configs_of_embedded_sets_know_their_labels(path):
+  config = load(path)
+  source = sources.load(config.data.name, 'heldout', 32)
+  assert source.label(0).shape == label_shape(config.model)
+  assert config.model.classes == len(source.class_names)
 
 
 @pytest.mark.parametrize('name', ['scl', 'ssagan', ''])

@@ -4,12 +4,15 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import config as defaults
 from xmc_jax.branch import Text
 from xmc_jax.engine import cost
+from xmc_jax.engine.mesh import make_mesh, put_rows
+from xmc_jax.engine.program import Program
 
 TEXT_FEATURES, LENGTH = 8, 6
 
@@ -75,6 +78,39 @@ def state(program, seed=0):
   filled = spec.replace(step=jnp.zeros((), jnp.int32), rng=jax.random.key(seed), players=players,
                         ema={name: players[name].params for name in spec.ema})
   return jax.device_put(filled, jax.tree.map(lambda x: x.sharding, spec))
+
+
+def two_steps(recipe, devices, batch_of=None, ema_decay=0.0):
+  """(first state, state after two steps, metrics, frozen weights), on the host.
+
+  Of `recipe` on so many devices, by steepest descent; `batch_of(i)` are the rows of step i.
+  """
+  program = Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, ema_decay,
+                    recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:devices]))
+  step, now = program.compile(), state(program)
+  frozen = program.put_frozen(fill(recipe.frozen_spec))
+  host = lambda now: jax.device_get((now.players, now.ema))
+  first = host(now)
+  for i in range(2):
+    rows = batch_of(i) if batch_of else batch(recipe.batch_spec, i)
+    now, metrics = step(now, frozen, put_rows(rows, program.rows))
+  return first, host(now), *jax.device_get((metrics, frozen))
+
+
+def largest(a, b):
+  """Largest difference of two trees."""
+  return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def same_on_all_devices(one, eight):
+  """Asserts that `two_steps` on eight devices learnt what it learnt on one, and that it learnt."""
+  first, one, one_metrics = one[:3]
+  _, eight, eight_metrics = eight[:3]
+  for player in 'gd':
+    assert largest(one[0][player].params, first[0][player].params) > 1e-3
+  assert largest(one, eight) < 2e-5
+  for name, value in one_metrics.items():
+    np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def collectives(compiled):

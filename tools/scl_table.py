@@ -47,7 +47,6 @@ OF_THE_FAMILY = {
     'dmgan': ('--config.model.width=16', '--config.model.critic_width=16'),
     'ssagan': (),
     'galip': ()}
-OF_THE_SET = {'emoji': ('--config.model.classes=99',), 'scenes': ()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _train(workdir: pathlib.Path, kind: str, cell: Cell, *flags: str) -> None:
   config = f'{kind}_{cell.data}'
   config = f'scl.py:{config}' if METHODS[cell.method].framework else f'{config}.py'
   _xmc(workdir.with_suffix('.log'), 'train', f'--config=configs/{config}', f'--workdir={workdir}',
-       f'--config.seed={cell.seed}', *SHARED, *OF_THE_SET[cell.data], *OF_THE_FAMILY[kind], *flags)
+       f'--config.seed={cell.seed}', *SHARED, *OF_THE_FAMILY[kind], *flags)
 
 
 def run(cell: Cell) -> dict[str, object]:

@@ -5,6 +5,7 @@ import re
 
 import ml_collections
 
+from xmc_jax.data import partners
 from xmc_jax.types import UserError
 
 _LEAST = {'steps': 1, 'seed': 0, 'accumulate': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
@@ -15,7 +16,7 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('tf_data', 'arrays'),
-            'data.partners': ('', 'exact', 'overlap', 'dominant', 'jaccard', 'self'),
+            'data.partners': ('', *partners.RULES),
             'evals.reference': ('heldout', 'train')}
 
 
@@ -104,6 +105,24 @@ def published(data: str, *, size: int = 256, rows: int = 256,
   config.terms.image_frozen, config.image.encoder = 1.0, 'vgg19'
   config.every.save = config.every.pictures = 2000
   return config
+
+
+# Embedded sets: classes, whether a label is one of them, words of a caption, pictures to be scored.
+_EMBEDDED = {'emoji': (99, True, 16, 990), 'emoji_scenes': (114, False, 24, 1000)}
+
+
+def embedded(config: ml_collections.ConfigDict, data: str) -> None:
+  """Sets `config` to the embedded set `data`, 'emoji' or 'emoji_scenes', in a CPU's sitting.
+
+  64 px, float32, an average over some 500 steps, scores that need no download, and a checkpoint and
+  pictures every 250 steps. Steps, rows and widths are left to the config.
+  """
+  m = config.model
+  m.classes, m.one_class, config.text.length, config.evals.fakes = _EMBEDDED[data]
+  config.data.name, m.size, m.dtype = data, 64, 'float32'
+  config.ema_decay = 0.998
+  config.evals.protocol = 'offline'
+  config.every.save = config.every.pictures = 250
 
 
 def contrast_rows(negatives: str) -> int | None:

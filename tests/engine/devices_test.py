@@ -40,25 +40,20 @@ def train(text_folder):
   return run
 
 
-def largest(a, b):
-  """Largest difference of two trees."""
-  return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
-
-
 @GROUPS
 def test_eight_devices_are_one(train, norm_rows):
   first, one, one_metrics, _ = train(1, norm_rows)
   _, eight, eight_metrics, _ = train(8, norm_rows)
   for player in 'gd':
-    assert largest(one[0][player].params, first[0][player].params) > 1e-2     # it learnt
-    assert largest(one[0][player], eight[0][player]) < 1e-5
-  assert largest(one[1], eight[1]) < 1e-5
+    assert toys.largest(one[0][player].params, first[0][player].params) > 1e-2     # it learnt
+    assert toys.largest(one[0][player], eight[0][player]) < 1e-5
+  assert toys.largest(one[1], eight[1]) < 1e-5
   for name, value in one_metrics.items():
     np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_groups_are_not_the_whole_batch(train):
-  assert largest(train(8, None)[1][0]['g'].params, train(8, 4)[1][0]['g'].params) > 1e-4
+  assert toys.largest(train(8, None)[1][0]['g'].params, train(8, 4)[1][0]['g'].params) > 1e-4
 
 
 @GROUPS

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax.data import emoji_assets
-from xmc_jax.data.source import MIDDLE
+from xmc_jax.data.plan import MIDDLE
 from xmc_jax.types import UserError
 
 # Pictures that mean something else, or nothing, when mirrored: signs, letters, digits, directions.

@@ -15,11 +15,10 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax.data import emoji_assets
-from xmc_jax.data.plan import generator
+from xmc_jax.data.plan import MIDDLE, generator
 from xmc_jax.data.scene_kinds import kinds
 from xmc_jax.data.scene_layout import BACKGROUNDS, SIZES, Scene, draw, trims
 from xmc_jax.data.scene_words import place, relation, write_captions
-from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
 SCENES = 2  # the stream of randomness, beside those of `xmc_jax.data.plan`

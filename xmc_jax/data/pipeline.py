@@ -8,8 +8,8 @@ import numpy as np
 
 from xmc_jax.data import arrays
 from xmc_jax.data.partners import Partners
-from xmc_jax.data.plan import Plan, plan
-from xmc_jax.data.source import MIDDLE, Source
+from xmc_jax.data.plan import MIDDLE, Plan, plan
+from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import Array, UserError
 

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+MIDDLE = (0.5, 0.5)     # the crop of a picture where none is drawn
 ORDER, CHOICE = 0, 1  # the streams of randomness: the shuffles, and the choices within a step
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax import writing
+from xmc_jax.data.plan import MIDDLE
 from xmc_jax.data.shards import Example, Shard, write
-from xmc_jax.data.source import MIDDLE
 from xmc_jax.types import UserError
 
 FORMAT, VERSION = 'xmc_jax records', 1

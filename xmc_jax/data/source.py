@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from xmc_jax.data.options import check
+from xmc_jax.data.plan import MIDDLE
 from xmc_jax.types import UserError
 
 MODULES = ('emoji', 'emoji_scenes', 'records')
 PREPARED = ('coco2014', 'ln_coco', 'ln_openimages', 'cub', 'emoji_styles', 'tuxpaint')
 NAMES = (*MODULES, *PREPARED)
 SPLITS = ('train', 'heldout')
-MIDDLE = (0.5, 0.5)
 
 
 class Source(Protocol):

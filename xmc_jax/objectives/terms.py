@@ -24,7 +24,7 @@ from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
 from xmc_jax.losses.penalties import sixth_power
 from xmc_jax.losses.positives import positive_pairs
-from xmc_jax.types import Array
+from xmc_jax.types import Array, UserError
 
 Branches = tuple[Branch, ...]
 
@@ -127,6 +127,11 @@ def _across(loss: Callable[..., Array], *codes: Callable[[Branch], Array]):
   def term(rule: str, temperature: float) -> Callable[[Branches], Array]:
     def value(branches):
       arrays = [jnp.concatenate([of(b) for b in branches]) for of in codes]
+      widths = [str(array.shape[-1]) for array in arrays]
+      if len(set(widths)) > 1:
+        raise UserError(f'alike_pairs: codes of pictures and captions have {" and ".join(widths)} '
+                        'numbers in this family, so they cannot be compared; set '
+                        '--config.scl.alike_pairs=0')
       return loss(*arrays, positives(branches, rule), temperature)
     return value
   return term

@@ -10,6 +10,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from xmc_jax import config as defaults
+from xmc_jax.backbones.attngan import MASKS
 from xmc_jax.backbones.stacked import Critic, Generator, StackedBackbone
 from xmc_jax.config import contrast_rows
 from xmc_jax.engine.objective import Objective
@@ -18,8 +19,6 @@ from xmc_jax.objectives.play import play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.recipes import Recipe, _damsm, _shared
 from xmc_jax.types import UserError
-
-MASKS = ('own', 'tiled')
 
 
 def config(recipe: str, **model) -> ml_collections.ConfigDict:
@@ -84,5 +83,5 @@ def build(config: ml_collections.ConfigDict, generator: Generator, critic: Criti
       sample=backbone.sample, z_features=backbone.z_features,
       frozen=reader.frozen, frozen_spec=reader.spec,
       batch_spec=_shared.batch_spec(config, labels=bool(extra) or w.damsm_mask and bool(w.damsm),
-                             partners=split is not one_view),
+                                     partners=split is not one_view),
       tokenizer=reader.tokenizer)

@@ -64,6 +64,16 @@ def config() -> ml_collections.ConfigDict:
   return c
 
 
+# Words of the embedded sets' captions, <end> too.
+_WORDS = {'emoji': 2_624, 'emoji_scenes': 273}
+
+
+def small(config: ml_collections.ConfigDict) -> None:
+  """Gives `config`, of an embedded set, a DAMSM for CPUs: to be trained or to be read with."""
+  config.text.words = _WORDS[config.data.name]
+  config.image.encoder = 'squeezenet'
+
+
 def build(config: ml_collections.ConfigDict) -> Recipe:
   """The recipe of `config`; its text vocabulary is counted if `text.words` is None."""
   w, views = config.terms, two_views if config.data.partners else one_view
