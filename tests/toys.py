@@ -97,6 +97,13 @@ def two_steps(recipe, devices, batch_of=None, ema_decay=0.0):
   return first, host(now), *jax.device_get((metrics, frozen))
 
 
+def spread(found, wanted):
+  """The largest error, in units of the root mean square of what is wanted."""
+  found, wanted = np.asarray(found), np.asarray(wanted)
+  assert found.shape == wanted.shape
+  return np.abs(found - wanted).max() / np.sqrt(np.mean(np.square(wanted)))
+
+
 def largest(a, b):
   """Largest difference of two trees."""
   return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))

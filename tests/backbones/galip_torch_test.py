@@ -48,6 +48,25 @@ def test_generator(grid, size, sides, forms):
   assert found.shape == (ROWS, size, size, 3) and found.std() > 0.01
 
 
+def inputs(channels):
+  return toys.normal(0, ROWS, 8, 8, channels), toys.normal(1, ROWS, NOISE)
+
+
+@pytest.mark.parametrize('module, theirs, given', [
+    (galip.Fuse(jnp.float32), twin.fuse, inputs(6)),
+    (galip.BridgeBlock(jnp.float32), twin.bridge_block, inputs(6)),
+    (galip.Reading(4, jnp.float32), twin.reading, inputs(6)[:1]),
+    (galip.Reading(6, jnp.float32), twin.reading, (inputs(6)[0], toys.normal(2, ROWS, 8, 8, 6)))],
+    ids=['fuse', 'bridge', 'reading', 'reading another'])
+def test_blocks(module, theirs, given):
+  params = toys.fill(jax.eval_shape(lambda: module.init(jax.random.key(0), *given)))['params']
+  found = jax.jit(lambda p: module.apply({'params': p}, *given))(params)
+  torch_of = lambda x: twin.to_nchw(x) if x.ndim == 4 else twin.tensor(x)
+  with torch.no_grad():
+    wanted = twin.to_nhwc(theirs(*map(torch_of, given), p=params))
+  assert toys.spread(found, wanted) < 1e-5
+  assert found.shape != given[0].shape or toys.spread(found, given[0]) > 0.1
+
 
 @pytest.mark.parametrize('grid', [7, 8])
 def test_critic_and_its_slope(grid):

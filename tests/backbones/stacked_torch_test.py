@@ -24,6 +24,19 @@ def close(a, b):
   np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('layer, theirs', [
+    (attngan.WordAttention(), twin.word_attention), (dmgan.DynamicMemory(), twin.dynamic_memory)])
+def test_reading_of_words(layer, theirs):
+  text, x = toys.text(rows=ROWS), toys.normal(3, ROWS, 8, 8, 6)
+  params = toys.fill(jax.eval_shape(
+      lambda: layer.init(jax.random.key(0), x, text.words, text.mask)))['params']
+  found = jax.jit(lambda p: layer.apply({'params': p}, x, text.words, text.mask))(params)
+  with torch.no_grad():
+    wanted = theirs(twin.to_nchw(x), twin.tensor(text.words), torch.from_numpy(text.mask), params)
+  assert toys.spread(found, twin.to_nhwc(wanted)) < 1e-5
+  assert toys.spread(found[..., 6:], x) > 0.1
+
+
 @every_family
 @pytest.mark.parametrize('forms', [FAST, PLAIN])
 @pytest.mark.parametrize('size', [32, 64])

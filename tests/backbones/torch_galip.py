@@ -53,7 +53,7 @@ def generator(p, retell, grid, sides, sentence, z):
   return to_nhwc(conv(leaky(x), p['picture']))
 
 
-def reading(x, p, other=None):
+def reading(x, other=None, *, p):
   h = tensor(p['gate']) * leaky(conv(leaky(conv(x, p['conv_in'])), p['conv_out']))
   if other is None:
     return pointwise(x, p['shortcut']) + h
@@ -64,8 +64,8 @@ def critic(p, maps, sentence):
   """torch maps [b, k, e, g, g] and sentence [b, d], with gradients -> logits [b]."""
   x = maps[:, 0]
   for i in range(1, maps.shape[1]):
-    x = reading(x, p[f'read_{i - 1}'], maps[:, i])
-  x = reading(x, p['read_out'])
+    x = reading(x, maps[:, i], p=p[f'read_{i - 1}'])
+  x = reading(x, p=p['read_out'])
   tiled = sentence[..., None, None].expand(-1, -1, *x.shape[2:])
   h = leaky(conv(torch.cat([x, tiled], 1), p['judge']['joint'], padding=0))
   return conv(h, p['judge']['logit'], padding=0).flatten()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from toys import spread
 
 from xmc_jax.encoders import clip
 from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
@@ -25,11 +26,6 @@ def _folder(tmp_path_factory):
 def codes(folder, pixels, tokens, dtype=jnp.float32):
   module, variables = clip.load(folder, dtype)
   return jax.jit(module.apply)(variables, pixels, tokens)
-
-
-def spread(found, wanted):
-  """The largest error, in units of the root mean square of what is wanted."""
-  return np.abs(np.asarray(found) - wanted).max() / np.sqrt(np.mean(np.square(wanted)))
 
 
 @pytest.mark.parametrize('name', tool.CONFIGS)
