@@ -80,6 +80,12 @@ def state(program, seed=0):
   return jax.device_put(filled, jax.tree.map(lambda x: x.sharding, spec))
 
 
+def stage(backbone, params, stats, frozen, batch, rngs):
+  """Both halves of a backbone whose fakes phases share: (Branch, new stats)."""
+  drawn, stats = backbone.draw(params, stats, frozen, batch, rngs)
+  return backbone.judge(params, stats, frozen, drawn)
+
+
 def two_steps(recipe, devices, batch_of=None, ema_decay=0.0):
   """(first state, state after two steps, metrics, frozen weights), on the host.
 

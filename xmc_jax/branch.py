@@ -55,11 +55,19 @@ class Branch:
   label_logits: tuple[Array, ...] = ()      # each [b, l], what a classifier says of the labels
 
 
-class Backbone(Protocol):
+class Networks(Protocol):
   """The networks of one family and how they are run: no loss, no weight, no optimiser."""
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Any]:
     """`{player: variables}` for a batch of one round; values of `batch` are not looked at."""
+
+  def sample(self, params: Tree, stats: Tree, frozen: dict[str, Tree], batch: Batch,
+             z: Array) -> Array:
+    """Pictures [b, h, w, 3] in [0, 1] of the captions in `batch`, in evaluation mode."""
+
+
+class Backbone(Networks, Protocol):
+  """Networks that every phase runs as a whole."""
 
   def stage(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
             batch: Batch, rngs: Array) -> tuple[Branch, dict[str, Tree]]:
@@ -69,6 +77,14 @@ class Backbone(Protocol):
     the rows are divided among devices and parts.
     """
 
-  def sample(self, params: Tree, stats: Tree, frozen: dict[str, Tree], batch: Batch,
-             z: Array) -> Array:
-    """Pictures [b, h, w, 3] in [0, 1] of the captions in `batch`, in evaluation mode."""
+
+class Shared(Networks, Protocol):
+  """Networks whose fakes the phases of a round share: `stage` in two halves."""
+
+  def draw(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
+           batch: Batch, rngs: Array) -> tuple[Any, dict[str, Tree]]:
+    """All that hangs on the generator and frozen networks, and every player's new stats."""
+
+  def judge(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
+            drawn: Any) -> tuple[Branch, dict[str, Tree]]:
+    """The branch of what was drawn, by the critic too; and every player's new stats."""

@@ -45,7 +45,7 @@ def world():
 
 
 def branch_of(made, params, frozen, batch):
-  return made.stage(params, {'g': {}, 'd': {}}, frozen, batch,
+  return toys.stage(made, params, {'g': {}, 'd': {}}, frozen, batch,
                     jax.random.split(jax.random.key(1), ROWS))[0]
 
 

@@ -36,7 +36,8 @@ def world():
 
 def stage(params, batch):
   made, _, stats, frozen, _ = world()
-  return jax.jit(made.stage)(params, stats, frozen, batch, jax.random.split(jax.random.key(1), 4))
+  run = jax.jit(functools.partial(toys.stage, made))
+  return run(params, stats, frozen, batch, jax.random.split(jax.random.key(1), 4))
 
 
 def test_published_sizes_have_the_counts_of_the_released_code():

@@ -67,7 +67,8 @@ def test_shapes_at_every_size(family, size, dtype):
   frozen = {'table': jax.ShapeDtypeStruct((13, toys.TEXT_FEATURES), jnp.float32)}
 
   def run(params, stats, frozen, batch, rng):
-    branch, stats = backbone.stage(params, stats, frozen, batch, jax.random.split(rng, 4))
+    branch, stats = toys.stage(backbone, params, stats, frozen, batch,
+                               jax.random.split(rng, 4))
     return branch, stats
 
   branch, after = jax.eval_shape(run, params, stats, frozen, spec(4, size), jax.random.key(0))
@@ -98,8 +99,8 @@ def compiled(family, **options):
   backbone, params, stats, frozen, _ = world(family, **options)
 
   def run(batch, seed, stats):
-    branch, stats = backbone.stage(params, stats, frozen, batch,
-                                   jax.random.split(jax.random.key(seed), 4))
+    branch, stats = toys.stage(backbone, params, stats, frozen, batch,
+                               jax.random.split(jax.random.key(seed), 4))
     return {'fake': branch.fake, 'latent': branch.latent, 'real_view': branch.real_view.__dict__,
             'fake_view': branch.fake_view.__dict__, 'wrong_view': branch.wrong_view.__dict__,
             'stats': stats}

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from xmc_jax.engine.objective import Objective, Outcome, Phase
+from xmc_jax.engine.objective import Draw, Objective, Outcome, Phase
 from xmc_jax.engine.state import init_state
 from xmc_jax.engine.step import averaging, in_turn, make_rounds, run_phase
 
@@ -131,6 +131,47 @@ def test_a_gradient_that_is_not_finite_changes_no_weight_and_shows_in_the_metric
   assert weights(after) == weights(state) == {'g': 3, 'd': 2}
   jax.tree.map(np.testing.assert_array_equal, after.players, state.players)
   assert not np.isfinite(metrics[f'joint/{player}_gradient'])
+
+
+@pytest.fixture(name='sharing')
+def _sharing(toy):
+  """Critic and generator that share a draw: v = g^2 mean(x). Losses -d v, and d v + g."""
+  def run(params, stats, frozen, batch, rng):
+    toy.calls.append(stats['g']['count'])
+    return params['g']['w'] ** 2 * batch['x'].mean(), {'count': stats['g']['count'] + 1}
+
+  def losses(player):
+    def forward(params, stats, frozen, batch, rng, drawn):
+      toy.calls.append(stats['g']['count'])
+      g, d = params['g']['w'], params['d']['w']
+      return Outcome({player: {'d': -d * drawn, 'g': d * drawn + g}[player]}, {}, {'seen': drawn})
+    return forward
+  draw = Draw('g', run)
+  return toy.objective((tuple(Phase(name, (player,), losses(player), draw)
+                              for name, player in (('critic', 'd'), ('generator', 'g'))),))
+
+
+def test_phases_share_a_draw_that_runs_once_and_is_differentiated_for_its_player(toy, sharing):
+  step = in_turn(make_rounds(sharing, sgd(), 0.9))
+  state, metrics = step(start(sharing), FROZEN, batch(1))
+  mean, g, d = float(batch(1)['x'].mean()), 3.0, 2.0
+  d += RATES['d'] * g ** 2 * mean
+  expected = {'d': d, 'g': g - RATES['g'] * (2 * d * g * mean + 1)}
+  assert weights(state) == pytest.approx(expected, rel=1e-6)
+  assert toy.calls == [0, 1, 1] and state.players['g'].stats['count'] == 1
+  assert metrics['critic/seen'] == metrics['generator/seen'] == g ** 2 * mean
+
+
+def test_a_round_after_the_players_update_draws_again(toy, sharing):
+  twice = toy.objective(sharing.rounds * 2)
+  state, _ = in_turn(make_rounds(twice, sgd(), 0.9))(start(twice), FROZEN, batch(2))
+  assert toy.calls == [0, 1, 1, 1, 2, 2] and state.players['g'].stats['count'] == 2
+
+
+def test_a_draw_of_weights_that_are_gone_is_refused(toy, sharing):
+  (critic, generator), = sharing.rounds
+  with pytest.raises(ValueError, match="phase 'critic': its draw is of 'g'"):
+    toy.objective(((generator, critic),))
 
 
 def test_statistics_are_taken_from_the_outcome_and_kept_where_it_has_none(toy, two_rounds):

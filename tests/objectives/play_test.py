@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from xmc_jax.objectives.play import play
+from xmc_jax.objectives.play import drawing, play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.objectives.terms import Term
 
@@ -29,6 +29,33 @@ def outcome(updates=('a',), terms=None, batch=None, **options):
   return phase.forward({'a': jnp.float32(2), 'b': jnp.float32(1)},
                        {'a': jnp.int32(0), 'b': 'untouched'}, {'shift': jnp.float32(1)},
                        batch or {'x': jnp.array([1.0, 2])}, jax.random.key(0))
+
+
+class Halves:
+  """The same rows drawn once by g and then judged; statistics count draws and branches."""
+
+  def draw(self, params, stats, frozen, batch, rng):
+    return {'x': params['g'] * batch['x'], 'rng': rng}, stats | {'g': stats['g'] + 1}
+
+  def judge(self, params, stats, frozen, drawn):
+    return drawn | {'x': params['d'] * drawn['x']}, stats | {'d': stats['d'] + 1}
+
+
+def test_phases_with_a_draw_judge_what_it_gave_view_by_view():
+  backbone, seen = Halves(), []
+  draw = drawing(backbone, lambda batch: (batch, {'x': -batch['x']}))
+  params, stats = {'g': jnp.float32(3), 'd': jnp.float32(2)}, {'g': 0, 'd': 0}
+  rows, rng = {'x': jnp.array([1.0, 2])}, jax.random.key(0)
+  drawn, g_stats = draw.run(params, stats, {}, rows, rng)
+  assert draw.player == 'g' and g_stats == 2
+  term = Term('sum', 1.0, lambda bs: seen.extend(bs) or sum(b['x'].sum() for b in bs))
+  phase = play('phase', ('d',), backbone, {'d': (term,)}, draw=draw)
+  assert phase.draw is draw
+  out = phase.forward(params, stats, {}, rows, rng, drawn)
+  assert [b['x'].tolist() for b in seen] == [[6, 12], [-6, -12]]
+  assert out.stats == {'d': 2}
+  first, second = (jax.random.key_data(b['rng']).tolist() for b in seen)
+  assert len(first) == 2 and first[0] not in (first[1], *second)
 
 
 def never(branches):

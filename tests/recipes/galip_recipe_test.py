@@ -1,4 +1,5 @@
 """GALIP's recipe, alone and below the framework of two branches: order, losses, devices."""
+import dataclasses
 import functools
 
 import jax
@@ -118,12 +119,16 @@ class Toy:
   def init(self, rng, batch):
     return {'g': {'params': {'x': jnp.float32(0.5)}}, 'd': {'params': {'x': jnp.float32(0.25)}}}
 
-  def stage(self, params, stats, frozen, batch, rngs):
-    view = lambda x: Views((x * jnp.ones(8),))
-    g, d = params['g']['x'], params['d']['x']
+  def draw(self, params, stats, frozen, batch, rngs):
+    g = params['g']['x']
     rows = lambda *x: jnp.tile(jnp.stack([jnp.float32(y) for y in x]), (8, 1))
-    return Branch(batch, Text(None, None, rows(1, 0)), real_view=view(d), fake_view=view(d * g),
-                  wrong_view=view(d / 4), slope=d ** 2 * jnp.ones(8), fake_code=rows(g, 1)), stats
+    return Branch(batch, Text(None, None, rows(1, 0)), (g,), fake_code=rows(g, 1)), stats
+
+  def judge(self, params, stats, frozen, drawn):
+    view = lambda x: Views((x * jnp.ones(8),))
+    d, (g,) = params['d']['x'], drawn.fake
+    return dataclasses.replace(drawn, real_view=view(d), fake_view=view(d * g),
+                               wrong_view=view(d / 4), slope=d ** 2 * jnp.ones(8)), stats
 
 
 def test_losses_and_their_order_are_the_papers(monkeypatch):

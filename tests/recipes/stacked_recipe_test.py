@@ -1,4 +1,5 @@
 """The recipes of AttnGAN and DM-GAN: who learns from what, in which order, and on any devices."""
+import dataclasses
 import functools
 
 import jax
@@ -16,7 +17,7 @@ from xmc_jax.config import check
 from xmc_jax.encoders import damsm
 from xmc_jax.engine.mesh import make_mesh
 from xmc_jax.engine.program import Program
-from xmc_jax.engine.step import run_phase
+from xmc_jax.engine.step import make_rounds
 from xmc_jax.objectives.splits import two_views
 from xmc_jax.objectives.terms import Term
 from xmc_jax.recipes import _stacked, attngan, dmgan
@@ -80,11 +81,18 @@ class Toy:
     return {'g': {'params': {'x': jnp.float32(0.5)}, 'seen': {'n': jnp.int32(0)}},
             'd': {'params': {'x': jnp.float32(2.0)}, 'seen': {'n': jnp.int32(0)}}}
 
-  def stage(self, params, stats, frozen, batch, rngs):
+  def draw(self, params, stats, frozen, batch, rngs):
+    return Branch(batch, None, (params['g']['x'],)), stats | {'g': self._seen(stats['g'])}
+
+  def judge(self, params, stats, frozen, drawn):
     view = lambda x: Views((x * jnp.ones(8),), unconditional=(x * jnp.ones(8),))
-    g, d = params['g']['x'], params['d']['x']
-    branch = Branch(batch, None, (), view(d), view(d * g), wrong_view=view(0 * d))
-    return branch, {k: {'seen': {'n': v['seen']['n'] + 1}} for k, v in stats.items()}
+    d, (g,) = params['d']['x'], drawn.fake
+    branch = dataclasses.replace(drawn, real_view=view(d), fake_view=view(d * g),
+                                 wrong_view=view(0 * d))
+    return branch, stats | {'d': self._seen(stats['d'])}
+
+  def _seen(self, stats):
+    return {'seen': {'n': stats['seen']['n'] + 1}}
 
 
 def test_the_critic_meets_the_old_generator_and_the_generator_the_new_critic(monkeypatch):
@@ -109,13 +117,11 @@ def test_the_critic_meets_the_old_generator_and_the_generator_the_new_critic(mon
 
 
 def shapes_of_metrics(recipe):
-  """{name: shape} of the metrics of the generator's phase, without computing it."""
+  """{name: shape} of the metrics of a step, without computing it."""
   program = Program(recipe.objective, OPTIMIZERS, 0.9, recipe.frozen_spec, recipe.batch_spec,
                     make_mesh(jax.devices()[:1]))
-  rows = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in recipe.batch_spec.items()}
-  run = functools.partial(run_phase, recipe.objective.rounds[0][-1], OPTIMIZERS)
-  _, metrics = jax.eval_shape(run, program.state_spec, recipe.frozen_spec, rows,
-                              jax.eval_shape(jax.random.key, 0))
+  run, = make_rounds(recipe.objective, OPTIMIZERS, 0.9)
+  _, metrics = jax.eval_shape(run, program.state_spec, recipe.frozen_spec, recipe.batch_spec)
   return {name: x.shape for name, x in metrics.items()}
 
 

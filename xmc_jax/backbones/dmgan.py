@@ -47,9 +47,7 @@ class DynamicMemory(nn.Module):
     read = attend(x.reshape(b, h * w, c), keys, values, MASKS[self.mask](mask, h * w))
     read = read.reshape(x.shape).astype(x.dtype)
     response = jax.nn.sigmoid(dense(1, jnp.concatenate([x, read], -1), 'response'))
-    # As (1 - response) x + response read, XLA rewrites it in one phase and not in the next, and
-    # then runs the generator for each of them.
-    x = x + response * (read - x)
+    x = (1 - response) * x + response * read
     return jnp.concatenate([x, x], -1)
 
 

@@ -237,12 +237,18 @@ class GalipBackbone:
                             jnp.zeros((rows, self.z_features)))
     return {'g': g, 'd': self.critic.init(d_rng, maps, sentence)}
 
-  def stage(self, params, stats, frozen, batch, rngs):
+  def draw(self, params, stats, frozen, batch, rngs):
+    """A branch of fakes, and CLIP's maps of them."""
     text = self._read(frozen, batch)
     z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(rngs)
     fake = self._draw(params['g'], frozen, text.sentence, z)
-    real_code, real = self._look(frozen, batch['image'])
-    fake_code, fakes = self._look(frozen, fake)
+    code, maps = self._look(frozen, fake)
+    return (Branch(batch, text, (fake,), fake_code=code), maps), stats
+
+  def judge(self, params, stats, frozen, drawn):
+    branch, fakes = drawn
+    text = branch.text
+    code, real = self._look(frozen, branch.batch['image'])
     judge = lambda maps, *sentences: self.critic.apply({'params': params['d']}, maps, *sentences)
     views = [Views((logit,)) for logit in
              (*judge(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
@@ -250,9 +256,8 @@ class GalipBackbone:
     # Rows do not see each other in the critic: the gradient of the sum has that of every row.
     slopes = jax.grad(lambda *pair: jnp.sum(judge(*pair)[0]), (0, 1))(real, text.sentence)
     slope = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in slopes)
-    branch = Branch(batch, text, (fake,), real_view=views[0], wrong_view=views[1],
-                    fake_view=views[2], slope=slope, real_code=real_code, fake_code=fake_code)
-    return branch, stats
+    return dataclasses.replace(branch, real_view=views[0], wrong_view=views[1],
+                               fake_view=views[2], slope=slope, real_code=code), stats
 
   def sample(self, params, stats, frozen, batch, z):
     return jnp.clip(self._draw(params, frozen, self._read(frozen, batch).sentence, z), 0, 1)

@@ -187,27 +187,28 @@ class SsaGanBackbone:
     d = self.critic.init(d_rng, jnp.zeros((b, size, size, 3)), text.sentence)
     return {'g': g, 'd': d}
 
-  def stage(self, params, stats, frozen, batch, rngs):
+  def draw(self, params, stats, frozen, batch, rngs):
     text = self.encode(frozen, batch)
     z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(rngs)
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
+    code, regions = self.look(frozen, fake) if self.look else (None, None)
+    branch = Branch(batch, text, (fake,), fake_code=code, fake_regions=regions)
+    return branch, stats | {'g': dict(g_stats)}
+
+  def judge(self, params, stats, frozen, drawn):
+    text, (fake,), image = drawn.text, drawn.fake, drawn.batch['image']
     judge = lambda image, *sentences: self.critic.apply({'params': params['d']}, image, *sentences)
-    real = 2 * batch['image'] - 1
+    real = 2 * image - 1
     views = [Views((logit,)) for logit in
              (*judge(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
               *judge(2 * fake - 1, text.sentence))]
     # Rows do not see each other in the critic: the gradient of the sum has that of every row.
     slopes = jax.grad(lambda *pair: jnp.sum(judge(*pair)[0]), (0, 1))(real, text.sentence)
     slope = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in slopes)
-    nothing = lambda frozen, pictures: (None, None)
-    real_code, real_regions = (self.look or nothing)(frozen, batch['image'])
-    fake_code, fake_regions = (self.look or nothing)(frozen, fake)
-    branch = Branch(batch, text, (fake,), real_view=views[0], wrong_view=views[1],
-                    fake_view=views[2], slope=slope,
-                    real_code=real_code, real_regions=real_regions,
-                    fake_code=fake_code, fake_regions=fake_regions)
-    return branch, stats | {'g': dict(g_stats)}
+    code, regions = self.look(frozen, image) if self.look else (None, None)
+    return dataclasses.replace(drawn, real_view=views[0], wrong_view=views[1], fake_view=views[2],
+                               slope=slope, real_code=code, real_regions=regions), stats
 
   def sample(self, params, stats, frozen, batch, z):
     return self.generator.apply({'params': params, **stats}, self.encode(frozen, batch), z, False)

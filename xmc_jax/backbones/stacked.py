@@ -201,22 +201,24 @@ class StackedBackbone:
       d = {**d, 'spectral': init_vectors(vector_rng, kernels)}
     return {'g': g, 'd': d}
 
-  def stage(self, params, stats, frozen, batch, rngs):
+  def draw(self, params, stats, frozen, batch, rngs):
     text = self.encode(frozen, batch)
     z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(rngs)
     (fake, latent), g_stats = self.generator.apply(
         {'params': params['g'], **stats['g']}, text, z, True, mutable=['batch_stats'])
-    views, d_stats = self._judge(params['d'], stats['d'], smaller(batch['image']), fake,
-                                 text.sentence)
-    nothing = lambda frozen, pictures: (None, None)
-    real_code, real_regions = (self.look or nothing)(frozen, batch['image'])
-    fake_code, fake_regions = (self.look or nothing)(frozen, fake[-1])
-    branch = Branch(batch, text, fake, **views, latent=latent,
-                    real_code=real_code, real_regions=real_regions,
-                    fake_code=fake_code, fake_regions=fake_regions)
-    return branch, stats | {'g': dict(g_stats), 'd': d_stats}
+    code, regions = self.look(frozen, fake[-1]) if self.look else (None, None)
+    branch = Branch(batch, text, fake, latent=latent, fake_code=code, fake_regions=regions)
+    return branch, stats | {'g': dict(g_stats)}
 
-  def _judge(self, params, stats, real, fake, sentence):
+  def judge(self, params, stats, frozen, drawn):
+    image = drawn.batch['image']
+    views, d_stats = self._views(params['d'], stats['d'], smaller(image), drawn.fake,
+                                 drawn.text.sentence)
+    code, regions = self.look(frozen, image) if self.look else (None, None)
+    branch = dataclasses.replace(drawn, **views, real_code=code, real_regions=regions)
+    return branch, stats | {'d': d_stats}
+
+  def _views(self, params, stats, real, fake, sentence):
     """The critic's views of real, fake and wrong pairs, and its new statistics.
 
     Real and fake pictures pass it one after the other, each normalised by themselves.

@@ -2,43 +2,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from xmc_jax.engine.objective import Objective, Phase
+from xmc_jax.engine.objective import Draw, Objective, Phase
 from xmc_jax.engine.state import TrainState
 from xmc_jax.types import Array, Batch, Tree
 
 Metrics = dict[str, Array]
 
 
+class Drawn(NamedTuple):
+  value: Any                        # what a `Draw` gave
+  pull: Callable[[Any], Tree]       # cotangents of `value` -> gradient of its player's parameters
+
+
+def run_draw(draw: Draw, state: TrainState, frozen: dict[str, Tree], batch: Batch,
+             rng: Array) -> tuple[TrainState, Drawn]:
+  """What `draw` gives, with its pull to its player's parameters; the player's stats move.
+
+  Left to themselves, two phases would each compute it, and whether a compiler then sees that it is
+  the same hangs on how it rewrites either.
+  """
+  params, stats, player = *_trees(state), draw.player
+
+  def run(own):
+    with jax.named_scope('draw'):
+      return draw.run(params | {player: own}, stats, frozen, batch, rng)
+
+  value, pull, new_stats = jax.vjp(run, params[player], has_aux=True)
+  players = state.players | {player: state.players[player].replace(stats=new_stats)}
+  return state.replace(players=players), Drawn(value, lambda toward: pull(toward)[0])
+
+
 def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
-              state: TrainState, frozen: dict[str, Tree], batch: Batch,
-              rng: Array) -> tuple[TrainState, Metrics]:
+              state: TrainState, frozen: dict[str, Tree], batch: Batch, rng: Array,
+              drawn: Drawn | None = None) -> tuple[TrainState, Metrics]:
   """One forward pass, then one pull of its vector-Jacobian product per updated player.
 
-  Metrics: what the forward pass says, and of each player the loss and the largest entry of its
-  gradient. Where one of these is not finite, weights and optimisers stay as they are.
+  drawn: of `phase.draw`, if it has one. Metrics: what the forward pass says, and of each player the
+  loss and the largest entry of its gradient. Where one of these is not finite, weights and
+  optimisers stay as they are.
   """
-  params = {name: p.params for name, p in state.players.items()}
-  stats = {name: p.stats for name, p in state.players.items()}
+  params, stats = _trees(state)
 
-  def losses(updated):
+  def losses(updated, *drawn):
     with jax.named_scope(phase.name):
-      outcome = phase.forward(params | updated, stats, frozen, batch, rng)
+      outcome = phase.forward(params | updated, stats, frozen, batch, rng, *drawn)
     return outcome.losses, (outcome.stats, outcome.metrics)
 
   values, pull, (new_stats, metrics) = jax.vjp(
-      losses, {name: params[name] for name in phase.updates}, has_aux=True)
+      losses, {name: params[name] for name in phase.updates}, *([drawn.value] if drawn else []),
+      has_aux=True)
   grads, steepest = {}, {}
   done = jnp.float32(0)
   for name in phase.updates:
     # Adding 0 * done lets this pull begin when the one before has ended, so that what that one
     # alone needs is out of memory by then.
     seeds = {n: jnp.full_like(v, float(n == name)) + 0 * done for n, v in values.items()}
-    grads[name] = pull(seeds)[0][name]
+    own, *toward = pull(seeds)
+    grads[name] = own[name]
+    if drawn and name == phase.draw.player:
+      grads[name] = jax.tree.map(jnp.add, own[name], drawn.pull(*toward))
     steepest[name] = done = _largest(grads[name])
 
   def updated(players):
@@ -57,6 +85,12 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
   metrics = metrics | {f'{name}_gradient': x for name, x in steepest.items()}
   metrics = metrics | {f'{name}_loss': v for name, v in values.items()}
   return state.replace(players=players), {f'{phase.name}/{k}': v for k, v in metrics.items()}
+
+
+def _trees(state: TrainState) -> tuple[dict[str, Tree], dict[str, Tree]]:
+  """Parameters and statistics by player."""
+  return tuple({name: getattr(p, what) for name, p in state.players.items()}
+               for what in ('params', 'stats'))
 
 
 def _largest(tree: Tree) -> Array:
@@ -93,8 +127,11 @@ def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransf
     def run(state, frozen, batch):
       rows, metrics = jax.tree.map(lambda x: x[r], batch), {}
       rng = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), r)
+      drawn = {None: None}
       for phase in phases:
-        state, seen = run_phase(phase, optimizers, state, frozen, rows, rng)
+        if phase.draw not in drawn:
+          state, drawn[phase.draw] = run_draw(phase.draw, state, frozen, rows, rng)
+        state, seen = run_phase(phase, optimizers, state, frozen, rows, rng, drawn[phase.draw])
         metrics |= seen
       if last:
         change = 1 - averaging(state.step, ema_decay)

@@ -15,7 +15,7 @@ from xmc_jax.backbones.stacked import Critic, Generator, StackedBackbone
 from xmc_jax.config import contrast_rows
 from xmc_jax.engine.objective import Objective
 from xmc_jax.objectives import terms as t
-from xmc_jax.objectives.play import play
+from xmc_jax.objectives.play import drawing, play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.recipes import Recipe, _damsm, _shared
 from xmc_jax.types import UserError
@@ -75,13 +75,13 @@ def build(config: ml_collections.ConfigDict, generator: Generator, critic: Criti
       'g': (t.Term('bce', w.adversarial, t.bce_generator), t.Term('kl', w.kl, t.kl),
             *_damsm.terms(config, contrast_rows(config.negatives)), *extra.get('g', ())),
   }
-  phases = (play('critic', ('d',), backbone, terms, split=split, moves=('d',),
-                 meters=t.pair_accuracies),
-            play('generator', ('g',), backbone, terms, split=split, moves=('g',)))
+  fakes = drawing(backbone, split)
+  phases = (play('critic', ('d',), backbone, terms, draw=fakes, meters=t.pair_accuracies),
+            play('generator', ('g',), backbone, terms, draw=fakes))
   return Recipe(
       objective=Objective((phases,), backbone.init, averaged=('g',)),
       sample=backbone.sample, z_features=backbone.z_features,
       frozen=reader.frozen, frozen_spec=reader.spec,
       batch_spec=_shared.batch_spec(config, labels=bool(extra) or w.damsm_mask and bool(w.damsm),
-                                     partners=split is not one_view),
+                                    partners=split is not one_view),
       tokenizer=reader.tokenizer)

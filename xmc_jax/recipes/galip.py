@@ -11,8 +11,6 @@ low precision is bfloat16 in place of float16 with a scaled loss.
 """
 from __future__ import annotations
 
-import functools
-
 import ml_collections
 
 from xmc_jax import config as defaults
@@ -28,7 +26,7 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
 from xmc_jax.engine.objective import Objective
 from xmc_jax.objectives import terms as t
-from xmc_jax.objectives.play import play
+from xmc_jax.objectives.play import drawing, play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.recipes import Recipe, _clip, _shared
 from xmc_jax.types import UserError
@@ -77,9 +75,9 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
             *extra.get('d', ())),
       'g': (t.Term('hinge', w.adversarial, t.hinge_generator),
             t.Term('similarity', w.similarity, t.similarity), *extra.get('g', ()))}
-  make = functools.partial(play, backbone=backbone, terms=terms, split=split)
-  phases = (make('critic', ('d',), moves=('d',), meters=t.pair_accuracies),
-            make('generator', ('g',), moves=('g',)))
+  fakes = drawing(backbone, split)
+  phases = (play('critic', ('d',), backbone, terms, draw=fakes, meters=t.pair_accuracies),
+            play('generator', ('g',), backbone, terms, draw=fakes))
   encoder = config.text.encoder
   return Recipe(
       objective=Objective((phases,), backbone.init, averaged=('g',)),

@@ -15,7 +15,7 @@ from xmc_jax.backbones.ssagan import SIZES, Critic, Generator, SsaGanBackbone
 from xmc_jax.config import contrast_rows
 from xmc_jax.engine.objective import Objective
 from xmc_jax.objectives import terms as t
-from xmc_jax.objectives.play import play
+from xmc_jax.objectives.play import drawing, play
 from xmc_jax.objectives.splits import one_view
 from xmc_jax.recipes import Recipe, _damsm, _shared
 
@@ -66,8 +66,9 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
   penalty = t.Term('slope', w.penalty, t.slope)
   generator = (t.Term('hinge', w.adversarial, t.hinge_generator),
                *_damsm.terms(config, contrast_rows(config.negatives)), *extra.get('g', ()))
+  fakes = drawing(backbone, split)
   make = lambda name, player, terms, **more: play(name, (player,), backbone, {player: terms},
-                                                  split=split, moves=(player,), **more)
+                                                  draw=fakes, **more)
   phases = (make('critic', 'd', critic, meters=t.pair_accuracies),
             *([make('penalty', 'd', (penalty,))] if w.penalty else []),
             make('generator', 'g', generator))
@@ -76,5 +77,5 @@ def build(config: ml_collections.ConfigDict, *, split=one_view,
       sample=backbone.sample, z_features=m.z_features,
       frozen=reader.frozen, frozen_spec=reader.spec,
       batch_spec=_shared.batch_spec(config, labels=bool(extra) or w.damsm_mask and bool(w.damsm),
-                                     partners=split is not one_view),
+                                    partners=split is not one_view),
       tokenizer=reader.tokenizer)
