@@ -3,6 +3,7 @@
   python tools/scl_table.py run                  # everything, in the order of the plan; resumes
   python tools/scl_table.py run ssagan/emoji     # what begins so
   python tools/scl_table.py table                # docs/scl.md from docs/runs/scl.jsonl
+  python tools/scl_table.py pictures             # docs/runs/scl_emoji.png, scl_scenes.png
 
 A run is FAMILY/DATA/METHOD/SEED: an encoder is trained, then a generator that reads with it, then
 `xmc evaluate` scores it. Scores go to docs/runs/scl.jsonl, one line a run, with the commit and the
@@ -32,6 +33,14 @@ CORES = queue.SimpleQueue()
 for number in sorted(os.sched_getaffinity(0)):
   CORES.put(number)
 PROVENANCE = ('step', 'weights', 'config_sha256', 'commit', 'jax', 'device')
+# Held-out ones, of things that these sizes can tell apart.
+CAPTIONS = {
+    'emoji': ('grinning face with smiling eyes', 'woman office worker', 'man standing', 'eggplant',
+              'desert island', 'mobile phone off button', 'flag of Morocco', 'flag of Cyprus'),
+    'scenes': ('a small red apple above a tractor', 'two small lemons below two zebras',
+               'a top hat above a car', 'two small snakes and two red apples',
+               'a large tractor to the right of a small snail', 'two flamingos and a banana',
+               'two soccer balls and two small snails', 'a doughnut and two bees')}
 BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
@@ -97,6 +106,10 @@ class Cell:
   def name(self) -> str:
     return f'{self.family}/{self.data}/{self.method}/{self.seed}'
 
+  @property
+  def folder(self) -> pathlib.Path:
+    return RUNS / self.name.replace('/', '-').replace(' ', '_')
+
 
 def cells() -> list[Cell]:
   """The plan, seed by seed, so that a plan cut short has whole comparisons."""
@@ -131,7 +144,7 @@ def run(cell: Cell) -> dict[str, object]:
   """Trains and scores one cell: the line of RESULTS."""
   method, kind = METHODS[cell.method], ENCODERS[cell.family]
   encoder = RUNS / f'{kind}-{cell.data}-{cell.method}-{cell.seed}'.replace(' ', '_')
-  generator = RUNS / cell.name.replace('/', '-').replace(' ', '_')
+  generator = cell.folder
   with ENCODING[encoder]:      # families share it
     _train(encoder, kind, cell, *ENCODER, *method.encoder)
   _train(generator, cell.family, cell, *GENERATOR,
@@ -208,16 +221,36 @@ def _write_table() -> None:
   PAGE.write_text(f'{before}{BEGIN}\n{table()}\n{END}{after}')
 
 
+def _draw() -> None:
+  """The same captions with the same noise, a row for every run of seed 0."""
+  import numpy as np  # not for `run`, whose memory belongs to the trainings
+
+  from xmc_jax import pictures
+  from xmc_jax.sampling import Artist
+  done = [cell for cell in cells() if cell.name in known() and not cell.seed]
+  for data, captions in CAPTIONS.items():
+    rows, words = [], []
+    for cell in (cell for cell in done if cell.data == data):
+      images = Artist.load(cell.folder).draw(captions, seed=0)
+      rows += [np.ones_like(images[:1]), images]
+      words += [f'{cell.family}, {cell.method}', *captions]
+    if rows:
+      sheet = pictures.grid(np.concatenate(rows), words, 1 + len(captions))
+      pictures.save_png(PAGE.parent / f'runs/scl_{data}.png', sheet)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('what', choices=('run', 'table', 'plan'))
+  parser.add_argument('what', choices=('run', 'table', 'pictures', 'plan'))
   parser.add_argument('prefix', nargs='?', default='', help='of the names of the runs')
   args = parser.parse_args()
   if args.what == 'run':
     _run_all(args.prefix)
   elif args.what == 'table':
     _write_table()
+  elif args.what == 'pictures':
+    _draw()
   else:
     done = known()
     print('\n'.join(f'{"done " if c.name in done else "     "}{c.name}' for c in cells()
