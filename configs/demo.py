@@ -9,7 +9,6 @@ def get_config():
   config = defaults.base()
   config.steps = 800
   config.batch_size = 16
-  config.ema_decay = 0.99         # the paper's 0.999 averages over more steps than these
   config.model.size = 32
   config.model.width = 24
   config.model.dtype = 'float32'    # faster than bfloat16 on a CPU

@@ -44,8 +44,7 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
                                for name, path in sorted(job.original.files.items())},
            'files': {name: records.sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
   records.finish(job.folder, job.about, job.shards, facts)
-  for left in job.folder.glob(f'*{writing.UNFINISHED}'):      # of processes that were killed
-    left.unlink(missing_ok=True)
+  writing.clean(job.folder)
   return records.read_manifest(job.folder)
 
 
