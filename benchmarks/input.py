@@ -33,6 +33,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageDraw, features
 
+from xmc_jax.config import LABEL_RULES
 from xmc_jax.data import partners, pipeline, records
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
@@ -165,7 +166,7 @@ def main() -> None:
                       default=[128, 256])
   parser.add_argument('--storage', type=listed, default=list(STORAGE), help='of the data set jpeg')
   parser.add_argument('--loaders', type=listed, default=list(pipeline.LOADERS))
-  parser.add_argument('--partners', default='', choices=('', *partners.RULES))
+  parser.add_argument('--partners', default='', choices=('', *LABEL_RULES))
   parser.add_argument('--rows', type=int, default=64, help=f'of a round; a step has {ROUNDS}')
   parser.add_argument('--cores', type=int, default=1)
   parser.add_argument('--seconds', type=float, default=10, help='of every case')

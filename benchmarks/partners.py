@@ -13,7 +13,8 @@ import time
 
 import numpy as np
 
-from xmc_jax.data.partners import RULES, Labels, Partners
+from xmc_jax.config import LABEL_RULES
+from xmc_jax.data.partners import Labels, Partners
 
 CLASSES, SUBJECTS = 80, 12
 
@@ -57,7 +58,7 @@ def main() -> None:
   parser.add_argument('--steps', type=int, default=200)
   args = parser.parse_args()
   labels = draw_labels(args.pictures)
-  for rule in RULES:
+  for rule in LABEL_RULES:
     print(json.dumps(measure(labels, rule, args.rows, args.steps)), flush=True)
 
 

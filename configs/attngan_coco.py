@@ -7,16 +7,16 @@ Published: inception score 25.89, and FID 35.49 as DM-GAN's authors measured it.
 released code's but the masks of padding, which are each row's own. It reads with a DAMSM that must
 be trained first (configs/damsm_coco.py), on the data set `coco2014`, prepared. Not yet run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import attngan
 
-COCO_TRAIN = 82_783     # pictures
 EPOCHS = 120
 
 
 def get_config():
   config = attngan.config()
   config.batch_size = 14
-  config.steps = EPOCHS * (COCO_TRAIN // config.batch_size)
+  config.steps = EPOCHS * (train_on(config, 'coco2014') // config.batch_size)
   config.model.width = 48
   config.model.critic_width = 96
   config.model.residuals = 3
@@ -25,6 +25,4 @@ def get_config():
   config.text.length = 12
   config.terms.damsm = 50.0
   config.terms.damsm_mask = False      # its code knows no classes of pictures
-  config.data.name = 'coco2014'
-  config.model.one_class, config.model.classes = False, 80
   return config

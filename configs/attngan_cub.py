@@ -7,15 +7,14 @@ Published: inception score 4.36, and FID 23.98 as DM-GAN's authors measured it. 
 released code's but the masks of padding, which are each row's own. It reads with a DAMSM that must
 be trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import attngan
 
-CUB_TRAIN = 8_855       # pictures
 EPOCHS = 600
 
 
 def get_config():
   config = attngan.config()
-  config.steps = EPOCHS * (CUB_TRAIN // config.batch_size)
+  config.steps = EPOCHS * (train_on(config, 'cub') // config.batch_size)
   config.text.encoder = 'runs/damsm_cub/encoder'
-  config.data.name = 'cub'
   return config

@@ -12,18 +12,17 @@ run here.
 
 With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import damsm
 
-EPOCHS, TRAIN = 100, 82_783     # pictures
+EPOCHS = 100
 
 
 def get_config():
   config = damsm.config()
-  epoch = TRAIN // config.batch_size
+  epoch = train_on(config, 'coco2014') // config.batch_size
   config.steps = EPOCHS * epoch
   config.optim.towers.decay.every = epoch
   config.text.words, config.text.length = 27_297, 15
   config.terms.class_mask = False
-  config.data.name = 'coco2014'
-  config.model.one_class, config.model.classes = False, 80
   return config

@@ -10,17 +10,16 @@ Not yet run here.
 
 With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import damsm
 
-EPOCHS, TRAIN = 200, 8_855      # pictures
+EPOCHS = 200
 
 
 def get_config():
   config = damsm.config()
-  epoch = TRAIN // config.batch_size
+  epoch = train_on(config, 'cub') // config.batch_size
   config.steps = EPOCHS * epoch
   config.optim.towers.decay.every = epoch
   config.text.words = 5_450
-  config.model.classes = 200
-  config.data.name = 'cub'
   return config

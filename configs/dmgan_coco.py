@@ -8,22 +8,20 @@ says 120 epochs, the released settings 200. All is the released code's but the m
 which are each row's own, and power iterations, one a phase. It reads with a DAMSM that must be
 trained first (configs/damsm_coco.py), on the data set `coco2014`, prepared. Not yet run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import dmgan
 
-COCO_TRAIN = 82_783     # pictures
 EPOCHS = 200
 
 
 def get_config():
   config = dmgan.config()
   config.batch_size = 16
-  config.steps = EPOCHS * (COCO_TRAIN // config.batch_size)
+  config.steps = EPOCHS * (train_on(config, 'coco2014') // config.batch_size)
   config.model.residuals = 3
   config.text.encoder = 'runs/damsm_coco/encoder'
   config.text.words = 27_297
   config.text.length = 12
   config.terms.damsm = 50.0
   config.terms.damsm_mask = False      # its code knows no classes of pictures
-  config.data.name = 'coco2014'
-  config.model.one_class, config.model.classes = False, 80
   return config

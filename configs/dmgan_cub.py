@@ -8,15 +8,14 @@ says 600 epochs, the released settings 800. All is the released code's but the m
 which are each row's own, and power iterations, one a phase. It reads with a DAMSM that must be
 trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import dmgan
 
-CUB_TRAIN = 8_855       # pictures
 EPOCHS = 800
 
 
 def get_config():
   config = dmgan.config()
-  config.steps = EPOCHS * (CUB_TRAIN // config.batch_size)
+  config.steps = EPOCHS * (train_on(config, 'cub') // config.batch_size)
   config.text.encoder = 'runs/damsm_cub/encoder'
-  config.data.name = 'cub'
   return config

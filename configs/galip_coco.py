@@ -9,16 +9,14 @@ xmc_jax/recipes/galip.py names; for its double normalisation of what CLIP sees a
 --config.model.clip_input=released. It reads with CLIP's ViT-B/32
 (`xmc weights get clip-vit-base-patch32`), on the data set `coco2014`, prepared. Not yet run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import galip
 
-COCO_TRAIN = 82_783     # pictures
 EPOCHS = 1_000
 
 
 def get_config():
   config = galip.config()
-  config.steps = EPOCHS * (COCO_TRAIN // config.batch_size)
-  config.data.name = 'coco2014'
-  config.model.one_class, config.model.classes = False, 80
+  config.steps = EPOCHS * (train_on(config, 'coco2014') // config.batch_size)
   config.evals.protocol = 'legacy-torchvision'
   return config

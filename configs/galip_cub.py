@@ -8,15 +8,14 @@ its double normalisation of what CLIP sees add --config.model.clip_input=release
 CLIP's ViT-B/32 (`xmc weights get clip-vit-base-patch32`), on the data set `cub`, prepared. Not yet
 run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import galip
 
-CUB_TRAIN = 8_855       # pictures
 EPOCHS = 1_502
 
 
 def get_config():
   config = galip.config()
-  config.steps = EPOCHS * (CUB_TRAIN // config.batch_size)
-  config.data.name = 'cub'
+  config.steps = EPOCHS * (train_on(config, 'cub') // config.batch_size)
   config.evals.protocol = 'legacy-torchvision'
   return config

@@ -7,18 +7,16 @@ Published: FID 19.37; users of the released weights report 28.19. Everything is 
 It reads with a DAMSM that must be trained first (configs/damsm_coco.py), on the data set
 `coco2014`, prepared. Not yet run here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import ssagan
 
-COCO_TRAIN = 82_783     # pictures
 EPOCHS = 120
 
 
 def get_config():
   config = ssagan.config()
-  config.steps = EPOCHS * (COCO_TRAIN // config.batch_size)
+  config.steps = EPOCHS * (train_on(config, 'coco2014') // config.batch_size)
   config.text.encoder = 'runs/damsm_coco/encoder'
   config.text.words = 27_297
   config.terms.damsm_mask = False      # its code knows no classes of pictures
-  config.data.name = 'coco2014'
-  config.model.one_class, config.model.classes = False, 80
   return config

@@ -7,15 +7,14 @@ Published: inception score 5.17, FID 15.61. Everything is the released code's. I
 that must be trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run
 here.
 """
+from xmc_jax.config import train_on
 from xmc_jax.recipes import ssagan
 
-CUB_TRAIN = 8_855       # pictures
 EPOCHS = 600
 
 
 def get_config():
   config = ssagan.config()
-  config.steps = EPOCHS * (CUB_TRAIN // config.batch_size)
+  config.steps = EPOCHS * (train_on(config, 'cub') // config.batch_size)
   config.text.encoder = 'runs/damsm_cub/encoder'
-  config.data.name = 'cub'
   return config

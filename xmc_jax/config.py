@@ -5,9 +5,9 @@ import re
 
 import ml_collections
 
-from xmc_jax.data import partners
 from xmc_jax.types import UserError
 
+LABEL_RULES = ('exact', 'overlap', 'dominant', 'jaccard', 'self')      # data/partners.py
 _LEAST = {'steps': 1, 'seed': 0, 'accumulate': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
           'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.pictures': 1,
           'optim.g.lr': 0, 'optim.d.lr': 0}
@@ -16,7 +16,7 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('tf_data', 'arrays'),
-            'data.partners': ('', *partners.RULES),
+            'data.partners': ('', *LABEL_RULES),
             'evals.reference': ('heldout', 'train')}
 
 
@@ -85,10 +85,18 @@ def base() -> ml_collections.ConfigDict:
   return config.lock()
 
 
-# Examples, word pieces and classes of the sets that XMC-GAN was trained on. Examples of Localized
-# Narratives are narratives, of which a picture may have several.
-_SETS = {'coco2014': (82_783, 17, 80), 'ln_coco': (134_272, 64, 80),
-         'ln_openimages': (507_444, 64, None)}
+# Sets of the papers: examples to train on, classes, and whether a label is one of them. Examples of
+# Localized Narratives are narratives, of which a picture may have several.
+_SETS = {'coco2014': (82_783, 80, False), 'ln_coco': (134_272, 80, False),
+         'ln_openimages': (507_444, None, False), 'cub': (8_855, 200, True)}
+_PIECES = {'coco2014': 17, 'ln_coco': 64, 'ln_openimages': 64}      # of a caption, XMC-GAN's
+
+
+def train_on(config: ml_collections.ConfigDict, data: str) -> int:
+  """Sets `config` to the set `data` of the papers and its labels; returns its examples."""
+  config.data.name = data
+  examples, config.model.classes, config.model.one_class = _SETS[data]
+  return examples
 
 
 def published(data: str, *, size: int = 256, rows: int = 256,
@@ -98,8 +106,7 @@ def published(data: str, *, size: int = 256, rows: int = 256,
   The length is `epochs` over the examples of the set, where the rows of both rounds count.
   """
   config = base()
-  examples, config.text.length, config.model.classes = _SETS[data]
-  config.data.name, config.model.one_class = data, False
+  examples, config.text.length = train_on(config, data), _PIECES[data]
   config.model.size, config.batch_size = size, rows
   config.steps = epochs * examples // (2 * rows)
   config.terms.image_frozen, config.image.encoder = 1.0, 'vgg19'

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import platform
 from collections.abc import Iterator
 from typing import Any
@@ -33,23 +32,6 @@ def whole(path: Any) -> Iterator[Any]:
     with contextlib.suppress(OSError):      # the first error says more
       unfinished.unlink(missing_ok=True)
     raise
-
-
-def clean(folder: pathlib.Path) -> None:
-  """Removes what killed processes of this host left in `folder`; other hosts' may be in work."""
-  for left in folder.glob(f'*.{platform.node()}-*{UNFINISHED}'):
-    if not _runs(int(left.name.removesuffix(UNFINISHED).rpartition('-')[2])):
-      left.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-  try:
-    os.kill(process, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:      # another user's
-    pass
-  return True
 
 
 def save(path: Any, content: bytes | str) -> None:

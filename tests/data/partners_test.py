@@ -9,14 +9,15 @@ import pytest
 import tiny
 
 from xmc_jax import config
+from xmc_jax.config import LABEL_RULES
 from xmc_jax.data import arrays, partners
-from xmc_jax.data.partners import RULES, Partners
+from xmc_jax.data.partners import Partners
 from xmc_jax.data.plan import plan
 from xmc_jax.losses import positives
 from xmc_jax.types import UserError
 
 COLUMNS = [0, 31, 63, 64, 129]   # of five classes among 130
-BY_LABEL = [rule for rule in RULES if rule != 'self']
+BY_LABEL = [rule for rule in LABEL_RULES if rule != 'self']
 EVERY_RULE = pytest.mark.parametrize('rule', BY_LABEL)
 
 
@@ -236,10 +237,10 @@ def test_under_self_all_are_their_own_partners():
 
 
 def test_rules_have_the_same_names_everywhere():
-  assert set(RULES) == set(positives.RULES)
+  assert set(LABEL_RULES) == set(positives.RULES)
   settings = config.base()
   assert settings.data.partners == ''
-  for rule in RULES:
+  for rule in LABEL_RULES:
     settings.data.partners = rule
     config.check(settings)
   settings.data.partners = 'same'
@@ -260,6 +261,6 @@ def test_the_benchmark_prints_one_line_a_rule():
                          '500', '--rows', '8', '--steps', '2'], capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   lines = [json.loads(line) for line in done.stdout.splitlines()]
-  assert [line['rule'] for line in lines] == [*RULES]
+  assert [line['rule'] for line in lines] == [*LABEL_RULES]
   assert all(line['microseconds_a_row'] > 0 and 2 < line['labels_a_picture'] < 3.5
              for line in lines)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from noise_records import noise
 
+from xmc_jax.config import LABEL_RULES
 from xmc_jax.data import partners, pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.plan import plan
@@ -81,7 +82,7 @@ def test_blocks_of_processes_make_the_global_batch(source, tokenizer, loader):
   assert_same({key: np.concatenate([part[key] for part in parts], 1) for key in whole}, whole)
 
 
-@pytest.mark.parametrize('rule', partners.RULES)
+@pytest.mark.parametrize('rule', LABEL_RULES)
 def test_batches_with_partners(source, tokenizer, rule):
   """Both loaders, any number of processes and any start give the same; the anchors are as ever."""
   pairs = partners.find(source, rule)

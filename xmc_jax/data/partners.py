@@ -27,11 +27,11 @@ import dataclasses
 
 import numpy as np
 
+from xmc_jax.config import LABEL_RULES
 from xmc_jax.data.plan import Plan, choose, generator
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
 
-RULES = ('exact', 'overlap', 'dominant', 'jaccard', 'self')
 WHICH, HOW = 3, 4   # streams of randomness, beside those of `plan` and of the scenes
 TRIES = 32          # proposals for a row, after which its weights are written down after all
 BLOCK = 4096        # labels that are held before their zeros are left out
@@ -76,8 +76,8 @@ class Partners:
 
   def __init__(self, labels: Labels, rule: str, flippable: bool | np.ndarray = False):
     """`flippable` is that of the source. UserError if the rule is unknown."""
-    if rule not in RULES:
-      raise UserError(f'--config.data.partners={rule}: choose one of {", ".join(RULES)}, or '
+    if rule not in LABEL_RULES:
+      raise UserError(f'--config.data.partners={rule}: choose one of {", ".join(LABEL_RULES)}, or '
                       'leave it empty for none')
     self.rule, self._flippable = rule, flippable
     self._sizes = np.bincount(labels.picture, minlength=labels.pictures)

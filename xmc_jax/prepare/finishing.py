@@ -44,7 +44,9 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
                                for name, path in sorted(job.original.files.items())},
            'files': {name: records.sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
   records.finish(job.folder, job.about, job.shards, facts)
-  writing.clean(job.folder)
+  # Of shards, and all of those are there. Other files another host may be writing just now.
+  for left in job.folder.glob(f'.*.rec.*{writing.UNFINISHED}'):
+    left.unlink(missing_ok=True)
   return records.read_manifest(job.folder)
 
 
