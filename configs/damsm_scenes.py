@@ -4,7 +4,6 @@
 
 SqueezeNet of ImageNet on pictures enlarged to 128 px, in place of Inception-v3 at 299 px, is ours;
 so is the short schedule. No label is looked at: scenes have several kinds of objects.
-Not yet run here.
 """
 from xmc_jax.config import embedded
 from xmc_jax.recipes import damsm
