@@ -3,9 +3,9 @@
   xmc train --config configs/clip_emoji.py --workdir runs/clip_emoji
 
 It leaves the folder runs/clip_emoji/encoder, laid out as published CLIPs are. All sizes and
-settings are ours. With the supervised contrast of arXiv 2412.03957, as far as we could reconstruct
-it, add --config.data.partners=exact --config.terms.alike_captions=1
---config.terms.alike_pictures=1 --config.terms.alike_pairs=1
+settings are ours.
+
+With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
 from xmc_jax.config import embedded
 from xmc_jax.recipes import clip

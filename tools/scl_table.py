@@ -110,6 +110,12 @@ class Cell:
   def folder(self) -> pathlib.Path:
     return RUNS / self.name.replace('/', '-').replace(' ', '_')
 
+  @property
+  def encoder(self) -> pathlib.Path:
+    """The folder of the run whose encoder it reads with; families share it."""
+    name = f'{ENCODERS[self.family]}-{self.data}-{self.method}-{self.seed}'
+    return RUNS / name.replace(' ', '_')
+
 
 def cells() -> list[Cell]:
   """The plan, seed by seed, so that a plan cut short has whole comparisons."""
@@ -142,13 +148,12 @@ def _train(workdir: pathlib.Path, kind: str, cell: Cell, *flags: str) -> None:
 
 def run(cell: Cell) -> dict[str, object]:
   """Trains and scores one cell: the line of RESULTS."""
-  method, kind = METHODS[cell.method], ENCODERS[cell.family]
-  encoder = RUNS / f'{kind}-{cell.data}-{cell.method}-{cell.seed}'.replace(' ', '_')
-  generator = cell.folder
+  method, kind, generator, encoder = (
+      METHODS[cell.method], ENCODERS[cell.family], cell.folder, cell.encoder)
   with ENCODING[encoder]:      # families share it
     _train(encoder, kind, cell, *ENCODER, *method.encoder)
   _train(generator, cell.family, cell, *GENERATOR,
-         f'--config.text.encoder={encoder / "encoder"}', *method.generator)
+         f'--config.text.encoder={(encoder / "encoder").relative_to(ROOT)}', *method.generator)
   _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
   lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
   return {'run': cell.name, **{key: lines[-1][key] for key in PROVENANCE},
@@ -231,7 +236,8 @@ def _draw() -> None:
   for data, captions in CAPTIONS.items():
     rows, words = [], []
     for cell in (cell for cell in done if cell.data == data):
-      images = Artist.load(cell.folder).draw(captions, seed=0)
+      artist = Artist.load(cell.folder, text_encoder=cell.encoder / 'encoder')
+      images = artist.draw(captions, seed=0)
       rows += [np.ones_like(images[:1]), images]
       words += [f'{cell.family}, {cell.method}', *captions]
     if rows:
