@@ -1,16 +1,21 @@
 """Two branches and their term on top of other recipes; and SSA-GAN's three phases below them."""
+import dataclasses
 import functools
 import sys
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toys
 
 from xmc_jax import recipes
-from xmc_jax.branch import Branch, Text
+from xmc_jax.branch import Branch, Text, Views
 from xmc_jax.config import check
+from xmc_jax.engine.mesh import make_mesh
+from xmc_jax.engine.program import Program
 from xmc_jax.objectives.splits import two_views
 from xmc_jax.recipes import attngan, dmgan, scl, ssagan
 from xmc_jax.types import UserError
@@ -175,3 +180,47 @@ def test_eight_devices_are_one():
 def test_without_an_average_the_generator_is_its_own():
   _, (players, ema), *_ = trained(1)
   jax.tree.map(np.testing.assert_array_equal, ema['g'], players['g'].params)
+
+
+class Toy:
+  """In place of SSA-GAN's networks: logits d of real, g d of fake and d / 4 of wrong pairs.
+
+  But for the last wrong pair, of the last picture with the first sentence: 100 d.
+  """
+  sample = None
+
+  def __init__(self, *networks):
+    del networks
+
+  def init(self, rng, batch):
+    return {'g': {'params': {'x': jnp.float32(0.5)}}, 'd': {'params': {'x': jnp.float32(0.25)}}}
+
+  def draw(self, params, stats, frozen, batch, rngs):
+    return Branch(batch, None, (params['g']['x'],)), stats
+
+  def judge(self, params, stats, frozen, drawn):
+    view = lambda x: Views((x * jnp.ones(8),))
+    d, (g,) = params['d']['x'], drawn.fake
+    return dataclasses.replace(
+        drawn, real_view=view(d), fake_view=view(g * d),
+        wrong_view=view(jnp.array([1 / 4] * 7 + [100]) * d), slope=d ** 2 * jnp.ones(8)), stats
+
+
+def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
+  # Critic:    1 - d + (1 + g d + 1 + d / 4) / 2, slope -1 + g / 2 + 1 / 8, of seven wrong pairs
+  # Penalty:   2 d^6, slope 12 d^5;   generator: -g d, slope -d
+  monkeypatch.setattr(ssagan, 'SsaGanBackbone', Toy)
+  recipe = recipes.build(tiny('ssagan'))
+  program = Program(recipe.objective, dict.fromkeys('gd', optax.sgd(1.0)), 0.0, recipe.frozen_spec,
+                    recipe.batch_spec, make_mesh(jax.devices()[:1]))
+  state, metrics = program.compile()(program.init(0), toys.fill(recipe.frozen_spec),
+                                     toys.batch(recipe.batch_spec))
+  g, d = 0.5, 0.25
+  np.testing.assert_allclose(metrics['critic/d_loss'], 1 - d + (1 + g * d + 1 + d / 4) / 2,
+                             rtol=1e-6)
+  d -= -1 + g / 2 + 1 / 8
+  np.testing.assert_allclose(metrics['penalty/d_loss'], 2 * d ** 6, rtol=1e-6)
+  d -= 12 * d ** 5
+  np.testing.assert_allclose(metrics['generator/g_loss'], -g * d, rtol=1e-6)
+  np.testing.assert_allclose(state.players['d'].params['x'], d, rtol=1e-6)
+  np.testing.assert_allclose(state.players['g'].params['x'], g + d, rtol=1e-6)
