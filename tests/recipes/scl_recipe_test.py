@@ -16,8 +16,9 @@ from xmc_jax.branch import Branch, Text, Views
 from xmc_jax.config import check
 from xmc_jax.engine.mesh import make_mesh
 from xmc_jax.engine.program import Program
+from xmc_jax.losses import damsm as losses
 from xmc_jax.objectives.splits import two_views
-from xmc_jax.recipes import attngan, dmgan, scl, ssagan
+from xmc_jax.recipes import _damsm, attngan, dmgan, scl, ssagan
 from xmc_jax.types import UserError
 
 SHARED = {'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
@@ -224,3 +225,14 @@ def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
   np.testing.assert_allclose(metrics['generator/g_loss'], -g * d, rtol=1e-6)
   np.testing.assert_allclose(state.players['d'].params['x'], d, rtol=1e-6)
   np.testing.assert_allclose(state.players['g'].params['x'], g + d, rtol=1e-6)
+
+
+def test_the_terms_of_the_damsm_have_the_configs_gammas():
+  text = toys.text(rows=4)
+  branch = Branch({'label': np.array([0, 1, 2, 0])}, text,
+                  fake_regions=toys.normal(3, 4, 5, toys.TEXT_FEATURES))
+  config = tiny('ssagan', **{'terms.gamma1': 1.5, 'terms.gamma2': 2.5, 'terms.gamma3': 3.5})
+  value = {term.name: term for term in _damsm.terms(config, None)}['damsm_words'].value((branch,))
+  np.testing.assert_allclose(value, losses.words(
+      branch.fake_regions, text.words, text.mask, branch.batch['label'], gamma1=1.5, gamma2=2.5,
+      gamma3=3.5), rtol=1e-6)
