@@ -9,10 +9,12 @@ import toys
 from toy_trunk import TOY
 
 from xmc_jax import recipes
+from xmc_jax.branch import Branch, Text
 from xmc_jax.encoders import damsm, trunks
 from xmc_jax.engine import optim
 from xmc_jax.engine.mesh import make_mesh, put_rows
 from xmc_jax.engine.program import Program
+from xmc_jax.losses import damsm as losses
 from xmc_jax.main import main
 from xmc_jax.recipes import damsm as recipe_of_damsm
 from xmc_jax.sampling import Artist
@@ -85,6 +87,19 @@ def test_terms_and_the_batch_that_they_need(config, settings, names, keys):
   assert {k for k in metrics if k[:6] == 'towers'} == {f'towers/{name}' for name in names}
   assert {k for k in metrics if k[:8] == 'accuracy'} == {
       'accuracy/caption_of_picture', 'accuracy/picture_of_caption'}
+
+
+@pytest.mark.parametrize('settings, masked', [
+    ({}, True), ({'data.partners': 'exact'}, True), ({'data.partners': 'self'}, True),
+    ({'data.partners': 'self', 'terms.class_mask': False}, False)])
+def test_pictures_of_like_label_are_no_negatives_whatever_the_partners(config, settings, masked):
+  config.update_from_flattened_dict(settings)
+  labels, codes = np.array([0, 1, 2, 0]), toys.normal(4, 4, 8)
+  text = Text(words=None, mask=None, sentence=codes[::-1])
+  branch = Branch({'label': labels}, text, real_code=codes)
+  found = {term.name: term for term in recipe_of_damsm._terms(config)}['sentence']
+  np.testing.assert_allclose(found.value((branch,)), losses.sentences(
+      codes, codes[::-1], labels if masked else None), rtol=1e-6)
 
 
 def test_the_number_of_devices_and_of_parts_changes_nothing(config):

@@ -227,11 +227,13 @@ def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
   np.testing.assert_allclose(state.players['g'].params['x'], g + d, rtol=1e-6)
 
 
-def test_the_terms_of_the_damsm_have_the_configs_gammas():
+@pytest.mark.parametrize('partners', ['', 'exact', 'self'])
+def test_the_terms_of_the_damsm_have_the_configs_gammas_and_its_mask(partners):
   text = toys.text(rows=4)
   branch = Branch({'label': np.array([0, 1, 2, 0])}, text,
                   fake_regions=toys.normal(3, 4, 5, toys.TEXT_FEATURES))
-  config = tiny('ssagan', **{'terms.gamma1': 1.5, 'terms.gamma2': 2.5, 'terms.gamma3': 3.5})
+  config = tiny('ssagan', **{'terms.gamma1': 1.5, 'terms.gamma2': 2.5, 'terms.gamma3': 3.5,
+                             'data.partners': partners})
   value = {term.name: term for term in _damsm.terms(config, None)}['damsm_words'].value((branch,))
   np.testing.assert_allclose(value, losses.words(
       branch.fake_regions, text.words, text.mask, branch.batch['label'], gamma1=1.5, gamma2=2.5,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ml_collections
 
 from xmc_jax.objectives import terms as t
+from xmc_jax.recipes import _shared
 from xmc_jax.types import UserError
 
 WITHIN = ('alike_captions', 'alike_pictures')      # terms that compare rows of one kind
@@ -35,7 +36,7 @@ def rule(config: ml_collections.ConfigDict) -> str:
 
 def mask(config: ml_collections.ConfigDict) -> str:
   """The rule by which rows do not contrast; '' for none."""
-  return rule(config) if config.terms.class_mask else ''
+  return _shared.mask_rule(config) if config.terms.class_mask else ''
 
 
 def terms(config: ml_collections.ConfigDict) -> tuple[t.Term, ...]:

@@ -10,6 +10,7 @@ from xmc_jax.branch import Text
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import damsm
 from xmc_jax.objectives import terms as t
+from xmc_jax.recipes import _shared
 from xmc_jax.types import Array, Batch, Tree, UserError
 
 
@@ -81,7 +82,8 @@ def _network(config: ml_collections.ConfigDict) -> damsm.Damsm:
 
 def terms(config: ml_collections.ConfigDict, among: int | None) -> tuple[t.Term, ...]:
   """The generator's terms: fakes find their captions among `among` rows, None: all."""
-  w, rule = config.terms, (config.data.partners or 'exact') if config.terms.damsm_mask else ''
+  w = config.terms
+  rule = _shared.mask_rule(config) if w.damsm_mask else ''
   return (
       t.Term('damsm_words', w.damsm, t.damsm_words_fake(
           among, rule, gamma1=w.gamma1, gamma2=w.gamma2, gamma3=w.gamma3)),

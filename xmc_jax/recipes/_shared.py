@@ -28,6 +28,15 @@ def label_shape(model: ml_collections.ConfigDict) -> tuple[int, ...]:
   return () if model.one_class else (model.classes,)
 
 
+def mask_rule(config: ml_collections.ConfigDict) -> str:
+  """The rule by which rows of like label are no negatives of DAMSM's losses and of CLIP's.
+
+  That of the partners. Where these are of the same picture it is `exact`, as without partners: what
+  is a negative then stays the family's own, as in Ye et al. 2021 (arXiv 2107.02423).
+  """
+  return 'exact' if config.data.partners in ('', 'self') else config.data.partners
+
+
 def options(config: ml_collections.ConfigDict) -> dict[str, object]:
   """How the networks of `config` compute: keyword arguments `forms` and `dtype`."""
   return dict(forms=forms.choose(config.model.forms, jax.default_backend()),
