@@ -31,8 +31,8 @@ def label_shape(model: ml_collections.ConfigDict) -> tuple[int, ...]:
 def mask_rule(config: ml_collections.ConfigDict) -> str:
   """The rule by which rows of like label are no negatives of DAMSM's losses and of CLIP's.
 
-  That of the partners. Where these are of the same picture it is `exact`, as without partners: what
-  is a negative then stays the family's own, as in Ye et al. 2021 (arXiv 2107.02423).
+  That of the partners. Where these are of the same picture it is `exact`, as without partners.
+  Whether there is a mask at all is for `terms.class_mask` and `terms.damsm_mask` to say.
   """
   return 'exact' if config.data.partners in ('', 'self') else config.data.partners
 
