@@ -64,7 +64,6 @@ class Method:
   framework: bool
   encoder: tuple[str, ...] = ()
   generator: tuple[str, ...] = ()
-  told: str = ''
 
 
 def _alike(captions=0, pictures=0, pairs=0, labels=0) -> tuple[str, ...]:
@@ -76,15 +75,18 @@ def _alike(captions=0, pictures=0, pairs=0, labels=0) -> tuple[str, ...]:
 SELF = '--config.data.partners=self'
 NO_TERM = ('--config.scl.alike_fakes=0',)
 METHODS = {
-    'plain': Method(False, told='one branch, no labels'),
-    'framework': Method(True, told='two branches, terms of like labels in both phases'),
-    'no term': Method(True, _alike(), NO_TERM, 'two branches of like label, no such terms'),
-    'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,),
-                         'two captions of one picture, NT-Xent (arXiv 2107.02423)'),
-    'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.alike_pairs=0.2'),
-                    'two branches, like labels across pictures and captions only'),
-    'classes': Method(True, _alike(labels=1), NO_TERM,
-                      "two branches, cross-entropy of labels in the encoder's training")}
+    # One branch, no labels.
+    'plain': Method(False),
+    # Two branches, terms of like labels in both phases.
+    'framework': Method(True),
+    # Two branches of like label, no such terms; the mask of like labels stays, as in all below.
+    'no term': Method(True, _alike(), NO_TERM),
+    # Two captions of one picture, NT-Xent (arXiv 2107.02423).
+    'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,)),
+    # Two branches, like labels across pictures and captions only.
+    'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.alike_pairs=0.2')),
+    # Two branches, cross-entropy of labels in the encoder's training.
+    'classes': Method(True, _alike(labels=1), NO_TERM)}
 FULL, PAIR = tuple(METHODS), ('plain', 'framework')
 
 # (family, data, methods, seeds)
@@ -169,7 +171,6 @@ def known() -> dict[str, dict[str, object]]:
 def _run_all(prefix: str) -> None:
   """Runs what is missing, one cell a core."""
   wanted = [cell for cell in cells() if cell.name.startswith(prefix) and cell.name not in known()]
-
   began = time.time()
 
   def one(cell):
