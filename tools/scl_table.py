@@ -46,8 +46,8 @@ BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
 ENCODER = ('--config.steps=600', '--config.every.save=600')
-GENERATOR = ('--config.model.size=32', '--config.steps=1000', '--config.every.save=500',
-             '--config.every.pictures=500')
+GENERATOR = ('--config.model.size=32', '--config.every.save=500', '--config.every.pictures=500')
+STEPS = {'emoji': 1000, 'scenes': 4000}     # of a generator; several things a picture take longer
 ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
 OF_THE_FAMILY = {
     'damsm': ('--config.model.size=32', '--config.batch_size=24'),
@@ -154,7 +154,7 @@ def run(cell: Cell) -> dict[str, object]:
       METHODS[cell.method], ENCODERS[cell.family], cell.folder, cell.encoder)
   with ENCODING[encoder]:      # families share it
     _train(encoder, kind, cell, *ENCODER, *method.encoder)
-  _train(generator, cell.family, cell, *GENERATOR,
+  _train(generator, cell.family, cell, *GENERATOR, f'--config.steps={STEPS[cell.data]}',
          f'--config.text.encoder={(encoder / "encoder").relative_to(ROOT)}', *method.generator)
   _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
   lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
