@@ -45,9 +45,10 @@ BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
-ENCODER = ('--config.steps=600', '--config.every.save=600')
+ENCODER = ('--config.every.save=300',)
 GENERATOR = ('--config.model.size=32', '--config.every.save=500', '--config.every.pictures=500')
-STEPS = {'emoji': 1000, 'scenes': 4000}     # of a generator; several things a picture take longer
+# Of the encoder and of the generator. Several things in a picture take both longer.
+STEPS = {'emoji': (600, 1000), 'scenes': (1500, 2500)}
 ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
 OF_THE_FAMILY = {
     'damsm': ('--config.model.size=32', '--config.batch_size=24'),
@@ -152,9 +153,10 @@ def run(cell: Cell) -> dict[str, object]:
   """Trains and scores one cell: the line of RESULTS."""
   method, kind, generator, encoder = (
       METHODS[cell.method], ENCODERS[cell.family], cell.folder, cell.encoder)
+  first, second = STEPS[cell.data]
   with ENCODING[encoder]:      # families share it
-    _train(encoder, kind, cell, *ENCODER, *method.encoder)
-  _train(generator, cell.family, cell, *GENERATOR, f'--config.steps={STEPS[cell.data]}',
+    _train(encoder, kind, cell, *ENCODER, f'--config.steps={first}', *method.encoder)
+  _train(generator, cell.family, cell, *GENERATOR, f'--config.steps={second}',
          f'--config.text.encoder={(encoder / "encoder").relative_to(ROOT)}', *method.generator)
   _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
   lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
