@@ -33,6 +33,7 @@ CORES = queue.SimpleQueue()
 for number in sorted(os.sched_getaffinity(0)):
   CORES.put(number)
 PROVENANCE = ('step', 'weights', 'config_sha256', 'commit', 'jax', 'device')
+PAIRS = 'encoder: pairs'
 # Held-out ones, of things that these sizes can tell apart.
 CAPTIONS = {
     'emoji': ('grinning face with smiling eyes', 'woman office worker', 'man standing', 'eggplant',
@@ -161,7 +162,17 @@ def run(cell: Cell) -> dict[str, object]:
   _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
   lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
   return {'run': cell.name, **{key: lines[-1][key] for key in PROVENANCE},
-          'scores': {line['metric']: line['value'] for line in lines}}
+          'scores': {**{line['metric']: line['value'] for line in lines}, PAIRS: _pairs(encoder)}}
+
+
+def _pairs(encoder: pathlib.Path) -> float:
+  """Share of the training pairs of a batch that the encoder of that run told, at its end.
+
+  The mean of both directions, over the last report's steps.
+  """
+  last = json.loads((encoder / 'metrics.jsonl').read_text().splitlines()[-1])
+  return statistics.mean(value for name, value in last.items()
+                         if name.startswith('match/accuracy/'))
 
 
 def known() -> dict[str, dict[str, object]]:
@@ -188,6 +199,7 @@ def _run_all(prefix: str) -> None:
 
 
 COLUMNS = (      # heading, metric, factor, digits
+    ('pairs, %', PAIRS, 100, 0),
     ('FD', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
     ('R-precision, %', 'alignment-16', 100, 1),
     ('objects, %', 'objects: objects', 100, 1), ('counts, %', 'objects: counts', 100, 1))
