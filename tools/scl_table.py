@@ -48,7 +48,7 @@ BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
 ENCODER = ('--config.every.save=300',)
 GENERATOR = ('--config.model.size=32', '--config.every.save=500', '--config.every.pictures=500')
-# Of the encoder and of the generator. Several things in a picture take both longer.
+# Steps of the encoder and of the generator. Scenes hold several things, so both need more.
 STEPS = {'emoji': (600, 1000), 'scenes': (1500, 2500)}
 ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
 OF_THE_FAMILY = {
@@ -166,9 +166,9 @@ def run(cell: Cell) -> dict[str, object]:
 
 
 def _pairs(encoder: pathlib.Path) -> float:
-  """Share of the training pairs of a batch that the encoder of that run told, at its end.
+  """Share of training rows whose other side is the nearest of the batch, in [0, 1].
 
-  The mean of both directions, over the last report's steps.
+  At the end of the encoder run in that folder: over its last report's steps, both directions' mean.
   """
   last = json.loads((encoder / 'metrics.jsonl').read_text().splitlines()[-1])
   return statistics.mean(value for name, value in last.items()
