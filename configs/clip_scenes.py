@@ -21,6 +21,6 @@ def get_config():
   config.text.encoder = ''
   config.terms.contrast_temperature = 0.07
   config.terms.class_mask = False
-  config.optim.towers.lr = 5e-4
+  config.optim.towers.update(lr=1e-3, warmup=300)
   config.every.report = 50
   return config

@@ -13,6 +13,7 @@ import toys
 
 from xmc_jax.encoders import clip
 from xmc_jax.encoders.clip_inputs import MEAN, STD, prepare, see
+from xmc_jax.encoders.clip_layers import TowerConfig
 from xmc_jax.types import UserError
 
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
@@ -146,6 +147,24 @@ def test_a_written_folder_is_read_again_as_it_was(folder, tmp_path):
   for name, x in tool.tensors(tool.QUICK).items():
     if name != 'logit_scale':
       np.testing.assert_array_equal(tensors[name], x, err_msg=name)
+
+
+def test_random_weights_are_spread_as_in_the_released_code():
+  e, layers = 192, 5
+  tower = TowerConfig(e, layers, 3, 4 * e, 'quick_gelu', 1e-5)
+  module = clip.Clip(clip.ClipConfig(tower, tower, 64, 48, 4, 999, 77, end=None))
+  pixels, tokens = jnp.zeros((1, 48, 48, 3)), jnp.zeros((1, 2), jnp.int32)
+  params = module.init(jax.random.key(0), pixels, tokens)['params']
+  text, image = params['text_tower'], params['image_tower']
+  for layer in text['layer_0'], text['layer_4'], image['layer_4']:
+    found = {name: float(part['kernel'].std()) for name, part in layer.items() if 'kernel' in part}
+    wanted = {'query': e ** -0.5, 'key': e ** -0.5, 'value': e ** -0.5, 'widen': (2 * e) ** -0.5,
+              'attended': (10 * e) ** -0.5, 'narrow': (10 * e) ** -0.5}      # 2 x 5 branches
+    assert found == pytest.approx(wanted, rel=0.02)
+  spreads = [float(x.std()) for x in (text['words']['embedding'], text['positions']['embedding'],
+                                      image['positions']['embedding'])]
+  assert spreads == pytest.approx([0.02, 0.01, e ** -0.5], rel=0.02)
+  assert float(image['class'].std()) == pytest.approx(e ** -0.5, rel=0.2)
 
 
 def test_no_name_is_told_and_does_not_mean_this_folder(folder, monkeypatch):

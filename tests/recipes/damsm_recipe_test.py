@@ -11,7 +11,6 @@ from toy_trunk import TOY
 from xmc_jax import recipes
 from xmc_jax.branch import Branch, Text
 from xmc_jax.encoders import damsm, trunks
-from xmc_jax.engine import optim
 from xmc_jax.engine.mesh import make_mesh, put_rows
 from xmc_jax.engine.program import Program
 from xmc_jax.losses import damsm as losses
@@ -124,26 +123,6 @@ def test_mistakes_are_named(config, settings, message):
   config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=message):
     recipes.build(config)
-
-
-def test_the_rate_decays_to_its_least_and_the_text_encoder_alone_is_clipped():
-  spec = dict(lr=2e-3, b1=0.5, b2=0.999, decay=dict(rate=0.98, every=184, least=2e-4),
-              clip=dict(norm=0.25, of='captions'))
-  optimizer = optim.make_optimizers({'towers': spec})['towers']
-  params = {'captions': {'a': np.ones(4, np.float32), 'b': np.ones(())}, 'pictures': np.ones(4)}
-  state = optimizer.init(params)
-  # Adam's first step is the rate whatever the gradient's length, so look at its moments instead.
-  grads = {'captions': {'a': np.full(4, 3.0), 'b': np.float64(8)}, 'pictures': np.full(4, 3.0)}
-  _, after = optimizer.update(grads, state, params)
-  moments = jax.tree.leaves(optax.tree_utils.tree_get(after, 'mu'))
-  np.testing.assert_allclose(moments[0], 0.5 * 0.25 * 3 / 10, rtol=1e-5)  # of length 10
-  np.testing.assert_allclose(moments[1], 0.5 * 0.25 * 8 / 10, rtol=1e-5)
-  np.testing.assert_allclose(moments[2], 0.5 * 3, rtol=1e-5)
-  rate = optim._decayed(2e-3, **spec['decay'])
-  epochs = [float(rate(np.int32(184 * n))) for n in (0, 1, 113, 114, 500)]
-  np.testing.assert_allclose(
-      epochs, [2e-3 * 0.98 ** n for n in (0, 1, 113, 114, 114)], rtol=1e-5)
-  assert float(rate(np.int32(183))) == pytest.approx(2e-3)
 
 
 @pytest.mark.filterwarnings('ignore')

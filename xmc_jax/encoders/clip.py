@@ -32,7 +32,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from xmc_jax.encoders import files, torch_files
-from xmc_jax.encoders.clip_layers import HIGHEST, Layer, TowerConfig, norm
+from xmc_jax.encoders.clip_layers import HIGHEST, Layer, TowerConfig, norm, normal
 from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.types import Array, Tree, UserError
 
@@ -202,8 +202,9 @@ class ImageTower(nn.Module):
     patch = (config.patch, config.patch)
     self.patches = nn.Conv(sizes.width, patch, patch, 'VALID', use_bias=False, dtype=self.dtype,
                            precision=HIGHEST)
-    self.own = self.param('class', nn.initializers.zeros, (sizes.width,))
-    self.positions = nn.Embed(1 + config.grid ** 2, sizes.width)
+    spread = normal(sizes.width ** -0.5)
+    self.own = self.param('class', spread, (sizes.width,))
+    self.positions = nn.Embed(1 + config.grid ** 2, sizes.width, embedding_init=spread)
     self.norm_before, self.norm_after = norm(sizes.eps), norm(sizes.eps)
     self.layer = [Layer(sizes, False, self.dtype) for _ in range(sizes.layers)]
     self.project = _projection(config.size, self.dtype)
@@ -259,8 +260,9 @@ class TextTower(nn.Module):
     if length > config.positions:
       raise UserError(f'Captions of {length} word pieces are longer than the {config.positions} '
                       'positions of the CLIP; cut them.')
-    x = nn.Embed(config.vocabulary, sizes.width, name='words')(tokens)
-    x += nn.Embed(config.positions, sizes.width, name='positions')(jnp.arange(length))
+    x = nn.Embed(config.vocabulary, sizes.width, embedding_init=normal(0.02), name='words')(tokens)
+    x += nn.Embed(config.positions, sizes.width, embedding_init=normal(0.01),
+                  name='positions')(jnp.arange(length))
     for i in range(sizes.layers):
       x = Layer(sizes, True, self.dtype, name=f'layer_{i}')(x)
     words = norm(sizes.eps, 'norm_final')(x)

@@ -12,6 +12,7 @@ from flax import linen as nn
 from xmc_jax.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
+normal = nn.initializers.normal
 ACTIVATIONS = {'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
                'gelu': lambda x: nn.gelu(x, approximate=False)}
 
@@ -46,7 +47,11 @@ class TowerConfig:
 
 
 class Layer(nn.Module):
-  """One layer: self-attention, then a two-layer network, each of normalised x and added to x."""
+  """One layer: self-attention, then a two-layer network, each of normalised x and added to x.
+
+  Random weights are spread as in CLIP's released code: what a branch adds is the smaller the more
+  layers there are.
+  """
 
   sizes: TowerConfig
   causal: bool
@@ -58,22 +63,24 @@ class Layer(nn.Module):
     b, t, e = x.shape
     heads = self.sizes.heads
 
-    def dense(name, size):
-      return nn.Dense(size, dtype=self.dtype, precision=HIGHEST, name=name)
+    def dense(name, size, std):
+      return nn.Dense(size, dtype=self.dtype, precision=HIGHEST, name=name, kernel_init=normal(std))
 
+    begin, end = e ** -0.5, (2 * self.sizes.layers * e) ** -0.5   # of a branch: spreads of weights
     seen = norm(self.sizes.eps, 'norm_attend')(x)
     query, key, value = (
-      dense(name, e)(seen).reshape(b, t, heads, -1) for name in ('query', 'key', 'value'))
+      dense(name, e, begin)(seen).reshape(b, t, heads, -1) for name in ('query', 'key', 'value'))
     scores = jnp.einsum('bqhk,bthk->bhqt', query, key, precision=HIGHEST,
                         preferred_element_type=jnp.float32) / np.sqrt(e // heads)
     if self.causal:
       scores = jnp.where(jnp.tri(t, dtype=bool), scores, jnp.finfo(scores.dtype).min)
     weights = jax.nn.softmax(scores).astype(self.dtype)
     context = jnp.einsum('bhqt,bthk->bqhk', weights, value, precision=HIGHEST)
-    x += dense('attended', e)(context.reshape(b, t, e)).astype(jnp.float32)
-    hidden = dense('widen', self.sizes.inner)(norm(self.sizes.eps, 'norm_widen')(x))
+    x += dense('attended', e, end)(context.reshape(b, t, e)).astype(jnp.float32)
+    hidden = norm(self.sizes.eps, 'norm_widen')(x)
+    hidden = dense('widen', self.sizes.inner, (2 * e) ** -0.5)(hidden)
     hidden = ACTIVATIONS[self.sizes.activation](hidden)
-    return x + dense('narrow', e)(hidden).astype(jnp.float32)
+    return x + dense('narrow', e, end)(hidden).astype(jnp.float32)
 
 
 def norm(eps: float, name: str | None = None) -> nn.LayerNorm:

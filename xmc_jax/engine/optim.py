@@ -14,6 +14,7 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
   """`{player: Adam}` from `{player: {'lr': ..., 'b1': ..., 'b2': ...}}`.
 
   Optional keys of a player:
+    warmup n: the learning rate rises evenly over the first n steps
     decay  {'rate': ..., 'every': ..., 'least': ...}: the learning rate is multiplied by the rate
            after every so many steps, until it is at or below the least
     clip   {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are scaled
@@ -23,9 +24,16 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
 
 
 def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
-  adam = optax.adam(_decayed(p['lr'], **p['decay']) if 'decay' in p else p['lr'],
-                    b1=p['b1'], b2=p['b2'])
+  adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
   return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
+
+
+def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:
+  rate = _decayed(p['lr'], **p['decay']) if 'decay' in p else p['lr']
+  if not p.get('warmup'):
+    return rate
+  part = optax.linear_schedule(1 / p['warmup'], 1, p['warmup'] - 1)
+  return lambda count: part(count) * (rate(count) if callable(rate) else rate)
 
 
 def _decayed(lr: float, rate: float, every: int, least: float) -> optax.Schedule:

@@ -7,7 +7,8 @@ the heads of a published CLIP (`model.trained` = 'heads'), or on all of it.
 
 With `text.encoder` = '' a CLIP of the sizes `config.clip` begins at random, with a tokeniser of the
 training captions: so small ones are made for CPUs. What differs from CLIP then: the temperature is
-given instead of learnt, and the plain Adam has no weight decay.
+given instead of learnt, the plain Adam has no weight decay, and after `warmup` the rate stays. As
+there, no warm-up, or weights that do not get smaller with depth, lets codes fall together.
 """
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def config() -> ml_collections.ConfigDict:
     c.terms = dict(
         contrast=1.0,              # of pairs, from pictures to captions plus the other way round
         contrast_temperature=0.01, **_alike.term_config())
-    c.optim = dict(towers=dict(lr=1e-4, b1=0.9, b2=0.98))
+    c.optim = dict(towers=dict(lr=1e-4, b1=0.9, b2=0.98, warmup=0))
     del c['image']
   return c
 
