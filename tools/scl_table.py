@@ -48,8 +48,9 @@ BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
 ENCODER = ('--config.every.save=300',)
 GENERATOR = ('--config.model.size=32', '--config.every.save=500', '--config.every.pictures=500')
-# Steps of the encoder and of the generator. Scenes hold several things, so both need more.
-STEPS = {'emoji': (600, 1000), 'scenes': (1500, 2500)}
+# Steps of the encoder and of the generator. Scenes hold several things, so both need more; one
+# family shows what still more does.
+STEPS = {'emoji': (600, 1000), 'scenes': (1500, 2500), 'ssagan/scenes': (1500, 5000)}
 ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
 OF_THE_FAMILY = {
     'damsm': ('--config.model.size=32', '--config.batch_size=24'),
@@ -120,6 +121,11 @@ class Cell:
     name = f'{ENCODERS[self.family]}-{self.data}-{self.method}-{self.seed}'
     return RUNS / name.replace(' ', '_')
 
+  @property
+  def steps(self) -> tuple[int, int]:
+    """Of the encoder and of the generator."""
+    return STEPS.get(f'{self.family}/{self.data}', STEPS[self.data])
+
 
 def cells() -> list[Cell]:
   """The plan, seed by seed, so that a plan cut short has whole comparisons."""
@@ -154,7 +160,7 @@ def run(cell: Cell) -> dict[str, object]:
   """Trains and scores one cell: the line of RESULTS."""
   method, kind, generator, encoder = (
       METHODS[cell.method], ENCODERS[cell.family], cell.folder, cell.encoder)
-  first, second = STEPS[cell.data]
+  first, second = cell.steps
   with ENCODING[encoder]:      # families share it
     _train(encoder, kind, cell, *ENCODER, f'--config.steps={first}', *method.encoder)
   _train(generator, cell.family, cell, *GENERATOR, f'--config.steps={second}',
