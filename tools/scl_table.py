@@ -80,9 +80,11 @@ NO_TERM = ('--config.scl.alike_fakes=0',)
 METHODS = {
     # One branch, no labels.
     'plain': Method(False),
+    # One branch, with the mask of like labels that all below have.
+    'mask': Method(False, ('--config.terms.class_mask=True',), ('--config.terms.damsm_mask=True',)),
     # Two branches, terms of like labels in both phases.
     'framework': Method(True),
-    # Two branches of like label, no such terms; the mask of like labels stays, as in all below.
+    # Two branches of like label, no such terms.
     'no term': Method(True, _alike(), NO_TERM),
     # Two captions of one picture, NT-Xent (arXiv 2107.02423).
     'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,)),
@@ -223,7 +225,7 @@ def table() -> str:
   """The results as Markdown, one table a family and data set."""
   found = collections.defaultdict(list)
   for name, line in known().items():
-    found[name.rpartition('/')[0]].append(line['scores'])
+    found[name.rpartition('/')[0]].append({'step': line['step'], **line['scores']})
   parts = []
   for family, data, methods, _ in PLAN:
     rows = [(method, runs) for method in methods
@@ -235,7 +237,8 @@ def table() -> str:
     body = [[method, str(len(runs)), *(
         _figure([factor * run[metric] for run in runs if metric in run], digits)
         for _, metric, factor, digits in columns)] for method, runs in rows]
-    parts += [f'### {family}, {data}\n', *(f'| {" | ".join(row)} |' for row in (
+    steps = ' or '.join(f'{n:,}' for n in sorted({run['step'] for _, runs in rows for run in runs}))
+    parts += [f'### {family}, {data}, {steps} steps\n', *(f'| {" | ".join(row)} |' for row in (
         head, ['---'] * len(head), *body)), '']
   return '\n'.join(parts)
 
