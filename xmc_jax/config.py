@@ -10,7 +10,7 @@ from xmc_jax.types import UserError
 LABEL_RULES = ('exact', 'overlap', 'dominant', 'jaccard', 'self')      # data/partners.py
 _LEAST = {'steps': 1, 'seed': 0, 'accumulate': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
           'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.pictures': 1,
-          'optim.g.lr': 0, 'optim.d.lr': 0}
+          'optim.g.lr': 0, 'optim.d.lr': 0, 'optim.towers.lr': 0, 'optim.towers.warmup': 0}
 _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.recompute': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),

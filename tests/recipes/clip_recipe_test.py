@@ -150,6 +150,13 @@ def test_training_all_begins_as_the_folder_too(folder):
   assert recipes.build(tuned(folder, **{'model.trained': 'all'})).frozen_spec == {}
 
 
+@pytest.mark.parametrize('key', ['lr', 'warmup'])
+def test_rates_below_zero_are_refused(key):
+  config = small(**{f'optim.towers.{key}': -1})
+  with pytest.raises(UserError, match=f'--config.optim.towers.{key}=-1.*: it must be at least 0'):
+    check(config)
+
+
 @pytest.mark.parametrize('settings, message', [
     ({'model.trained': 'some'}, '--config.model.trained=some: choose one of all, heads'),
     ({'model.trained': 'heads'}, '=heads: .* name it with --config.text.encoder'),
