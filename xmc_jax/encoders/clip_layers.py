@@ -49,8 +49,8 @@ class TowerConfig:
 class Layer(nn.Module):
   """One layer: self-attention, then a two-layer network, each of normalised x and added to x.
 
-  Random weights are spread as in CLIP's released code: what a branch adds is the smaller the more
-  layers there are.
+  Random weights are spread as CLIP's released code spreads those of captions, here for pictures
+  too: what a branch adds is the smaller the more layers there are.
   """
 
   sizes: TowerConfig
