@@ -7,8 +7,8 @@ the heads of a published CLIP (`model.trained` = 'heads'), or on all of it.
 
 With `text.encoder` = '' a CLIP of the sizes `config.clip` begins at random, with a tokeniser of the
 training captions: so small ones are made for CPUs. What differs from CLIP then: the temperature is
-given instead of learnt, the plain Adam has no weight decay, and after `warmup` steps the rate stays.
-Do not leave the warm-up out: from random weights all codes then fall together before they part.
+given instead of learnt, the plain Adam has no weight decay, and after `warmup` the rate stays. Do
+not leave the warm-up out: from random weights all codes would fall together before they part.
 """
 from __future__ import annotations
 
