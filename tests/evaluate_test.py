@@ -15,7 +15,6 @@ from PIL import Image
 from xmc_jax import evaluate as module
 from xmc_jax.encoders import clip, judge, weights
 from xmc_jax.encoders.files import sha256
-from xmc_jax.engine import wire
 from xmc_jax.evals import kernels, protocols, record, reference
 from xmc_jax.evals.clip_score import ClipEncoder
 from xmc_jax.evals.frechet import frechet_of_stats
@@ -136,7 +135,7 @@ def start(workdir, devices, *flags):
 
 def test_two_processes_of_two_devices_and_one_of_one_give_the_same_numbers(run, tmp_path):
   alone = shutil.copytree(run, tmp_path / 'alone')
-  address = f'--coordinator=127.0.0.1:{wire.free_port()}'
+  address = f'--coordinator=127.0.0.1:{tiny.free_port()}'
   started = [start(alone, 1), *(start(run, 2, address, '--processes=2', f'--process={i}')
                                 for i in range(2))]
   for process in started:

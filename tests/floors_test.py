@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'xmc_jax'
 FLOORS = [
     ('types', 'writing'),
     ('arrays', 'branch', 'config', 'pictures', 'progress'),
-    ('layers', 'losses', 'engine', 'data'),
+    ('layers', 'losses', 'engine', 'data', 'distributed'),
     ('encoders',),
     ('backbones', 'objectives', 'evals', 'prepare'),
     ('recipes',),

@@ -1,8 +1,9 @@
-"""Two processes on this host are one: they train alike, stop together, and end together."""
+"""Two processes on this host act as one: they train alike, stop together and end together."""
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,15 +14,14 @@ import pytest
 import tiny
 import train_worker
 
-from xmc_jax.engine import wire
+from xmc_jax.distributed.watchdog import LOST
 from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.peers import PEER_IS_GONE
 from xmc_jax.main import main
 
 LIGHT = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
          'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0', 'PYTHONUNBUFFERED': '1'}
 LAUNCH = tiny.ROOT / 'launch' / 'local_multiprocess.sh'
-STEPS, SAVE = 16, 4
+STEPS, SAVE, HEARTBEAT = 16, 4, 8
 
 
 def start(command, **environment):
@@ -36,7 +36,7 @@ def start(command, **environment):
 def pair(tmp_path_factory, text_folder):
   """The folder that two processes of four devices each leave: numbers and a checkpoint."""
   out = tmp_path_factory.mktemp('pair')
-  address = f'127.0.0.1:{wire.free_port()}'
+  address = f'127.0.0.1:{tiny.free_port()}'
   workers = [start([sys.executable, train_worker.__file__, out, text_folder, address, 2, i],
                    JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='4') for i in range(2)]
   for worker in workers:
@@ -102,21 +102,28 @@ def test_resumed_on_two_devices_and_on_one_nothing_is_lost(pair, tmp_path, text_
 class Run:
   """Two processes of `xmc train` with one device each."""
 
-  def __init__(self, workdir, encoder, *flags, **settings):
+  def __init__(self, workdir, encoder, **settings):
     argv = tiny.train_argv(workdir, encoder, **{
         'data__loader': 'arrays', 'steps': STEPS, 'every__save': SAVE, 'every__pictures': STEPS}
         | settings)
-    self._process = start([LAUNCH, '--devices', 1, '--', *argv[2:], *flags])
+    self._process = start([LAUNCH, '--devices', 1, '--', *argv[2:],
+                           f'--heartbeat={HEARTBEAT}'])
     self.output = ''
     self.pids = [int(re.fullmatch(rf'process {i} is (\d+)\n', self._line())[1]) for i in range(2)]
 
-  def until(self, words):
-    """Reads up to the line that has `words`."""
-    while words not in self._line():
+  def until(self, pattern):
+    """Reads up to the line in which `pattern` is found; the match."""
+    while not (match := re.search(pattern, self._line())):
       pass
+    return match
 
-  def is_alive(self):
-    return self._process.poll() is None
+  def kill(self, index):
+    """Kills one process in a step; seconds until the other has ended, and its exit code."""
+    os.kill(self.pids[index], signal.SIGKILL)
+    began = time.monotonic()
+    self.finish()
+    code = int(re.search(rf'^process {1 - index} ended with code (\d+)$', self.output, re.M)[1])
+    return time.monotonic() - began, code
 
   def finish(self):
     """The exit code of the script."""
@@ -137,14 +144,14 @@ def saved(workdir):
 
 @pytest.fixture(scope='module')
 def straight(tmp_path_factory, encoder_folder):
-  """The folder of a run of two processes that nobody stopped, with a checkpoint of each step."""
+  """The folder of a run of two processes that is not interrupted, with a checkpoint of each step."""
   workdir = tmp_path_factory.mktemp('straight')
   run = Run(workdir, encoder_folder, every__save=1)
   assert run.finish() == 0, run.output
   return workdir
 
 
-def test_only_process_0_tells(straight):
+def test_only_process_0_writes(straight):
   lines = [json.loads(line) for line in (straight / 'metrics.jsonl').open()]
   assert [line['step'] for line in lines] == list(range(1, STEPS + 1))
   assert sorted(path.name for path in straight.iterdir()) == [
@@ -152,63 +159,97 @@ def test_only_process_0_tells(straight):
   assert saved(straight) == list(range(1, STEPS + 1))
 
 
-def test_killed_resumed_and_stopped_it_is_the_straight_run(tmp_path, encoder_folder, straight):
-  run = Run(tmp_path, encoder_folder)                      # SIGKILL to one: the other ends too
-  while not saved(tmp_path):                               # which may take longer than a few steps
-    assert run.is_alive(), run.finish()
-    time.sleep(0.01)
-  os.kill(run.pids[0], signal.SIGKILL)
-  assert run.finish() == 128 + signal.SIGKILL, run.output
-  assert f'process 1 ended with code {PEER_IS_GONE}' in run.output
-  assert re.search(r'^\[1\] xmc: process 0 of 2 \(\S+\) has ended without a word, so this process '
-                   r'ends too \(code 75\); the same command on every host resumes from the last '
-                   r'checkpoint$', run.output, re.M), run.output
-  assert 'Traceback' not in run.output and 'Check failure' not in run.output
-  first = saved(tmp_path)[-1] + 1
-  assert first < STEPS
+def test_killed_stopped_and_resumed_it_is_the_straight_run(tmp_path, encoder_folder, straight):
+  argv = tmp_path, encoder_folder
+  for victim in (1, 0):                                    # SIGKILL to one: the other ends too
+    run = Run(*argv)
+    start = int(run.until(r'steps (\d+) to')[1])
+    run.until(rf'step {start + (SAVE if victim else 0)}/')
+    seconds, code = run.kill(victim)
+    print(f'process {victim} killed: the other ended after {seconds:.1f} s with code {code}')
+    assert code == LOST and seconds < HEARTBEAT + 15, run.output
+    lost = [line for line in run.output.splitlines() if 'xmc: process' in line]
+    assert len(lost) == 1 and f'xmc: process {victim} of 2' in lost[0], run.output
+    assert 'lost' in lost[0] and f'code {LOST}' in lost[0] and 'resumes' in lost[0]
+    assert 'Traceback' not in run.output
+  assert saved(tmp_path)
 
-  run = Run(tmp_path, encoder_folder)                      # SIGTERM to one: both save and end
-  run.until(f'steps {first} to {STEPS}')
-  run.until(f'step {first}/')
+  run = Run(*argv)                                         # SIGTERM to one: both save and end
+  first = int(run.until(r'steps (\d+) to')[1])
+  run.until(rf'step {first}/')
   os.kill(run.pids[1], signal.SIGTERM)
   assert run.finish() == 0, run.output
-  assert 'stopping after the next step, with all processes' in run.output
   stopped = int(re.search(r'^\[0\] Stopped and saved at step (\d+)', run.output, re.M)[1])
-  assert saved(tmp_path) == [*range(SAVE, stopped, SAVE), stopped] and stopped < STEPS
+  assert first <= stopped < STEPS and saved(tmp_path)[-1] == stopped
 
-  expected, resumed = (tiny.saved_state(run, stopped) for run in (straight, tmp_path))
-  assert resumed.keys() == expected.keys()
-  assert not [name for name in expected if expected[name] != resumed[name]]
+  resumed = tiny.start(tiny.train_argv(*argv, data__loader='arrays', steps=STEPS,  # by one process
+                                       every__save=STEPS, every__pictures=STEPS))
+  output, _ = resumed.communicate(timeout=300)
+  assert resumed.returncode == 0 and f'steps {stopped + 1} to {STEPS}' in output, output
+
+  expected, found = (tiny.saved_state(workdir, stopped) for workdir in (straight, tmp_path))
+  assert found.keys() == expected.keys()
+  assert not [name for name in expected if expected[name] != found[name]]
   steps = [json.loads(line)['step'] for line in (tmp_path / 'metrics.jsonl').open()]
-  assert steps == list(range(1, stopped + 1))
+  assert steps == list(range(1, STEPS + 1))
 
 
-def refused(*pairs):
-  """What two processes of `xmc train` say, each with its own flags, when both end with code 2."""
-  port = wire.free_port()
-  found = []
-  processes = [start([sys.executable, '-m', 'xmc_jax.main', *argv[1:], '--processes=2',
-                      f'--coordinator=127.0.0.1:{port}', f'--process={i}'],
-                     JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1') for i, argv in enumerate(pairs)]
-  for process in processes:
-    output, _ = process.communicate(timeout=120)
-    found += [line for line in output.splitlines() if line.startswith('xmc: ')]
-    assert process.returncode == 2, output
-  return found
+def end_of(*commands):
+  """Exit code and lines of stderr of two processes; each command may differ."""
+  port = tiny.free_port()
+  processes = [start([sys.executable, *argv, '--processes=2', f'--coordinator=127.0.0.1:{port}',
+                      f'--process={i}'], JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1')
+               for i, argv in enumerate(commands)]
+  outputs = [process.communicate(timeout=120)[0] for process in processes]
+  return [(process.returncode, [line for line in output.splitlines() if line.startswith('xmc: ')])
+          for process, output in zip(processes, outputs)], ''.join(outputs)
+
+
+def train(*args, **settings):
+  return ['-m', 'xmc_jax.main', *tiny.train_argv(*args, **settings)[1:]]
 
 
 def test_a_workdir_that_is_not_shared_is_refused_by_all(tmp_path, encoder_folder):
-  told = refused(*(tiny.train_argv(tmp_path / name, encoder_folder) for name in 'ab'))
-  for name, line in zip('ab', told):
-    assert line == (f'xmc: process 1 does not see in {tmp_path / name} what process 0 writes '
-                    'there; give a --workdir on storage that all hosts share')
-  assert not [path.name for path in tmp_path.glob('*/.seen*')]
+  ends, output = end_of(*(train(tmp_path / name, encoder_folder) for name in 'ab'))
+  for name, (code, lines) in zip('ab', ends):
+    assert code == 2 and len(lines) == 1, output
+    assert f'process 1 cannot see in {tmp_path / name}' in lines[0]
+  assert not [path.name for path in tmp_path.glob('*/.shared*')]
 
 
 def test_a_config_that_differs_is_refused_by_all(tmp_path, encoder_folder):
-  told = refused(*(tiny.train_argv(tmp_path, encoder_folder, seed=i) for i in (7, 8)))
-  assert len(told) == 2 and told[0] == told[1]
-  assert 'config.seed is 8 on process 1 and 7 on process 0' in told[0]
+  ends, output = end_of(*(train(tmp_path, encoder_folder, seed=i) for i in (7, 8)))
+  assert [code for code, _ in ends] == [2, 2] and ends[0][1] == ends[1][1], output
+  assert 'config.seed is 8 on process 1 and 7 on process 0' in ends[0][1][0]
+
+
+# Processes that join and do nothing; the last argument is this one's index.
+WORKER = """
+import sys, time
+from xmc_jax.distributed import processes
+number, address, index = (word.partition('=')[2] for word in sys.argv[1:])
+with processes.joined(coordinator=address, processes=int(number), process=int(index), heartbeat=8,
+                      facts={}, command='xmc'):
+  print(processes.gather(int(index)), file=sys.stderr)
+  if index == '1':
+    raise ValueError('no such file')
+  time.sleep(60)
+"""
+
+
+def test_the_others_end_with_one_that_fails_and_name_its_error():
+  ends, output = end_of(*[['-c', WORKER]] * 2)
+  assert [code for code, _ in ends] == [LOST, 1], output
+  assert output.count('[0, 1]') == 2 and output.count('Traceback') == 1
+  assert len(ends[0][1]) == 1 and 'xmc: process 1 of 2' in ends[0][1][0]
+  assert 'ValueError: no such file' in ends[0][1][0] and ends[1][1] == []
+
+
+def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path, encoder_folder):
+  argv = ['--processes=2', '--process=1', f'--coordinator=127.0.0.1:{tiny.free_port()}', '--wait=1']
+  process = tiny.start([*tiny.train_argv(tmp_path, encoder_folder), *argv])
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == LOST and re.search('^xmc: .* joined .* within 1 s', output), output
 
 
 @pytest.mark.parametrize('flags, words', [
@@ -217,15 +258,17 @@ def test_a_config_that_differs_is_refused_by_all(tmp_path, encoder_folder):
     (['--coordinator=h', '--processes=2', '--process=1'], '--coordinator=h is not HOST:PORT'),
     (['--coordinator=h:1', '--processes=2', '--process=2'], 'not one of --processes=2'),
     (['--coordinator=h:1', '--processes=2', '--process=-1'], 'not one of --processes=2'),
-    (['--distributed', '--process=1'], '--distributed finds out what --process tells'),
+    (['--distributed', '--process=1'], '--distributed detects --process'),
     (['--distributed'], 'neither Cloud TPU nor a job of SLURM, Kubernetes or Open MPI'),
-    (['--coordinator=127.0.0.1:1', '--processes=2', '--process=1', '--wait=1'],
-     'process 0 cannot be reached at 127.0.0.1:1'),
+    (['--coordinator=h:0', '--processes=2', '--process=1'], 'h:0 is not HOST:PORT'),
+    (['--coordinator=127.0.0.1:{taken}', '--processes=2', '--process=0'], 'cannot join at'),
     (['--heartbeat=0'], 'heartbeat')])
 @pytest.mark.parametrize('command', ['train', 'sample', 'evaluate'])
 def test_flags_that_do_not_go_together(command, flags, words, tmp_path, encoder_folder, capsys):
   argv = (tiny.train_argv(tmp_path, encoder_folder) if command == 'train' else
           ['xmc', command, f'--workdir={tmp_path}'])
-  assert main([*argv, *flags]) == (75 if '--wait=1' in flags else 2)
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    taken = server.getsockname()[1]
+    assert main([*argv, *(flag.format(taken=taken) for flag in flags)]) == 2
   error = capsys.readouterr().err
   assert error.startswith('xmc: ') and error.count('\n') == 1 and words in error, error

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -42,6 +43,12 @@ def start(argv, **environment):
   environment = os.environ | light | environment
   return subprocess.Popen([sys.executable, '-m', 'xmc_jax.main', *argv[1:]], cwd=ROOT, text=True,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def free_port():
+  """A port of the loopback interface that nobody uses now."""
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    return server.getsockname()[1]
 
 
 def script(path):

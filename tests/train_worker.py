@@ -12,7 +12,7 @@ import optax
 import toys
 
 from xmc_jax import recipes
-from xmc_jax.engine import processes
+from xmc_jax.distributed import processes
 from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.mesh import make_mesh, put_rows, put_whole, replicated
 from xmc_jax.engine.program import Program

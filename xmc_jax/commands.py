@@ -139,16 +139,16 @@ def _process_flags(values: flags.FlagValues) -> None:
   number('processes', None, 'How many there are, with --coordinator.', flag_values=values)
   number('process', None, 'Which of them this is, from 0, with --coordinator.',
          flag_values=values)
-  number('heartbeat', 60, 'Seconds of silence after which another process counts as dead.',
+  number('heartbeat', 60, 'Seconds without a heartbeat after which a process counts as lost.',
          lower_bound=1, flag_values=values)
-  number('wait', 300, 'Seconds to wait for all processes to come.', lower_bound=1,
+  number('wait', 300, 'Seconds to wait for all processes to join.', lower_bound=1,
          flag_values=values)
 
 
 def _processes(values: flags.FlagValues) -> contextlib.AbstractContextManager:
   import jax
 
-  from xmc_jax.engine import processes
+  from xmc_jax.distributed import processes
   return processes.joined(
       distributed=values.distributed, coordinator=values.coordinator, processes=values.processes,
       process=values.process, heartbeat=values.heartbeat, wait=values.wait,

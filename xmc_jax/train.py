@@ -16,15 +16,15 @@ from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
+from xmc_jax.distributed import processes
+from xmc_jax.distributed.signals import StopSignal
 from xmc_jax.encoders import files
 from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine import processes
 from xmc_jax.engine.checkpoint import Checkpoints
 from xmc_jax.engine.memory import compile_to_fit
 from xmc_jax.engine.program import Program, Step
 from xmc_jax.engine.report import Reporter
 from xmc_jax.engine.state import TrainState
-from xmc_jax.engine.stopping import StopSignal
 from xmc_jax.sampling import Sampler, draw_noise
 from xmc_jax.types import Tree
 
@@ -33,7 +33,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   """Trains to `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
 
   Returns the last state. UserError for every mistake that can be seen before the first step. In a
-  run of several processes (`engine/processes.py`) each of them calls this.
+  run of several processes (`distributed/processes.py`) each of them calls this.
   """
   workdir = epath.Path(workdir)
   settings = _settings(config)

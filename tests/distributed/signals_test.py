@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from xmc_jax.engine.stopping import StopSignal
+from xmc_jax.distributed.signals import StopSignal
 
 
 def send(number):
