@@ -3,13 +3,13 @@
 #
 #   launch/local_multiprocess.sh [--processes=2] [--devices=4] -- TRAINING'S FLAGS
 #
-# Starts `xmc train` several times, to meet at a port of the loopback interface. Each line of output
+# Starts `xmc train` several times, which join at a port of the loopback interface. Each line of output
 # begins with the number of its process. SIGTERM and Ctrl-C are passed on to all. The exit code is 0
 # if theirs all are, otherwise the first that is not.
 #
 #   --processes   how many
 #   --devices     CPU devices of each
-#   --port        where they meet; default: one that is free
+#   --port        of the coordinator; default: one that is free
 #   --dry-run     print the commands, start nothing
 set -u
 source "$(dirname "$0")/lib.sh"
