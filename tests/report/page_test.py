@@ -91,7 +91,16 @@ def test_the_config_has_all_keys_and_marks_those_that_differ(run):
   assert 'optim.g.lr = 0.0001' in [c.text() for c in root.find('code')]
 
 
-def test_several_runs_share_charts_tables_and_colours(run, tmp_path):
+@pytest.mark.parametrize('methods, default', [
+    (['dm_gan'], '256'), (['scl'], '256'), (['dm_gan', 'xmc_gan'], '–'), (['unknown'], '–')])
+def test_defaults_are_those_of_the_method(tmp_path, methods, default):
+  runs = [make(tmp_path / name, settings={'method': name, **({'base': 'dm_gan'} if name == 'scl'
+                                                              else {})}) for name in methods]
+  table = next(t for t in parse(report(runs)).find('table') if t.find('th')[0].text() == 'Key')
+  assert {row[0]: row[1] for row in rows(table)}['model.size'] == default
+
+
+def test_several_runs_share_charts_and_tables(run, tmp_path):
   blue = make(tmp_path / 'blue', metrics((1, 20)), [{'value': 8.0}])
   path = report([run, blue])
   assert path == run / 'comparison.html'

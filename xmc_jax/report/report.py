@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib
 import io
 import itertools
 import json
+import pkgutil
 import re
 import time
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from xmc_jax import config
+from xmc_jax import config, methods
 from xmc_jax.evals import results
 from xmc_jax.report import curves, run_folder, score_tables
 from xmc_jax.report.curves import Chart, Line
@@ -168,7 +170,7 @@ def _embedded(image: Image.Image) -> dict[str, Any]:
 
 def _settings(runs: Sequence[Run]) -> dict[str, list]:
   """`own`: (key, default, value of each run) if any run differs; `rest`: (key, default)."""
-  defaults = run_folder.flat(json.loads(config.base().to_json_best_effort()))
+  defaults = _defaults(runs)
   found: dict[str, list] = {'own': [], 'rest': []}
   for key in dict.fromkeys(key for run in runs for key in run.config):
     values = [settings.get(key, '–') for settings in (defaults, *(run.config for run in runs))]
@@ -178,3 +180,14 @@ def _settings(runs: Sequence[Run]) -> dict[str, list]:
     else:
       found['rest'].append((key, shown[0]))
   return found
+
+
+def _defaults(runs: Sequence[Run]) -> dict[str, Any]:
+  """Defaults of the method of all runs; if it is unknown or they differ, those of every method."""
+  # `scl` extends the method `base`.
+  names = {str(run.config.get('base') or run.config.get('method')) for run in runs}
+  known = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {'scl'}
+  settings = config.base()
+  if len(names) == 1 and names <= known:
+    settings = importlib.import_module(f'xmc_jax.methods.{names.pop()}').config()
+  return run_folder.flat(json.loads(settings.to_json_best_effort()))
