@@ -16,7 +16,7 @@ _SETTING = ('protocol', 'network', 'resize', 'distance', 'data', 'size', 'fakes'
             'reference', 'images', 'seed', 'weights_sha256', 'reference_sha256', 'captions_sha256')
 _LOWER = r'(FI?D|KID)(-.+)?|CMMD|near-duplicates.*'
 _HIGHER = r'(IS|precision|recall|density|coverage)(-.+)?|alignment-\d+|objects: .+|CLIP .+|SOA.*'
-_BASELINES = ('of real', 'by chance')   # how the metrics end that no generator took part in
+_BASELINES = ('of real', 'by chance')   # suffixes of metrics without a generator
 
 
 # Published numbers for 'protocol data size' of their authors; see docs/evaluation.md.
