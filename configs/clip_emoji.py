@@ -2,13 +2,13 @@
 
   xmc train --config configs/clip_emoji.py --workdir runs/clip_emoji
 
-It leaves the folder runs/clip_emoji/encoder, laid out as published CLIPs are. All sizes and
+It writes the folder runs/clip_emoji/encoder, in the layout of published CLIPs. All sizes and
 settings are ours.
 
-With the supervised contrast of arXiv 2412.03957: configs/scl.py.
+For supervised contrast (arXiv 2412.03957) see configs/scl.py.
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import clip
+from xmc_jax.methods import clip
 
 
 def get_config():
@@ -21,7 +21,7 @@ def get_config():
   config.text.encoder = ''
   config.text.length = 20
   config.terms.contrast_temperature = 0.07
-  config.terms.class_mask = False
-  config.optim.towers.update(lr=1e-3, warmup=300)
+  config.terms.mask_same_class = False
+  config.optim.encoder.update(lr=1e-3, warmup=300)
   config.every.report = 50
   return config

@@ -2,9 +2,10 @@
 
   xmc train --config configs/damsm_emoji.py --workdir runs/damsm_emoji
 
+
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import damsm
+from xmc_jax.methods import damsm
 
 
 def get_config():
@@ -13,7 +14,7 @@ def get_config():
   damsm.small(config)
   config.steps = 1_500
   config.text.length = 14
-  config.terms.class_mask = False
-  config.optim.towers.decay.every = 1713 // config.batch_size
+  config.terms.mask_same_class = False
+  config.optim.encoder.decay.every = 1713 // config.batch_size
   config.every.report = 50
   return config

@@ -2,11 +2,11 @@
 
   xmc train --config configs/demo.py --workdir runs/demo
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.base()
+  config = xmc_gan.config()
   config.steps = 800
   config.batch_size = 16
   config.model.size = 32
@@ -18,5 +18,5 @@ def get_config():
   config.evals.protocol = 'offline'
   config.every.report = 50
   config.every.save = 200
-  config.every.pictures = 200
+  config.every.images = 200
   return config

@@ -8,15 +8,16 @@ From three packages of npm, 152 MB:
   xmc prepare emoji_styles --source .
   xmc train --config configs/emoji_styles64.py --workdir runs/emoji_styles64
 
-What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and shifts before the critic, since there are 4,867 pictures only.
+From the paper: losses, step, optimizer, noise. Ours: width 24, batch size 16, MiniLM for the
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
+generator, a shorter moving average, and random shifts before the discriminator, since there are
+only 4,867 images.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.base()
+  config = xmc_gan.config()
   config.steps = 12_000
   config.batch_size = 16
   config.ema_decay = 0.998
@@ -32,5 +33,5 @@ def get_config():
   config.evals.fakes = 1120
   config.every.report = 50
   config.every.save = 250
-  config.every.pictures = 250
+  config.every.images = 250
   return config

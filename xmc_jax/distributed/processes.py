@@ -1,7 +1,7 @@
 """Several processes that train together: how they join, compare what must agree, stop and end.
 
 One process a host (or a device), each started with the same command. All of them run the same
-program on one mesh; process 0 alone writes text and pictures and prints. They agree through JAX's
+program on one mesh; process 0 alone writes text and images and prints. They agree through JAX's
 coordination service, which lives in process 0, the coordinator. A run of one process needs none of
 this.
 """
@@ -217,7 +217,7 @@ def _start_jax(coordinator: str | None, processes: int | None, process: int | No
 
 
 def _read(key: str) -> str:
-  """The value of a key, however long it takes; the watchdog ends the process if nobody writes it."""
+  """The value of a key, however long it takes; the watchdog ends a process that waits in vain."""
   while (value := watchdog.get(_state.client, key, 60)) is None:
     pass
   return value

@@ -75,13 +75,13 @@ class Watchdog:
 
   def _watch_coordinator(self) -> None:
     """Waits for the key `_FAILURE`, and notices when the service no longer answers."""
-    answered = time.monotonic()
+    silence = 0.0              # seconds; not by the clock, because this process may have paused
     try:
       while (failure := get(self._client, _FAILURE, self._interval)) is None:
-        if get(self._client, HOST.format(0), self._interval):
-          answered = time.monotonic()
+        answered = get(self._client, HOST.format(0), self._interval)
+        silence = 0.0 if answered else silence + 2 * self._interval
         # JAX itself gives up and aborts the process, after half of `heartbeat` at the earliest.
-        elif _aborting.is_set() or time.monotonic() - answered > self._heartbeat / 2:
+        if silence > self._heartbeat / 2 or (_aborting.is_set() and not answered):
           raise ConnectionError
     except ConnectionError:
       self._end(f'process 0 of {self._processes} is lost: its coordination service does not answer')

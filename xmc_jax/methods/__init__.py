@@ -1,0 +1,66 @@
+"""Methods: a file per paper, with its defaults, losses and step order.
+
+Modules whose names start with `_` hold what several methods share.
+"""
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+
+import jax
+import ml_collections
+from etils import epath
+
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.training.objective import Objective
+from xmc_jax.training.optim import make_optimizers
+from xmc_jax.training.program import Program
+from xmc_jax.types import Array, Tree, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """What training, sampling and evaluation need to know about a method.
+
+  sample: (params, stats, frozen, batch, z) -> images [b, h, w, 3] in [0, 1], by the generator "g";
+    `batch` holds tokens and mask. None for a method that generates no images.
+  z_features: of the noise z [b, z_features].
+  frozen: functions that read the weights that are not trained, by name.
+  frozen_spec: the shapes of these weights, known without the files.
+  batch_spec: shapes and dtypes of one step's batch, leaves [r, b, ...].
+  tokenizer: reads the tokenizer of the captions.
+  sample_needs: names of the frozen weights that `sample` uses.
+  export: (run folder, {network: params}, tokenizer) -> None; writes what other runs read from this
+    one. Called by one process whenever a checkpoint is saved.
+  """
+  objective: Objective
+  sample: Callable[..., Array] | None
+  z_features: int
+  frozen: dict[str, Callable[[], Tree]]
+  frozen_spec: dict[str, Tree]
+  batch_spec: dict[str, Tree]
+  tokenizer: Callable[[], Tokenizer]
+  sample_needs: tuple[str, ...] = ('text',)
+  export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
+
+  def load_frozen(self, names: Iterable[str] | None = None) -> dict[str, Tree]:
+    """Reads the weights that are not trained, `{name: variables}`: those in `names`, or all."""
+    return {name: self.frozen[name]() for name in (self.frozen if names is None else names)}
+
+
+def build(config: ml_collections.ConfigDict) -> Method:
+  """The method that `config.method` names: a module of this package with a `build(config)`."""
+  names = (m.name for m in pkgutil.iter_modules(__path__))
+  known = sorted(name for name in names if not name.startswith('_'))
+  if config.method not in known:
+    raise UserError(f'--config.method={config.method}: unknown method; choose one of '
+                    f'{", ".join(known)}')
+  return importlib.import_module(f'{__name__}.{config.method}').build(config)
+
+
+def program(method: Method, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
+  """The training program of `method`, built from `config`, over the devices of `mesh`."""
+  return Program(method.objective, make_optimizers(config.optim), config.ema_decay,
+                 method.frozen_spec, method.batch_spec, mesh, config.shard)

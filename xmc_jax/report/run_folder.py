@@ -1,0 +1,150 @@
+"""Reads and checks the folder of a training run: config, metrics, scores and images."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+
+from xmc_jax.evals import results
+from xmc_jax.types import UserError
+from xmc_jax.utils.progress import duration
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run.
+
+  name: how the report calls it.
+  config: with dotted keys ('model.size'); empty if the folder has no config.json.
+  metrics: the lines of metrics.jsonl in order of steps, at least one; all values are finite.
+  scores: the lines of scores.jsonl.
+  images: {split: [(step, path), ...]}, in order of steps.
+  """
+  name: str
+  folder: epath.Path
+  config: dict[str, Any]
+  metrics: list[dict[str, float]]
+  scores: list[dict[str, Any]]
+  images: dict[str, list[tuple[int, epath.Path]]]
+
+  def series(self, name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of a metric, where it was reported."""
+    found = [(line['step'], line[name]) for line in self.metrics if name in line]
+    return [step for step, _ in found], [value for _, value in found]
+
+  def facts(self) -> dict[str, str]:
+    """The facts at the top of the report; unknown ones are left out."""
+    get, step, total = self.config.get, int(self.metrics[-1]['step']), self.config.get('steps')
+    # Sums the measured steps only, so compilation, pauses and repeated steps do not count.
+    befores = [0.0, *(line['step'] for line in self.metrics)]
+    seconds = sum(line.get('seconds_per_step', 0.0) * (line['step'] - before)
+                  for line, before in zip(self.metrics, befores))
+    speeds = self.series('images_per_second')[1]
+    score = max(self.scores, key=lambda line: line.get('time') or 0, default={})
+    devices, device, commit = map(score.get, ('devices', 'device', 'commit'))
+    known = {
+        'Method': get('method'), 'Data set': get('data.name'),
+        'Image size': get('model.size') and f'{get("model.size")} px',
+        'Batch size': get('batch_size'),
+        'Steps': f'{step:,} of {total:,}' if total else f'{step:,}',
+        'State': total and ('finished' if step >= total else 'unfinished'),
+        'Training time': seconds and f'about {duration(seconds)}',
+        'Speed': speeds and f'{statistics.median(speeds):,.3g} images/s',
+        'First metrics': _date(self.metrics[0]), 'Last metrics': _date(self.metrics[-1]),
+        'Evaluated on': f'{devices} × {device}' if device and (devices or 1) > 1 else device,
+        'Commit of the scores': commit and commit[:10] + '+' * commit[10:].endswith('+'),
+        'Version of the scores': score.get('xmc_jax')}
+    return {name: str(value) for name, value in known.items() if value}
+
+
+def read(workdirs: Sequence[str | os.PathLike[str]]) -> list[Run]:
+  """Reads the runs in these folders; runs with the same folder name are named by their path.
+
+  Raises:
+    UserError: a folder is not a run or is given twice, or one of its files is damaged.
+  """
+  folders = [epath.Path(workdir) for workdir in workdirs]
+  if not folders:
+    raise UserError('xmc report: no run given, give the folder of a training run')
+  resolved = [folder.resolve() for folder in folders]
+  if doubled := [f for f, path in zip(folders, resolved) if resolved.count(path) > 1]:
+    raise UserError(f'{doubled[0]}: given twice, name each run once')
+  last = [folder.name or str(folder) for folder in resolved]
+  return [_read(folder, name if last.count(name) == 1 else str(folder))
+          for name, folder in zip(last, folders)]
+
+
+def flat(tree: dict, prefix: str = '') -> dict[str, Any]:
+  """{'model': {'size': 32}} -> {'model.size': 32}."""
+  found = {}
+  for key, value in tree.items():
+    found |= flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
+  return found
+
+
+def _read(folder: epath.Path, name: str) -> Run:
+  if not (folder / 'metrics.jsonl').exists():
+    what = 'has no metrics.jsonl' if folder.is_dir() else 'there is no run here'
+    raise UserError(f'{folder}: {what}, give the folder of a run that has started training')
+  metrics = _checked(folder / 'metrics.jsonl', _metrics)
+  if not metrics:
+    raise UserError(f'{folder / "metrics.jsonl"}: no metrics yet, wait for the first report')
+  config = folder / 'config.json'
+  settings = _checked(config, lambda p: flat(json.loads(p.read_text()))) if config.exists() else {}
+  return Run(name, folder, settings, sorted(metrics, key=lambda line: line['step']),
+             _checked(folder / results.FILE, _scores), _images(folder))
+
+
+def _checked(path: epath.Path, read_file: Callable[[epath.Path], Any]) -> Any:
+  try:
+    return read_file(path)
+  except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    raise UserError(f'{path}: cannot be read ({error}), fix or remove it') from error
+
+
+def _metrics(path: epath.Path) -> list[dict[str, float]]:
+  """Finite numbers of each line; an unfinished last line of a killed run is dropped."""
+  found = []
+  for i, text in enumerate(path.read_text().splitlines(keepends=True), 1):
+    if not text.endswith('\n'):
+      continue
+    try:
+      line = json.loads(text)
+      if not math.isfinite(line['step']):
+        raise ValueError('step is not finite')
+      found.append({key: value for key, value in line.items() if is_number(value)})
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+      raise ValueError(f'line {i}: {error}') from error
+  return found
+
+
+def is_number(value: Any) -> bool:
+  return (isinstance(value, (int, float)) and not isinstance(value, bool)
+          and math.isfinite(value))
+
+
+def _scores(path: epath.Path) -> list[dict[str, Any]]:
+  found = results.read(path.parent)
+  if not all(isinstance(line, dict) for line in found):
+    raise ValueError('a line is not a JSON object')
+  return found
+
+
+def _images(folder: epath.Path) -> dict[str, list[tuple[int, epath.Path]]]:
+  found: dict[str, list[tuple[int, epath.Path]]] = {}
+  for path in sorted((folder / 'images').glob('*.png')):
+    if match := re.fullmatch(r'(.+)_(\d+)\.png', path.name):
+      found.setdefault(match[1], []).append((int(match[2]), path))
+  return {split: sorted(images) for split, images in sorted(found.items())}
+
+
+def _date(line: dict[str, float]) -> str | None:
+  return time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(line['time'])) if 'time' in line else None
