@@ -178,6 +178,8 @@ def _start_jax(coordinator: str | None, processes: int | None, process: int | No
   os.environ.setdefault('grpc_proxy', '')           # an empty one: connect without a proxy
   watchdog.delay_abort()
   address = coordinator or 'the coordinator'
+  if process == 0:
+    _check_port(address)
 
   def give_up():
     watchdog.write(f'{prefix}not all processes joined at {address} within {wait:g} s; check that '
@@ -197,7 +199,7 @@ def _start_jax(coordinator: str | None, processes: int | None, process: int | No
     jax.distributed.initialize(
         coordinator, processes, process, coordinator_bind_address=coordinator if local else None,
         cluster_detection_method='deactivate' if coordinator else None,
-        initialization_timeout=int(wait) + 60,      # JAX aborts the process then; the timer is first
+        initialization_timeout=int(wait) + 60,      # after the timer, because JAX then aborts
         heartbeat_timeout_seconds=int(heartbeat))
     global_state.client.get_live_nodes              # noqa: B018
   except (ImportError, AttributeError) as error:
@@ -208,12 +210,20 @@ def _start_jax(coordinator: str | None, processes: int | None, process: int | No
                     'Open MPI; give --coordinator=HOST:PORT, --processes=N and --process=I'
                     ) from error
   except Exception as error:                        # each kind of cluster has its own kinds
-    raise UserError(f'this process cannot join at {address} ('
-                    f'{" ".join(str(error).split())}); the coordinator must be the host of '
-                    'process 0, with a port that is free there') from error
+    raise UserError(f'this process cannot join the others at {address} ('
+                    f'{" ".join(str(error).split())})') from error
   finally:
     timer.cancel()
   return global_state
+
+
+def _check_port(address: str) -> None:
+  """Raises UserError if the port is taken; jaxlib 0.10.2 may crash on it."""
+  try:
+    socket.create_server(('', int(address.rpartition(':')[2]))).close()
+  except OSError as error:
+    raise UserError(f'process 0 cannot listen at {address} ({error.strerror}); the coordinator must '
+                    'be the host of process 0, with a port that is free there') from error
 
 
 def _read(key: str) -> str:

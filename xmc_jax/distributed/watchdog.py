@@ -111,8 +111,12 @@ class Watchdog:
 
   def _meet(self, seconds: float) -> None:
     """Waits for all processes to be about to exit, so that the service outlives its clients."""
-    with contextlib.suppress(RuntimeError):
-      self._client.wait_at_barrier('xmc/end', int(1000 * seconds))
+    def wait():
+      with contextlib.suppress(RuntimeError):
+        self._client.wait_at_barrier('xmc/end', int(1000 * seconds))
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(seconds + 1)   # a client that is about to abort does not return
 
   def _end(self, sentence: str, meet: bool = False) -> None:
     with self._lock:           # only one thread ends the process
