@@ -222,8 +222,8 @@ def _check_port(address: str) -> None:
   try:
     socket.create_server(('', int(address.rpartition(':')[2]))).close()
   except OSError as error:
-    raise UserError(f'process 0 cannot listen at {address} ({error.strerror}); the coordinator must '
-                    'be the host of process 0, with a port that is free there') from error
+    raise UserError(f'process 0 cannot listen at {address} ({error.strerror}); the coordinator '
+                    'must be the host of process 0, with a port that is free there') from error
 
 
 def _read(key: str) -> str:
