@@ -12,7 +12,7 @@ from xmc_jax.encoders.features import Features
 from xmc_jax.evals import protocols, resize
 
 MATRIX = np.float32(np.random.default_rng(0).normal(size=(4 * 4 * 3, 12)))
-PROTOCOL = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear, protocols.centred,
+PROTOCOL = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear, protocols.centered,
                               side=4, fakes=20)
 HASH = 'ab' * 32
 _load = registry.load

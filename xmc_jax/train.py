@@ -19,7 +19,7 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
-from xmc_jax.sampling import Sampler, draw_noise
+from xmc_jax.sampling import Sampler, sample_noise
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import compile_to_fit
@@ -138,7 +138,7 @@ class SampleGrid:
     self._sampler = Sampler(method, mesh)
     self._captions = {name: _evenly(split, config.grid) for name, split in splits.items()}
     self._texts = {name: tokenizer.encode(c) for name, c in self._captions.items()}
-    self._z = draw_noise(jax.random.key(config.seed), config.grid, method.z_features)
+    self._z = sample_noise(jax.random.key(config.seed), config.grid, method.z_features)
 
   def render(self, state: TrainState, frozen: dict[str, Tree]):
     """Pairs of a split's name and its grid, uint8 [H, W, 3], of the averaged generator."""

@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors_numpy
 from tensorboard.compat.proto import graph_pb2, types_pb2
 
 from xmc_jax.encoders import registry
-from xmc_jax.encoders.registry_table import Entry, Source
+from xmc_jax.encoders.registry_table import Entry, WeightSource
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import files
 
@@ -59,8 +59,8 @@ DIGITS = hashlib.sha256(b'1.5').hexdigest()
 def _toy(monkeypatch, places):
   """An entry with two sources: `a.txt`, which a package carries too, and the folder `b`."""
   entry = Entry('A toy', (
-    Source('a.txt', load_toy, DIGITS[:8], package=('toys', 'a.txt'), pip='pip install toys'),
-    Source('b', lambda path: load_toy(path / 'w.txt'), '', parts=('w.txt', 'c.txt'))), 4)
+    WeightSource('a.txt', load_toy, DIGITS[:8], package=('toys', 'a.txt'), pip='pip install toys'),
+    WeightSource('b', lambda path: load_toy(path / 'w.txt'), '', parts=('w.txt', 'c.txt'))), 4)
   monkeypatch.setitem(registry.ENTRIES, 'toy', entry)
   return entry
 
@@ -93,7 +93,7 @@ def test_a_missing_file_is_told_with_all_places_and_the_command(toy, places):
   with pytest.raises(UserError) as error:
     registry.find('toy')
   assert str(error.value) == (
-    f'The weights toy were not found: there is no a.txt or b/w.txt in {places[0]} or {places[1]} '
+    f'the weights toy were not found: there is no a.txt or b/w.txt in {places[0]} or {places[1]} '
     'or the installed package toys; to get them run: pip install toys')
   with pytest.raises(UserError, match='to get them run: xmc weights get inception-tf2015'):
     registry.load('inception-tf2015')
@@ -146,7 +146,7 @@ def test_random_weights_follow_their_seed():
 
 
 def test_sizes_that_only_a_file_says_cannot_be_drawn():
-  with pytest.raises(UserError, match='only their config.json says'):
+  with pytest.raises(UserError, match='only their config.json has'):
     registry.load('clip-vit-base-patch32', random=0)
 
 
@@ -204,7 +204,7 @@ def put(path, kind):
   ('inception-tf2015', 1, 'pth', r'tensor Conv2d_1a_3x3\.'),
   ('inception-tf2015', 3, 'pb', 'tensor conv/'),
   ('inception-torchvision', 0, 'pth', r'tensor Conv2d_1a_3x3\.'),
-  ('inception-keras', 0, 'h5', 'layers conv2d'),
+  ('inception-keras', 0, 'h5', 'conv2d layers'),
   ('resnet50', 0, 'pth', r'tensor (bn|conv)1\.'),
   ('vgg16', 0, 'pth', r'tensor features\.0\.'), ('vgg19', 0, 'pth', r'tensor features\.0\.'),
   ('efficientnet-lite0', 0, 'pth', r'tensor _\w+\.')])

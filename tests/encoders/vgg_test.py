@@ -60,13 +60,13 @@ def test_a_missing_package_gives_the_command(monkeypatch):
   {f'VGG16_0/Conv_{i}/{leaf}': np.ones(2) for i in range(13) for leaf in ('kernel', 'bias')}])
 def test_another_networks_arrays_are_refused(arrays):
   with pytest.raises(UserError, match='no tensor VGG16_0/Conv_0|has the shape'):
-    vgg.from_package(arrays, vgg.Backbone())
+    vgg.from_package(arrays, vgg.VggConvs())
 
 
 def test_the_backbone_is_the_mean_of_what_goes_into_the_last_pooling():
   shapes, *_ = networks.golden('vgg')
   state = networks.random_state(shapes)
-  backbone = vgg.Backbone(NARROW.stages)
+  backbone = vgg.VggConvs(NARROW.stages)
   variables = vgg.from_torch(state, backbone)
   assert set(variables['params']) == {f'conv_{i}' for i in range(8)}
   x = vgg.scaled(networks.images(32, rows=1))
@@ -148,5 +148,5 @@ def test_images_of_another_size_are_refused():
 
 def test_another_networks_state_dict_is_refused():
   shapes = networks.golden('vgg')[0]
-  with pytest.raises(UserError, match=r'features.0.(weight|bias) in it has the shape'):
+  with pytest.raises(UserError, match=r'features.0.(weight|bias) has the shape'):
     vgg.from_torch(networks.random_state(shapes), vgg.Vgg())

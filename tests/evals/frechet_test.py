@@ -1,4 +1,4 @@
-"""The Frechet distance against closed impl, scipy's square root and torch-fidelity."""
+"""The Frechet distance against closed forms, scipy's square root and torch-fidelity."""
 import numpy as np
 import pytest
 
@@ -121,7 +121,7 @@ def test_what_is_no_covariance_is_an_error():
     for pair in ((one, matrix), (matrix, one)):
       with pytest.raises(UserError, match='3 and 4|4 and 3' if '4' in words else words):
         frechet.frechet_distance(zero, pair[0], zero, pair[1])
-  with pytest.raises(UserError, match='one row'):
+  with pytest.raises(UserError, match='vector'):
     frechet.frechet_distance(zero * np.nan, one, zero, one)
 
 

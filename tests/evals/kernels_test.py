@@ -104,7 +104,7 @@ def test_cmmd_is_that_of_the_public_package():
 def test_a_row_of_zeros_or_nan_has_no_direction():
   x = features(20, 1)
   x[3:5] = 0
-  with pytest.raises(UserError, match='2 of 20 rows .* all zero'):
+  with pytest.raises(UserError, match='2 of 20 .* all zero'):
     kernels.cmmd(x, features(20, 2))
   x[3] = np.nan
   with pytest.raises(UserError, match='1 of 20 rows'):

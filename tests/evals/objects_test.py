@@ -192,6 +192,6 @@ def test_mistakes_are_clear_errors(real):
   with pytest.raises(UserError, match='at least 2 images'):
     objects.object_accuracy(images[:1], truths[:1])
   with pytest.raises(UserError, match="no detector 'birds'"):
-    objects.object_accuracy(images, truths, which='birds')
-  with pytest.raises(ValueError, match='same rows'):
+    objects.object_accuracy(images, truths, network='birds')
+  with pytest.raises(ValueError, match='same length'):
     objects.object_accuracy(images, truths[1:])

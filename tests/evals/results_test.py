@@ -52,9 +52,9 @@ def test_protocols_are_not_mixed():
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_score_that_is_no_number_is_refused(value):
-  results.finite(SCORES)
+  results.refuse_nonfinite(SCORES)
   with pytest.raises(UserError, match='KID came out as'):
-    results.finite([*SCORES, Score('KID', value)])
+    results.refuse_nonfinite([*SCORES, Score('KID', value)])
 
 
 def test_hash_is_of_the_content():

@@ -1,4 +1,4 @@
-"""What a frozen image network says of a batch of images."""
+"""The output of a frozen image network."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from xmc_jax.types import Array
 
 
 class Features(NamedTuple):
-  """pool float32 [b, d], the vector before the classifier; logits float32 [b, k] of its classes."""
+  """pool float32 [b, d], the input of the classifier; logits float32 [b, k] of its classes."""
 
   pool: Array
   logits: Array

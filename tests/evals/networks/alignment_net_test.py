@@ -1,8 +1,8 @@
-"""The judge's network and its weights file."""
+"""The alignment network and its weights."""
 import numpy as np
 import pytest
 
-from xmc_jax.evals.judges import alignment_net
+from xmc_jax.evals.networks import alignment_net
 
 
 def batch(rows=2):
@@ -12,7 +12,7 @@ def batch(rows=2):
 
 
 @pytest.mark.parametrize('name', alignment_net.NAMES)
-def test_codes_have_unit_length_and_left_is_not_right(name):
+def test_embeddings_have_unit_length_and_left_is_not_right(name):
   module, variables = alignment_net.load(alignment_net.find(name))
   images, sentences = batch()
   of_images, of_captions, _ = module.apply(variables, images, sentences)
