@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xmc_jax.encoders import registry, vgg
+from xmc_jax.encoders.features import variables_spec
 from xmc_jax.types import UserError
 
 
@@ -130,7 +131,7 @@ def test_the_whole_network_equals_torchvision(request):
 @pytest.mark.parametrize('name, stages, parameters', [
   ('vgg16', vgg.STAGES, 138_357_544), ('vgg19', vgg.STAGES_19, 143_667_240)])
 def test_sizes_and_names_are_those_of_the_published_files(name, stages, parameters):
-  wanted = jax.tree.leaves(vgg.wanted(vgg.Vgg(stages)))
+  wanted = jax.tree.leaves(variables_spec(vgg.Vgg(stages), vgg.SIDE))
   assert sum(x.size for x in wanted) == parameters
   torchvision = pytest.importorskip('torchvision')
   import torch

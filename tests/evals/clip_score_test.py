@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tiny
 
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
-from xmc_jax.encoders.clip_inputs import ClipTokenizer, preprocess
+from xmc_jax.encoders.clip_inputs import preprocess
 from xmc_jax.evals import clip_score
 from xmc_jax.types import UserError
 
@@ -66,7 +67,7 @@ def test_embeddings_are_the_networks_at_unit_length_for_any_batch(folder, batch)
   module, variables = clip.load(folder)
   encoder = clip_score.ClipEmbeddings(folder, batch)
   image = module.apply(variables, preprocess(images(), 14), method='image')
-  text = module.apply(variables, ClipTokenizer(folder).encode(CAPTIONS), method='text')
+  text = module.apply(variables, Tokenizer(folder, 77).encode(CAPTIONS)[0], method='text')
   for found, wanted in ((encoder.images(images()), image), (encoder.captions(CAPTIONS), text)):
     assert found.shape == (5, 10) and found.dtype == np.float32
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)

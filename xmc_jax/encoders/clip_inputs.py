@@ -1,12 +1,13 @@
-"""Inputs of CLIP: images as normalized squares, captions as word pieces.
+"""Image inputs of CLIP, and constants of its tokenizer.
 
-All of it runs on the host, except `preprocess_on_device`, which is for networks trained through a
-CLIP.
+`preprocess` is for images on the host, `preprocess_on_device` for networks trained through a CLIP.
+Captions are encoded by `data.text.Tokenizer`, whose tokens are those of transformers'
+CLIPTokenizer, except that padding is 0; embeddings do not depend on it. OpenAI's own code first fixes
+wrongly decoded text, straightens curly quotes, drops control characters and resolves HTML entities.
+Captions are used unchanged here, so clean them first if that matters.
 """
 from __future__ import annotations
 
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xmc_jax.types import Array, UserError
+from xmc_jax.types import Array
 
-if TYPE_CHECKING:      # imported late, like tokenizers: a training step needs neither
+if TYPE_CHECKING:      # imported late: a training step does not need it
   from PIL import Image
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in [0, 1], in CLIP's training images
@@ -81,45 +82,3 @@ def _square(image: np.ndarray, side: int, crop_first: bool) -> np.ndarray:
 def _center(image: Image.Image, side: int) -> Image.Image:
   left, top = ((edge - side) // 2 for edge in image.size)
   return image.crop((left, top, left + side, top + side))
-
-
-class ClipTokenizer:
-  """CLIP's byte-pair tokenizer, loaded from a Hugging Face `tokenizer.json`.
-
-  Tokens are those of transformers' CLIPTokenizer. OpenAI's own code first fixes wrongly decoded
-  text, straightens curly quotes, drops control characters and resolves HTML entities. Captions are
-  used unchanged here, so clean them first if that matters.
-  """
-
-  def __init__(self, path: str | os.PathLike[str]):
-    """Loads `path`, the file `tokenizer.json` or its folder.
-
-    Raises:
-      UserError: there is no such file, or it is not the tokenizer of a CLIP.
-    """
-    path = pathlib.Path(path)
-    path = path / 'tokenizer.json' if path.is_dir() else path
-    import tokenizers
-    try:
-      self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception for an unreadable file
-      raise UserError(f'the tokenizer file {path} cannot be read ({error}); replace it with the '
-                      'tokenizer.json of a CLIP model') from error
-    self._end = self._tokenizer.token_to_id(END)
-    if self._end is None or self._tokenizer.token_to_id(START) is None:
-      raise UserError(f'{path} is not the tokenizer of a CLIP: it has no {START} or {END}; '
-                      'replace it with the tokenizer.json of a CLIP model')
-    self._tokenizer.no_padding()
-    self._tokenizer.no_truncation()
-
-  def encode(self, captions: Sequence[str]) -> np.ndarray:
-    """Returns int32 [n, 77]: start token, word pieces, end token, then end tokens as padding.
-
-    A caption that is too long loses its last word pieces, not its end token. OpenAI's code pads
-    with 0; embeddings are the same, because the text encoder ends at the first end token.
-    """
-    tokens = np.full((len(captions), LENGTH), self._end, np.int32)
-    for row, encoding in zip(tokens, self._tokenizer.encode_batch(list(captions))):
-      pieces = encoding.ids[:LENGTH - 1]  # the last position remains an end token
-      row[:len(pieces)] = pieces
-    return tokens

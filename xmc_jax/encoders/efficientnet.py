@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
 from xmc_jax.weight_files.torch_files import LEAVES
@@ -102,6 +101,4 @@ def from_torch(arrays: Mapping[str, np.ndarray], module: EfficientNetLite0) -> T
     block = ''.join(f"_blocks.{x.removeprefix('block_')}." for x in blocks)
     return [f'{block}{_NAMES[name]}.{LEAVES[leaf]}']
 
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return fill(wanted, arrays, names_of)
+  return fill(variables_spec(module, SIDE), arrays, names_of)

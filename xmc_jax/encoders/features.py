@@ -1,9 +1,13 @@
-"""The output of a frozen image network."""
+"""The output of a frozen image network, and the shapes of its variables."""
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from xmc_jax.types import Array
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from xmc_jax.types import Array, Tree
 
 
 class Features(NamedTuple):
@@ -11,3 +15,9 @@ class Features(NamedTuple):
 
   pool: Array
   logits: Array
+
+
+def variables_spec(module: nn.Module, side: int) -> Tree:
+  """Shapes and dtypes of the variables of a network with input images of `side` pixels."""
+  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  return jax.eval_shape(module.init, jax.random.key(0), images)

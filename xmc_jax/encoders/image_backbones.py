@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from xmc_jax.encoders import inception, registry, squeezenet, vgg
+from xmc_jax.encoders.features import variables_spec
 from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import files
 
@@ -46,8 +47,7 @@ class ImageBackbone:
   @functools.cached_property
   def spec(self) -> Tree:
     """Shapes of the variables; needs no file."""
-    x = jax.ShapeDtypeStruct((1, self.side, self.side, 3), jnp.float32)
-    return jax.eval_shape(self.module(parent=None).init, jax.random.key(0), x)
+    return variables_spec(self.module(parent=None), self.side)
 
   def shapes(self) -> tuple[tuple[int, int], int]:
     """(n, c) of the regions and d of the pool."""

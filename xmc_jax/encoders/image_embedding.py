@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from xmc_jax.encoders import registry, resnet, vgg
+from xmc_jax.encoders.features import variables_spec
 from xmc_jax.types import Array, Tree, UserError
 
 
@@ -58,9 +59,7 @@ class ImageEmbedder:
 
   def spec(self) -> Tree:
     """Shapes and dtypes of the variables; needs no file."""
-    side = self.kind.side or vgg.SIDE
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return jax.eval_shape(self.network.init, jax.random.key(0), images)
+    return variables_spec(self.network, self.kind.side or vgg.SIDE)
 
   def load(self) -> Tree:
     """The variables, float32; UserError as by `registry.load`."""

@@ -19,7 +19,6 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -27,7 +26,7 @@ from flax import traverse_util
 from jax import lax
 
 from xmc_jax.encoders import inception_layers as table
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import convert
 from xmc_jax.weight_files.convert import Path
@@ -217,9 +216,7 @@ def from_keras(arrays: Mapping[str, np.ndarray]) -> Tree:
 def _fill(arrays: Mapping[str, np.ndarray], names: Mapping[Path, str], variant: str, layout: str
           ) -> Tree:
   """Kernels and BatchNorms of a file; `names` maps paths to names in the file."""
-  x = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(Inception(variant).init, jax.random.key(0), x)['params']
-  wanted = traverse_util.flatten_dict(wanted)
+  wanted = traverse_util.flatten_dict(variables_spec(Inception(variant), SIDE)['params'])
   norm = {'mean', 'variance'} | ({'scale'} if VARIANTS[variant].scale else set())
   for path, _ in table.layers():
     wanted |= {(*path, leaf): wanted[*path, 'bias'] for leaf in norm}

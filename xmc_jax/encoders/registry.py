@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from xmc_jax.encoders.features import variables_spec
 from xmc_jax.encoders.registry_table import ENTRIES, Entry, WeightSource
 from xmc_jax.types import Tree, UserError
 from xmc_jax.weight_files import files
@@ -141,6 +142,5 @@ def _random(name: str, known: Entry, seed: int) -> Loaded:
       return deviation * rng.standard_normal(struct.shape, np.float32)
     return np.full(struct.shape, kind in ('scale', 'var'), np.float32)
 
-  images = jax.ShapeDtypeStruct((1, known.side, known.side, 3), np.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return Loaded(module, jax.tree_util.tree_map_with_path(leaf, wanted), RANDOM, None)
+  variables = jax.tree_util.tree_map_with_path(leaf, variables_spec(module, known.side))
+  return Loaded(module, variables, RANDOM, None)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.encoders.vgg import scaled as scaled
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
@@ -94,6 +94,4 @@ def from_torch(arrays: Mapping[str, np.ndarray], module: ResNet50) -> Tree:
     _, *modules, leaf = path
     return [f"{'.'.join(modules).replace('_', '.')}.{LEAVES[leaf]}"]
 
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return fill(wanted, arrays, names_of)
+  return fill(variables_spec(module, SIDE), arrays, names_of)

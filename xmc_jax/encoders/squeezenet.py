@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
 
@@ -101,6 +101,4 @@ def from_package(arrays: Mapping[str, np.ndarray], module: SqueezeNet) -> Tree:
     _, name, leaf = path
     return [f"{name.replace('_', '/')}/{('kernel', 'bias').index(leaf)}"]
 
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return fill(wanted, arrays, names_of, layout='jax')
+  return fill(variables_spec(module, SIDE), arrays, names_of, layout='jax')

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
 from xmc_jax.weight_files.torch_files import LEAVES
@@ -138,7 +138,7 @@ def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | VggConvs) -> Tree
     layer, place = {'conv': ('features', numbers), 'dense': ('classifier', (0, 3, 6))}[kind]
     return [f'{layer}.{place[int(number)]}.{LEAVES[leaf]}']
 
-  return fill(wanted(module), arrays, names_of)
+  return fill(variables_spec(module, SIDE), arrays, names_of)
 
 
 def from_package(arrays: Mapping[str, np.ndarray], module: VggConvs) -> Tree:
@@ -152,10 +152,4 @@ def from_package(arrays: Mapping[str, np.ndarray], module: VggConvs) -> Tree:
     _, name, leaf = path
     return [f"VGG16_0/{name.replace('conv', 'Conv')}/{leaf}"]
 
-  return fill(wanted(module), arrays, names_of, layout='jax')
-
-
-def wanted(module: nn.Module) -> Tree:
-  """Shapes and dtypes of the variables of a network in this file."""
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  return jax.eval_shape(module.init, jax.random.key(0), images)
+  return fill(variables_spec(module, SIDE), arrays, names_of, layout='jax')

@@ -28,8 +28,9 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
-from xmc_jax.encoders.clip_inputs import ClipTokenizer, preprocess
+from xmc_jax.encoders.clip_inputs import LENGTH, preprocess
 from xmc_jax.evals.batches import in_batches
 from xmc_jax.evals.extract import FeatureExtractor
 from xmc_jax.types import UserError
@@ -74,7 +75,7 @@ class ClipEmbeddings:
     """Loads a CLIP, found as by `clip.find`. UserError if that fails."""
     folder = clip.find(name_or_path)
     module, self._variables = clip.load(folder)
-    self._tokenizer = ClipTokenizer(folder)
+    self._tokenizer = Tokenizer(folder, LENGTH)
     self._side, self._batch = module.config.side, batch
     self._name, self.sha256 = folder.name, files.sha256(clip.weights_file(folder))
     self._image, self._text = (
@@ -102,8 +103,8 @@ class ClipEmbeddings:
 
   def captions(self, captions: Sequence[str], prefix: str = '') -> np.ndarray:
     """Embeddings of captions, each after `prefix`, float32 [n, d]; cut after 77 tokens."""
-    return self._embed(
-      self._text, self._tokenizer.encode([f'{prefix}{caption}' for caption in captions]))
+    tokens, _ = self._tokenizer.encode([f'{prefix}{caption}' for caption in captions])
+    return self._embed(self._text, tokens)
 
   def _embed(self, network, inputs: np.ndarray) -> np.ndarray:
     return in_batches(functools.partial(network, self._variables), inputs, batch=self._batch)
