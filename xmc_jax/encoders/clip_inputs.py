@@ -2,9 +2,9 @@
 
 `preprocess` is for images on the host, `preprocess_on_device` for networks trained through a CLIP.
 Captions are encoded by `data.text.Tokenizer`, whose tokens are those of transformers'
-CLIPTokenizer, except that padding is 0; embeddings do not depend on it. OpenAI's own code first fixes
-wrongly decoded text, straightens curly quotes, drops control characters and resolves HTML entities.
-Captions are used unchanged here, so clean them first if that matters.
+CLIPTokenizer, except that padding is 0; embeddings do not depend on it. OpenAI's own code first
+fixes wrongly decoded text, straightens curly quotes, drops control characters and resolves HTML
+entities. Captions are used unchanged here, so clean them first if that matters.
 """
 from __future__ import annotations
 
