@@ -1,4 +1,4 @@
-"""`xmc evaluate`: scores of runs and folders, end to end, with a toy in place of Inception."""
+"""Scores of runs and folders, end to end, with a toy network in place of Inception."""
 import os
 import shutil
 import subprocess
@@ -241,16 +241,16 @@ def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path,
 def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
   assert main(['xmc', 'evaluate', f'--workdir={run}', *flags]) == 2
-  told = capsys.readouterr()
-  assert words in told.err and told.err.count('\n') == 1, told.err
-  assert 'FID' not in told.out and results.read(run) == []
+  shown = capsys.readouterr()
+  assert words in shown.err and shown.err.count('\n') == 1, shown.err
+  assert 'FID' not in shown.out and results.read(run) == []
 
 
 def test_mistakes_with_folders(folders, tmp_path, capsys):
   def refused(*words):
     assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
-    told = capsys.readouterr()
-    assert all(word in told.err for word in words) and 'FID' not in told.out, told
+    shown = capsys.readouterr()
+    assert all(word in shown.err for word in words) and 'FID' not in shown.out, shown
   Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / 'fakes' / '3.png')
   refused('3.png', 'mode L')
   (tmp_path / 'fakes' / '3.png').write_bytes(b'')
@@ -270,8 +270,8 @@ def test_features_that_are_not_numbers_give_no_score(folders, monkeypatch, capsy
   loaded = registry.Loaded(toy_protocol.Toy(), broken, 'x', None)
   monkeypatch.setattr(registry, 'load', lambda *_, **__: loaded)
   assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
-  told = capsys.readouterr()
-  assert 'NaN' in told.err and 'FID' not in told.out
+  shown = capsys.readouterr()
+  assert 'NaN' in shown.err and 'FID' not in shown.out
 
 
 def test_captions_are_random_and_no_image_comes_again_before_all_have_come():

@@ -1,4 +1,4 @@
-"""A protocol of the name `toy`, whose network is a matrix; run as a program, `xmc` with it.
+"""A protocol named `toy`, whose network is a matrix; as a program, it is `xmc` with this protocol.
 
   python toy_protocol.py evaluate --workdir=RUN --protocol=toy ...
 """
@@ -25,7 +25,7 @@ class Toy:
 
 
 def load(name, random=None):
-  """`weights.load`, which knows the toy too."""
+  """`registry.load`, extended by the toy."""
   return registry.Loaded(Toy(), MATRIX, HASH, None) if name == 'toy' else _load(name, random)
 
 

@@ -1,4 +1,4 @@
-"""DAMSM's networks: sizes, the folder, what padding and size of images change, mistakes."""
+"""DAMSM: network sizes, saved folders, padding, image sizes, errors."""
 import json
 
 import jax
@@ -20,7 +20,7 @@ def _module(monkeypatch):
 
 def variables(module):
   return damsm.with_backbone(damsm.create(module, jax.random.key(0)),
-                          image_backbones.find(module.backbone_name).load())
+                             image_backbones.find(module.backbone_name).load())
 
 
 @pytest.mark.parametrize('words, text', [(5_450, 2_075_320), (27_297, 8_629_420)])
@@ -36,11 +36,11 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(words, 
 
 @pytest.mark.parametrize('name, regions', [('squeezenet', (15 * 15, 256)),
                                            ('vgg16-backbone', (16 * 16, 512))])
-def test_small_backbones_have_as_many_regions(name, regions):
+def test_small_backbones_have_the_expected_regions(name, regions):
   assert image_backbones.find(name).shapes() == (regions, 512)
 
 
-def test_both_encoders_give_words_and_places_in_one_space(module):
+def test_both_encoders_give_words_and_regions_in_one_space(module):
   given = variables(module)
   mask = np.arange(4) < np.array([[4], [2]])
   tokens = np.where(mask, 3, 0)
@@ -58,7 +58,7 @@ def test_tokens_at_padding_change_nothing(module):
     np.testing.assert_array_equal(one, other)
 
 
-def test_words_drop_by_the_keys_of_their_rows_alone(module):
+def test_dropout_depends_on_the_key_of_each_caption_only(module):
   given, mask = variables(module), np.ones((3, 4), bool)
   tokens = np.full((3, 4), 2)
   run = lambda rngs: module.apply(given, tokens, mask, rngs, method='text').sentence
@@ -88,9 +88,9 @@ def test_resize_is_that_of_torch():
 
 def test_gradients_reach_the_pixels(module):
   given, images = variables(module), jnp.array(toys.numbers(0).random((2, 5, 5, 3)), jnp.float32)
-  slopes = jax.grad(lambda x: sum(jnp.sum(part ** 2) for part in module.apply(
+  grads = jax.grad(lambda x: sum(jnp.sum(part ** 2) for part in module.apply(
       given, x, method='image')))(images)
-  assert np.mean(np.abs(slopes).sum(-1) > 0) > 0.9      # a ReLU or two may be closed
+  assert np.mean(np.abs(grads).sum(-1) > 0) > 0.9      # a ReLU or two may be closed
 
 
 def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):

@@ -1,4 +1,4 @@
-"""The image networks of the losses: what they see, what of them is taken, and from which files."""
+"""Image networks of the losses: their inputs, outputs and weight files."""
 import dataclasses
 
 import jax
@@ -77,15 +77,15 @@ def test_resnet50_is_its_logits_at_224_pixels_from_torchvisions_file(put, zipped
 
 
 class Mirror(nn.Module):
-  """A network that says what it sees."""
+  """A network that returns its input."""
 
   def __call__(self, x):
     return Features(-x, x)
 
 
-def test_resnet50_sees_standardised_images_of_224_pixels():
+def test_resnet50_gets_standardized_images_of_224_pixels():
   image = dataclasses.replace(image_embedding.build('resnet50'), network=Mirror())
-  pillow = Image.Resampling.BILINEAR      # antialiased, pixel centres on pixel centres
+  pillow = Image.Resampling.BILINEAR      # antialiased, half-pixel centers
   for side in (64, 256, 224):
     x = networks.images(side, rows=1) / 255
     large = np.stack([Image.fromarray(x[0, :, :, c]).resize((224, 224), pillow)
@@ -94,7 +94,7 @@ def test_resnet50_sees_standardised_images_of_224_pixels():
     np.testing.assert_allclose(image.embed({}, x)[0], wanted, atol=1e-3)
 
 
-def test_the_vggs_see_images_as_large_as_they_are():
+def test_the_vggs_do_not_resize_images():
   image = dataclasses.replace(image_embedding.build('vgg19'), network=Mirror())
   assert image.embed({}, networks.images(64)).shape == (2, 64, 64, 3)
 

@@ -1,4 +1,4 @@
-"""The registry of frozen networks: where it looks, what it refuses, and that its table holds."""
+"""The registry of frozen networks: search order, refused files, consistency of the table."""
 import dataclasses
 import hashlib
 import pathlib
@@ -89,7 +89,7 @@ def test_the_cache_is_in_the_home_folder_by_default(monkeypatch):
   assert files.folders() == [pathlib.Path.home() / '.cache' / 'xmc_jax' / 'weights']
 
 
-def test_a_missing_file_is_told_with_all_places_and_the_command(toy, places):
+def test_the_error_for_a_missing_file_has_all_places_and_the_command(toy, places):
   with pytest.raises(UserError) as error:
     registry.find('toy')
   assert str(error.value) == (
@@ -121,7 +121,7 @@ def test_the_hash_of_a_folder_is_that_of_its_weights(toy, places):
   assert registry.load('toy').sha256 == hashlib.sha256(b'2').hexdigest()
 
 
-def test_a_damaged_file_of_unknown_hash_is_told_with_what_to_do(toy, places):
+def test_a_damaged_file_of_unknown_hash_is_refused_with_what_to_do(toy, places):
   (places[0] / 'b').mkdir()
   (places[0] / 'b' / 'w.txt').write_text('x')
   (places[0] / 'b' / 'c.txt').write_text('')
@@ -145,7 +145,7 @@ def test_random_weights_follow_their_seed():
   assert np.isfinite(pool).all() and pool.std() > 0 and logits.shape == (2, 1000)
 
 
-def test_sizes_that_only_a_file_says_cannot_be_drawn():
+def test_networks_whose_sizes_are_in_a_file_cannot_be_random():
   with pytest.raises(UserError, match='only their config.json has'):
     registry.load('clip-vit-base-patch32', random=0)
 

@@ -106,7 +106,7 @@ def narrow_torch(torchvision):
   return theirs
 
 
-def test_the_whole_network_equals_what_torchvision_said():
+def test_the_whole_network_equals_the_stored_outputs_of_torchvision():
   shapes, pool, logits = networks.golden('vgg')
   variables = vgg.from_torch(networks.random_state(shapes), NARROW)
   found = networks.run(NARROW, variables, vgg.scaled(networks.images(224)))

@@ -85,7 +85,7 @@ def test_cmmd_by_hand():
   assert kernels.cmmd(features(50, 1), features(50, 1)) == pytest.approx(0, abs=1e-10)
 
 
-def test_the_bias_of_cmmd_is_bounded_as_it_says():
+def test_the_bias_of_cmmd_is_bounded_as_documented():
   x, y = (np.random.RandomState(s).randn(200, 64) for s in (0, 1))
   assert 0 < kernels.cmmd(x, y) < 1000 / 100 * (2 / 200)
 

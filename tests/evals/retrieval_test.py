@@ -32,7 +32,7 @@ def test_a_tie_is_a_miss():
   assert retrieval.r_precision(np.ones((20, 4)), np.ones((20, 4))) == 0.0
 
 
-def test_a_image_that_is_not_a_number_is_a_miss():
+def test_an_image_that_is_not_a_number_is_a_miss():
   images = np.eye(20)
   images[3] = np.nan
   assert retrieval.r_precision(images, np.eye(20)) == 19 / 20
@@ -45,7 +45,7 @@ def test_rows_of_the_same_caption_are_not_compared():
   assert retrieval.r_precision(own, own) < 0.7
 
 
-def test_the_seed_fixes_the_draw():
+def test_the_seed_fixes_the_choice():
   a, b = embeddings(100), embeddings(100) + 2 * embeddings(100, seed=1)
   first = retrieval.r_precision(a, b, seed=5)
   assert first == retrieval.r_precision(a, b, seed=5)
@@ -63,7 +63,7 @@ def test_too_few_captions_are_a_clear_error():
     retrieval.r_precision(np.eye(20), np.eye(20)[:, :4])
 
 
-def test_the_draws_are_those_of_earlier_versions():
+def test_choices_are_those_of_earlier_versions():
   a, b = embeddings(400), embeddings(400) + 2 * embeddings(400, seed=1)
   found = [retrieval.r_precision(a, b, group, seed) for group, seed in ((16, 0), (16, 5), (100, 0))]
   assert found == [0.7475, 0.7625, 0.5025]
@@ -77,7 +77,7 @@ def test_equal_texts_tie_whatever_their_place_in_memory(d):
   assert retrieval.r_precision(embeddings(40, d, seed=1), texts, candidates=18) == 0.0
 
 
-def test_hits_say_which_rows():
+def test_hits_are_per_image():
   images = np.eye(20)
   images[[3, 7]] = -1
   hits = retrieval.r_precision_hits(images, np.eye(20))
@@ -86,7 +86,7 @@ def test_hits_say_which_rows():
 
 
 def test_others_of_the_same_class_are_avoided():
-  # One hundred and fifty classes of two rows with the same code: the rule of DM-GAN.
+  # One hundred and fifty classes of two rows with the same embedding: DM-GAN's protocol.
   own = np.repeat(np.eye(150), 2, axis=0)
   classes = np.repeat(np.arange(150), 2)
   assert retrieval.r_precision(own, own, candidates=100, avoid=classes) == 1.0
@@ -96,7 +96,7 @@ def test_others_of_the_same_class_are_avoided():
 
 
 def test_captions_and_classes_are_both_avoided():
-  # Row i is told from rows of another caption and of another class, but from neither alone.
+  # Row i differs from rows with another caption and class, but not from rows with only one of both.
   captions, classes = np.arange(60) % 6, np.arange(60) // 6
   own = np.concatenate([np.eye(6)[captions], np.eye(10)[classes]], axis=1)
   blind = np.concatenate([np.eye(6)[captions], np.zeros((60, 10))], axis=1)

@@ -1,4 +1,4 @@
-"""Semantic object accuracy with a detector that is told what to see, and the public files."""
+"""Semantic object accuracy with a scripted detector, and the public caption files."""
 import pickle
 
 import numpy as np

@@ -93,18 +93,17 @@ BLOCKS = {
 def layers() -> Iterator[tuple[tuple[str, ...], str]]:
   """For every convolution, its path in the parameters and its scope in the graph of 2015.
 
-  The order is that of Keras. In the graph, a branch of a block is a "tower", unless it is a single
-  convolution. The towers of a block, and the convolutions of a tower, are numbered from the second
-  on.
+  The order is that of Keras. In the graph, a branch of a block has a scope "tower", unless it is a
+  single convolution. These scopes, and the convolutions in them, are numbered from the second on.
   """
   for number, conv in enumerate(step for step in STEM if isinstance(step, ConvSpec)):
     yield (conv.name,), _numbered('conv', number)
   for number, (block, branches) in enumerate(BLOCKS.items()):
-    scope, towers = _numbered('mixed', number), 0
+    scope, tower = _numbered('mixed', number), 0
     for steps in branches:
       branch_scope = scope
       if len(steps) > 1:
-        branch_scope, towers = f'{scope}/{_numbered("tower", towers)}', towers + 1
+        branch_scope, tower = f'{scope}/{_numbered("tower", tower)}', tower + 1
       for place, step in enumerate(step for step in steps if not isinstance(step, str)):
         if isinstance(step, ConvSpec):
           yield (block, step.name), f'{branch_scope}/{_numbered("conv", place)}'
