@@ -185,7 +185,7 @@ def test_rows_of_the_table_hold_together(name):
 def put(path, kind):
   """A readable file of a kind that holds something else than a network here."""
   if kind == 'pth':
-    shutil.copy(networks.GOLDENS / 'tiny_zip.pth', path)
+    shutil.copy(networks.GOLDENS.parents[1] / 'weight_files' / 'goldens' / 'tiny_zip.pth', path)
   elif kind == 'h5':
     with h5py.File(path, 'w') as file:
       file.attrs['layer_names'] = np.bytes_(['conv2d_1'])
