@@ -44,9 +44,9 @@ FILES = ('config.json', 'tokenizer.json')
 # Defaults for what a configuration leaves out: ViT-B/32.
 _TRANSFORMER = {'num_hidden_layers': 12, 'hidden_act': 'quick_gelu', 'layer_norm_eps': 1e-5}
 _IMAGE = _TRANSFORMER | {'hidden_size': 768, 'num_attention_heads': 12, 'intermediate_size': 3072,
-                   'image_size': 224, 'patch_size': 32}
+                         'image_size': 224, 'patch_size': 32}
 _TEXT = _TRANSFORMER | {'hidden_size': 512, 'num_attention_heads': 8, 'intermediate_size': 2048,
-                  'vocab_size': 49408, 'max_position_embeddings': 77, 'eos_token_id': 49407}
+                        'vocab_size': 49408, 'max_position_embeddings': 77, 'eos_token_id': 49407}
 
 
 def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
@@ -205,9 +205,9 @@ class ClipImageEncoder(nn.Module):
     patch = (config.patch, config.patch)
     self.patches = nn.Conv(sizes.width, patch, patch, 'VALID', use_bias=False, dtype=self.dtype,
                            precision=HIGHEST)
-    spread = normal(sizes.width ** -0.5)
-    self.own = self.param('class', spread, (sizes.width,))
-    self.positions = nn.Embed(1 + config.grid ** 2, sizes.width, embedding_init=spread)
+    init = normal(sizes.width ** -0.5)
+    self.class_token = self.param('class', init, (sizes.width,))
+    self.positions = nn.Embed(1 + config.grid ** 2, sizes.width, embedding_init=init)
     self.norm_before, self.norm_after = norm(sizes.eps), norm(sizes.eps)
     self.layer = [ClipLayer(sizes, False, self.dtype) for _ in range(sizes.layers)]
     self.project = _projection(config.size, self.dtype)
@@ -233,8 +233,8 @@ class ClipImageEncoder(nn.Module):
 
   def _layers(self, x: Array, extra: Mapping[int, Array] = {}) -> list[Array]:
     """The outputs [b, 1 + n, e] of all layers for patches [b, n, e]; `extra` tokens by layer."""
-    own = jnp.broadcast_to(self.own, (len(x), 1, x.shape[-1]))
-    x = jnp.concatenate([own, x], 1)
+    class_token = jnp.broadcast_to(self.class_token, (len(x), 1, x.shape[-1]))
+    x = jnp.concatenate([class_token, x], 1)
     x = self.norm_before(x + self.positions(jnp.arange(x.shape[1])))
     after = []
     for i, layer in enumerate(self.layer):
@@ -279,7 +279,7 @@ def _projection(size: int, dtype: jnp.dtype, name: str | None = None) -> nn.Dens
 
 
 def spec(module: Clip) -> Tree:
-  """Shapes of the variables, known without files."""
+  """Shapes of the variables; needs no files."""
   config = module.config
   pixels = jax.ShapeDtypeStruct((1, config.side, config.side, 3), jnp.float32)
   return jax.eval_shape(module.init, jax.random.key(0), pixels,

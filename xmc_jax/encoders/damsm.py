@@ -133,7 +133,7 @@ def with_backbone(params: Tree, backbone: Tree) -> Tree:
 
 
 def spec(module: Damsm) -> Tree:
-  """Shapes of the variables, known without files."""
+  """Shapes of the variables; needs no files."""
   return with_backbone(_trained_spec(module), image_backbones.find(module.backbone_name).spec)
 
 
