@@ -20,7 +20,7 @@ from xmc_jax.evals.clip_score import ClipEmbeddings
 from xmc_jax.evals.frechet import frechet_of_stats
 from xmc_jax.evals.networks import alignment_net
 from xmc_jax.evals.statistics import FeatureStats
-from xmc_jax.weight_files.files import sha256
+from xmc_jax.utils.hashing import file_sha256
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_run_is_scored_with_a_manifest_for_every_number(run, capsys):
     assert np.isfinite(line['value'])
     assert line['step'] == 4 and line['weights'] == 'averaged' and line['protocol'] == 'toy'
     own = line['metric'].startswith('alignment')       # by another network than the protocol's
-    expected = (('alignment_net_emoji', sha256(alignment_net.path_of('emoji'))) if own
+    expected = (('alignment_net_emoji', file_sha256(alignment_net.path_of('emoji'))) if own
                 else ('toy', toy_protocol.HASH))
     assert (line['network'], line['weights_sha256']) == expected
     assert line['fakes'] == 20 and line['reals'] == 198

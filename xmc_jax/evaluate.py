@@ -21,6 +21,7 @@ from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.metric_writer import Board
 from xmc_jax.types import UserError
+from xmc_jax.utils.hashing import json_sha256
 
 POLL_SECONDS = 20.0  # between two checks for a new checkpoint
 WEIGHTS = ('averaged', 'live')
@@ -98,6 +99,9 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
   chosen, mesh = protocols.find(protocol), make_mesh()
   fakes = image_sets.FolderImages(images, '--images')
   reals = image_sets.FolderImages(reference, '--reference')
+  for folder in (fakes, reals):
+    for what, count in folder.skipped.items():
+      print(f'{folder.name}: skipped {count:,} {what}')
   extractor = chosen.feature_extractor(random_seed)
   real_features, real_pixels = feature_cache.features(reals, chosen, extractor, mesh)
   fake_features = FeatureCollector([extractor], mesh)(fakes)[chosen.name]
@@ -174,8 +178,8 @@ class Evaluator:
     self._manifest = {
         **_manifest(protocol, extractor.sha256, fakes, len(real)), 'data': config.data.name,
         'size': config.model.size, 'reference': real.name, 'reference_sha256': pixels,
-        'crop': 'center', 'seed': seed, 'captions_sha256': results.sha256(captions),
-        'config_sha256': results.sha256(config.to_json_best_effort()),
+        'crop': 'center', 'seed': seed, 'captions_sha256': json_sha256(captions),
+        'config_sha256': json_sha256(config.to_json_best_effort()),
         'extra_metrics': sorted(metrics), **results.environment()}
 
   def score(self, model: TextToImage) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from xmc_jax.training.memory import compile_to_fit
 from xmc_jax.training.metric_writer import Reporter
 from xmc_jax.training.program import Program, Step
 from xmc_jax.training.state import TrainState
-from xmc_jax.types import Tree
+from xmc_jax.types import PARTNER, Tree
 from xmc_jax.utils import atomic, image_io
 from xmc_jax.weight_files import files
 
@@ -91,7 +91,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       batch = next(batches)
       waited = time.perf_counter() - began
       batch = meshes.put_rows({k: batch[k] for k in method.batch_spec}, program.rows)
-      batch |= {k: to_float(batch[k]) for k in ('image', 'partner_image') if k in batch}
+      batch |= {k: to_float(batch[k]) for k in ('image', f'{PARTNER}image') if k in batch}
       with jax.transfer_guard('disallow'):
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)

@@ -238,3 +238,11 @@ def test_a_tokenizer_without_clips_start_token_is_refused(tmp_path):
   (tmp_path / 'tokenizer.json').write_text(text)
   with pytest.raises(UserError, match=r'tokenizer.json.*<\|startoftext\|>'):
     Tokenizer(tmp_path, LENGTH)
+
+
+def test_padding_after_the_end_token_does_not_change_the_embedding(folder):
+  module, variables = clip.load(folder)
+  tokens, mask = Tokenizer(folder, 9, kind='CLIP').encode(['a cat', 'the dog'])
+  assert not mask.all(1).any()
+  embed = lambda tokens: module.apply(variables, tokens, method='text')
+  np.testing.assert_array_equal(embed(tokens), embed(np.where(mask, tokens, tokens.max())))

@@ -28,6 +28,20 @@ def test_folder_reads_every_image_to_the_bit_in_the_order_of_paths(folder):
   np.testing.assert_array_equal(read.read([11, 3]), noise(12)[[11, 3]])
 
 
+def test_folder_is_read_as_a_preparation_reads_it(folder):
+  """Hidden files are skipped and counted; EXIF turns an image upright."""
+  (folder / '._00.png').write_bytes(b'resource fork')
+  (folder / '.ipynb_checkpoints').mkdir()
+  image = Image.fromarray(noise(1)[0])
+  exif = image.getexif()
+  exif[0x0112] = 3
+  image.save(folder / '00.PNG', exif=exif)
+  (folder / '00.png').unlink()
+  read = image_sets.FolderImages(folder, '--images')
+  assert len(read) == 12 and read.skipped == {'hidden image files': 1, 'hidden folders': 1}
+  np.testing.assert_array_equal(read.read([0])[0], noise(1)[0][::-1, ::-1])
+
+
 def refused(folder, *words):
   with pytest.raises(UserError) as error:
     read = image_sets.FolderImages(folder, '--images')
@@ -37,7 +51,7 @@ def refused(folder, *words):
 
 
 def test_folder_that_is_not_there_or_holds_too_little(tmp_path, folder):
-  refused(tmp_path / 'none', 'no folder', 'none')
+  refused(tmp_path / 'none', 'not a folder', 'none')
   (tmp_path / 'one').mkdir()
   Image.fromarray(noise(1)[0]).save(tmp_path / 'one' / 'a.png')
   refused(tmp_path / 'one', 'holds 1 images')

@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import pathlib
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -12,6 +11,7 @@ from absl import flags
 from xmc_jax import __version__
 from xmc_jax.cli import config_file
 from xmc_jax.types import UserError
+from xmc_jax.utils.text_lines import read_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _train_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
 def _sample(values: flags.FlagValues) -> None:
   captions = list(values.caption)
   if values.captions:
-    captions += _read_lines(values.captions)
+    captions += read_lines(values.captions, '--captions')
   with _processes(values):
     from xmc_jax.cli.sample import sample
     sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
@@ -251,9 +251,3 @@ COMMANDS: dict[str, Command] = {
     'describe': Command(_describe, _describe_flags, ('config',))}
 
 
-def _read_lines(path: str) -> list[str]:
-  try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'--captions: {path} cannot be read as UTF-8 text ({error})') from error
-  return [line.strip() for line in lines if line.strip()]

@@ -20,7 +20,7 @@ from flax import linen as nn
 from xmc_jax.encoders import inception, registry, squeezenet, vgg
 from xmc_jax.encoders.features import variables_spec
 from xmc_jax.types import Array, Tree, UserError
-from xmc_jax.weight_files import files
+from xmc_jax.utils.hashing import file_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ImageBackbone:
   def sha256(self) -> str:
     """The sha256 of the weight file; UserError if there is none."""
     path, _, source = registry.find(self.name)
-    return files.sha256(source.weights(path))
+    return file_sha256(source.weights(path))
 
 
 BACKBONES = {backbone.name: backbone for backbone in (

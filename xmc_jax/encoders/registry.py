@@ -19,6 +19,7 @@ from flax import linen as nn
 from xmc_jax.encoders.features import variables_spec
 from xmc_jax.encoders.registry_table import ENTRIES, Entry, WeightSource
 from xmc_jax.types import Tree, UserError
+from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.weight_files import files
 
 RANDOM = 'random'  # in place of a hash, for random weights
@@ -109,7 +110,7 @@ def load(name: str, random: int | None = None) -> Loaded:
 
 def check(name: str, path: pathlib.Path, source: WeightSource) -> str:
   """The hash of the weights at `path`; UserError if it is not the known one."""
-  digits = files.sha256(source.weights(path))
+  digits = file_sha256(source.weights(path))
   if not digits.startswith(source.sha256):
     raise UserError(
       f'the file {source.weights(path)} is not that of {name}: its sha256 is {digits} and should '

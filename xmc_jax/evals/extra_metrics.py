@@ -28,7 +28,7 @@ from xmc_jax.evals.protocols import Protocol
 from xmc_jax.evals.retrieval import r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import Tree, UserError
-from xmc_jax.weight_files import files
+from xmc_jax.utils.hashing import file_sha256
 
 CANDIDATES = 100  # captions of the R-precisions of CLIP and DAMSM
 # Suffix of a metric whose network was also in the generator's losses.
@@ -129,7 +129,7 @@ def _trained_with(context: EvalContext, sha256: str) -> bool:
     folder = clip.find(context.text_encoder)
   except UserError:      # not a CLIP
     return False
-  return files.sha256(clip.weights_file(folder)) == sha256
+  return file_sha256(clip.weights_file(folder)) == sha256
 
 
 def _damsm(context: EvalContext) -> ExtraMetric:
@@ -181,7 +181,7 @@ def _facts(extractor: FeatureExtractor) -> dict[str, Any]:
 def _packaged_facts(kind: ModuleType, context: EvalContext) -> dict[str, Any]:
   """The same for a network that comes with the package for this data set."""
   path = kind.find(context.config.data.name)
-  return _facts(FeatureExtractor(path.stem, {}, None, sha256=files.sha256(path)))
+  return _facts(FeatureExtractor(path.stem, {}, None, sha256=file_sha256(path)))
 
 
 def _real(context: EvalContext) -> np.ndarray:

@@ -11,8 +11,8 @@ from xmc_jax.encoders.registry import RANDOM
 from xmc_jax.evals.extract import FeatureCollector, FeatureExtractor
 from xmc_jax.evals.image_sets import ImageSet, fingerprint
 from xmc_jax.evals.protocols import Protocol
-from xmc_jax.evals.results import sha256
 from xmc_jax.utils import atomic
+from xmc_jax.utils.hashing import json_sha256
 from xmc_jax.weight_files import files
 
 
@@ -26,7 +26,7 @@ def features(images: ImageSet, protocol: Protocol, extractor: FeatureExtractor,
   their disks may differ and they must agree.
   """
   pixels = fingerprint(images)
-  key = sha256([protocol.facts(), extractor.sha256, pixels, mesh.devices.flat[0].device_kind])
+  key = json_sha256([protocol.facts(), extractor.sha256, pixels, mesh.devices.flat[0].device_kind])
   path = files.folders()[-1].parent / 'references' / f'{key}.npz'
   use_cache = extractor.sha256 != RANDOM and jax.process_count() == 1
   if use_cache and path.exists():

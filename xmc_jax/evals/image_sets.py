@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from xmc_jax.data.image_folder import SUFFIXES, find_images, upright
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 _THREADS = min(16, os.cpu_count() or 1)
 
 
@@ -29,9 +29,10 @@ class ImageSet(Protocol):
 
 
 class FolderImages:
-  """All image files in a folder and its subfolders, sorted by path.
+  """All images in a folder, found, ordered and turned upright as in `data.image_folder`.
 
-  Images are never converted silently, because a score would then partly measure the conversion.
+  `skipped` counts hidden files and folders. Images are never converted silently, because a score
+  would then partly measure the conversion.
 
   Raises:
     UserError: the folder does not exist or has fewer than two images. When read: a file is damaged,
@@ -41,12 +42,10 @@ class FolderImages:
 
   def __init__(self, path: str | os.PathLike[str], flag: str):
     self.name, self._flag = str(path), flag
-    folder = pathlib.Path(path).expanduser()
-    if not folder.is_dir():
-      raise UserError(f'{flag}: there is no folder {folder}')
-    self.paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES)
+    found = find_images(path, flag)
+    self.paths, self.skipped = tuple(found.paths.values()), found.skipped()
     if len(self.paths) < 2:
-      raise UserError(f'{flag}: {folder} holds {len(self.paths)} images ({", ".join(SUFFIXES)}); '
+      raise UserError(f'{flag}: {path} holds {len(self.paths)} images ({", ".join(SUFFIXES)}); '
                       'a distribution needs at least two')
     self._shape = self._open(self.paths[0]).shape
 
@@ -66,7 +65,7 @@ class FolderImages:
   def _open(self, path: pathlib.Path) -> np.ndarray:
     try:
       with Image.open(path) as image:
-        image.load()
+        image = upright(image)
         if image.mode != 'RGB':
           raise UserError(f'{self._flag}: {path} has mode {image.mode}, not RGB; convert '
                           'grayscale, indexed and transparent images to RGB first')

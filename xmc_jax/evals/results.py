@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import json
 import pathlib
@@ -21,11 +20,6 @@ from xmc_jax.types import UserError
 
 FILE = 'scores.jsonl'
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy', 'pillow')
-
-
-def sha256(value: Any) -> str:
-  """The hash of a value's JSON, such as a list of captions."""
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache

@@ -68,12 +68,6 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return safetensors_numpy.load_file(path)
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-  """The sha256 of a file as 64 hexadecimal digits."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def fingerprint(variables: Tree) -> str:
   """The sha256 of the names, shapes, dtypes and values of a network's variables.
 
