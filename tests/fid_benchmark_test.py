@@ -1,4 +1,4 @@
-"""The benchmark of FID's features runs without torch and tells what it measured, whatever it is."""
+"""The benchmark of FID features runs without torch and prints its measurements."""
 import json
 import os
 import pathlib

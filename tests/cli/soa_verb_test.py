@@ -48,7 +48,7 @@ def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
 
 @pytest.mark.parametrize('flags, words', [
     ([], '--out FOLDER'), (['--detector=nothing.here:make'], 'nothing'),
-    (['--detector=json:make'], 'cannot be made')])
+    (['--detector=json:make'], 'cannot be loaded')])
 def test_mistakes(trained, captions, flags, words, capsys):
   assert main(['xmc', 'evaluate', f'--workdir={trained}', f'--soa={captions}', *flags]) == 2
   assert words in capsys.readouterr().err

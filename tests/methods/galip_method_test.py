@@ -167,7 +167,7 @@ def test_a_folder_tells_the_sizes_and_has_weights_and_words(tmp_path):
 
 
 @pytest.mark.parametrize('encoder, words', [
-    ('/nowhere', 'cannot be found in /nowhere; .*configs/clip_emoji.py'), ('', 'No CLIP is named')])
+    ('/nowhere', 'cannot be found in /nowhere; .*configs/clip_emoji.py'), ('', 'no CLIP is given')])
 def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
   method = methods.build(small(**{'text.encoder': encoder}))
   for ask in (method.load_frozen, method.tokenizer):
