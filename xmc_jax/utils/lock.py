@@ -1,0 +1,44 @@
+"""A lock on a folder, so that two runs never write to the same one."""
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+
+from xmc_jax.types import UserError
+
+NAME = '.lock'
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+  """Holds `folder` while the block runs; UserError if another process holds it.
+
+  The operating system releases the lock when the process ends, however it ends, so the file that is
+  left behind does not matter. Folders in buckets and systems without `flock` are not locked.
+  """
+  try:
+    import fcntl
+  except ImportError:      # Windows
+    fcntl = None
+  if fcntl is None or '://' in str(folder):
+    yield
+    return
+  pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+  with open(pathlib.Path(folder, NAME), 'a+', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise UserError(f'{folder} is in use by another training ({file.read().strip()}); stop that '
+                      'one, or give another --workdir. Several tasks of one SLURM job need '
+                      '--distributed') from None
+    except OSError:      # a network file system without locks
+      yield
+      return
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {platform.node()}\n')
+    file.flush()
+    yield
