@@ -15,7 +15,7 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.recompute': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
-            'data.loader': ('tf_data', 'arrays'),
+            'data.loader': ('auto', 'tf_data', 'arrays'),
             'data.partners': ('', *LABEL_RULES),
             'evals.reference': ('heldout', 'train')}
 
@@ -68,7 +68,8 @@ def base() -> ml_collections.ConfigDict:
   ))
   config.data = ml_collections.ConfigDict(dict(
       name='emoji',                # module of xmc_jax/data
-      loader='tf_data',            # or 'arrays', for sets that fit in memory
+      loader='auto',               # 'tf_data'; 'arrays', numpy and one thread; or 'auto': tf_data
+                                   # where TensorFlow is installed, arrays elsewhere
       options=ml_collections.ConfigDict(),   # arguments of the data set's load()
       partners='',                 # rule of the second view's labels (data/partners.py); '': none
   ))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ SCALE = np.float32(1 / 255)
 
 
 def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, rounds: int, rows: int,
-            loader: str = 'tf_data', process: tuple[int, int] = (0, 1),
+            loader: str = 'auto', process: tuple[int, int] = (0, 1),
             partners: Partners | None = None) -> Iterator[dict]:
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
@@ -33,7 +34,8 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     seed, start: integers >= 0.
     rounds: r, rounds of one step.
     rows: rows of one round of the global batch, over all processes.
-    loader: "tf_data" (TensorFlow's tf.data) or "arrays" (numpy and a thread).
+    loader: "tf_data" (TensorFlow's tf.data), "arrays" (numpy and a thread), or "auto": tf_data where
+      TensorFlow is installed, arrays elsewhere.
     process: this process and the number of processes; each gets one block of `rows // number`
       successive rows, in the order of the processes.
     partners: who draws each row's picture of like label from the same source, if anyone.
@@ -42,8 +44,10 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     UserError: if the loader is unknown, TensorFlow is missing, the source is empty or the processes
       do not divide the rows.
   """
+  if loader == 'auto':
+    loader = 'tf_data' if find_spec('tensorflow') else 'arrays'
   if loader not in LOADERS:
-    raise UserError(f"The loader {loader!r} is unknown; choose one of {', '.join(LOADERS)}.")
+    raise UserError(f"The loader {loader!r} is unknown; choose one of auto, {', '.join(LOADERS)}.")
   if len(source) == 0:
     raise UserError(f'The data set {source.name!r} has no examples here; choose other options.')
   if seed < 0:

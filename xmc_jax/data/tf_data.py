@@ -10,15 +10,12 @@ from xmc_jax.data import arrays
 from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.types import UserError
+from xmc_jax.optional import extra
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # nothing here uses it, and it prints a notice
-try:
+with extra('train', "The loader 'tf_data' (the loader 'arrays' does not)"):
   import tensorflow as tf
-except ModuleNotFoundError as missing:
-  raise UserError("The loader 'tf_data' needs TensorFlow, which is not installed; install it with "
-                  "`pip install tensorflow-cpu`, or choose the loader 'arrays'.") from missing
 
 # Cores of this process, where the system tells them apart from those of the machine.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2

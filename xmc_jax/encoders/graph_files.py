@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from xmc_jax.encoders.files import reading
+from xmc_jax.optional import extra
 from xmc_jax.types import UserError
 
 # Number of a kind of tensor (`DataType` of types.proto): numpy's type, and the field that lists its
@@ -39,7 +40,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     UserError: the file is missing or damaged, or holds no constants.
   """
   # Late: networks are known by name, built and measured on machines without tensorboard.
-  from tensorboard.compat.proto import graph_pb2
+  with extra('train', f'Reading {path}, a frozen graph of TensorFlow,'):
+    from tensorboard.compat.proto import graph_pb2
   with reading(path):
     graph = graph_pb2.GraphDef.FromString(_bytes(pathlib.Path(path)))
     arrays = {}

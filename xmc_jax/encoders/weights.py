@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from xmc_jax.encoders import files
 from xmc_jax.encoders.weights_table import ENTRIES, Entry, Source
+from xmc_jax.optional import MissingPackage
 from xmc_jax.types import Tree, UserError
 
 RANDOM = 'random'  # stands for the hash of weights that no file holds
@@ -105,6 +106,8 @@ def load(name: str, random: int | None = None) -> Loaded:
   digits = check(name, path, source)
   try:
     return Loaded(*source.load(path), digits, path)
+  except MissingPackage:
+    raise
   except UserError as error:
     raise UserError(f'The weights {path} are not those of {name}: {error}; to get them again run: '
                     f'{how_to_get(name)}') from error

@@ -18,12 +18,15 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow_datasets
 from PIL import Image
 
+from xmc_jax.optional import extra
 from xmc_jax.prepare import captions, coco_objects
 from xmc_jax.prepare.original import Original, Raw, bad
 from xmc_jax.types import UserError
+
+with extra('train', 'through=tfds'):
+  import tensorflow_datasets
 
 NAME = 'coco_captions/2014'
 PARTS = {'train': ('train',), 'heldout': ('restval', 'val', 'test')}
