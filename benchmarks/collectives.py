@@ -1,6 +1,6 @@
 """What one training step moves between devices, by the number of devices; prints a JSON line each.
 
-  python benchmarks/collectives.py --config configs/xmc_coco256.py --devices 1,8,64
+  python benchmarks/collectives.py --config configs/xmc_gan_coco256.py --devices 1,8,64
 
 Compiles the step for that many devices of this machine's CPU, one process after the other, and runs
 nothing: neither accelerators nor data are needed. The batch is the config's, whatever the devices.
@@ -16,12 +16,12 @@ import sys
 import common
 import jax
 
+from xmc_jax.analysis import cost as costs
 from xmc_jax.encoders import bert
-from xmc_jax.engine import cost as costs
-from xmc_jax.engine import program as programs
+from xmc_jax.training import program as programs
 from xmc_jax.types import UserError
 
-REGIONS = 16 * 16               # of a picture that words are compared with
+REGIONS = 16 * 16               # of an image that words are compared with
 _STRUCTURE = ('while', 'body', 'closed_call', 'checkpoint', 'rematted_computation', 'cond')
 
 
@@ -37,8 +37,8 @@ class Sizes:
     width = bert.sizes(config.text.encoder).width
     self.words = {words * width, words}                                # and their mask
     self.words_bytes = words * (width * jax.numpy.dtype(config.model.dtype).itemsize + 1)
-    self.parameters = {tuple(sorted(x.shape)) for player in state.players.values()
-                       for x in jax.tree.leaves(player.params)}
+    self.parameters = {tuple(sorted(x.shape)) for network in state.networks.values()
+                       for x in jax.tree.leaves(network.params)}
 
 
 def purpose(kind: str, shape: tuple[int, ...], name: str, sizes: Sizes) -> str:
@@ -64,8 +64,8 @@ def purpose(kind: str, shape: tuple[int, ...], name: str, sizes: Sizes) -> str:
   return 'gradients' if 'transpose(' in path[phase] else 'other'
 
 
-def is_picture(kind: str, shape: tuple[int, ...], why: str, sizes: Sizes) -> bool:
-  """Whether an array looks like pictures or maps of features, [.., h, h, ..], or like regions.
+def is_image(kind: str, shape: tuple[int, ...], why: str, sizes: Sizes) -> bool:
+  """Whether an array looks like images or maps of features, [.., h, h, ..], or like regions.
 
   Gradients and parameters, whose kernels can look the same, are told by their names.
   """
@@ -90,23 +90,23 @@ def arrays(step: programs.Step, sizes: Sizes) -> list[dict]:
 
 def facts(config) -> dict:
   """The line of one number of devices."""
-  recipe, program = common.build(config)
+  method, program = common.build(config)
   n, state = program.mesh.size, program.state_spec
   sizes = Sizes(config, state, n)
   moved = arrays(program.compile(), sizes)
   by = lambda key: dict(sum((collections.Counter({a[key]: a['sent']}) for a in moved),
                             collections.Counter()))
   parameters = programs.parameters(state)
-  pulled = sum(parameters[name] for phases in recipe.objective.rounds for phase in phases
+  pulled = sum(parameters[name] for phases in method.objective.rounds for phase in phases
                for name in phase.updates)
   largest = sorted(moved, key=lambda a: -a['sent'])[:10]
   return {'devices': n, 'rows': config.batch_size, 'px': config.model.size,
-          'width': config.model.width, 'dtype': config.model.dtype, 'forms': config.model.forms,
-          'accumulate': config.accumulate, 'jax': jax.__version__,
+          'width': config.model.width, 'dtype': config.model.dtype, 'impl': config.model.impl,
+          'microbatches': config.microbatches, 'jax': jax.__version__,
           'sent': sum(a['sent'] for a in moved), 'sent_by_kind': by('kind'), 'sent_for': by('for'),
           'gradients_once': 2 * 4 * pulled * (n - 1) // n,
-          'words_once': len(recipe.objective.rounds) * sizes.words_bytes * (n - 1) // n,
-          'image_or_region_shaped': [a for a in moved if is_picture(
+          'words_once': len(method.objective.rounds) * sizes.words_bytes * (n - 1) // n,
+          'image_or_region_shaped': [a for a in moved if is_image(
               a['kind'], a['shape'], a['for'], sizes)],
           'largest': largest}
 

@@ -10,10 +10,10 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from xmc_jax import recipes
+from xmc_jax import methods
 from xmc_jax.config import check
-from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine.program import Program
+from xmc_jax.training import mesh as meshes
+from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
 
@@ -40,12 +40,12 @@ def parse(parser: argparse.ArgumentParser
   return args, values.config
 
 
-def build(config: ml_collections.ConfigDict) -> tuple[recipes.Recipe, Program]:
-  """The recipe and the program of `config` over all devices of this process."""
+def build(config: ml_collections.ConfigDict) -> tuple[methods.Method, Program]:
+  """The method and the program of `config` over all devices of this process."""
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
-  recipe = recipes.build(config)
-  return recipe, recipes.program(recipe, config, mesh)
+  method = methods.build(config)
+  return method, methods.program(method, config, mesh)
 
 
 def changed(config: ml_collections.ConfigDict, **values: Any) -> ml_collections.ConfigDict:

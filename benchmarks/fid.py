@@ -3,8 +3,8 @@
   python benchmarks/fid.py
   JAX_NUM_CPU_DEVICES=2 python benchmarks/fid.py --rows 16,64 --rounds 10
 
-uint8 pictures in memory to pool features in memory: resize, range and network of the protocol
-tf2015, with random weights, which cost as much as real ones. Both libraries see the same pictures
+uint8 images in memory to pool features in memory: resize, range and network of the protocol
+tf2015, with random weights, which cost as much as real ones. Both libraries see the same images
 and weights in the same process, batch by batch in turn, so that a machine's moods meet both alike.
 A second line tells the time of the last step, the distance of two Gaussians.
 
@@ -28,16 +28,16 @@ import jax
 import numpy as np
 
 from xmc_jax.encoders import inception
-from xmc_jax.engine import mesh as meshes
 from xmc_jax.evals import resize
 from xmc_jax.evals.frechet import frechet_distance
 from xmc_jax.evals.protocols import centred
+from xmc_jax.training import mesh as meshes
 
 TOOL = pathlib.Path(__file__).parents[1] / 'tools' / 'inception_goldens.py'
 
 
 def load_tool():
-  """Random weights and pictures, and torch-fidelity with them, as the tests use them."""
+  """Random weights and images, and torch-fidelity with them, as the tests use them."""
   spec = importlib.util.spec_from_file_location('inception_goldens', TOOL)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -49,7 +49,7 @@ def installed(package: str) -> bool:
 
 
 def ours(arrays):
-  """The function from uint8 pictures [b, h, w, 3] to pool features, rows over all devices."""
+  """The function from uint8 images [b, h, w, 3] to pool features, rows over all devices."""
   mesh = meshes.make_mesh()
   rows = meshes.by_row(mesh, rounds=False)
   module = inception.Inception('tf2015')
@@ -149,8 +149,8 @@ def machine(other: bool) -> dict:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rows', type=lambda text: [int(rows) for rows in text.split(',')],
-                      default=[16], help='pictures of a batch; CPUs like 4 to 16 best')
-  parser.add_argument('--px', type=int, default=256, help='pixels of a side of the pictures')
+                      default=[16], help='images of a batch; CPUs like 4 to 16 best')
+  parser.add_argument('--px', type=int, default=256, help='pixels of a side of the images')
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--features', type=int, default=2048,
                       help='of the last step; 0 leaves it out')
@@ -165,7 +165,7 @@ def main() -> None:
   if other:
     functions['torch_fidelity'] = theirs(arrays, tool, args.torch_threads)
   for rows in args.rows:
-    facts = features_case(functions, tool.pictures(rows, args.px), args.rounds)
+    facts = features_case(functions, tool.images(rows, args.px), args.rounds)
     common.show(facts | machine(other))
   if args.features:
     common.show(frechet_case(args.features, args.rounds, other) | machine(other))

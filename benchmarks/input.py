@@ -5,13 +5,13 @@
   python benchmarks/input.py --partners overlap
 
 Every case runs in a process of its own, pinned to --cores cores, through the pipeline of the
-training: captions drawn and tokenised to 17 word pieces, pictures decoded, cut and mirrored.
+training: captions drawn and tokenised to 17 word pieces, images decoded, cut and mirrored.
 `examples_per_second_per_core` counts seconds of the processor that the process used, user and
 system, all threads: it can be compared on a machine that others use too; `examples_per_second`
-counts seconds of the clock. The files lie in the page cache. With --partners a row has two pictures
+counts seconds of the clock. The files lie in the page cache. With --partners a row has two images
 with their captions, and is still one example.
 
-`jpeg` is a prepared folder of COCO-like pictures (see `draw`), quality 90, four to three, stored as
+`jpeg` is a prepared folder of COCO-like images (see `draw`), quality 90, four to three, stored as
   square    S x S
   short     the shorter side S
   margin    the shorter side S * 76 / 64, as the AttnGAN family stores them for its random crops
@@ -41,8 +41,8 @@ from xmc_jax.encoders import bert
 
 ROUNDS, LENGTH = 2, 17
 QUALITY = 90
-CLASSES = 80   # a picture shows 1 to 5 of them
-PICTURES, KINDS = 2048, 32   # of the folder; distinct among them
+CLASSES = 80   # an image shows 1 to 5 of them
+IMAGES, KINDS = 2048, 32   # of the folder; distinct among them
 # name: from S to the stored width and height and the side that is cut from them
 STORAGE = {'square': lambda s: (s, s, s), 'short': lambda s: (round(s * 4 / 3), s, s),
            'margin': lambda s: (round(s * 19 / 12), s * 76 // 64, s),
@@ -53,7 +53,7 @@ WORDS = ('a man riding wave on top of surfboard the two dogs playing with frisbe
 
 
 def draw(random: np.random.Generator, width: int = 640, height: int = 480) -> Image.Image:
-  """A COCO-like picture: textures with the falling spectrum of photographs, in shapes with edges.
+  """A COCO-like image: textures with the falling spectrum of photographs, in shapes with edges.
 
   The exponent is set so that at quality 90 it takes as many bytes a pixel as five photographs of
   scikit-image do, within a tenth, from 128 x 128 (0.45) to 640 x 480 (0.29).
@@ -85,13 +85,13 @@ def write_folder(folder: str, size: int, storage: str) -> None:
   about = records.About('coco-like', side, tuple(map(str, range(CLASSES))))
   files = []
   for _ in range(KINDS):
-    file, picture = io.BytesIO(), draw(random)
-    picture.resize((width, height), Image.Resampling.LANCZOS).save(file, 'JPEG', quality=QUALITY)
+    file, image = io.BytesIO(), draw(random)
+    image.resize((width, height), Image.Resampling.LANCZOS).save(file, 'JPEG', quality=QUALITY)
     files.append(file.getvalue())
   caption = lambda: ' '.join(random.choice(WORDS, random.integers(8, 14)))
   labels = lambda: tuple(sorted(random.choice(CLASSES, random.integers(1, 6), False).tolist()))
   some = (records.Record(files[i % KINDS], tuple(caption() for _ in range(5)), labels())
-          for i in range(PICTURES))
+          for i in range(IMAGES))
   records.write_shard(folder, about, 'train', 0, some)
   records.finish(folder, about, {'train': 1})
 
@@ -105,7 +105,7 @@ def run(data: str, size: int, storage: str | None, loader: str, args) -> dict:
     if data == 'jpeg':
       write_folder(folder, size, storage)
       options = {'folder': folder}
-      stored = round(os.path.getsize(os.path.join(folder, 'train-00000.rec')) / PICTURES)
+      stored = round(os.path.getsize(os.path.join(folder, 'train-00000.rec')) / IMAGES)
     source = sources.load('records' if data == 'jpeg' else data, 'train', size, **options)
     tokenizer = Tokenizer(bert.find(args.encoder), LENGTH)
     with pipeline.batches(source, tokenizer, seed=0, start=0, rounds=ROUNDS, rows=args.rows,

@@ -1,7 +1,7 @@
 """Rate and size of `xmc prepare` on this machine's processor; prints one JSON line a case.
 
   python benchmarks/prepare.py
-  python benchmarks/prepare.py --codecs webp --margins 1.1875 --pictures 500
+  python benchmarks/prepare.py --codecs webp --margins 1.1875 --images 500
 
 COCO-like originals, 640 x 480 JPEG of about 150 kB, drawn by `input.draw`: their spectrum and their
 bytes a pixel are those of photographs, at a quality that gives about COCO's file size. They go
@@ -10,10 +10,10 @@ with five captions each, hashed, counted, words collected. Seconds are of the pr
 system, so that figures compare on a machine that others use too. The originals lie in memory, so
 reading them from a disk is not in it.
 
-  pictures_per_second_per_core  of one process
-  original_bytes, bytes         of a picture before and after, captions and index included
+  images_per_second_per_core  of one process
+  original_bytes, bytes         of an image before and after, captions and index included
   words_seconds                 of tokenising a caption, by WordPiece and word by word
-  coco                          what follows for 123,287 pictures: minutes on 16 cores, GB
+  coco                          what follows for 123,287 images: minutes on 16 cores, GB
 """
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ import tokenizers
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
 from xmc_jax.prepare import finishing
+from xmc_jax.prepare.images import Storage
 from xmc_jax.prepare.job import Job
 from xmc_jax.prepare.original import Raw
-from xmc_jax.prepare.pictures import Storage
 
 COCO, CORES = 123_287, 16
-KINDS, QUALITY = 24, 96     # distinct pictures; 96 gives about COCO's average file
+KINDS, QUALITY = 24, 96     # distinct images; 96 gives about COCO's average file
 
 
 def captions(number: int) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def captions(number: int) -> tuple[str, ...]:
 @dataclasses.dataclass(frozen=True)
 class Original:
   """See `xmc_jax.prepare.original.Original`."""
-  pictures: tuple[bytes, ...]
+  images: tuple[bytes, ...]
   counts: dict[str, int]
   name: str = 'coco-like'
   class_names: tuple[str, ...] = ()
@@ -61,8 +61,8 @@ class Original:
 
   def examples(self, split, start, stop):
     for i in range(start, stop):
-      picture = functools.partial(self.pictures.__getitem__, i % len(self.pictures))
-      yield Raw(f'{split} {i}', picture, captions(i))
+      image = functools.partial(self.images.__getitem__, i % len(self.images))
+      yield Raw(f'{split} {i}', image, captions(i))
 
 
 def draw_originals() -> tuple[bytes, ...]:
@@ -84,13 +84,13 @@ def run(original: Original, storage: Storage) -> dict:
         job.write(split, i, lambda: None)
     manifest = finishing.finish(job, most_bad=0)
     seconds = processor() - began
-  pictures = sum(original.counts.values())
-  stored = sum(s['bytes'] for shards in manifest['splits'].values() for s in shards) / pictures
-  rate = pictures / seconds
+  images = sum(original.counts.values())
+  stored = sum(s['bytes'] for shards in manifest['splits'].values() for s in shards) / images
+  rate = images / seconds
   return {'size': storage.size, 'margin': storage.margin, 'codec': storage.codec,
-          'quality': storage.quality, 'pictures': pictures,
-          'pictures_per_second_per_core': round(rate, 1),
-          'original_bytes': round(np.mean([len(data) for data in original.pictures])),
+          'quality': storage.quality, 'images': images,
+          'images_per_second_per_core': round(rate, 1),
+          'original_bytes': round(np.mean([len(data) for data in original.images])),
           'bytes': round(stored),
           'coco': {'minutes': round(COCO / rate / CORES / 60, 1), 'gigabytes':
                    round(COCO * stored / 1e9, 2)},
@@ -128,11 +128,11 @@ def main() -> None:
   parser.add_argument('--codecs', type=listed(str), default=['jpeg', 'webp', 'png'])
   parser.add_argument('--margins', type=listed(float), default=[1.0, 76 / 64])
   parser.add_argument('--quality', type=int, default=90)
-  parser.add_argument('--pictures', type=int, default=600)
+  parser.add_argument('--images', type=int, default=600)
   parser.add_argument('--encoder', default='all-MiniLM-L6-v2', help='whose tokeniser is used')
   args = parser.parse_args()
-  held = args.pictures // 3
-  original = Original(draw_originals(), {'train': args.pictures - held, 'heldout': held})
+  held = args.images // 3
+  original = Original(draw_originals(), {'train': args.images - held, 'heldout': held})
   for codec in args.codecs:
     for margin in args.margins:
       print(json.dumps(run(original, Storage(args.size, margin, codec, args.quality))), flush=True)

@@ -2,7 +2,7 @@
 
   python benchmarks/scaling.py                   # the tables of docs/scaling.md
   python benchmarks/scaling.py --lines           # the same, one JSON line a row, nothing rounded
-  python benchmarks/scaling.py --compile v5e:4x4 --config configs/xmc_coco256.py
+  python benchmarks/scaling.py --compile v5e:4x4 --config configs/xmc_gan_coco256.py
 
 The first two compute on the costs that lie in benchmarks/data/tpu_programs.jsonl. The third makes
 one line of that file: libtpu compiles the step for a slice that need not be there; it needs
@@ -80,14 +80,14 @@ SLICES = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """Training on `pictures` with captions of `length` word pieces."""
+  """Training on `images` with captions of `length` word pieces."""
   name: str
-  pictures: int
+  images: int
   length: int
 
   @property
   def steps(self) -> int:
-    return EPOCHS * self.pictures // (ROUNDS * BATCH)
+    return EPOCHS * self.images // (ROUNDS * BATCH)
 
 
 RUNS = (Run('MS-COCO-14', 82_783, 17), Run('LN-COCO', 134_272, 64),
@@ -101,7 +101,7 @@ def read(path: pathlib.Path = PROGRAMS) -> list[dict[str, Any]]:
 
 def plain(program: dict[str, Any]) -> bool:
   """Whether nothing was traded for memory."""
-  return (program['recompute'], program['accumulate'], program['shard']) == (
+  return (program['remat'], program['microbatches'], program['shard']) == (
       'nothing', 1, 'nothing')
 
 
@@ -163,11 +163,11 @@ class Model:
     both = p['rounds'], twin['rounds'][-len(p['rounds']):]
     temp, *others = (total(both[0], key) / total(both[1], key)
                      for key in ('temp_bytes', 'flops', 'bytes_accessed', 'sent'))
-    if p['accumulate'] == 1:
-      return [Saving(f"recompute={p['recompute']}", 1, temp, *others)]
+    if p['microbatches'] == 1:
+      return [Saving(f"remat={p['remat']}", 1, temp, *others)]
     line, rows = self.line(p['length'], 'temp_bytes'), p['rows'] / p['chips']
-    temp *= line(rows) / line(rows / p['accumulate'])
-    return [Saving(f'accumulate={n}', n, temp, *others) for n in (2, 4, 8, 16, 32)]
+    temp *= line(rows) / line(rows / p['microbatches'])
+    return [Saving(f'microbatches={n}', n, temp, *others) for n in (2, 4, 8, 16, 32)]
 
   def line(self, length: int, key: str) -> Line:
     most = max(self.of.values(), key=len)

@@ -21,11 +21,11 @@ import jax
 import ml_collections
 from jax.experimental import topologies
 
-from xmc_jax import recipes
-from xmc_jax.engine import cost as costs
-from xmc_jax.engine import hlo
-from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine.program import Program
+from xmc_jax import methods
+from xmc_jax.analysis import cost as costs
+from xmc_jax.analysis import hlo
+from xmc_jax.training import mesh as meshes
+from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
 _STEP, _LAST = 'jit_run*after_optimizations', '-memory-usage-report.txt'
@@ -44,7 +44,7 @@ def compile_round(topology: str, config: ml_collections.ConfigDict, n: int) -> N
 
 
 def _program(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
-  return recipes.program(recipes.build(config), config, mesh)
+  return methods.program(methods.build(config), config, mesh)
 
 
 def dump(argv: list[str], n: int, folder: pathlib.Path) -> None:
@@ -118,8 +118,8 @@ def facts(config: ml_collections.ConfigDict, topology: str,
     rounds.append(cost | {'exchanges': exchanges, 'sent': dict(sent)})
   return {'topology': topology, 'chips': chips, 'px': config.model.size,
           'width': config.model.width, 'rows': config.batch_size, 'length': config.text.length,
-          'dtype': config.model.dtype, 'forms': config.model.forms,
-          'recompute': config.model.recompute, 'accumulate': config.accumulate,
-          'norm_rows': config.model.norm_rows, 'shard': config.shard, 'rounds': rounds,
+          'dtype': config.model.dtype, 'impl': config.model.impl,
+          'remat': config.model.remat, 'microbatches': config.microbatches,
+          'bn_group_size': config.model.bn_group_size, 'shard': config.shard, 'rounds': rounds,
           'jax': jax.__version__, 'libtpu': importlib.metadata.version('libtpu'),
           'date': str(datetime.date.today())}

@@ -2,7 +2,7 @@
 
   python benchmarks/train_step.py --config configs/emoji64.py
   python benchmarks/train_step.py --config configs/emoji64.py --plain --batch_size 8
-  python benchmarks/train_step.py --config configs/xmc_coco256.py --batch_size 8 --cost-only
+  python benchmarks/train_step.py --config configs/xmc_gan_coco256.py --batch_size 8 --cost-only
 
 Synthetic batches and random frozen weights: neither data nor the large weight files are needed.
 --plain runs the plain twin of every fast form in the same process, step by step in turn with it.
@@ -15,8 +15,8 @@ import common
 import jax
 import numpy as np
 
-from xmc_jax.engine import mesh as meshes
-from xmc_jax.objectives.splits import PARTNER
+from xmc_jax.data.views import PARTNER
+from xmc_jax.training import mesh as meshes
 from xmc_jax.types import UserError
 
 # Multiplications and additions a second of dense bfloat16 products, by jax.Device.device_kind.
@@ -33,14 +33,14 @@ class Case:
 
   def __init__(self, config):
     self._config = config
-    self._recipe, self._program = common.build(config)
+    self._method, self._program = common.build(config)
     began = time.perf_counter()
     self._step = self._program.compile()
     device, seconds = jax.devices()[0], time.perf_counter() - began
     self.facts = {
-        'forms': config.model.forms, 'px': config.model.size, 'width': config.model.width,
-        'dtype': config.model.dtype, 'rows': config.batch_size, 'accumulate': config.accumulate,
-        'recompute': config.model.recompute, 'devices': self._program.mesh.size,
+        'impl': config.model.impl, 'px': config.model.size, 'width': config.model.width,
+        'dtype': config.model.dtype, 'rows': config.batch_size, 'microbatches': config.microbatches,
+        'remat': config.model.remat, 'devices': self._program.mesh.size,
         'device': device.device_kind, 'jax': jax.__version__, 'compile_seconds': round(seconds, 2),
         **self._step.cost()}
 
@@ -48,13 +48,13 @@ class Case:
     """Puts numbers where they are needed, and runs a first step."""
     random = np.random.default_rng(0)
     fill = lambda spec: (random.standard_normal(spec.shape, np.float32) / 10).astype(spec.dtype)
-    self._frozen = self._program.put_frozen(jax.tree.map(fill, self._recipe.frozen_spec))
+    self._frozen = self._program.put_frozen(jax.tree.map(fill, self._method.frozen_spec))
     make = {'image': lambda s: random.random(s.shape, np.float32),
             'tokens': lambda s: random.integers(1, 1000, s.shape, np.int32),
             'mask': lambda s: np.ones(s.shape, bool),
             'label': lambda s: random.integers(0, 3, s.shape).astype(s.dtype)}
     batch = {key: make[key.removeprefix(PARTNER)](spec)
-             for key, spec in self._recipe.batch_spec.items()}
+             for key, spec in self._method.batch_spec.items()}
     self._batch = meshes.put_rows(batch, self._program.rows)
     self._state = self._program.init(0)
     self.run()
@@ -69,7 +69,7 @@ class Case:
   def timed(self, seconds: np.ndarray) -> None:
     """Adds what the times of all its steps tell."""
     median = float(np.median(seconds))
-    images = len(self._recipe.objective.rounds) * self._config.batch_size
+    images = len(self._method.objective.rounds) * self._config.batch_size
     rate, peak = self.facts['flops'] / median, PEAK.get(self.facts['device'])
     self.facts |= {'step_seconds': round(median, 5),
                    'step_seconds_least': round(float(min(seconds)), 5),
@@ -90,22 +90,22 @@ def measure(cases: list[Case], steps: int, profile: str | None) -> None:
   if profile:
     with jax.profiler.trace(profile):
       for case in cases:
-        with jax.profiler.TraceAnnotation(case.facts['forms']):
+        with jax.profiler.TraceAnnotation(case.facts['impl']):
           case.run()
 
 
 def benchmark(config, args: argparse.Namespace, batch_size: int) -> None:
   """Prints the lines of one batch size; where it does not fit, one that says so."""
   config = common.changed(config, batch_size=batch_size)
-  forms = [config.model.forms] + (['plain'] if args.plain else [])
+  impl = [config.model.impl] + (['plain'] if args.plain else [])
   try:
-    cases = [Case(common.changed(config, model__forms=name)) for name in forms]
+    cases = [Case(common.changed(config, model__forms=name)) for name in impl]
     if not args.cost_only:
       measure(cases, args.steps, args.profile)
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    common.show({'rows': batch_size, 'forms': config.model.forms, 'error': 'out of memory'})
+    common.show({'rows': batch_size, 'impl': config.model.impl, 'error': 'out of memory'})
     return
   for case in cases:
     common.show(case.facts)

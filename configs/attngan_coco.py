@@ -8,7 +8,7 @@ released code's but the masks of padding, which are each row's own. It reads wit
 be trained first (configs/damsm_coco.py), on the data set `coco2014`, prepared. Not yet run here.
 """
 from xmc_jax.config import train_on
-from xmc_jax.recipes import attngan
+from xmc_jax.methods import attngan
 
 EPOCHS = 120
 
@@ -18,11 +18,11 @@ def get_config():
   config.batch_size = 14
   config.steps = EPOCHS * (train_on(config, 'coco2014') // config.batch_size)
   config.model.width = 48
-  config.model.critic_width = 96
+  config.model.d_width = 96
   config.model.residuals = 3
   config.text.encoder = 'runs/damsm_coco/encoder'
   config.text.words = 27_297
   config.text.length = 12
-  config.terms.damsm = 50.0
-  config.terms.damsm_mask = False      # its code knows no classes of pictures
+  config.terms.damsm_words = config.terms.damsm_sentence = 50.0
+  config.terms.damsm_mask_same_class = False      # its code knows no classes of images
   return config

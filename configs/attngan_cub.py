@@ -8,7 +8,7 @@ released code's but the masks of padding, which are each row's own. It reads wit
 be trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run here.
 """
 from xmc_jax.config import train_on
-from xmc_jax.recipes import attngan
+from xmc_jax.methods import attngan
 
 EPOCHS = 600
 

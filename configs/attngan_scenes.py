@@ -5,11 +5,11 @@
 
 It reads with a DAMSM that must be trained first (configs/damsm_scenes.py).
 
-What is the paper's: losses, step, optimiser, noise. Ours: pictures of 16, 32 and 64 px, width 32,
+What is the paper's: losses, step, optimiser, noise. Ours: images of 16, 32 and 64 px, width 32,
 16 rows, a SqueezeNet as the DAMSM's image network, a shorter average.
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import attngan, damsm
+from xmc_jax.methods import attngan, damsm
 
 
 def get_config():
@@ -20,6 +20,6 @@ def get_config():
   config.batch_size = 16
   config.text.encoder = 'runs/damsm_scenes/encoder'
   config.model.width = 32
-  config.model.critic_width = 32
-  config.terms.damsm_mask = False
+  config.model.d_width = 32
+  config.terms.damsm_mask_same_class = False
   return config

@@ -8,7 +8,7 @@ settings are ours.
 With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import clip
+from xmc_jax.methods import clip
 
 
 def get_config():
@@ -20,7 +20,7 @@ def get_config():
   config.clip.update(clip.small())
   config.text.encoder = ''
   config.terms.contrast_temperature = 0.07
-  config.terms.class_mask = False
-  config.optim.towers.update(lr=1e-3, warmup=300)
+  config.terms.mask_same_class = False
+  config.optim.encoder.update(lr=1e-3, warmup=300)
   config.every.report = 50
   return config

@@ -4,14 +4,14 @@
   xmc train --config configs/damsm_cub.py --workdir runs/damsm_cub
 
 Published: 48 rows, 18 words, the losses and their gammas, the optimiser with its decay and clip,
-and 200 epochs by the name of the released file. Pictures of one species are no negatives. The data
+and 200 epochs by the name of the released file. Images of one species are no negatives. The data
 set `cub` must be prepared first, and the weights `inception-torchvision` be here (`xmc weights`).
 Not yet run here.
 
 With the supervised contrast of arXiv 2412.03957: configs/scl.py.
 """
 from xmc_jax.config import train_on
-from xmc_jax.recipes import damsm
+from xmc_jax.methods import damsm
 
 EPOCHS = 200
 
@@ -20,6 +20,6 @@ def get_config():
   config = damsm.config()
   epoch = train_on(config, 'cub') // config.batch_size
   config.steps = EPOCHS * epoch
-  config.optim.towers.decay.every = epoch
+  config.optim.encoder.decay.every = epoch
   config.text.words = 5_450
   return config

@@ -4,7 +4,7 @@
 
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import damsm
+from xmc_jax.methods import damsm
 
 
 def get_config():
@@ -13,7 +13,7 @@ def get_config():
   damsm.small(config)
   config.steps = 1_500
   config.text.length = 14
-  config.terms.class_mask = False
-  config.optim.towers.decay.every = 1713 // config.batch_size
+  config.terms.mask_same_class = False
+  config.optim.encoder.decay.every = 1713 // config.batch_size
   config.every.report = 50
   return config

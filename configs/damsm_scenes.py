@@ -2,11 +2,11 @@
 
   xmc train --config configs/damsm_scenes.py --workdir runs/damsm_scenes
 
-SqueezeNet of ImageNet on pictures enlarged to 128 px, in place of Inception-v3 at 299 px, is ours;
+SqueezeNet of ImageNet on images enlarged to 128 px, in place of Inception-v3 at 299 px, is ours;
 so is the short schedule. No label is looked at: scenes have several kinds of objects.
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import damsm
+from xmc_jax.methods import damsm
 
 
 def get_config():
@@ -15,7 +15,7 @@ def get_config():
   damsm.small(config)
   config.text.length = 18
   config.steps = 1_500
-  config.terms.class_mask = False
-  config.optim.towers.decay.every = 50
+  config.terms.mask_same_class = False
+  config.optim.encoder.decay.every = 50
   config.every.report = 50
   return config

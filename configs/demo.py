@@ -18,5 +18,5 @@ def get_config():
   config.evals.protocol = 'offline'
   config.every.report = 50
   config.every.save = 200
-  config.every.pictures = 200
+  config.every.images = 200
   return config

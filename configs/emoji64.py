@@ -2,12 +2,12 @@
 
   xmc train --config configs/emoji64.py --workdir runs/emoji64
 
-One shared CPU core drew 29 images/s, at which the 12,000 steps take 3.7 hours; pictures follow
+One shared CPU core drew 29 images/s, at which the 12,000 steps take 3.7 hours; images follow
 their captions after a third of them (docs/runs).
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
 captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and shifts before the critic, since there are 1,713 pictures only.
+a shorter average, and shifts before the discriminator, since there are 1,713 images only.
 """
 from xmc_jax import config as defaults
 

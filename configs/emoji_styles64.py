@@ -10,7 +10,7 @@ From three packages of npm, 152 MB:
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
 captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and shifts before the critic, since there are 4,867 pictures only.
+a shorter average, and shifts before the discriminator, since there are 4,867 images only.
 """
 from xmc_jax import config as defaults
 
@@ -32,5 +32,5 @@ def get_config():
   config.evals.fakes = 1120
   config.every.report = 50
   config.every.save = 250
-  config.every.pictures = 250
+  config.every.images = 250
   return config

@@ -5,12 +5,12 @@
 
 Published: FID 5.85, of the released weights 5.01. 1,000 epochs are what its author says that they
 take; the released settings end at 3,005. Everything is the released code's but what
-xmc_jax/recipes/galip.py names; for its double normalisation of what CLIP sees add
+xmc_jax/methods/galip.py names; for its double normalisation of what CLIP sees add
 --config.model.clip_input=released. It reads with CLIP's ViT-B/32
 (`xmc weights get clip-vit-base-patch32`), on the data set `coco2014`, prepared. Not yet run here.
 """
 from xmc_jax.config import train_on
-from xmc_jax.recipes import galip
+from xmc_jax.methods import galip
 
 EPOCHS = 1_000
 

@@ -3,13 +3,13 @@
   xmc describe --config configs/galip_cub.py
   xmc train --config configs/galip_cub.py --workdir runs/galip_cub
 
-Published: FID 10.08. Everything is the released code's but what xmc_jax/recipes/galip.py names; for
+Published: FID 10.08. Everything is the released code's but what xmc_jax/methods/galip.py names; for
 its double normalisation of what CLIP sees add --config.model.clip_input=released. It reads with
 CLIP's ViT-B/32 (`xmc weights get clip-vit-base-patch32`), on the data set `cub`, prepared. Not yet
 run here.
 """
 from xmc_jax.config import train_on
-from xmc_jax.recipes import galip
+from xmc_jax.methods import galip
 
 EPOCHS = 1_502
 

@@ -5,10 +5,10 @@
 It reads with a small CLIP that must be trained first (configs/clip_scenes.py).
 
 What is the paper's: networks, losses, step, optimiser, noise. Ours: that CLIP, of 8 x 8 patches and
-6 layers, pictures of 64 px, width 16, 32 rows, and an average of the generator.
+6 layers, images of 64 px, width 16, 32 rows, and an average of the generator.
 """
 from xmc_jax.config import embedded
-from xmc_jax.recipes import clip, galip
+from xmc_jax.methods import clip, galip
 
 
 def get_config():

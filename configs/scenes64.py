@@ -2,7 +2,7 @@
 
   xmc train --config configs/scenes64.py --workdir runs/scenes64
 
-One shared CPU core drew 21 images/s, at which the 12,000 steps take 5.1 hours; pictures follow
+One shared CPU core drew 21 images/s, at which the 12,000 steps take 5.1 hours; images follow
 their captions after a quarter of them (docs/runs).
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the

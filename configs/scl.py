@@ -5,20 +5,20 @@ After the colon stands the config that it extends. First the image-text encoder,
   xmc train --config configs/scl.py:damsm_cub --workdir runs/scl_damsm_cub
   xmc train --config configs/scl.py:attngan_cub --workdir runs/scl_attngan_cub
 
-So too for dmgan_cub and ssagan_cub, with the same encoder, for those of coco, and at sizes for CPUs
+So too for dm_gan_cub and ssa_gan_cub, with the same encoder, for those of coco, and at sizes for CPUs
 for those of emoji and scenes. A generator reads with the encoder runs/scl_... where its own config
 says runs/...; all else is as there. galip_cub and galip_coco keep the published CLIP, galip_emoji
 and galip_scenes have clip_emoji and clip_scenes before them. XMC-GAN's text encoder is never
-trained: scl.py:xmc_coco256 is enough.
+trained: scl.py:xmc_gan_coco256 is enough.
 
-Pictures are of like label by the rule `exact`: the same species, or the same set of classes. For
+Images are of like label by the rule `exact`: the same species, or the same set of classes. For
 another add --config.data.partners=dominant, overlap or jaccard, to both commands. What is published
 and what is our reconstruction: docs/scl.md.
 """
 import pathlib
 import runpy
 
-from xmc_jax.recipes import scl
+from xmc_jax.methods import scl
 
 CONFIGS, RUNS = pathlib.Path(__file__).parent, 'runs/'
 

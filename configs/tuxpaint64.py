@@ -8,8 +8,8 @@ From Debian's package, 161 MB, which https://packages.debian.org/tuxpaint-stamps
 
 What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
 captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and all augmentations before the critic, since there are 492 pictures only.
-Scores compare with these: 45 held-out pictures are too few for a distance.
+a shorter average, and all augmentations before the discriminator, since there are 492 images only.
+Scores compare with these: 45 held-out images are too few for a distance.
 """
 from xmc_jax import config as defaults
 
@@ -32,5 +32,5 @@ def get_config():
   config.evals.fakes = 984
   config.every.report = 50
   config.every.save = 250
-  config.every.pictures = 250
+  config.every.images = 250
   return config

@@ -53,7 +53,7 @@ def test_train_step_tells_cost_and_time_of_both_twins(config_file, tmp_path):
       '--plain', '--steps', '3', '--profile', tmp_path / 'trace')
   assert code == 0, errors
   fast, plain = lines
-  assert (fast['forms'], plain['forms']) == ('auto', 'plain')
+  assert (fast['impl'], plain['impl']) == ('auto', 'plain')
   for line in lines:
     assert (line['px'], line['width'], line['dtype'], line['rows']) == (32, 4, 'float32', 4)
     assert (line['devices'], line['device'], line['jax']) == (1, 'cpu', jax.__version__)
@@ -125,8 +125,8 @@ def load(monkeypatch, script):
 def sizes(monkeypatch, tiny_config):
   """The module, and sizes of 8 rows of 32 px on two devices with one parameter, [3, 3, 4, 8]."""
   collectives = load(monkeypatch, 'collectives')
-  player = types.SimpleNamespace(params={'kernel': jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)})
-  state = types.SimpleNamespace(players={'g': player})
+  network = types.SimpleNamespace(params={'kernel': jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)})
+  state = types.SimpleNamespace(networks={'g': network})
   return collectives, collectives.Sizes(tiny_config, state, 2)
 
 
@@ -151,7 +151,7 @@ def test_purposes(sizes, kind, shape, name, why):
     ((32, 32, 3), True), ((8, 256, 8), True), ((4 * 256, 8), True), ((8, 6, 256, 8), True),
     ((8, 6, 8), False), ((8 * 6, 8), False), ((256, 8), False), ((8, 8), False), ((), False),
     ((3, 3, 4, 8), False), ((16, 16), False)])
-def test_pictures_and_regions_are_seen_by_their_shapes(sizes, shape, yes):
+def test_images_and_regions_are_seen_by_their_shapes(sizes, shape, yes):
   collectives, sizes = sizes
-  assert collectives.is_picture('all-gather', shape, 'word', sizes) == yes
-  assert not collectives.is_picture('all-reduce', shape, 'gradients', sizes)
+  assert collectives.is_image('all-gather', shape, 'word', sizes) == yes
+  assert not collectives.is_image('all-reduce', shape, 'gradients', sizes)

@@ -9,34 +9,34 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from xmc_jax import recipes
+from xmc_jax import methods
+from xmc_jax.cli.main import main
 from xmc_jax.config import check
 from xmc_jax.data import source as sources
-from xmc_jax.encoders import weights
-from xmc_jax.engine.optim import make_optimizers
-from xmc_jax.engine.state import init_state
-from xmc_jax.engine.step import in_turn, make_rounds
+from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols
-from xmc_jax.main import main
-from xmc_jax.recipes._shared import label_shape
+from xmc_jax.methods._shared import label_shape
+from xmc_jax.training.optim import make_optimizers
+from xmc_jax.training.state import init_state
+from xmc_jax.training.step import in_turn, make_rounds
 
 FILES = sorted(path for path in (tiny.ROOT / 'configs').glob('*.py') if path.stem != '__init__')
 SMALL, LARGE = {'g': 78_507_779, 'd': 87_911_713}, {'g': 92_865_539, 'd': 99_415_585}
-PAPER = {'xmc_coco256': LARGE, 'xmc_ln_coco256': LARGE, 'xmc_ln_openimages256': LARGE,
-         'xmc_coco128': SMALL, 'xmc_coco128_released': SMALL}
+PAPER = {'xmc_gan_coco256': LARGE, 'xmc_gan_ln_coco256': LARGE, 'xmc_gan_ln_openimages256': LARGE,
+         'xmc_gan_coco128': SMALL, 'xmc_gan_coco128_released': SMALL}
 # Parameters of the other families' released networks, and of the encoders that they read with.
 RELEASED = PAPER | {
     'attngan_cub': {'g': 7_084_592, 'd': 97_596_678, 'text': 2_075_320},
     'attngan_coco': {'g': 13_811_456, 'd': 216_878_982, 'text': 8_629_420},
-    'dmgan_cub': {'g': 21_449_042, 'd': 25_298_598, 'text': 2_075_320},
-    'dmgan_coco': {'g': 22_335_314, 'd': 25_298_598, 'text': 8_629_420},
-    'ssagan_cub': {'g': 29_494_273, 'd': 80_379_526, 'text': 2_075_320},
-    'ssagan_coco': {'g': 29_494_273, 'd': 80_379_526, 'text': 8_629_420},
+    'dm_gan_cub': {'g': 21_449_042, 'd': 25_298_598, 'text': 2_075_320},
+    'dm_gan_coco': {'g': 22_335_314, 'd': 25_298_598, 'text': 8_629_420},
+    'ssa_gan_cub': {'g': 29_494_273, 'd': 80_379_526, 'text': 2_075_320},
+    'ssa_gan_coco': {'g': 29_494_273, 'd': 80_379_526, 'text': 8_629_420},
     # CLIP's file has one number more, the temperature, which nothing here reads.
     **dict.fromkeys(('galip_cub', 'galip_coco'), {
         'g': 51_830_211, 'd': 30_806_021, 'clip': 151_277_313 - 1}),
     # The encoder of captions and the two maps behind the image network.
-    'damsm_cub': {'towers': 2_075_320 + 721_152}, 'damsm_coco': {'towers': 8_629_420 + 721_152}}
+    'damsm_cub': {'encoder': 2_075_320 + 721_152}, 'damsm_coco': {'encoder': 8_629_420 + 721_152}}
 
 EXAMPLES = {'coco2014': 82_783, 'ln_coco': 134_272, 'ln_openimages': 507_444}
 
@@ -65,19 +65,19 @@ def test_docstring_tells_the_command_that_trains_this_very_file(path):
       named.partition(':')[0]}
 
 
-@pytest.mark.parametrize('name', [*PAPER, 'xmc_ablation'])
+@pytest.mark.parametrize('name', [*PAPER, 'xmc_gan_ablation'])
 def test_docstring_names_the_weights_and_the_data_that_the_config_needs(name):
   path = tiny.ROOT / 'configs' / f'{name}.py'
   told, config = ast.get_docstring(ast.parse(path.read_text())), load(path)
-  ruler = protocols.find(config.evals.protocol).weights
-  needs = [config.text.encoder, config.image.encoder, ruler]
+  protocol = protocols.find(config.evals.protocol).weights
+  needs = [config.text.encoder, config.image.encoder, protocol]
   assert f'xmc weights get {" ".join(needs)}\n' in told
-  assert all(weights.entry(need) for need in needs)
+  assert all(registry.entry(need) for need in needs)
   assert f'xmc prepare {config.data.name} --source ORIGINALS --size {config.model.size}\n' in told
   assert config.data.name in sources.PREPARED
   steps = 500 * EXAMPLES[config.data.name] // (2 * config.batch_size)
   assert config.steps == steps
-  assert name == 'xmc_ablation' or f'{steps:,} steps' in told
+  assert name == 'xmc_gan_ablation' or f'{steps:,} steps' in told
 
 
 @every_file
@@ -88,13 +88,13 @@ def test_values_make_sense(path):
 def test_the_papers_runs_differ_in_what_their_docstrings_say():
   whole, small, released, narratives = (
       load(tiny.ROOT / 'configs' / f'{name}.py') for name in (
-          'xmc_coco256', 'xmc_coco128', 'xmc_coco128_released', 'xmc_ln_coco256'))
+          'xmc_gan_coco256', 'xmc_gan_coco128', 'xmc_gan_coco128_released', 'xmc_gan_ln_coco256'))
   assert (whole.batch_size, whole.model.width, whole.text.length) == (256, 96, 17)
-  assert (whole.negatives, whole.model.norm_rows) == ('global', None)
+  assert (whole.negatives, whole.model.bn_group_size) == ('global', None)
   assert whole.image.encoder == 'vgg19' and set(whole.terms.values()) == {1.0}
   assert narratives.text.length == 64
   assert {k: v for k, v in flat(released).items() if flat(small)[k] != v} == {
-      'negatives': 'local:8', 'model.norm_rows': 8, 'text.pool': 'released',
+      'negatives': 'local:8', 'model.bn_group_size': 8, 'text.pool': 'released',
       'evals.protocol': 'legacy-keras'}
   assert (small.batch_size, small.image.encoder, small.model.size) == (56, 'resnet50', 128)
 
@@ -107,7 +107,7 @@ def flat(config):
           for k, v in values.items() if not isinstance(v, ConfigDict)}
 
 
-ABLATION = tiny.ROOT / 'configs' / 'xmc_ablation.py'
+ABLATION = tiny.ROOT / 'configs' / 'xmc_gan_ablation.py'
 
 
 @pytest.mark.parametrize('row, left', [
@@ -134,29 +134,29 @@ def test_a_row_of_the_ablation_is_given_after_a_colon(capsys):
   assert str(ABLATION) in told and "'sentences' is no contrast: give none, all, or some of" in told
 
 
-def one_a_recipe():
-  """A config of each recipe, a published one where there is: tracing takes seconds."""
+def one_a_method():
+  """A config of each method, a published one where there is: tracing takes seconds."""
   ours_first = sorted(FILES, key=lambda path: not path.stem.endswith(('_emoji', '_scenes')))
-  return sorted({load(path).recipe: path for path in ours_first}.values())
+  return sorted({load(path).method: path for path in ours_first}.values())
 
 
-@pytest.mark.parametrize('path', one_a_recipe(), ids=lambda path: path.stem)
-def test_recipe_trains_a_step_by_its_shapes(path):
+@pytest.mark.parametrize('path', one_a_method(), ids=lambda path: path.stem)
+def test_method_trains_a_step_by_its_shapes(path):
   config = load(path)
-  recipe = recipes.build(config)
+  method = methods.build(config)
   optimizers = make_optimizers(config.optim)
 
   def train(rng, frozen, batch):
     one_round = jax.tree.map(lambda x: x[0], batch)
-    state = init_state(recipe.objective, optimizers, rng, one_round)
-    rounds = make_rounds(recipe.objective, optimizers, config.ema_decay)
+    state = init_state(method.objective, optimizers, rng, one_round)
+    rounds = make_rounds(method.objective, optimizers, config.ema_decay)
     return state, *in_turn(rounds)(state, frozen, batch)
 
   before, after, metrics = jax.eval_shape(
-      train, jax.random.key(0), recipe.frozen_spec, recipe.batch_spec)
+      train, jax.random.key(0), method.frozen_spec, method.batch_spec)
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
   assert shapes(after) == shapes(before)
-  assert recipe.batch_spec['image'].shape[1:] == (
+  assert method.batch_spec['image'].shape[1:] == (
       config.batch_size, config.model.size, config.model.size, 3)
   assert {x.shape for x in metrics.values()} == {()}
 
@@ -166,7 +166,7 @@ def test_describe_tells_the_parameters_as_json(path, capsys):
   assert main(['xmc', 'describe', f'--config={path}', '--json', '--nocompile',
                '--config.batch_size=8']) == 0
   facts = json.loads(capsys.readouterr().out)
-  told = {name: of['parameters'] for name, of in (facts['players'] | facts['frozen']).items()}
+  told = {name: of['parameters'] for name, of in (facts['networks'] | facts['frozen']).items()}
   assert min(told.values()) > 1_000
   assert RELEASED.get(path.stem, {}).items() <= told.items()
 
@@ -185,22 +185,22 @@ def test_the_framework_extends_every_config(name):
   assert config.is_locked and config.data.partners == 'exact'
   encoder = base.text.get('encoder', '')
   assert config.text.get('encoder', '') == encoder.replace('runs/', 'runs/scl_')
-  own = {'recipe', 'base', 'data.partners', 'text.encoder', 'scl.alike_fakes', 'scl.temperature',
-         'scl.alike_pairs', 'scl.pairs_temperature', 'terms.damsm_mask', 'terms.class_mask',
-         'terms.alike_captions', 'terms.alike_pictures', 'terms.alike_pairs'}
+  own = {'method', 'base', 'data.partners', 'text.encoder', 'scl.supcon_fake', 'scl.temperature',
+         'scl.unicl', 'scl.pairs_temperature', 'terms.damsm_mask_same_class', 'terms.mask_same_class',
+         'terms.supcon_text', 'terms.supcon_image', 'terms.unicl'}
   known = flat(base)
   assert {k for k, v in flat(config).items() if k not in known or known[k] != v} <= own
 
 
 def test_the_framework_sets_its_terms():
-  encoder, generator = (load(SCL, name) for name in ('damsm_coco', 'ssagan_coco'))
-  weights = {'words': 1.0, 'sentence': 1.0, 'alike_words': 0.0, 'alike_captions': 1.0,
-             'alike_pictures': 1.0, 'alike_pairs': 1.0, 'labels': 0.0}
-  assert encoder.recipe == 'damsm' and encoder.terms.class_mask
+  encoder, generator = (load(SCL, name) for name in ('damsm_coco', 'ssa_gan_coco'))
+  weights = {'words': 1.0, 'sentence': 1.0, 'supcon_words': 0.0, 'supcon_text': 1.0,
+             'supcon_image': 1.0, 'unicl': 1.0, 'labels': 0.0}
+  assert encoder.method == 'damsm' and encoder.terms.mask_same_class
   assert {name: encoder.terms[name] for name in weights} == weights
   assert (encoder.terms.temperature, encoder.terms.pairs_temperature) == (0.5, 0.1)
-  assert (generator.recipe, generator.base, generator.terms.damsm_mask) == ('scl', 'ssagan', True)
-  assert generator.scl.to_dict() == {'alike_fakes': 0.2, 'temperature': 0.5, 'alike_pairs': 0.0,
+  assert (generator.method, generator.base, generator.terms.damsm_mask_same_class) == ('scl', 'ssa_gan', True)
+  assert generator.scl.to_dict() == {'supcon_fake': 0.2, 'temperature': 0.5, 'unicl': 0.0,
                                      'pairs_temperature': 0.1}
 
 
@@ -216,7 +216,7 @@ def test_configs_of_embedded_sets_know_their_labels(path):
   assert config.model.classes == len(source.class_names)
 
 
-@pytest.mark.parametrize('name', ['scl', 'ssagan', ''])
+@pytest.mark.parametrize('name', ['scl', 'ssa_gan', ''])
 def test_what_the_framework_cannot_extend_is_told(name, capsys):
   assert main(['xmc', 'describe', '--nocompile', f'--config={SCL}:{name}']) == 2
   assert 'is no config that it can extend' in capsys.readouterr().err

@@ -19,7 +19,7 @@ import pytest
 import tiny
 import toys
 
-from xmc_jax.main import main
+from xmc_jax.cli.main import main
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)        # like the next line before a backend starts
@@ -36,7 +36,7 @@ def pytest_addoption(parser):
 
 # Files that take longest, which begin first: else one worker might be left with one of them.
 LONG = ('processes_test.py', 'resume_test.py', 'known_groups_test.py', 'parts_test.py',
-        'stacked_recipe_test.py', 'xmc_recipe_test.py', 'benchmarks_test.py', 'evaluate_test.py',
+        'stacked_method_test.py', 'xmc_method_test.py', 'benchmarks_test.py', 'evaluate_test.py',
         'photographs_test.py', 'own_files_test.py', 'main_test.py', 'train_test.py')
 
 

@@ -13,33 +13,34 @@ import toy_protocol
 from PIL import Image
 
 from xmc_jax import evaluate as module
-from xmc_jax.encoders import clip, judge, weights
-from xmc_jax.encoders.files import sha256
-from xmc_jax.engine import wire
-from xmc_jax.evals import kernels, protocols, record, reference
+from xmc_jax.cli.main import main
+from xmc_jax.distributed import wire
+from xmc_jax.encoders import clip, registry
+from xmc_jax.evals import feature_cache, kernels, protocols, results
 from xmc_jax.evals.clip_score import ClipEncoder
 from xmc_jax.evals.frechet import frechet_of_stats
+from xmc_jax.evals.judges import alignment_net
 from xmc_jax.evals.statistics import FeatureStats
-from xmc_jax.main import main
+from xmc_jax.weight_files.files import sha256
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
   monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
-  monkeypatch.setattr(weights, 'load', toy_protocol.load)
+  monkeypatch.setattr(registry, 'load', toy_protocol.load)
   monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
 
 
 @pytest.fixture
 def run(trained, tmp_path):
   workdir = shutil.copytree(trained, tmp_path / 'run')
-  (workdir / record.FILE).unlink(missing_ok=True)
+  (workdir / results.FILE).unlink(missing_ok=True)
   return workdir
 
 
 def evaluate(workdir, *flags):
   assert main(['xmc', 'evaluate', f'--workdir={workdir}', '--protocol=toy', *flags]) == 0
-  return record.read(workdir)
+  return results.read(workdir)
 
 
 def by_metric(lines):
@@ -56,26 +57,26 @@ def test_run_is_scored_with_a_manifest_for_every_number(run, capsys):
     assert line['step'] == 4 and line['weights'] == 'averaged' and line['protocol'] == 'toy'
     own = line['metric'].startswith('alignment')       # by another network than the protocol's
     assert (line['network'], line['weights_sha256']) == (
-        ('judge_emoji', sha256(judge.path_of('emoji'))) if own else ('toy', toy_protocol.HASH))
+        ('judge_emoji', sha256(alignment_net.path_of('emoji'))) if own else ('toy', toy_protocol.HASH))
     assert line['fakes'] == 20 and line['reals'] == 198
     assert line['reference'] == 'emoji/heldout' and len(line['reference_sha256']) == 64
     assert len(line['captions_sha256']) == 64 and line['seed'] == 0 and line['differs'] == []
   shown = capsys.readouterr().out
-  assert 'step 4, averaged weights, toy: 20 pictures against 198 of emoji/heldout' in shown
+  assert 'step 4, averaged weights, toy: 20 images against 198 of emoji/heldout' in shown
   assert 'FID' in shown and list((run / 'tensorboard').iterdir())
 
 
-def test_numbers_are_the_formula_of_the_pictures_that_the_artist_draws(run, monkeypatch):
+def test_numbers_are_the_formula_of_the_images_that_the_artist_draws(run, monkeypatch):
   lines = by_metric(evaluate(run))
-  artist = module.Artist.load(run)
+  model = module.TextToImage.load(run)
   heldout = module.sources.load('emoji', 'heldout', 32)
   rows, which = module.choose(heldout, 20, 0)
   captions = [heldout.captions(i)[k] for i, k in zip(rows, which)]
-  fakes = np.round(np.clip(artist.draw(captions, seed=0), 0, 1) * 255)
+  fakes = np.round(np.clip(model.generate(captions, seed=0), 0, 1) * 255)
 
-  def features(pictures):
+  def features(images):
     # From 32 to 4 pixels, the corner of every 8 x 8: what TensorFlow 1's bilinear takes.
-    x = (pictures[:, ::8, ::8].astype(np.float64) - 128) / 128
+    x = (images[:, ::8, ::8].astype(np.float64) - 128) / 128
     return FeatureStats.of(np.tanh(x.reshape(len(x), -1) @ toy_protocol.MATRIX))
   expected = frechet_of_stats(features(fakes), features(heldout.images))
   assert lines['FID'] == pytest.approx(expected, rel=1e-4)
@@ -83,9 +84,9 @@ def test_numbers_are_the_formula_of_the_pictures_that_the_artist_draws(run, monk
 
 def test_seed_decides_and_counts_are_told(run):
   first = by_metric(evaluate(run, '--fakes=40'))
-  (run / record.FILE).unlink()
+  (run / results.FILE).unlink()
   assert by_metric(evaluate(run, '--fakes=40')) == first
-  (run / record.FILE).unlink()
+  (run / results.FILE).unlink()
   other = evaluate(run, '--fakes=40', '--seed=1')
   assert by_metric(other)['FID'] != first['FID']
   assert other[0]['differs'] == ['40 fakes instead of 20']
@@ -115,8 +116,8 @@ def test_follow_waits_for_checkpoints_to_come(run, monkeypatch, capsys):
 
 
 def test_what_the_same_commit_measured_is_not_measured_again(run, monkeypatch):
-  facts = record.environment() | {'commit': 'abc'}
-  monkeypatch.setattr(record, 'environment', lambda: facts)
+  facts = results.environment() | {'commit': 'abc'}
+  monkeypatch.setattr(results, 'environment', lambda: facts)
   lines = evaluate(run)
   monkeypatch.setattr(module.Exam, 'take', None)
   assert evaluate(run) == lines
@@ -142,7 +143,7 @@ def test_two_processes_of_two_devices_and_one_of_one_give_the_same_numbers(run, 
   for process in started:
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-  one, two = record.read(alone), record.read(run)
+  one, two = results.read(alone), results.read(run)
   assert [line['devices'] for line in (one[0], two[0])] == [1, 4] and len(one) == len(two) == 9
   for a, b in zip(one, two):
     assert a['metric'] == b['metric']
@@ -160,14 +161,14 @@ def clips(tmp_path, monkeypatch):
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
 
 
-def test_clip_measures_are_those_of_the_pictures_that_the_artist_draws(run, clips):
+def test_clip_measures_are_those_of_the_images_that_the_artist_draws(run, clips):
   lines = evaluate(run, '--also=clip,cmmd', '--fakes=150')
   found = by_metric(lines)
-  artist = module.Artist.load(run)
+  model = module.TextToImage.load(run)
   heldout = module.sources.load('emoji', 'heldout', 32)
   rows, which = module.choose(heldout, 150, 0)
   captions = [heldout.captions(i)[k] for i, k in zip(rows, which)]
-  fakes = np.round(np.clip(artist.draw(captions, seed=0), 0, 1) * 255).astype(np.uint8)
+  fakes = np.round(np.clip(model.generate(captions, seed=0), 0, 1) * 255).astype(np.uint8)
   encoder = ClipEncoder(clip.BASE)
   cosines = (encoder.images(fakes) * encoder.captions(captions)).sum(1)
   assert found['CLIP score'] == pytest.approx(100 * cosines.mean(), rel=1e-4)
@@ -186,7 +187,7 @@ def test_a_clip_that_the_generator_was_trained_to_please_is_told(run, clips, mon
   assert not {'CLIP score', 'CLIP R-precision-100'} & found.keys()
 
 
-def test_near_duplicates_of_the_training_pictures_are_counted(run):
+def test_near_duplicates_of_the_training_images_are_counted(run):
   assert 0 <= by_metric(evaluate(run, '--also=duplicates'))['near-duplicates of training'] <= 1
 
 
@@ -204,29 +205,29 @@ def folders(tmp_path):
 def test_two_folders_without_a_model(folders, tmp_path, capsys):
   out = tmp_path / 'out'
   assert main(['xmc', 'evaluate', *folders, '--protocol=toy', f'--workdir={out}']) == 0
-  lines = record.read(out)
+  lines = results.read(out)
   assert by_metric(lines).keys() == {'FID', 'KID', 'IS', 'precision', 'recall', 'density',
                                      'coverage'}
   assert lines[0]['fakes'] == 12 and lines[0]['reals'] == 30
   assert len(lines[0]['images_sha256']) == 64
   assert lines[0]['differs'] == ['12 fakes instead of 20']
-  assert '12 pictures of' in capsys.readouterr().out
+  assert '12 images of' in capsys.readouterr().out
 
 
 def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path, monkeypatch):
   argv = ['xmc', 'evaluate', *folders, '--protocol=toy']
   made = []
-  save = reference._save
-  monkeypatch.setattr(reference, '_save', lambda *x: (made.append(x), save(*x)))
+  save = feature_cache._save
+  monkeypatch.setattr(feature_cache, '_save', lambda *x: (made.append(x), save(*x)))
   assert main(argv) == main(argv) == 0 and len(made) == 1
   path = tmp_path / 'reals' / '7.png'
-  picture = np.array(Image.open(path))
-  picture[0, 0, 0] ^= 1
-  Image.fromarray(picture).save(path)
+  image = np.array(Image.open(path))
+  image[0, 0, 0] ^= 1
+  Image.fromarray(image).save(path)
   assert main(argv) == 0 and len(made) == 2
   made[0][0].write_bytes(b'cut')                        # a damaged file is made anew
-  picture[0, 0, 0] ^= 1
-  Image.fromarray(picture).save(path)
+  image[0, 0, 0] ^= 1
+  Image.fromarray(image).save(path)
   assert main(argv) == 0 and len(made) == 3
 
 
@@ -242,7 +243,7 @@ def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   assert main(['xmc', 'evaluate', f'--workdir={run}', *flags]) == 2
   told = capsys.readouterr()
   assert words in told.err and told.err.count('\n') == 1, told.err
-  assert 'FID' not in told.out and record.read(run) == []
+  assert 'FID' not in told.out and results.read(run) == []
 
 
 def test_mistakes_with_folders(folders, tmp_path, capsys):
@@ -256,7 +257,7 @@ def test_mistakes_with_folders(folders, tmp_path, capsys):
   refused('3.png', 'cannot be read')
   for i in range(1, 12):
     (tmp_path / 'fakes' / f'{i}.png').unlink()
-  refused('holds 1 pictures')
+  refused('holds 1 images')
   Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'fakes' / '1.png')
   refused('neighbour')
   assert main(['xmc', 'evaluate', folders[0]]) == 2
@@ -266,14 +267,14 @@ def test_mistakes_with_folders(folders, tmp_path, capsys):
 def test_features_that_are_not_numbers_give_no_score(folders, monkeypatch, capsys):
   broken = toy_protocol.MATRIX.copy()
   broken[0, 0] = np.nan
-  loaded = weights.Loaded(toy_protocol.Toy(), broken, 'x', None)
-  monkeypatch.setattr(weights, 'load', lambda *_, **__: loaded)
+  loaded = registry.Loaded(toy_protocol.Toy(), broken, 'x', None)
+  monkeypatch.setattr(registry, 'load', lambda *_, **__: loaded)
   assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
   told = capsys.readouterr()
   assert 'NaN' in told.err and 'FID' not in told.out
 
 
-def test_captions_are_random_and_no_picture_comes_again_before_all_have_come():
+def test_captions_are_random_and_no_image_comes_again_before_all_have_come():
   heldout = module.sources.load('emoji', 'heldout', 16)
   rows, which = module.choose(heldout, 500, seed=3)
   for part in (rows[:198], rows[198:396]):

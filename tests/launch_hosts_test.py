@@ -17,7 +17,7 @@ import pytest
 import tiny
 from shells import CALLS, TRAIN, Shell
 
-from xmc_jax.engine.checkpoint import Checkpoints
+from xmc_jax.training.checkpoint import Checkpoints
 
 HOSTS = tiny.ROOT / 'launch' / 'hosts'
 
@@ -85,9 +85,9 @@ def text_packages():
 
 
 def test_the_image_has_what_the_makefile_installs():
-  recipe = (HOSTS / 'Dockerfile').read_text()
-  assert re.search(r'--no-deps (.*)', recipe)[1].split() == text_packages()
-  for line in re.findall(r'^COPY (.*) \S+$', recipe, re.MULTILINE):
+  method = (HOSTS / 'Dockerfile').read_text()
+  assert re.search(r'--no-deps (.*)', method)[1].split() == text_packages()
+  for line in re.findall(r'^COPY (.*) \S+$', method, re.MULTILINE):
     assert all((tiny.ROOT / part).exists() for part in line.split())
 
 

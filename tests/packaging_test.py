@@ -9,9 +9,11 @@ import sys
 import pytest
 import tiny
 
-from xmc_jax import config_file, optional
-from xmc_jax.encoders import graph_files, weights
+from xmc_jax.cli import config_file
+from xmc_jax.encoders import registry
 from xmc_jax.types import UserError
+from xmc_jax.utils import optional
+from xmc_jax.weight_files import tf_graph_files
 
 SETUP = configparser.ConfigParser()
 SETUP.read(tiny.ROOT / 'setup.cfg')
@@ -50,15 +52,15 @@ def test_weights_that_need_a_missing_package_are_not_called_damaged(monkeypatch,
   monkeypatch.setitem(sys.modules, 'tensorboard', None)
   monkeypatch.setitem(sys.modules, 'tensorboard.compat.proto', None)
   with pytest.raises(optional.MissingPackage, match=r'tensorboard.*xmc_jax\[train\]'):
-    graph_files.read(tmp_path / 'graph.pb')
-  source = weights.Source('graph.pb', graph_files.read, '')
-  monkeypatch.setitem(weights.ENTRIES, 'toy', weights.Entry('', '', [source], 8, None))
+    tf_graph_files.read(tmp_path / 'graph.pb')
+  source = registry.Source('graph.pb', tf_graph_files.read, '')
+  monkeypatch.setitem(registry.ENTRIES, 'toy', registry.Entry('', '', [source], 8, None))
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
   with pytest.raises(optional.MissingPackage):
-    weights.load('toy')
+    registry.load('toy')
 
 
-@pytest.mark.parametrize('named', ['demo', 'configs/demo.py', 'xmc_ablation:sentence'])
+@pytest.mark.parametrize('named', ['demo', 'configs/demo.py', 'xmc_gan_ablation:sentence'])
 def test_a_config_of_the_package_goes_by_its_name(named, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   there = tiny.ROOT / 'configs' / named.removeprefix('configs/').removesuffix('.py')

@@ -5,7 +5,8 @@ import json
 
 import numpy as np
 
-from xmc_jax import config, pictures
+from xmc_jax import config
+from xmc_jax.utils import image_io
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}
 SCORE = {'metric': 'FD-lite0', 'value': 12.5, 'spread': None, 'time': 100.0, 'step': 20,
@@ -88,7 +89,7 @@ def metrics(steps=(1, 10, 20), **more):
 
 def grid(seed):
   images = np.random.default_rng(seed).random((16, 32, 32, 3), np.float32)
-  return pictures.grid(images, [f'caption {i}' for i in range(16)], columns=8)
+  return image_io.grid(images, [f'caption {i}' for i in range(16)], columns=8)
 
 
 def make(folder, lines=None, scores=(), stages=(), settings=None):
@@ -104,7 +105,7 @@ def make(folder, lines=None, scores=(), stages=(), settings=None):
   if scores:
     write('scores.jsonl', [SCORE | score for score in scores])
   for step in stages:
-    pictures.save_png(folder / 'pictures' / f'heldout_{step:08d}.png', grid(step))
+    image_io.save_png(folder / 'images' / f'heldout_{step:08d}.png', grid(step))
   return folder
 
 

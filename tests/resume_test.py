@@ -16,7 +16,7 @@ STEPS, SAVE = 64, 8
 
 def start(workdir, encoder, loader):
   return tiny.start(tiny.train_argv(workdir, encoder, data__loader=loader, steps=STEPS,
-                                    every__save=SAVE, every__pictures=STEPS))
+                                    every__save=SAVE, every__images=STEPS))
 
 
 def finish(process, output=''):
@@ -97,7 +97,7 @@ def test_stopped_and_resumed_run_equals_the_straight_one_bit_for_bit(
 
   expected, resumed = (tiny.saved_state(run, STEPS) for run in (straight, tmp_path))
   assert resumed.keys() == expected.keys()
-  assert {k.split("'")[0] for k in resumed} >= {'.step', '.rng', '.players[', '.ema['}
+  assert {k.split("'")[0] for k in resumed} >= {'.step', '.rng', '.networks[', '.ema['}
   assert not [name for name in expected if expected[name] != resumed[name]]
   assert [line['step'] for line in metrics(tmp_path)] == list(range(1, STEPS + 1))
   assert metrics(tmp_path) == metrics(straight)

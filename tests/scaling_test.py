@@ -19,7 +19,7 @@ def program(chips, rounds, **changes):
   keys = 'flops', 'bytes_accessed', 'argument_bytes', 'temp_bytes'
   units = TERA, GIGA, GIGA, GIGA
   return {'topology': f'{chips} chips', 'chips': chips, 'px': 256, 'rows': 256, 'length': 17,
-          'recompute': 'nothing', 'accumulate': 1, 'shard': 'nothing',
+          'remat': 'nothing', 'microbatches': 1, 'shard': 'nothing',
           'rounds': [dict(zip(keys, (value * unit for value, unit in zip(each, units))))
                      | {'exchanges': 50, 'sent': {'gradients': 3 * GIGA, 'words': GIGA}}
                      for each in rounds], **changes}
@@ -80,16 +80,16 @@ def test_one_device_sends_nothing(scaling):
 
 def test_the_cheapest_way_to_fit_is_chosen(scaling):
   # 8 rows need 3 + 5 GB; recomputing leaves 0.6 of the 5, and computes a quarter more.
-  again = program(16, [(15, 68, 3, 5.4)], recompute='blocks')      # the last round only
-  parts = program(16, [(16, 68, 3, 5.5)], accumulate=2)            # 1.1 of what 8 rows need
+  again = program(16, [(15, 68, 3, 5.4)], remat='blocks')      # the last round only
+  parts = program(16, [(16, 68, 3, 5.5)], microbatches=2)            # 1.1 of what 8 rows need
   model = scaling.Model([AT_4, AT_16, again, parts])
   chosen = lambda memory: scaling.estimate(model, on(scaling, memory=memory), run(scaling))
   assert chosen(8.1)['saving'] == '-'
   row = chosen(7.9)
-  assert (row['saving'], row['need']) == ('recompute=blocks', pytest.approx(6 * GIGA))
+  assert (row['saving'], row['need']) == ('remat=blocks', pytest.approx(6 * GIGA))
   assert row['flops'] == pytest.approx(8 * TERA * 15 / 12)
   row = chosen(5.9)                                                # 2 rows: 3 + 1.1 * 2 GB
-  assert (row['saving'], row['need']) == ('accumulate=4', pytest.approx(5.2 * GIGA))
+  assert (row['saving'], row['need']) == ('microbatches=4', pytest.approx(5.2 * GIGA))
   assert row['flops'] == pytest.approx(8 * TERA * 16 / 12)
   assert chosen(3.9)['saving'] is None and 'step' not in chosen(3.9)
 
@@ -124,12 +124,12 @@ def test_the_page_has_the_tables_that_the_script_prints(scaling, capsys, monkeyp
 
 def test_stored_programs_are_of_the_config_that_the_page_names(scaling):
   for p in scaling.read():
-    assert (p['width'], p['dtype'], p['forms']) == (96, 'bfloat16', 'fast')
+    assert (p['width'], p['dtype'], p['impl']) == (96, 'bfloat16', 'fast')
     assert p['jax'] and p['libtpu'] and p['date'] and not p['rounds'][-1].get('unknown_loops')
 
 
 def test_steps_are_those_of_the_config(scaling):
-  config = runpy.run_path(tiny.ROOT / 'configs' / 'xmc_coco256.py')['get_config']()
+  config = runpy.run_path(tiny.ROOT / 'configs' / 'xmc_gan_coco256.py')['get_config']()
   coco = scaling.RUNS[0]
   assert (coco.steps, coco.length, scaling.BATCH, scaling.PX) == (
       config.steps, config.text.length, config.batch_size, config.model.size)

@@ -13,15 +13,15 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax import recipes
-from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.mesh import make_mesh
+from xmc_jax import methods
 from xmc_jax.sampling import read_config
+from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.training.mesh import make_mesh
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'configs' / 'demo.py'
 SETTINGS = {'model.width': 4, 'model.z_features': 16, 'batch_size': 8, 'grid': 3, 'steps': 4,
-            'every.report': 1, 'every.save': 2, 'every.pictures': 4, 'keep': 20}
+            'every.report': 1, 'every.save': 2, 'every.images': 4, 'keep': 20}
 BERT = {'model_type': 'bert', 'vocab_size': 30522, 'hidden_size': 8, 'num_hidden_layers': 1,
         'num_attention_heads': 2, 'intermediate_size': 16, 'max_position_embeddings': 32,
         'type_vocab_size': 2, 'layer_norm_eps': 1e-12, 'hidden_act': 'gelu'}
@@ -40,7 +40,7 @@ def start(argv, **environment):
   light = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
            'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}
   environment = os.environ | light | environment
-  return subprocess.Popen([sys.executable, '-m', 'xmc_jax.main', *argv[1:]], cwd=ROOT, text=True,
+  return subprocess.Popen([sys.executable, '-m', 'xmc_jax.cli.main', *argv[1:]], cwd=ROOT, text=True,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -56,8 +56,8 @@ def saved_state(workdir, step):
   """{name: bytes} of all that the checkpoint of a step holds, read on one device."""
   with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:
     config = read_config(checkpoints)
-    recipe = recipes.build(config)
-    program = recipes.program(recipe, config, make_mesh(jax.devices()[:1]))
+    method = methods.build(config)
+    program = methods.program(method, config, make_mesh(jax.devices()[:1]))
     state = checkpoints.restore(program.state_spec, step)
   state = state.replace(rng=jax.random.key_data(state.rng))
   return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()

@@ -7,7 +7,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 
-from xmc_jax.encoders import weights
+from xmc_jax.encoders import registry
 from xmc_jax.encoders.features import Features
 from xmc_jax.evals import protocols, resize
 
@@ -15,7 +15,7 @@ MATRIX = np.float32(np.random.default_rng(0).normal(size=(4 * 4 * 3, 12)))
 PROTOCOL = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear, protocols.centred,
                               side=4, fakes=20)
 HASH = 'ab' * 32
-_load = weights.load
+_load = registry.load
 
 
 class Toy:
@@ -26,10 +26,10 @@ class Toy:
 
 def load(name, random=None):
   """`weights.load`, which knows the toy too."""
-  return weights.Loaded(Toy(), MATRIX, HASH, None) if name == 'toy' else _load(name, random)
+  return registry.Loaded(Toy(), MATRIX, HASH, None) if name == 'toy' else _load(name, random)
 
 
 if __name__ == '__main__':
-  from xmc_jax.main import main
-  protocols.PROTOCOLS['toy'], weights.load = PROTOCOL, load
+  from xmc_jax.cli.main import main
+  protocols.PROTOCOLS['toy'], registry.load = PROTOCOL, load
   sys.exit(main(['xmc', *sys.argv[1:]]))

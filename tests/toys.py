@@ -9,10 +9,10 @@ from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import config as defaults
-from xmc_jax.branch import Text
-from xmc_jax.engine import cost
-from xmc_jax.engine.mesh import make_mesh, put_rows
-from xmc_jax.engine.program import Program
+from xmc_jax.analysis import cost
+from xmc_jax.networks.base import Text
+from xmc_jax.training.mesh import make_mesh, put_rows
+from xmc_jax.training.program import Program
 
 TEXT_FEATURES, LENGTH = 8, 6
 
@@ -58,7 +58,7 @@ def text(seed=0, rows=8, length=LENGTH, features=TEXT_FEATURES):
 
 
 def batch(spec, seed=0):
-  """A batch of the shapes `spec`: pictures in [0, 1], token ids below 13, padding on the right."""
+  """A batch of the shapes `spec`: images in [0, 1], token ids below 13, padding on the right."""
   random = numbers(seed)
   length = spec['tokens'].shape[-1]
   true = random.integers(2, length + 1, spec['tokens'].shape[:-1])
@@ -71,34 +71,34 @@ def batch(spec, seed=0):
 def state(program, seed=0):
   """A state of `program` on its devices, filled with numbers; optimisers at their zero."""
   spec = program.state_spec
-  players = {name: p.replace(params=fill(p.params, seed + i), stats=fill(p.stats, seed + i),
+  networks = {name: p.replace(params=fill(p.params, seed + i), stats=fill(p.stats, seed + i),
                              opt_state=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype),
                                                     p.opt_state))
-             for i, (name, p) in enumerate(sorted(spec.players.items()))}
-  filled = spec.replace(step=jnp.zeros((), jnp.int32), rng=jax.random.key(seed), players=players,
-                        ema={name: players[name].params for name in spec.ema})
+             for i, (name, p) in enumerate(sorted(spec.networks.items()))}
+  filled = spec.replace(step=jnp.zeros((), jnp.int32), rng=jax.random.key(seed), networks=networks,
+                        ema={name: networks[name].params for name in spec.ema})
   return jax.device_put(filled, jax.tree.map(lambda x: x.sharding, spec))
 
 
-def stage(backbone, params, stats, frozen, batch, rngs):
-  """Both halves of a backbone whose fakes phases share: (Branch, new stats)."""
-  drawn, stats = backbone.draw(params, stats, frozen, batch, rngs)
-  return backbone.judge(params, stats, frozen, drawn)
+def forward(networks, params, stats, frozen, batch, rngs):
+  """Both halves of a backbone whose fakes phases share: (ForwardOutputs, new stats)."""
+  generated, stats = networks.generate(params, stats, frozen, batch, rngs)
+  return networks.discriminate(params, stats, frozen, generated)
 
 
-def two_steps(recipe, devices, batch_of=None, ema_decay=0.0):
+def two_steps(method, devices, batch_of=None, ema_decay=0.0):
   """(first state, state after two steps, metrics, frozen weights), on the host.
 
-  Of `recipe` on so many devices, by steepest descent; `batch_of(i)` are the rows of step i.
+  Of `method` on so many devices, by steepest descent; `batch_of(i)` are the rows of step i.
   """
-  program = Program(recipe.objective, {name: optax.sgd(1e-2) for name in 'gd'}, ema_decay,
-                    recipe.frozen_spec, recipe.batch_spec, make_mesh(jax.devices()[:devices]))
+  program = Program(method.objective, {name: optax.sgd(1e-2) for name in 'gd'}, ema_decay,
+                    method.frozen_spec, method.batch_spec, make_mesh(jax.devices()[:devices]))
   step, now = program.compile(), state(program)
-  frozen = program.put_frozen(fill(recipe.frozen_spec))
-  host = lambda now: jax.device_get((now.players, now.ema))
+  frozen = program.put_frozen(fill(method.frozen_spec))
+  host = lambda now: jax.device_get((now.networks, now.ema))
   first = host(now)
   for i in range(2):
-    rows = batch_of(i) if batch_of else batch(recipe.batch_spec, i)
+    rows = batch_of(i) if batch_of else batch(method.batch_spec, i)
     now, metrics = step(now, frozen, put_rows(rows, program.rows))
   return first, host(now), *jax.device_get((metrics, frozen))
 
@@ -119,8 +119,8 @@ def same_on_all_devices(one, eight):
   """Asserts that `two_steps` on eight devices learnt what it learnt on one, and that it learnt."""
   first, one, one_metrics = one[:3]
   _, eight, eight_metrics = eight[:3]
-  for player in 'gd':
-    assert largest(one[0][player].params, first[0][player].params) > 1e-3
+  for network in 'gd':
+    assert largest(one[0][network].params, first[0][network].params) > 1e-3
   assert largest(one, eight) < 2e-5
   for name, value in one_metrics.items():
     np.testing.assert_allclose(eight_metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)

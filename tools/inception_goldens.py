@@ -22,11 +22,11 @@ TESTS = pathlib.Path(__file__).parents[1] / 'tests'
 FEATURES = TESTS / 'encoders' / 'goldens' / 'inception.npz'
 RESIZES = TESTS / 'evals' / 'goldens' / 'resize.npz'
 SIZES = (8, 64, 256, 300)
-STEP = 31  # of the pixels of a resized picture that are stored, along both axes
+STEP = 31  # of the pixels of a resized image that are stored, along both axes
 Arrays = Mapping[str, np.ndarray]
 
 
-def pictures(number: int, side: int, seed: int = 0) -> np.ndarray:
+def images(number: int, side: int, seed: int = 0) -> np.ndarray:
   """uint8 [number, side, side, 3]: coloured squares under noise. Whole numbers all the way."""
   random = np.random.RandomState(seed)
   squares = random.randint(0, 256, (number, 8, 8, 3)).repeat(-(-side // 8), 1)
@@ -95,7 +95,7 @@ def torch_fidelity_net(arrays: Arrays, features: list[str]):
 
 
 def torch_fidelity(arrays: Arrays, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Pool and logits of uint8 pictures of any size."""
+  """Pool and logits of uint8 images of any size."""
   import torch
   net = torch_fidelity_net(arrays, ['2048', 'logits_unbiased'])
   with torch.no_grad():
@@ -104,7 +104,7 @@ def torch_fidelity(arrays: Arrays, images: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def pytorch_fid(arrays: Arrays, images: np.ndarray) -> np.ndarray:
-  """Pool of uint8 pictures of any size, resize and range included."""
+  """Pool of uint8 images of any size, resize and range included."""
   import torch
   from pytorch_fid import inception as module
   with mock.patch.object(module, 'load_state_dict_from_url', lambda *_, **__: _tensors(arrays)):
@@ -138,7 +138,7 @@ def keras(arrays: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resized(side: int) -> dict[str, np.ndarray]:
-  """Two pictures, uint8, resized by those whose resizes ours are; float32 in [0, 255]."""
+  """Two images, uint8, resized by those whose resizes ours are; float32 in [0, 255]."""
   import torch
   from cleanfid.resize import make_resizer
   from PIL import Image
@@ -146,16 +146,16 @@ def resized(side: int) -> dict[str, np.ndarray]:
     interpolate_bilinear_2d_like_tensorflow1x as like_tensorflow,
   )
   from torchvision import transforms
-  images, size = pictures(2, side), (299, 299)
-  x = torch.from_numpy(channels_first(images)).float()
+  uint8, size = images(2, side), (299, 299)
+  x = torch.from_numpy(channels_first(uint8)).float()
   last = lambda x: np.ascontiguousarray(x.numpy().transpose(0, 2, 3, 1))
   clean = make_resizer('PIL', False, 'bicubic', size)
-  files = [transforms.Resize(size)(Image.fromarray(image)) for image in images]
+  files = [transforms.Resize(size)(Image.fromarray(image)) for image in uint8]
   return {
     'tf1_bilinear': last(like_tensorflow(x, size=size, align_corners=False)),
     'half_pixel_bilinear': last(torch.nn.functional.interpolate(x, size=size, mode='bilinear')),
     'antialiased_bilinear': last(transforms.Resize(size)(x)),
-    'pil_bicubic': np.stack([clean(image) for image in images]),
+    'pil_bicubic': np.stack([clean(image) for image in uint8]),
     'pil_bilinear': np.array(files, np.float32)}
 
 
@@ -177,19 +177,19 @@ def _tensors(arrays: Arrays):
 
 
 def main() -> None:
-  images = pictures(2, 299)
-  x = (images.astype(np.float32) - 128) / 128
+  uint8 = images(2, 299)
+  x = (uint8.astype(np.float32) - 128) / 128
   large, small = state_dict(1008), state_dict(1000)
-  found = {'tf2015': torch_fidelity(large, images), 'torchvision': torchvision(small, x),
+  found = {'tf2015': torch_fidelity(large, uint8), 'torchvision': torchvision(small, x),
            'keras': keras(keras_arrays(small), x)}
   FEATURES.parent.mkdir(exist_ok=True)
   np.savez_compressed(FEATURES, **{f'{variant}/{kind}': values for variant, both in found.items()
                                    for kind, values in zip(('pool', 'logits'), both)})
   goldens = {}
   for side in SIZES:
-    for name, images in resized(side).items():
-      goldens[f'{name}/{side}/some'] = images[:, ::STEP, ::STEP]
-      goldens[f'{name}/{side}/sha256'] = digest(images)
+    for name, values in resized(side).items():
+      goldens[f'{name}/{side}/some'] = values[:, ::STEP, ::STEP]
+      goldens[f'{name}/{side}/sha256'] = digest(values)
   RESIZES.parent.mkdir(exist_ok=True)
   np.savez_compressed(RESIZES, **goldens)
 

@@ -1,4 +1,4 @@
-"""Puts a finished run on a page of the documentation: curves, pictures over time, scores, config.
+"""Puts a finished run on a page of the documentation: curves, images over time, scores, config.
 
   pip install -e '.[docs]'
   python tools/run_page.py --run runs/emoji64 --out docs/runs/emoji64
@@ -19,7 +19,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 
 PANELS = {
-    'critic': ('joint/d/hinge', 'joint/d/sentence', 'joint/d/word'),
+    'discriminator': ('joint/d/hinge', 'joint/d/sentence', 'joint/d/word'),
     'generator': ('joint/g/hinge', 'joint/g/sentence', 'joint/g/word', 'joint/g/image'),
     'accuracies': ('joint/accuracy/real', 'joint/accuracy/fake', 'joint/accuracy/sentence_real',
                    'joint/accuracy/sentence_fake'),
@@ -41,9 +41,9 @@ def curves(lines: list[dict], out: pathlib.Path) -> None:
   figure.savefig(out / 'curves.png', dpi=80)
 
 
-def stages(pictures: pathlib.Path, out: pathlib.Path, count: int = 4) -> None:
+def stages(images: pathlib.Path, out: pathlib.Path, count: int = 4) -> None:
   """The upper half of the held-out grid at `count` stages, from top to bottom."""
-  files = sorted(pictures.glob('heldout_*.png'))
+  files = sorted(images.glob('heldout_*.png'))
   chosen = [files[i] for i in np.linspace(0, len(files) - 1, count).round().astype(int)]
   grids = [Image.open(file).convert('RGB') for file in chosen]
   height = grids[0].height // 2
@@ -52,7 +52,7 @@ def stages(pictures: pathlib.Path, out: pathlib.Path, count: int = 4) -> None:
     sheet.paste(grid.crop((0, 0, grid.width, height)), (0, i * height))
   sheet.save(out / 'stages.png', optimize=True)
   for name in ('train', 'heldout'):
-    last = sorted(pictures.glob(f'{name}_*.png'))[-1]
+    last = sorted(images.glob(f'{name}_*.png'))[-1]
     shutil.copy(last, out / f'last_{name}.png')
   print('stages:', ', '.join(str(int(file.stem.split('_')[1])) for file in chosen))
 
@@ -65,7 +65,7 @@ def main() -> None:
   args.out.mkdir(parents=True, exist_ok=True)
   lines = [json.loads(line) for line in (args.run / 'metrics.jsonl').open()]
   curves(lines, args.out)
-  stages(args.run / 'pictures', args.out)
+  stages(args.run / 'images', args.out)
   for name in ('config.json', 'scores.jsonl'):
     if (args.run / name).exists():
       shutil.copy(args.run / name, args.out / name)

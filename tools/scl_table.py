@@ -1,9 +1,9 @@
 """Does supervised contrast help? Trains families with and without it, and tables their scores.
 
   python tools/scl_table.py run                  # everything, in the order of the plan; resumes
-  python tools/scl_table.py run ssagan/emoji     # what begins so
+  python tools/scl_table.py run ssa_gan/emoji     # what begins so
   python tools/scl_table.py table                # docs/scl.md from docs/runs/scl.jsonl
-  python tools/scl_table.py pictures             # docs/runs/scl_emoji.png, scl_scenes.png
+  python tools/scl_table.py images             # docs/runs/scl_emoji.png, scl_scenes.png
 
 A run is FAMILY/DATA/METHOD/SEED: an encoder is trained, then a generator that reads with it, then
 `xmc evaluate` scores it. Scores go to docs/runs/scl.jsonl, one line a run, with the commit and the
@@ -47,17 +47,17 @@ BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
 ENCODER = ('--config.every.save=300',)
-GENERATOR = ('--config.model.size=32', '--config.every.save=500', '--config.every.pictures=500')
+GENERATOR = ('--config.model.size=32', '--config.every.save=500', '--config.every.images=500')
 # Steps of the encoder and of the generator. Scenes hold several things, so both need more; one
 # family shows what still more does.
-STEPS = {'emoji': (600, 1000), 'scenes': (1500, 2500), 'ssagan/scenes': (1500, 5000)}
-ENCODERS = {'attngan': 'damsm', 'dmgan': 'damsm', 'ssagan': 'damsm', 'galip': 'clip'}
+STEPS = {'emoji': (600, 1000), 'scenes': (1500, 2500), 'ssa_gan/scenes': (1500, 5000)}
+ENCODERS = {'attngan': 'damsm', 'dm_gan': 'damsm', 'ssa_gan': 'damsm', 'galip': 'clip'}
 OF_THE_FAMILY = {
     'damsm': ('--config.model.size=32', '--config.batch_size=24'),
     'clip': ('--config.batch_size=32',),
-    'attngan': ('--config.model.width=16', '--config.model.critic_width=16'),
-    'dmgan': ('--config.model.width=16', '--config.model.critic_width=16'),
-    'ssagan': (),
+    'attngan': ('--config.model.width=16', '--config.model.d_width=16'),
+    'dm_gan': ('--config.model.width=16', '--config.model.d_width=16'),
+    'ssa_gan': (),
     'galip': ('--config.batch_size=16',)}
 
 
@@ -69,36 +69,36 @@ class Method:
   generator: tuple[str, ...] = ()
 
 
-def _alike(captions=0, pictures=0, pairs=0, labels=0) -> tuple[str, ...]:
+def _alike(captions=0, images=0, pairs=0, labels=0) -> tuple[str, ...]:
   return tuple(f'--config.terms.{name}={weight}' for name, weight in (
-      ('alike_captions', captions), ('alike_pictures', pictures), ('alike_pairs', pairs),
+      ('supcon_text', captions), ('supcon_image', images), ('unicl', pairs),
       ('labels', labels)))
 
 
 SELF = '--config.data.partners=self'
-NO_TERM = ('--config.scl.alike_fakes=0',)
+NO_TERM = ('--config.scl.supcon_fake=0',)
 METHODS = {
     # One branch, no labels.
     'plain': Method(False),
     # One branch, with the mask of like labels that all below have.
-    'mask': Method(False, ('--config.terms.class_mask=True',), ('--config.terms.damsm_mask=True',)),
+    'mask': Method(False, ('--config.terms.mask_same_class=True',), ('--config.terms.damsm_mask_same_class=True',)),
     # Two branches, terms of like labels in both phases.
     'framework': Method(True),
     # Two branches of like label, no such terms.
     'no term': Method(True, _alike(), NO_TERM),
-    # Two captions of one picture, NT-Xent (arXiv 2107.02423).
+    # Two captions of one image, NT-Xent (arXiv 2107.02423).
     'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,)),
-    # Two branches, like labels across pictures and captions only.
-    'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.alike_pairs=0.2')),
+    # Two branches, like labels across images and captions only.
+    'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.unicl=0.2')),
     # Two branches, cross-entropy of labels in the encoder's training.
     'classes': Method(True, _alike(labels=1), NO_TERM)}
 FULL, PAIR = tuple(METHODS), ('plain', 'framework')
 
 # (family, data, methods, seeds)
 PLAN = (
-    ('ssagan', 'emoji', FULL, (0, 1, 2)),
-    *((family, 'emoji', PAIR, (0,)) for family in ('attngan', 'dmgan')),
-    *((family, 'scenes', PAIR, (0,)) for family in ('ssagan', 'attngan', 'dmgan')),
+    ('ssa_gan', 'emoji', FULL, (0, 1, 2)),
+    *((family, 'emoji', PAIR, (0,)) for family in ('attngan', 'dm_gan')),
+    *((family, 'scenes', PAIR, (0,)) for family in ('ssa_gan', 'attngan', 'dm_gan')),
     *(('galip', data, PAIR, (0,)) for data in ('emoji', 'scenes')))
 
 
@@ -143,7 +143,7 @@ def _xmc(log: pathlib.Path, *argv: str) -> None:
   try:
     with log.open('a') as out:
       done = subprocess.run(['taskset', '--cpu-list', str(core), sys.executable, '-m',
-                             'xmc_jax.main', *argv], cwd=ROOT, stdout=out,
+                             'xmc_jax.cli.main', *argv], cwd=ROOT, stdout=out,
                             stderr=subprocess.STDOUT)
   finally:
     CORES.put(core)
@@ -254,32 +254,32 @@ def _draw() -> None:
   """The same captions with the same noise, a row for every run of seed 0."""
   import numpy as np  # not for `run`, whose memory belongs to the trainings
 
-  from xmc_jax import pictures
-  from xmc_jax.sampling import Artist
+  from xmc_jax.sampling import TextToImage
+  from xmc_jax.utils import image_io
   done = [cell for cell in cells() if cell.name in known() and not cell.seed]
   for data, captions in CAPTIONS.items():
     rows, words = [], []
     for cell in (cell for cell in done if cell.data == data):
-      artist = Artist.load(cell.folder, text_encoder=cell.encoder / 'encoder')
-      images = artist.draw(captions, seed=0)
+      model = TextToImage.load(cell.folder, text_encoder=cell.encoder / 'encoder')
+      images = model.generate(captions, seed=0)
       rows += [np.ones_like(images[:1]), images]
       words += [f'{cell.family}, {cell.method}', *captions]
     if rows:
-      sheet = pictures.grid(np.concatenate(rows), words, 1 + len(captions))
-      pictures.save_png(PAGE.parent / f'runs/scl_{data}.png', sheet)
+      sheet = image_io.grid(np.concatenate(rows), words, 1 + len(captions))
+      image_io.save_png(PAGE.parent / f'runs/scl_{data}.png', sheet)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__,
                                    formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('what', choices=('run', 'table', 'pictures', 'plan'))
+  parser.add_argument('what', choices=('run', 'table', 'images', 'plan'))
   parser.add_argument('prefix', nargs='?', default='', help='of the names of the runs')
   args = parser.parse_args()
   if args.what == 'run':
     _run_all(args.prefix)
   elif args.what == 'table':
     _write_table()
-  elif args.what == 'pictures':
+  elif args.what == 'images':
     _draw()
   else:
     done = known()

@@ -25,17 +25,17 @@ import numpy as np
 import optax
 
 from xmc_jax.data import source
-from xmc_jax.data.scene_kinds import kinds
-from xmc_jax.encoders import detector
+from xmc_jax.data.embedded.scene_kinds import kinds
 from xmc_jax.evals import objects
+from xmc_jax.evals.judges import detector
 
 DATA = 'emoji_scenes'
-UNSEEN = 2000  # the last pictures of the train split, which no step sees
+UNSEEN = 2000  # the last images of the train split, which no step sees
 SHIFT = 3.0  # pixels
 SCALE = (0.9, 1.15)  # pixels of the original per pixel
 BLUR = (0.7, 1.6)  # half-width of the resampling tent, in pixels
 LIGHT = 0.1  # of colours
-NOISE = 0.02  # of pictures
+NOISE = 0.02  # of images
 BELL = 0.75  # standard deviation of a centre's bell, in cells
 REPORT = 50  # steps between two lines of the log
 
@@ -52,10 +52,10 @@ def render(data, indices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def augment(rng: jax.Array, batch: dict) -> tuple[jax.Array, jax.Array]:
-  """The batch's pictures in [0, 1], each a little changed, and their boxes, changed alike."""
+  """The batch's images in [0, 1], each a little changed, and their boxes, changed alike."""
   images, rows = batch['image'].astype(jnp.float32) / 255, len(batch['image'])
   keys = jax.random.split(rng, 6)
-  # Every picture has a scale, shift and blur of its own for y (0) and for x (1).
+  # Every image has a scale, shift and blur of its own for y (0) and for x (1).
   draw = lambda key, low, high: jax.random.uniform(key, (2, rows, 1, 1), minval=low, maxval=high)
   scale, shift = draw(keys[0], *SCALE), draw(keys[1], -SHIFT, SHIFT)
   at = jnp.arange(detector.SIDE) - (detector.SIDE - 1) / 2
@@ -77,7 +77,7 @@ def loss_of(maps: detector.Maps, kind: jax.Array, boxes: jax.Array) -> dict[str,
 
   Args:
     kind: int32 [b, 4], -1 for no object.
-    boxes: float32 [b, 4, 4]; an object whose centre left the picture counts no more.
+    boxes: float32 [b, 4, 4]; an object whose centre left the image counts no more.
   """
   middle = (boxes[..., :2] + boxes[..., 2:]) / 2
   there = (kind >= 0) & (middle > 0).all(-1) & (middle < 1).all(-1)
@@ -141,7 +141,7 @@ def kinds_found(data, indices: range, path: str, threshold: float) -> np.ndarray
 
 
 def report(path: str, rows: int = 2000) -> None:
-  """Prints what the detector of a file reaches on real pictures that it never saw."""
+  """Prints what the detector of a file reaches on real images that it never saw."""
   data = {split: source.load(DATA, split, detector.SIDE) for split in source.SPLITS}
   unseen = range(len(data['train']) - UNSEEN, len(data['train']))
   for threshold in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
@@ -161,7 +161,7 @@ def report(path: str, rows: int = 2000) -> None:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--steps', type=int, default=2000)
-  parser.add_argument('--rows', type=int, default=64, help='pictures of a step')
+  parser.add_argument('--rows', type=int, default=64, help='images of a step')
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--out', type=pathlib.Path, help='the weights; default: those of the package')
   flags = parser.parse_args()

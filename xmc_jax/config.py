@@ -8,11 +8,11 @@ import ml_collections
 from xmc_jax.types import UserError
 
 LABEL_RULES = ('exact', 'overlap', 'dominant', 'jaccard', 'self')      # data/partners.py
-_LEAST = {'steps': 1, 'seed': 0, 'accumulate': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
-          'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.pictures': 1,
-          'optim.g.lr': 0, 'optim.d.lr': 0, 'optim.towers.lr': 0, 'optim.towers.warmup': 0}
+_LEAST = {'steps': 1, 'seed': 0, 'microbatches': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
+          'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.images': 1,
+          'optim.g.lr': 0, 'optim.d.lr': 0, 'optim.encoder.lr': 0, 'optim.encoder.warmup': 0}
 _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
-            'model.recompute': ('nothing', 'blocks'),
+            'model.remat': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
             'data.loader': ('auto', 'tf_data', 'arrays'),
@@ -23,28 +23,28 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
 def base() -> ml_collections.ConfigDict:
   """The defaults: XMC-GAN's published settings where there are any. Locked: no new keys."""
   config = ml_collections.ConfigDict()
-  config.recipe = 'xmc'            # module of xmc_jax/recipes
+  config.method = 'xmc_gan'        # module of xmc_jax/methods
   config.seed = 0                  # of initialisation, noise and the order of the data
   config.steps = 100_000           # training steps
   config.batch_size = 256          # rows of one round, over all devices
-  config.accumulate = 1            # parts that the networks see them in; losses see all rows
+  config.microbatches = 1            # parts that the networks see them in; losses see all rows
   config.negatives = 'global'      # rows that contrast: all, or 'local:N', groups of N
   config.shard = 'nothing'         # of the state among devices: 'optimizer' or 'parameters' (too)
   config.ema_decay = 0.999         # of averaged weights, per step; the first steps: less
 
   config.model = ml_collections.ConfigDict(dict(
-      size=256,                    # side of the pictures, px: 32, 64, 128 or 256
+      size=256,                    # side of the images, px: 32, 64, 128 or 256
       width=96,                    # channels per multiple
       z_features=128,              # of the noise
-      norm_rows=ml_collections.config_dict.placeholder(int),
+      bn_group_size=ml_collections.config_dict.placeholder(int),
                                    # rows that share BatchNorm statistics; None: all
       dtype='bfloat16',            # of the networks' arithmetic; parameters are float32
-      forms='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/forms.py)
-      recompute='nothing',         # in the backward pass: 'nothing' or 'blocks'
+      impl='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/impl.py)
+      remat='nothing',         # in the backward pass: 'nothing' or 'blocks'
       classes=ml_collections.config_dict.placeholder(int),
                                    # of the labels, where a term looks at amounts of them
       one_class=True,              # a label is one class, not amounts of all
-      augment=(),                  # critic's augmentation: 'color', 'translation', 'cutout'
+      augment=(),                  # discriminator's augmentation: 'color', 'translation', 'cutout'
   ))
   config.text = ml_collections.ConfigDict(dict(
       encoder='bert-base-uncased',  # or 'all-MiniLM-L6-v2', or the folder of another BERT
@@ -53,13 +53,13 @@ def base() -> ml_collections.ConfigDict:
       script='latin',              # letters a sampled caption may have: 'latin' or 'any'
   ))
   config.image = ml_collections.ConfigDict(dict(   # frozen network of terms.image_frozen
-      encoder='vgg16-trunk',       # or 'vgg19', 'resnet50' (encoders/image_code.py)
+      encoder='vgg16-backbone',       # or 'vgg19', 'resnet50' (encoders/image_embedding.py)
   ))
-  config.terms = ml_collections.ConfigDict(dict(   # weights; a term of weight 0 is not built
-      adversarial=1.0,
+  config.terms = ml_collections.ConfigDict(dict(   # weights of the losses; one of weight 0 is not computed
+      hinge=1.0,
       sentence=1.0,
       word=1.0,
-      image=1.0,                   # fake against real, by the critic's features
+      image=1.0,                   # fake against real, by the discriminator's features
       image_frozen=0.0,            # fake against real, by image.encoder
   ))
   config.optim = ml_collections.ConfigDict(dict(
@@ -74,20 +74,20 @@ def base() -> ml_collections.ConfigDict:
       partners='',                 # rule of the second view's labels (data/partners.py); '': none
   ))
   config.evals = ml_collections.ConfigDict(dict(
-      protocol='tf2015',           # the ruler (evals/protocols.py); 'offline' needs no download
-      reference='heldout',         # split whose pictures are compared with: 'heldout' or 'train'
+      protocol='tf2015',           # the protocol (evals/protocols.py); 'offline' needs no download
+      reference='heldout',         # split whose images are compared with: 'heldout' or 'train'
       fakes=ml_collections.config_dict.placeholder(int),
-                                   # pictures drawn; None: as many as the protocol says
+                                   # images drawn; None: as many as the protocol says
   ))
   config.every = ml_collections.ConfigDict(dict(   # steps between
-      report=50, save=1000, pictures=1000))
+      report=50, save=1000, images=1000))
   config.keep = 3                  # newest checkpoints that stay
   config.grid = 32                 # held-out captions of the sample grid
   return config.lock()
 
 
 # Sets of the papers: examples to train on, classes, and whether a label is one of them. Examples of
-# Localized Narratives are narratives, of which a picture may have several.
+# Localized Narratives are narratives, of which an image may have several.
 _SETS = {'coco2014': (82_783, 80, False), 'ln_coco': (134_272, 80, False),
          'ln_openimages': (507_444, None, False), 'cub': (8_855, 200, True)}
 _PIECES = {'coco2014': 17, 'ln_coco': 64, 'ln_openimages': 64}      # of a caption, XMC-GAN's
@@ -111,11 +111,11 @@ def published(data: str, *, size: int = 256, rows: int = 256,
   config.model.size, config.batch_size = size, rows
   config.steps = epochs * examples // (2 * rows)
   config.terms.image_frozen, config.image.encoder = 1.0, 'vgg19'
-  config.every.save = config.every.pictures = 2000
+  config.every.save = config.every.images = 2000
   return config
 
 
-# Embedded sets: classes, whether a label is one of them, words of a caption, pictures to be scored.
+# Embedded sets: classes, whether a label is one of them, words of a caption, images to be scored.
 _EMBEDDED = {'emoji': (99, True, 16, 990), 'emoji_scenes': (114, False, 24, 1000)}
 
 
@@ -123,17 +123,17 @@ def embedded(config: ml_collections.ConfigDict, data: str) -> None:
   """Sets `config` to the embedded set `data`, 'emoji' or 'emoji_scenes', in a CPU's sitting.
 
   64 px, float32, an average over some 500 steps, scores that need no download, and a checkpoint and
-  pictures every 250 steps. Steps, rows and widths are left to the config.
+  images every 250 steps. Steps, rows and widths are left to the config.
   """
   m = config.model
   m.classes, m.one_class, config.text.length, config.evals.fakes = _EMBEDDED[data]
   config.data.name, m.size, m.dtype = data, 64, 'float32'
   config.ema_decay = 0.998
   config.evals.protocol = 'offline'
-  config.every.save = config.every.pictures = 250
+  config.every.save = config.every.images = 250
 
 
-def contrast_rows(negatives: str) -> int | None:
+def negatives_group(negatives: str) -> int | None:
   """Rows that contrast with one another: None (all) for 'global', N for 'local:N'.
 
   'local:8' is XMC-GAN's released code: the 8 rows of a device contrast, losses are averaged.
@@ -148,20 +148,20 @@ def contrast_rows(negatives: str) -> int | None:
 
 def _check_groups(config: ml_collections.ConfigDict) -> None:
   """Raises UserError unless whole groups of rows make the batch."""
-  rows, contrast = config.batch_size, contrast_rows(config.negatives)
-  norm = config.model.get('norm_rows')
+  rows, contrast = config.batch_size, negatives_group(config.negatives)
+  norm = config.model.get('bn_group_size')
   if contrast and rows % contrast:
     raise UserError(f'--config.negatives={config.negatives}: {contrast} does not divide the batch '
                     f'of {rows} rows; choose a divisor, or global')
   if norm is not None and norm < 1:
-    raise UserError(f'--config.model.norm_rows={norm}: it must be at least 1')
+    raise UserError(f'--config.model.bn_group_size={norm}: it must be at least 1')
   if norm and norm < rows and rows % norm:
-    raise UserError(f'model.norm_rows = {norm} does not divide the batch of {rows} rows; '
+    raise UserError(f'model.bn_group_size = {norm} does not divide the batch of {rows} rows; '
                     'choose a divisor, or None for global statistics')
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError for values that no recipe and no data set can make sense of."""
+  """Raises UserError for values that no method and no data set can make sense of."""
   for name, least in _LEAST.items():      # a family may be without some of them
     if config.get(name, least) < least:
       raise UserError(f'--config.{name}={config.get(name)}: it must be at least {least}')

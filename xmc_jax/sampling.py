@@ -1,4 +1,4 @@
-"""From captions and noise to pictures, with a trained generator."""
+"""From captions and noise to images, with a trained generator."""
 from __future__ import annotations
 
 import dataclasses
@@ -13,19 +13,19 @@ import numpy as np
 from etils import epath
 
 from xmc_jax import config as defaults
-from xmc_jax import recipes
+from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import files
-from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.mesh import by_row, make_mesh, put_whole, replicated
-from xmc_jax.recipes import Recipe
+from xmc_jax.methods import Method
+from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.training.mesh import by_row, make_mesh, put_whole, replicated
 from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.weight_files import files
 
 
 def draw_noise(rng: Array, rows: int, features: int, truncation: float | None = None) -> Array:
   """Noise float32 [rows, features], standard normal; values beyond +-truncation are drawn again.
 
-  Low truncation gives safer and less varied pictures (Brock et al. 2018, arXiv 1809.11096).
+  Low truncation gives safer and less varied images (Brock et al. 2018, arXiv 1809.11096).
   """
   if truncation is None:
     return jax.random.normal(rng, (rows, features))
@@ -37,21 +37,21 @@ def draw_noise(rng: Array, rows: int, features: int, truncation: float | None = 
 class Sampler:
   """Draws any number of captions in batches of one shape, spread over the devices of a mesh."""
 
-  def __init__(self, recipe: Recipe, mesh: jax.sharding.Mesh, rows: int = 32):
+  def __init__(self, method: Method, mesh: jax.sharding.Mesh, rows: int = 32):
     self._rows = -(-rows // mesh.size) * mesh.size
     self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
-    self._sample = jax.jit(recipe.sample, out_shardings=everywhere)
+    self._sample = jax.jit(method.sample, out_shardings=everywhere)
 
   def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree], tokens: np.ndarray,
                mask: np.ndarray, z: Array) -> np.ndarray:
-    """tokens, mask [n, t] and z [n, z features] -> pictures float32 [n, h, w, 3] in [0, 1]."""
-    n, z, pictures = len(tokens), np.asarray(z), []
+    """tokens, mask [n, t] and z [n, z features] -> images float32 [n, h, w, 3] in [0, 1]."""
+    n, z, images = len(tokens), np.asarray(z), []
     for start in range(0, n, self._rows):
       chosen = np.minimum(np.arange(start, start + self._rows), n - 1)    # the last batch is filled
       put = lambda x: put_whole(x[chosen], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
-      pictures.append(jax.device_get(self._sample(params, stats, frozen, batch, put(z))))
-    return np.concatenate(pictures)[:n]
+      images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(z))))
+    return np.concatenate(images)[:n]
 
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
@@ -74,7 +74,7 @@ def find_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
   path = pathlib.Path(trained).expanduser()
   if given is not None:
     return str(given)
-  if len(path.parts) == 1 or path.is_dir():      # a name, which the recipe knows to find
+  if len(path.parts) == 1 or path.is_dir():      # a name, which the method knows to find
     return trained
   places = [folder / path.name for folder in files.folders()]
   found = next((place for place in places if place.is_dir()), None)
@@ -96,10 +96,10 @@ def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where:
 
 
 @dataclasses.dataclass(frozen=True)
-class Artist:
+class TextToImage:
   """A trained generator and all it needs to draw; the checkpoint tells how it was made.
 
-  paint: (tree, inputs) -> pictures [b, h, w, 3] in [0, 1], to be traced; `tree` holds the weights,
+  paint: (tree, inputs) -> images [b, h, w, 3] in [0, 1], to be traced; `tree` holds the weights,
     `inputs` are those of `inputs`. The same function for every checkpoint of the run.
   """
   config: ml_collections.ConfigDict
@@ -116,7 +116,7 @@ class Artist:
 
   @classmethod
   def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None, live: bool = False,
-           text_encoder: str | os.PathLike[str] | None = None) -> Artist:
+           text_encoder: str | os.PathLike[str] | None = None) -> TextToImage:
     """The generator of a run, of its newest checkpoint or of `step`.
 
     Averaged weights unless `live`. The checkpoint has all that drawing needs but the text encoder,
@@ -127,28 +127,28 @@ class Artist:
     with Checkpoints(folder, every=None) as checkpoints:
       meta = checkpoints.meta(step)
     if 'g' not in meta['config']['optim']:
-      raise UserError(f'The run {workdir} draws no pictures: it trained an encoder; give the run '
+      raise UserError(f'The run {workdir} draws no images: it trained an encoder; give the run '
                       'of a generator.')
     config, here = _config(meta), _config(meta)
     here.text.encoder = find_encoder(config.text.encoder, text_encoder)
-    recipe, mesh = recipes.build(here), make_mesh()
-    program = recipes.program(recipe, config, mesh)
-    g = program.state_spec.players['g']
+    method, mesh = methods.build(here), make_mesh()
+    program = methods.program(method, config, mesh)
+    g = program.state_spec.networks['g']
 
     def paint(tree, inputs):
-      return recipe.sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
+      return method.sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
 
-    frozen = recipe.load_frozen(recipe.sample_needs)
+    frozen = method.load_frozen(method.sample_needs)
     _check_frozen(frozen, meta.get('frozen', {}), here.text.encoder)
     tree = {'frozen': program.put_frozen(frozen)}
     tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
                  if 'tokenizer' in meta else       # as before checkpoints had it
-                 recipe.tokenizer())
-    artist = cls(config, -1, '', tokenizer, recipe.z_features, mesh, paint, tree, folder,
-                 {'params': g.params, 'stats': g.stats}, Sampler(recipe, mesh))
-    return artist.at(step, live=live)
+                 method.tokenizer())
+    model = cls(config, -1, '', tokenizer, method.z_features, mesh, paint, tree, folder,
+                 {'params': g.params, 'stats': g.stats}, Sampler(method, mesh))
+    return model.at(step, live=live)
 
-  def at(self, step: int | None = None, *, live: bool = False) -> Artist:
+  def at(self, step: int | None = None, *, live: bool = False) -> TextToImage:
     """The same with the weights of another checkpoint; errors as of `load`."""
     with Checkpoints(self._folder, every=None) as checkpoints:
       step = checkpoints.latest() if step is None else step
@@ -158,14 +158,14 @@ class Artist:
 
   def inputs(self, captions: Sequence[str], *, seed: int = 0,
              truncation: float | None = None) -> dict[str, np.ndarray]:
-    """What `paint` takes for one picture a caption; captions that are too long are cut."""
+    """What `paint` takes for one image a caption; captions that are too long are cut."""
     tokens, mask = self.tokenizer.encode(captions)
     z = draw_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
     return {'tokens': tokens, 'mask': mask, 'z': np.asarray(z)}
 
-  def draw(self, captions: Sequence[str], *, seed: int = 0,
+  def generate(self, captions: Sequence[str], *, seed: int = 0,
            truncation: float | None = None) -> np.ndarray:
-    """One picture a caption, float32 [n, h, w, 3] in [0, 1]."""
+    """One image a caption, float32 [n, h, w, 3] in [0, 1]."""
     tree = self.tree
     return self._sampler(tree['params'], tree['stats'], tree['frozen'],
                          **self.inputs(captions, seed=seed, truncation=truncation))

@@ -11,40 +11,42 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from xmc_jax import __version__, describe, pictures, recipes, writing
+from xmc_jax import __version__, methods
+from xmc_jax.cli import describe
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import files
-from xmc_jax.engine import mesh as meshes
-from xmc_jax.engine import processes
-from xmc_jax.engine.checkpoint import Checkpoints
-from xmc_jax.engine.memory import compile_to_fit
-from xmc_jax.engine.program import Program, Step
-from xmc_jax.engine.report import Reporter
-from xmc_jax.engine.state import TrainState
-from xmc_jax.engine.stopping import StopSignal
+from xmc_jax.distributed import processes
+from xmc_jax.distributed.signals import StopSignal
 from xmc_jax.sampling import Sampler, draw_noise
+from xmc_jax.training import mesh as meshes
+from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.training.memory import compile_to_fit
+from xmc_jax.training.metric_writer import Reporter
+from xmc_jax.training.program import Program, Step
+from xmc_jax.training.state import TrainState
 from xmc_jax.types import Tree
+from xmc_jax.utils import atomic, image_io
+from xmc_jax.weight_files import files
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> TrainState:
   """Trains to `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
 
   Returns the last state. UserError for every mistake that can be seen before the first step. In a
-  run of several processes (`engine/processes.py`) each of them calls this.
+  run of several processes (`distributed/processes.py`) each of them calls this.
   """
   workdir = epath.Path(workdir)
   settings = _settings(config)
   processes.check_same({f'config.{key}': value for key, value in _flat(settings).items()})
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
-  recipe = recipes.build(config)
-  program = recipes.program(recipe, config, mesh)
+  method = methods.build(config)
+  program = methods.program(method, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
-  tokenizer = recipe.tokenizer()
+  tokenizer = method.tokenizer()
 
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(
@@ -54,9 +56,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     processes.check_same({'the newest checkpoint': start})
     if start >= config.steps:
       print(f'{workdir} is done: {start:,} of {config.steps:,} steps. '
-            f'{_what_is_there(recipe, workdir)}')
+            f'{_what_is_there(method, workdir)}')
       return checkpoints.restore(program.state_spec)
-    frozen = recipe.load_frozen()
+    frozen = method.load_frozen()
     meta = {'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
             'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
     processes.check_same({f'the frozen network {name}': digits
@@ -71,11 +73,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     if not start:
       state = program.init(config.seed)
     _write_config(workdir, config)
-    rounds = len(recipe.objective.rounds)
+    rounds = len(method.objective.rounds)
     reporter = Reporter(workdir, total_steps=config.steps, every=config.every.report, start=start,
                         rows_per_step=rounds * config.batch_size)
     stack.callback(reporter.close)
-    album = recipe.sample and Album(recipe, config, mesh, tokenizer,
+    sample_grid = method.sample and SampleGrid(method, config, mesh, tokenizer,
                                     {'train': source, 'heldout': heldout})
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
@@ -88,7 +90,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       began = time.perf_counter()
       batch = next(batches)
       waited = time.perf_counter() - began
-      batch = meshes.put_rows({k: batch[k] for k in recipe.batch_spec}, program.rows)
+      batch = meshes.put_rows({k: batch[k] for k in method.batch_spec}, program.rows)
       batch |= {k: to_float(batch[k]) for k in ('image', 'partner_image') if k in batch}
       with jax.transfer_guard('disallow'):
         state, metrics = compiled(state, frozen, batch)
@@ -99,24 +101,24 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       if ending or step % config.every.save == 0:
         reporter.settle()        # a loss that is not finite ends the run before it is saved
         checkpoints.save(step, state, meta, force=ending)
-        if recipe.export:
-          _export(recipe, workdir, state, tokenizer, mesh)
-      if album and (ending or step % config.every.pictures == 0):
-        for name, grid in album.draw(state, frozen):
-          reporter.pictures(step, grid, name)
+        if method.export:
+          _export(method, workdir, state, tokenizer, mesh)
+      if sample_grid and (ending or step % config.every.images == 0):
+        for name, grid in sample_grid.render(state, frozen):
+          reporter.images(step, grid, name)
       if ending:               # not what is requested by now: that is not saved
         break
 
   if step < config.steps:
     print(f'Stopped and saved at step {step:,}; the same command resumes.')
   else:
-    print(f'Done: {step:,} steps. {_what_is_there(recipe, workdir)}')
+    print(f'Done: {step:,} steps. {_what_is_there(method, workdir)}')
   return state
 
 
 def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
   """Compiles the step and prints what is about to happen."""
-  print(f'{config.recipe} on {config.data.name}: {len(source):,} pictures at {config.model.size} '
+  print(f'{config.method} on {config.data.name}: {len(source):,} images at {config.model.size} '
         f'px, {config.batch_size} rows a round, steps {start + 1:,} to {config.steps:,}')
   if cut := pipeline.truncated_share(source, tokenizer):
     print(f'{cut:.1%} of the captions have more word pieces than text.length = '
@@ -129,21 +131,21 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
   return compiled
 
 
-class Album:
+class SampleGrid:
   """The same captions, drawn with the same noise at every stage of a run."""
 
-  def __init__(self, recipe, config, mesh, tokenizer, splits):
-    self._sampler = Sampler(recipe, mesh)
+  def __init__(self, method, config, mesh, tokenizer, splits):
+    self._sampler = Sampler(method, mesh)
     self._captions = {name: _evenly(split, config.grid) for name, split in splits.items()}
     self._texts = {name: tokenizer.encode(c) for name, c in self._captions.items()}
-    self._z = draw_noise(jax.random.key(config.seed), config.grid, recipe.z_features)
+    self._z = draw_noise(jax.random.key(config.seed), config.grid, method.z_features)
 
-  def draw(self, state: TrainState, frozen: dict[str, Tree]):
+  def render(self, state: TrainState, frozen: dict[str, Tree]):
     """Pairs of a split's name and its grid, uint8 [H, W, 3], of the averaged generator."""
     for name, captions in self._captions.items():
-      images = self._sampler(state.ema['g'], state.players['g'].stats, frozen, *self._texts[name],
+      images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, *self._texts[name],
                              self._z[:len(captions)])
-      yield name, pictures.grid(images, captions, columns=8)
+      yield name, image_io.grid(images, captions, columns=8)
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:
@@ -172,19 +174,19 @@ def _flat(tree: dict, prefix: str = '') -> dict:
 
 def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:
   if jax.process_index() == 0:
-    writing.save(workdir / 'config.json', config.to_json_best_effort(indent=2) + '\n')
+    atomic.save(workdir / 'config.json', config.to_json_best_effort(indent=2) + '\n')
 
 
-def _export(recipe, workdir: epath.Path, state: TrainState, tokenizer: Tokenizer, mesh) -> None:
-  """Lets the recipe write what other runs read, from parameters that every process has whole."""
+def _export(method, workdir: epath.Path, state: TrainState, tokenizer: Tokenizer, mesh) -> None:
+  """Lets the method write what other runs read, from parameters that every process has whole."""
   whole = jax.jit(lambda tree: tree, out_shardings=meshes.replicated(mesh))
-  params = {name: whole(player.params) for name, player in state.players.items()}
+  params = {name: whole(network.params) for name, network in state.networks.items()}
   if jax.process_index() == 0:
-    recipe.export(workdir, jax.device_get(params), tokenizer)
+    method.export(workdir, jax.device_get(params), tokenizer)
 
 
-def _what_is_there(recipe, workdir: epath.Path) -> str:
-  if not recipe.sample:
+def _what_is_there(method, workdir: epath.Path) -> str:
+  if not method.sample:
     return f'What it learned is in {workdir / "encoder"}.'
-  return (f'Pictures of every stage are in {workdir / "pictures"}.\n'
-          f'Ask it for a picture:  xmc sample --workdir {workdir} --caption "a red apple"')
+  return (f'Images of every stage are in {workdir / "images"}.\n'
+          f'Ask it for an image:  xmc sample --workdir {workdir} --caption "a red apple"')

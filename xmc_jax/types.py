@@ -2,21 +2,21 @@
 
 One letter an axis, the same everywhere:
 
-  r  rounds of data in one training step      b  rows (pictures with a caption) of one round
+  r  rounds of data in one training step      b  rows (images with a caption) of one round
   h, w, c  height, width, channels            t  word pieces of a caption, padding included
   n  regions of a feature map (16 x 16)       e  features of a word or region
   l  classes of a label                       d  any other feature axis
 
 A **batch** is a dict of arrays. In the input pipeline its leaves have leading axes `[r, b]` and its
-pictures are still uint8; inside a phase of the training step the axis is `[b]`:
+images are still uint8; inside a phase of the training step the axis is `[b]`:
 
   image   float32 [b, h, w, 3]   in [0, 1], as at every public door of the project
   tokens  int32   [b, t]         word pieces, CLS and SEP included, padded with 0
   mask    bool    [b, t]         True where `tokens` is text and not padding
-  label   int32   [b]            class of the picture; or float32 [b, l], amounts of all classes: 0
+  label   int32   [b]            class of the image; or float32 [b, l], amounts of all classes: 0
                                  is absent, else the share it covers, or 1 if that is not known
 
-With `data.partners` there are the same leaves of a second picture, whose label is positive with the
+With `data.partners` there are the same leaves of a second image, whose label is positive with the
 first's: `partner_image`, `partner_tokens`, `partner_mask`, `partner_label`.
 """
 from __future__ import annotations

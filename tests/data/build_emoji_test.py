@@ -5,7 +5,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from xmc_jax.data import emoji_assets
+from xmc_jax.data.embedded import emoji_assets
 
 TOOLS = tiny.ROOT / 'tools'
 
@@ -41,16 +41,16 @@ def test_colours(build, stripes, names):
 
 
 def test_twins_and_their_split(build):
-  pictures = {'1F6B6': filled(RED), '1F6B6-200D-27A1-FE0F': filled(BLUE), '1F600': filled(GREEN),
+  images = {'1F6B6': filled(RED), '1F6B6-200D-27A1-FE0F': filled(BLUE), '1F600': filled(GREEN),
               '1F601': filled(GREEN), '1F602': filled(RED, BLUE)}
-  leader = build.twins(pictures)
+  leader = build.twins(images)
   assert leader == {'1F6B6': '1F6B6', '1F6B6-200D-27A1-FE0F': '1F6B6', '1F600': '1F600',
                     '1F601': '1F600', '1F602': '1F602'}
-  records = [{'hexcode': code, 'subgroup': 'one'} for code in pictures]
+  records = [{'hexcode': code, 'subgroup': 'one'} for code in images]
   build.HELDOUT = 0.34
   held = build.heldout(records, leader)
   assert len({leader[code] for code in held}) == 1
-  assert held == {code for code in pictures if leader[code] in {leader[c] for c in held}}
+  assert held == {code for code in images if leader[code] in {leader[c] for c in held}}
 
 
 def test_keywords_add_words(build):
@@ -63,6 +63,6 @@ def test_the_assets_fit_together():
   assert len(records) == 1911
   assert len({record['hexcode'] for record in records}) == 1911
   for i in (0, 1000, 1910):
-    picture = emoji_assets.picture(i)
-    assert picture.mode == 'RGBA' and picture.size == (64, 64)
-    assert picture.getchannel('A').getextrema() == (0, 255)
+    image = emoji_assets.image(i)
+    assert image.mode == 'RGBA' and image.size == (64, 64)
+    assert image.getchannel('A').getextrema() == (0, 255)

@@ -4,10 +4,17 @@ import re
 import numpy as np
 import pytest
 
-from xmc_jax.data import emoji_scenes, scene_words
 from xmc_jax.data import source as sources
-from xmc_jax.data.scene_kinds import kinds
-from xmc_jax.data.scene_layout import BACKGROUNDS, SIDES, SIZES, Group, Scene, heldout_pairs
+from xmc_jax.data.embedded import emoji_scenes, scene_words
+from xmc_jax.data.embedded.scene_kinds import kinds
+from xmc_jax.data.embedded.scene_layout import (
+  BACKGROUNDS,
+  SIDES,
+  SIZES,
+  Group,
+  Scene,
+  heldout_pairs,
+)
 from xmc_jax.types import UserError
 
 NUMBERS = {'a': 1, 'an': 1, 'two': 2, 'three': 3, 'four': 4}
@@ -120,7 +127,7 @@ def test_labels_are_the_kinds_shown(scenes):
     assert set(np.flatnonzero(label)) == set(scenes.boxes(i)[0])
 
 
-def test_boxes_lie_in_the_picture_and_apart(scenes):
+def test_boxes_lie_in_the_image_and_apart(scenes):
   for i in range(N):
     _, boxes = scenes.boxes(i)
     assert boxes.min() >= 0 and boxes.max() <= 1 and (boxes[:, :2] < boxes[:, 2:]).all()
@@ -173,7 +180,7 @@ def test_words_of_one_scene():
                 ('orange',))
   assert scene_words.write_captions(scene) == (
       'a large owl to the left of two small fish', 'two fish to the right of an owl',
-      'an owl and two fish on an orange background', 'a picture of two small fish and a large owl',
+      'an owl and two fish on an orange background', 'an image of two small fish and a large owl',
       'a large owl to the left of two small fish, on an orange background')
   alone = Scene((Group(owl, 1, (box(0.5, 0.9),)),), ('white', 'blue'))
   assert scene_words.write_captions(alone)[0] == 'an owl at the bottom'

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xmc_jax.data import emoji, emoji_assets
 from xmc_jax.data import source as sources
+from xmc_jax.data.embedded import emoji, emoji_assets
 from xmc_jax.types import UserError
 
 
@@ -12,10 +12,10 @@ def splits():
   return {split: sources.load('emoji', split, 64) for split in sources.SPLITS}
 
 
-def test_splits_share_the_pictures(splits):
+def test_splits_share_the_images(splits):
   train, heldout = splits['train'], splits['heldout']
-  codes = [{split.record(i)['hexcode'] for i in range(len(split))} for split in (train, heldout)]
-  assert not codes[0] & codes[1] and len(codes[0] | codes[1]) == 1911
+  embeddings = [{split.record(i)['hexcode'] for i in range(len(split))} for split in (train, heldout)]
+  assert not embeddings[0] & embeddings[1] and len(embeddings[0] | embeddings[1]) == 1911
   assert 0.08 < len(heldout) / 1911 < 0.12
   assert train.class_names == heldout.class_names and len(train.class_names) == 99
   seen = {image.tobytes() for image in train.images}
@@ -24,12 +24,12 @@ def test_splits_share_the_pictures(splits):
   assert subgroups == set(train.class_names)
 
 
-def test_a_known_picture(splits):
+def test_a_known_image(splits):
   train = splits['train']
   (index,) = [i for i in range(len(train)) if train.record(i)['name'] == 'red apple']
   assert train.captions(index) == (
       'red apple', 'an emoji of a red apple', 'red apple, diet, food',
-      'a picture of a red apple, a fruit', 'a small picture of a red apple on white')
+      'an image of a red apple, a fruit', 'a small image of a red apple on white')
   assert train.class_names[train.label(index)] == 'food-fruit'
   image = train.image(index)
   assert image.shape == (64, 64, 3) and image.dtype == np.uint8

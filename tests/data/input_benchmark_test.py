@@ -30,24 +30,24 @@ def test_a_case_prints_one_line(encoder_folder):
   for case in (jpeg, scenes):
     assert case['examples'] >= 8 and case['examples'] % 8 == 0
     assert case['examples_per_second_per_core'] > 0 and case['examples_per_second'] > 0
-  # 8 rows of two pictures, each with 17 tokens, their mask and the amounts of 80 classes
+  # 8 rows of two images, each with 17 tokens, their mask and the amounts of 80 classes
   assert jpeg['batch_bytes'] == 8 * 2 * (32 * 32 * 3 + 17 * 5 + 80 * 4)
   assert 800 < jpeg['bytes_per_example'] < 8000
 
 
 @pytest.mark.parametrize('storage, stored', [
     ('square', (64, 64)), ('short', (85, 64)), ('margin', (101, 76)), ('original', (640, 480))])
-def test_pictures_are_stored_as_said(script, tmp_path, monkeypatch, storage, stored):
+def test_images_are_stored_as_said(script, tmp_path, monkeypatch, storage, stored):
   monkeypatch.setattr(script, 'KINDS', 1)
   monkeypatch.setattr(script, 'PICTURES', 2)
   script.write_folder(str(tmp_path), 64, storage)
   source = records.load('train', 64, str(tmp_path))
-  picture = Image.open(io.BytesIO(source._shards[0].picture(1)))
-  assert picture.format == 'JPEG' and picture.size == stored
+  image = Image.open(io.BytesIO(source._shards[0].image(1)))
+  assert image.format == 'JPEG' and image.size == stored
   assert source.image(1).shape == (64, 64, 3) and len(source.captions(1)) == 5
 
 
-def test_pictures_take_as_many_bytes_as_photographs(script):
+def test_images_take_as_many_bytes_as_photographs(script):
   """0.36 bytes a pixel at 256 x 256 and quality 90, as scikit-image's photographs."""
   random, sizes = np.random.default_rng(3), []
   for _ in range(4):

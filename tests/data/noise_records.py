@@ -1,4 +1,4 @@
-"""A prepared folder of noise: pictures of known pixels in all codecs, with captions and labels."""
+"""A prepared folder of noise: images of known pixels in all codecs, with captions and labels."""
 import io
 
 import numpy as np
@@ -11,7 +11,7 @@ CODECS = (('PNG', {}), ('JPEG', {'quality': 95}), ('WEBP', {'lossless': True}))
 
 
 def noise(number):
-  """Pixels [h, w, 3] of picture `number`: 32 to 45 px high, 32 to 48 px wide."""
+  """Pixels [h, w, 3] of image `number`: 32 to 45 px high, 32 to 48 px wide."""
   random = np.random.default_rng(number)
   shape = random.integers(32, 46), random.integers(32, 49), 3
   return random.integers(0, 256, shape, np.uint8)

@@ -22,7 +22,7 @@ EVERY_RULE = pytest.mark.parametrize('rule', BY_LABEL)
 
 
 class Toy:
-  """Pictures that say their number in their pixels and in each of their captions."""
+  """Images that say their number in their pixels and in each of their captions."""
   name, size, class_names, images = 'toy', 8, (), None
 
   def __init__(self, labels, captions=1, flippable=True):
@@ -48,17 +48,17 @@ class Plain:
     return np.array(captions), np.ones(len(captions), bool)
 
 
-def make_labels(pictures, seed=0):
+def make_labels(images, seed=0):
   """Amounts of five classes, many of them absent; in the first rows, cases of their own."""
   random = np.random.default_rng(seed)
-  amounts = random.random((pictures, 5)) * (random.random((pictures, 5)) < 0.35)
+  amounts = random.random((images, 5)) * (random.random((images, 5)) < 0.35)
   amounts[:6] = [[0, 0, 0, 0, 0],            # no class
                  [0.1, 0.2, 0.3, 0.4, 0.5],  # all
                  [0, 0, 0, 0, 1],
                  [0, 0.5, 0.5, 0, 0],        # two as large: the first dominates
                  [0, 0.1, 0, 0, 0],
                  [0, 0, 0.1, 0, 0]]
-  labels = np.zeros((pictures, 130), np.float32)
+  labels = np.zeros((images, 130), np.float32)
   labels[:, COLUMNS] = amounts
   return labels
 
@@ -76,7 +76,7 @@ def weight(a, b, rule):
 
 
 def weights(labels, rule):
-  """Of all pairs; a picture has none with itself."""
+  """Of all pairs; an image has none with itself."""
   return np.array([[0 if i == j else weight(a, b, rule) for j, b in enumerate(labels)]
                    for i, a in enumerate(labels)], float)
 
@@ -160,9 +160,9 @@ def test_labels_are_read_without_zeros(monkeypatch):
   labels = make_labels(24)
   read = partners.read_labels(Toy(labels))
   rebuilt = np.zeros_like(labels)
-  rebuilt[read.picture, read.kind] = read.amount
+  rebuilt[read.image, read.kind] = read.amount
   np.testing.assert_array_equal(rebuilt, labels)
-  assert len(read.picture) == (labels > 0).sum() and read.pictures == 24
+  assert len(read.image) == (labels > 0).sum() and read.images == 24
 
 
 @EVERY_RULE
@@ -211,7 +211,7 @@ def test_its_own_partner_has_another_caption(captions):
     assert abs(found - expected) <= 0.25 * expected
 
 
-def test_another_pictures_caption_is_any():
+def test_another_images_caption_is_any():
   source = Toy(np.zeros(2, np.int32), captions=2)
   anchors = plan(2, True, 2, 0, 1, 800)
   batch = arrays.make_batch(source, Plain(), anchors,
@@ -257,10 +257,10 @@ def test_no_rule_and_unknown_rules():
 
 
 def test_the_benchmark_prints_one_line_a_rule():
-  done = subprocess.run([sys.executable, tiny.ROOT / 'benchmarks' / 'partners.py', '--pictures',
+  done = subprocess.run([sys.executable, tiny.ROOT / 'benchmarks' / 'partners.py', '--images',
                          '500', '--rows', '8', '--steps', '2'], capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   lines = [json.loads(line) for line in done.stdout.splitlines()]
   assert [line['rule'] for line in lines] == [*LABEL_RULES]
-  assert all(line['microseconds_a_row'] > 0 and 2 < line['labels_a_picture'] < 3.5
+  assert all(line['microseconds_a_row'] > 0 and 2 < line['labels_a_image'] < 3.5
              for line in lines)

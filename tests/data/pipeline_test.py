@@ -110,9 +110,9 @@ def test_partners_lie_where_the_plan_says(tokenizer):
     anchors = plan(len(source), source.flippable, 1, step, 2, 16)
     second = pairs.plan(anchors, 1, step)
     for place in np.ndindex(2, 16):
-      picture = source.image(second.index[place])
-      picture = picture[:, ::-1] if second.flip[place] else picture
-      np.testing.assert_array_equal(batch['partner_image'][place], picture)
+      image = source.image(second.index[place])
+      image = image[:, ::-1] if second.flip[place] else image
+      np.testing.assert_array_equal(batch['partner_image'][place], image)
       assert source.label(second.index[place]) == batch['label'][place]
     np.testing.assert_array_equal(batch['partner_label'], batch['label'])
     assert (second.index != anchors.index).all() and second.flip.any()
@@ -120,16 +120,16 @@ def test_partners_lie_where_the_plan_says(tokenizer):
 
 def test_rows_are_the_sources_examples(tokenizer):
   source = sources.load('emoji', 'train', 32)
-  pictures = {source.image(i).tobytes(): i for i in range(len(source))}
+  images = {source.image(i).tobytes(): i for i in range(len(source))}
   mirrors = {source.image(i)[:, ::-1].tobytes(): i for i in range(len(source))}
   flips = 0
   for batch in take(source, tokenizer, 4, rows=32, loader='arrays'):
     rows = [leaf.reshape(-1, *leaf.shape[2:]) for leaf in batch.values()]
     for image, tokens, _, label in zip(*rows, strict=True):
       key = image.tobytes()
-      index = pictures.get(key, mirrors.get(key))
-      flips += key not in pictures
-      assert key in pictures or source.flippable[index]
+      index = images.get(key, mirrors.get(key))
+      flips += key not in images
+      assert key in images or source.flippable[index]
       assert label == source.label(index)
       assert tokens.tolist() in tokenizer.encode(source.captions(index))[0].tolist()
   assert 20 < flips < 120
@@ -155,7 +155,7 @@ def test_records_are_cut_and_mirrored_as_the_plan_says(records_folder, tokenizer
 
 
 class Watched:
-  """A source that remembers which of its pictures were asked for."""
+  """A source that remembers which of its images were asked for."""
 
   def __init__(self, source):
     self._source, self.asked = source, []
@@ -193,7 +193,7 @@ class Broken:
   def image(self, index, crop):
     self.calls += 1
     if self.calls > 4:
-      raise UserError('The picture cannot be read.')
+      raise UserError('The image cannot be read.')
     return np.zeros((8, 8, 3), np.uint8)
 
   def captions(self, index):

@@ -29,10 +29,10 @@ def load(folder, split='train', size=32, **options):
 
 
 def stored(number):
-  """The whole picture `number` as its codec gives it back; PNG and WebP are lossless here."""
+  """The whole image `number` as its codec gives it back; PNG and WebP are lossless here."""
   if number % 3 != 1:
     return noise(number)
-  return np.asarray(Image.open(io.BytesIO(make_record(number).picture)))
+  return np.asarray(Image.open(io.BytesIO(make_record(number).image)))
 
 
 def test_what_goes_in_comes_out(records_folder):
@@ -47,7 +47,7 @@ def test_what_goes_in_comes_out(records_folder):
       assert split.record(i)['from'] == first + i
 
 
-def test_crops_are_parts_of_the_picture_at_their_place(records_folder):
+def test_crops_are_parts_of_the_image_at_their_place(records_folder):
   source = load(records_folder)
   seen = set()
   for i in range(len(source)):
@@ -69,7 +69,7 @@ def test_the_middle_is_taken_by_default_or_always(records_folder):
       np.testing.assert_array_equal(image, whole[y:y + 32, x:x + 32])
 
 
-def test_a_run_at_a_smaller_size_gets_reduced_pictures(tmp_path):
+def test_a_run_at_a_smaller_size_gets_reduced_images(tmp_path):
   y, x = np.mgrid[:40, :48]
   file = io.BytesIO()
   Image.fromarray(np.stack([4 * y, 4 * x, 2 * (x + y)], -1).astype(np.uint8)).save(file, 'PNG')
@@ -155,7 +155,7 @@ def flip_byte(path, at):
 
 
 def test_a_flipped_bit_is_found_and_named(folder):
-  flip_byte(folder / 'train-00000.rec', 100)           # of the first picture
+  flip_byte(folder / 'train-00000.rec', 100)           # of the first image
   words_end = int(shards.Shard(folder / 'train-00002.rec').index['end'][25])
   flip_byte(folder / 'train-00002.rec', words_end - 3)
   source = load(folder)
@@ -167,10 +167,10 @@ def test_a_flipped_bit_is_found_and_named(folder):
     source.captions(46)
 
 
-def test_a_picture_that_cannot_be_decoded_is_named(tmp_path):
-  whole = make_record(1).picture
+def test_a_image_that_cannot_be_decoded_is_named(tmp_path):
+  whole = make_record(1).image
   examples = [shards.Example(data, {'captions': ['a'], 'labels': [0]}, True)
-              for data in (whole, b'no picture', whole[:len(whole) // 2])]
+              for data in (whole, b'no image', whole[:len(whole) // 2])]
   shards.write(tmp_path / 'train-00000.rec', lambda: dataclasses.asdict(ABOUT), examples)
   records.finish(tmp_path, ABOUT, {'train': 1})
   source = load(tmp_path)
@@ -208,8 +208,8 @@ def edit(**values):
     (lambda f: shutil.rmtree(f), r'copy has no manifest.json: prepare a data set there, or give '
      r'.*--config.data.options.folder=FOLDER'),
     (lambda f: (f / 'manifest.json').write_text('{'), 'manifest.json cannot be read'),
-    (lambda f: (f / 'manifest.json').write_text('[]'), 'does not describe prepared pictures'),
-    (edit(format='webdataset'), 'does not describe prepared pictures'),
+    (lambda f: (f / 'manifest.json').write_text('[]'), 'does not describe prepared images'),
+    (edit(format='webdataset'), 'does not describe prepared images'),
     (edit(version=2), r'prepared by another version of xmc_jax \(format 2, this one reads 1\)'),
     (edit(splits=[]), 'manifest.json is damaged'),
     (edit(splits={'heldout': []}), "no 'train' split, only heldout; prepare it with that split"),
@@ -249,8 +249,8 @@ def test_records_that_are_not_written(tmp_path, change, words):
 
 
 @pytest.mark.parametrize('mode, size, words', [
-    ('L', (32, 32), 'the picture is L'), ('RGB', (31, 40), 'at least 32 px')])
-def test_pictures_that_are_not_written(tmp_path, mode, size, words):
+    ('L', (32, 32), 'the image is L'), ('RGB', (31, 40), 'at least 32 px')])
+def test_images_that_are_not_written(tmp_path, mode, size, words):
   file = io.BytesIO()
   Image.new(mode, size).save(file, 'PNG')
   record = records.Record(file.getvalue(), ('a',), (0,))

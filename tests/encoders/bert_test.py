@@ -9,7 +9,7 @@ import pytest
 import torch_writer
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax.encoders import bert, weights
+from xmc_jax.encoders import bert, registry
 from xmc_jax.types import UserError
 
 CONFIG = {
@@ -170,10 +170,10 @@ def test_minilm_gives_the_model_cards_sentence_vectors(minilm):
   rows = tokenizer.encode_batch(['This is an example sentence', 'Each sentence is converted'])
   mask = np.array([row.attention_mask for row in rows], bool)
   module, variables = bert.load(minilm)
-  codes = bert.sentence(module.apply(variables, np.array([r.ids for r in rows]), mask), mask)
-  codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+  embeddings = bert.sentence(module.apply(variables, np.array([r.ids for r in rows]), mask), mask)
+  embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
   card = [[0.0677, 0.0635, 0.0487, 0.0793], [0.0864, 0.1028, 0.0054, 0.0020]]
-  np.testing.assert_allclose(codes[:, :4], card, atol=6e-5)
+  np.testing.assert_allclose(embeddings[:, :4], card, atol=6e-5)
 
 
 def test_the_network_equals_transformers(tiny):
@@ -226,8 +226,8 @@ def test_a_name_is_looked_for_in_all_folders_of_weights(tmp_path, monkeypatch):
 
 def test_other_weights_under_a_published_name_are_refused(tiny):
   with pytest.raises(UserError, match='is not that of bert-base-uncased: its sha256 is .*68d45e23'):
-    weights.check_named(bert.BASE, tiny)
-  weights.check_named('a name of my own', tiny)
+    registry.check_named(bert.BASE, tiny)
+  registry.check_named('a name of my own', tiny)
 
 
 @pytest.mark.parametrize('missing, source', [
@@ -240,13 +240,13 @@ def test_every_form_of_the_files_is_found_in_the_registry(tmp_path, monkeypatch,
     (folder / name).write_text('')
   for name in missing:
     (folder / name).unlink()
-  found = weights.find(bert.BASE)
-  assert (found.path, found.source) == (folder, weights.ENTRIES[bert.BASE].sources[source])
+  found = registry.find(bert.BASE)
+  assert (found.path, found.source) == (folder, registry.ENTRIES[bert.BASE].sources[source])
 
 
 def test_the_packaged_minilm_is_the_one_of_the_table(minilm):
-  assert weights.find(bert.MINILM).path == minilm
-  weights.check_named(bert.MINILM, minilm)
+  assert registry.find(bert.MINILM).path == minilm
+  registry.check_named(bert.MINILM, minilm)
 
 
 def test_minilm_not_installed_gives_the_command(monkeypatch):

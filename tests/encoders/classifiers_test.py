@@ -1,6 +1,6 @@
 """The real weights that packages carry name photographs rightly, from the file to the class.
 
-The photographs are crops of pictures that come with scikit-image, `chelsea` by Stefan van der Walt
+The photographs are crops of images that come with scikit-image, `chelsea` by Stefan van der Walt
 and `coffee` by Rachel Michetti, both CC0.
 """
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from xmc_jax.encoders import efficientnet, squeezenet, weights
+from xmc_jax.encoders import efficientnet, registry, squeezenet
 from xmc_jax.types import UserError
 
 CATS = [281, 282, 285]  # of ImageNet's 1,000 classes: tabby, tiger cat, Egyptian cat
@@ -27,10 +27,10 @@ def _named(request):
   """Pool, and probabilities of the classes, of the cat and the espresso."""
   name = request.param
   try:
-    loaded = weights.load(name)
+    loaded = registry.load(name)
   except UserError as error:
     pytest.skip(str(error))
-  side = weights.entry(name).side
+  side = registry.entry(name).side
   x = SCALED[name](np.stack([photograph('cat', side), photograph('espresso', side)]))
   features = jax.jit(loaded.module.apply)(loaded.variables, x)
   return np.asarray(features.pool), np.asarray(jax.nn.softmax(features.logits))

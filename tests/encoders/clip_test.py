@@ -11,7 +11,7 @@ from toys import spread
 
 from xmc_jax.encoders import clip
 from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
-from xmc_jax.encoders.clip_layers import TowerConfig
+from xmc_jax.encoders.clip_layers import TransformerConfig
 from xmc_jax.types import UserError
 
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
@@ -23,7 +23,7 @@ def _folder(tmp_path_factory):
   return tool.write(tmp_path_factory.mktemp('clip'), tool.QUICK)
 
 
-def codes(folder, pixels, tokens, dtype=jnp.float32):
+def embeddings(folder, pixels, tokens, dtype=jnp.float32):
   module, variables = clip.load(folder, dtype)
   return jax.jit(module.apply)(variables, pixels, tokens)
 
@@ -31,7 +31,7 @@ def codes(folder, pixels, tokens, dtype=jnp.float32):
 @pytest.mark.parametrize('name', tool.CONFIGS)
 def test_codes_are_those_of_transformers(tmp_path, name):
   wanted = np.load(GOLDENS / 'clip.npz')
-  image, text = codes(
+  image, text = embeddings(
     tool.write(tmp_path / name, tool.CONFIGS[name]), *tool.inputs(tool.CONFIGS[name]))
   assert image.dtype == text.dtype == np.float32
   assert spread(image, wanted[f'{name}_image']) < 3e-6
@@ -47,10 +47,10 @@ def test_each_choice_of_the_goldens_matters():
 def test_methods_give_the_parts_and_bfloat16_comes_close(folder):
   pixels, tokens = tool.inputs(tool.QUICK)
   module, variables = clip.load(folder)
-  image, text = codes(folder, pixels, tokens)
+  image, text = embeddings(folder, pixels, tokens)
   for method, x, both in (('image', pixels, image), ('text', tokens, text)):
     np.testing.assert_allclose(module.apply(variables, x, method=method), both, atol=1e-5)
-  for low, high in zip(codes(folder, pixels, tokens, jnp.bfloat16), (image, text)):
+  for low, high in zip(embeddings(folder, pixels, tokens, jnp.bfloat16), (image, text)):
     assert low.dtype == np.float32
     assert 1e-4 < spread(low, high) < 0.1
 
@@ -61,7 +61,7 @@ def test_what_follows_the_first_end_token_changes_no_code(folder):
   for row in other:
     row[row.argmax() + 1:] = 33 - row[row.argmax() + 1:]
   assert (other != tokens).any()
-  np.testing.assert_array_equal(codes(folder, pixels, tokens)[1], codes(folder, pixels, other)[1])
+  np.testing.assert_array_equal(embeddings(folder, pixels, tokens)[1], embeddings(folder, pixels, other)[1])
 
 
 def test_wrong_shapes_are_refused(folder):
@@ -99,7 +99,7 @@ def test_a_padded_caption_fits_the_highest_id_rule_and_the_end_id_rule(folder):
 
 def test_preparing_equals_transformers():
   np.testing.assert_allclose(
-    prepare(tool.pictures(), 14), np.load(GOLDENS / 'clip.npz')['pixels'], atol=2e-6)
+    prepare(tool.images(), 14), np.load(GOLDENS / 'clip.npz')['pixels'], atol=2e-6)
 
 
 def test_preparing_resizes_the_short_edge_and_crops_the_centre():
@@ -113,7 +113,7 @@ def test_preparing_resizes_the_short_edge_and_crops_the_centre():
 
 
 def test_both_orders_agree_on_squares_only():
-  square, wide, *_ = tool.pictures()
+  square, wide, *_ = tool.images()
   np.testing.assert_array_equal(prepare([square], 14), prepare([square], 14, crop_first=True))
   assert np.abs(prepare([wide], 14) - prepare([wide], 14, crop_first=True)).max() > 0.1
   cropped = wide[:, 5:25]
@@ -140,10 +140,10 @@ def test_the_true_vit_b_32_equals_transformers(tmp_path):
   tokens = np.full((3, 77), 49407, np.int32)
   for row, length in zip(tokens, (1, 20, 76)):
     row[:length] = [49406, *rng.integers(0, 49406, length - 1)]
-  assert clip.ClipConfig.read(tmp_path).image == TowerConfig(
+  assert clip.ClipConfig.read(tmp_path).image == TransformerConfig(
     768, 12, 12, 3072, 'quick_gelu', 1e-5)
   wanted = tool.their_codes(theirs.double(), pixels, tokens)
-  for ours, exact in zip(codes(tmp_path, pixels, tokens), wanted):
+  for ours, exact in zip(embeddings(tmp_path, pixels, tokens), wanted):
     assert spread(ours, exact) < 1e-5
 
 
@@ -213,8 +213,8 @@ def test_what_a_config_leaves_out_is_that_of_vit_b_32(tmp_path):
     '{"model_type": "clip", "text_config": {}, "vision_config": {}}')
   config = clip.ClipConfig.read(tmp_path)
   assert config == clip.ClipConfig(
-    TowerConfig(768, 12, 12, 3072, 'quick_gelu', 1e-5),
-    TowerConfig(512, 12, 8, 2048, 'quick_gelu', 1e-5), 512, 224, 32, 49408, 77, 49407)
+    TransformerConfig(768, 12, 12, 3072, 'quick_gelu', 1e-5),
+    TransformerConfig(512, 12, 8, 2048, 'quick_gelu', 1e-5), 512, 224, 32, 49408, 77, 49407)
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path):

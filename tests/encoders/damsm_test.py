@@ -1,4 +1,4 @@
-"""DAMSM's networks: sizes, the folder, what padding and size of pictures change, mistakes."""
+"""DAMSM's networks: sizes, the folder, what padding and size of images change, mistakes."""
 import json
 
 import jax
@@ -6,21 +6,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from toy_trunk import TOY
+from toy_backbone import TOY
 
-from xmc_jax.encoders import damsm, trunks
+from xmc_jax.encoders import damsm, image_backbones
 from xmc_jax.types import UserError
 
 
 @pytest.fixture(name='module')
 def _module(monkeypatch):
-  monkeypatch.setitem(trunks.TRUNKS, 'toy', TOY)
+  monkeypatch.setitem(image_backbones.BACKBONES, 'toy', TOY)
   return damsm.Damsm(7, 'toy', embedding=6, width=4)
 
 
 def variables(module):
-  return damsm.with_trunk(damsm.create(module, jax.random.key(0)),
-                          trunks.find(module.trunk_name).load())
+  return damsm.with_backbone(damsm.create(module, jax.random.key(0)),
+                          image_backbones.find(module.backbone_name).load())
 
 
 @pytest.mark.parametrize('words, text', [(5_450, 2_075_320), (27_297, 8_629_420)])
@@ -28,16 +28,16 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(words, 
   module = damsm.Damsm(words, 'inception-torchvision')
   spec = damsm.spec(module)['params']
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
-  assert (count(spec['captions']), count(spec['pictures'])) == (text, 721_152)
+  assert (count(spec['captions']), count(spec['images'])) == (text, 721_152)
   look = lambda v, x: module.apply(v, x, method='image')
   code, regions = jax.eval_shape(look, {'params': spec}, jnp.zeros((2, 256, 256, 3)))
   assert code.shape == (2, 256) and regions.shape == (2, 17 * 17, 256)
 
 
 @pytest.mark.parametrize('name, regions', [('squeezenet', (15 * 15, 256)),
-                                           ('vgg16-trunk', (16 * 16, 512))])
-def test_small_trunks_have_as_many_regions(name, regions):
-  assert trunks.find(name).shapes() == (regions, 512)
+                                           ('vgg16-backbone', (16 * 16, 512))])
+def test_small_backbones_have_as_many_regions(name, regions):
+  assert image_backbones.find(name).shapes() == (regions, 512)
 
 
 def test_both_encoders_give_words_and_places_in_one_space(module):
@@ -68,11 +68,11 @@ def test_words_drop_by_the_keys_of_their_rows_alone(module):
   assert np.abs(dropped - run(None)).max() > 1e-4 and np.abs(dropped[0] - dropped[1]).max() > 1e-4
 
 
-def test_pictures_are_resized_corner_on_corner():
+def test_images_are_resized_corner_on_corner():
   # A ramp stays a ramp with the same ends; of 3 pixels, 5: halfway between neighbours.
   x = jnp.array([0.0, 1, 4])[None, None, :, None] * jnp.ones((1, 3, 1, 1))
-  np.testing.assert_allclose(trunks.resize(x, 5)[0, 2, :, 0], [0, 0.5, 1, 2.5, 4], atol=1e-6)
-  np.testing.assert_array_equal(trunks.resize(x, 3), x)
+  np.testing.assert_allclose(image_backbones.resize(x, 5)[0, 2, :, 0], [0, 0.5, 1, 2.5, 4], atol=1e-6)
+  np.testing.assert_array_equal(image_backbones.resize(x, 3), x)
 
 
 def test_resize_is_that_of_torch():
@@ -81,7 +81,7 @@ def test_resize_is_that_of_torch():
   for side in (4, 11):
     theirs = torch.nn.functional.interpolate(
         torch.tensor(x.transpose(0, 3, 1, 2)), (side, side), mode='bilinear', align_corners=True)
-    np.testing.assert_allclose(trunks.resize(jnp.array(x), side),
+    np.testing.assert_allclose(image_backbones.resize(jnp.array(x), side),
                                theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
 
 
@@ -100,14 +100,14 @@ def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):
   assert sorted(p.name for p in folder.iterdir()) == sorted(damsm.FILES)
   found, loaded = damsm.load(folder)
   assert found == module
-  wanted = damsm.with_trunk(params, trunks.find('toy').load())
+  wanted = damsm.with_backbone(params, image_backbones.find('toy').load())
   assert jax.tree.structure(loaded) == jax.tree.structure(wanted)
   jax.tree.map(np.testing.assert_array_equal, loaded, wanted)
 
 
 @pytest.mark.parametrize('spoil, message', [
     (lambda f: (f / 'tokenizer.json').unlink(), 'tokenizer.json is missing; give the folder of a'),
-    (lambda f: rewrite(f, trunk_sha256='abc'), r'toy .* not those .* sha256 is abc'),
+    (lambda f: rewrite(f, backbone_sha256='abc'), r'toy .* not those .* sha256 is abc'),
     (lambda f: rewrite(f, vocabulary=8), 'not those of the DAMSM of its config.json'),
     (lambda f: rewrite(f, model_type='bert'), 'it is of a bert'),
     (lambda f: (f / 'config.json').write_text('{'), 'config.json cannot be read')])
@@ -123,6 +123,6 @@ def rewrite(folder, **facts):
   path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
-def test_an_unknown_trunk_is_named():
-  with pytest.raises(UserError, match="no image trunk 'resnet'; choose one of inception-torchvis"):
-    trunks.find('resnet')
+def test_an_unknown_backbone_is_named():
+  with pytest.raises(UserError, match="no image backbone 'resnet'; choose one of inception-torchvis"):
+    image_backbones.find('resnet')

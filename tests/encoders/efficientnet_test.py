@@ -21,13 +21,13 @@ def _ours():
   return module, efficientnet.from_torch(state, module)
 
 
-def pictures():
-  return efficientnet.scaled(networks.pictures(efficientnet.SIDE))
+def images():
+  return efficientnet.scaled(networks.images(efficientnet.SIDE))
 
 
 def test_the_network_equals_what_its_torch_port_said(ours):
   _, pool, logits = networks.golden('efficientnet')
-  found = networks.run(*ours, pictures())
+  found = networks.run(*ours, images())
   assert found[0].shape == (2, 1280) and found[1].shape == (2, 1000)
   networks.assert_near(found[0][:, :8], pool)
   networks.assert_near(found[1][:, :8], logits)
@@ -36,12 +36,12 @@ def test_the_network_equals_what_its_torch_port_said(ours):
 def test_the_network_equals_its_torch_port(request):
   port = pytest.importorskip('efficientnet_lite_pytorch')
   theirs = port.EfficientNet.from_name('efficientnet-lite0')
-  shapes, pool, logits = networks.run_torch(theirs, theirs._fc, pictures())
+  shapes, pool, logits = networks.run_torch(theirs, theirs._fc, images())
   if request.config.getoption('regenerate'):
     networks.write_golden('efficientnet', shapes, pool, logits)
   module = efficientnet.EfficientNetLite0()
   variables = efficientnet.from_torch(networks.random_state(shapes), module)
-  found = networks.run(module, variables, pictures())
+  found = networks.run(module, variables, images())
   networks.assert_near(found[0], pool)
   networks.assert_near(found[1], logits)
 

@@ -14,8 +14,8 @@ from xmc_jax.encoders import inception, inception_layers
 from xmc_jax.types import UserError
 
 tool = tiny.script('tools/inception_goldens.py')
-PICTURES = tool.pictures(2, 299)
-X = (PICTURES.astype(np.float32) - 128) / 128
+IMAGES = tool.images(2, 299)
+X = (IMAGES.astype(np.float32) - 128) / 128
 state_dict = functools.cache(tool.state_dict)
 
 
@@ -69,16 +69,16 @@ def test_features_are_those_of_the_package(variant):
 
 def test_tf2015_is_torch_fidelitys():
   pytest.importorskip('torch_fidelity')
-  pool, logits = tool.torch_fidelity(state_dict(1008), PICTURES)
+  pool, logits = tool.torch_fidelity(state_dict(1008), IMAGES)
   assert difference(features('tf2015').pool, pool) < 1e-6
   assert difference(features('tf2015').logits, logits) < 2e-6
 
 
 def test_tf2015_is_pytorch_fids():
   pytest.importorskip('pytorch_fid')
-  pool = tool.pytorch_fid(state_dict(1008), PICTURES)
+  pool = tool.pytorch_fid(state_dict(1008), IMAGES)
   ours = jax.jit(inception.Inception('tf2015').apply)(
-    variables('tf2015'), 2 * (PICTURES / np.float32(255)) - 1)
+    variables('tf2015'), 2 * (IMAGES / np.float32(255)) - 1)
   assert difference(ours.pool, pool) < 1e-6
 
 

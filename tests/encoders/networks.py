@@ -23,7 +23,7 @@ def random_state(shapes):
   return state
 
 
-def pictures(side, rows=2):
+def images(side, rows=2):
   """float32 [rows, side, side, 3] in [0, 255]."""
   rng = np.random.RandomState(1)
   return (255 * rng.random_sample((rows, side, side, 3))).astype(np.float32)

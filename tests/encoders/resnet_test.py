@@ -23,7 +23,7 @@ def _ours():
 
 def test_the_network_equals_what_torchvision_said(ours):
   _, pool, logits = networks.golden('resnet50')
-  found = networks.run(*ours, resnet.scaled(networks.pictures(SIDE)))
+  found = networks.run(*ours, resnet.scaled(networks.images(SIDE)))
   assert found[0].shape == (2, 2048) and found[1].shape == (2, 1000)
   networks.assert_near(found[0][:, :8], pool)
   networks.assert_near(found[1][:, :8], logits)
@@ -31,7 +31,7 @@ def test_the_network_equals_what_torchvision_said(ours):
 
 def test_the_network_equals_torchvision(request):
   torchvision = pytest.importorskip('torchvision')
-  x = np.asarray(resnet.scaled(networks.pictures(SIDE)))
+  x = np.asarray(resnet.scaled(networks.images(SIDE)))
   theirs = torchvision.models.resnet50(weights=None)
   shapes, pool, logits = networks.run_torch(theirs, theirs.fc, x)
   if request.config.getoption('regenerate'):
@@ -53,7 +53,7 @@ def test_it_has_the_published_number_of_parameters(ours):
 
 
 def test_bfloat16_computes_close_to_float32_and_returns_float32(ours):
-  x = resnet.scaled(networks.pictures(SIDE))
+  x = resnet.scaled(networks.images(SIDE))
   low = networks.run(resnet.ResNet50(dtype=jnp.bfloat16, precision=None), ours[1], x)
   assert low[0].dtype == low[1].dtype == np.float32
   exact = networks.run(*ours, x)

@@ -44,7 +44,7 @@ def _ours():
 
 def test_the_network_equals_what_torchvision_said(ours):
   _, pool, logits = networks.golden('squeezenet')
-  found = networks.run(*ours, networks.pictures(SIDE) / 255)
+  found = networks.run(*ours, networks.images(SIDE) / 255)
   assert found[0].shape == (2, 512) and found[1].shape == (2, 1000)
   networks.assert_near(found[0][:, :8], pool)
   networks.assert_near(found[1][:, :8], logits)
@@ -52,7 +52,7 @@ def test_the_network_equals_what_torchvision_said(ours):
 
 def test_the_network_equals_torchvision(request):
   torchvision = pytest.importorskip('torchvision')
-  x = networks.pictures(SIDE) / 255
+  x = networks.images(SIDE) / 255
   theirs = torchvision.models.squeezenet1_1(weights=None)
   shapes, pool, logits = networks.run_torch(theirs, theirs.classifier[0], x)
   if request.config.getoption('regenerate'):

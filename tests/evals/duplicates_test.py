@@ -60,7 +60,7 @@ def test_the_threshold_is_the_quantile_of_held_out_distances():
 
 
 def test_wrong_arguments_are_clear_errors():
-  with pytest.raises(UserError, match='at least 100 held-out real pictures, and there are 99'):
+  with pytest.raises(UserError, match='at least 100 held-out real images, and there are 99'):
     duplicates.near_duplicates(draw(5, 1), TRAINING, HELDOUT[:99])
   with pytest.raises(UserError, match='between 0 and 1'):
     duplicates.near_duplicates(draw(5, 1), TRAINING, HELDOUT, 0)

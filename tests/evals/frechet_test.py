@@ -1,4 +1,4 @@
-"""The Frechet distance against closed forms, scipy's square root and torch-fidelity."""
+"""The Frechet distance against closed impl, scipy's square root and torch-fidelity."""
 import numpy as np
 import pytest
 
@@ -99,7 +99,7 @@ def test_fid_is_torch_fidelitys(n, m, d, dtype, near):
     *[metric_fid.fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)],
     verbose=False)['frechet_inception_distance']
   ours = frechet.frechet_of_stats(FeatureStats.of(a), FeatureStats.of(b))
-  # Below as many pictures as features their eigenvalues of a singular product are the coarser ones.
+  # Below as many images as features their eigenvalues of a singular product are the coarser ones.
   assert ours == pytest.approx(theirs, abs=near if min(n, m) > d else 1e-5)
 
 

@@ -15,20 +15,20 @@ def logits(n=703, k=20, seed=3):
   return np.maximum(x, 0).astype(np.float32) * 3
 
 
-def test_pictures_of_all_classes_score_the_number_of_classes_and_of_one_score_one():
+def test_images_of_all_classes_score_the_number_of_classes_and_of_one_score_one():
   sure = np.tile(np.eye(5) * 100, (40, 1))
   assert inception_score(sure, 1) == pytest.approx((5, 0))
   assert inception_score(np.tile(sure[:1], (200, 1))) == pytest.approx((1, 0))
   assert inception_score(np.zeros((200, 5))) == pytest.approx((1, 0))
 
 
-def test_a_class_that_no_picture_has_adds_nothing():
+def test_a_class_that_no_image_has_adds_nothing():
   sure = np.tile(np.eye(5) * 100, (40, 1))
   never = np.concatenate([sure, np.full((200, 3), -1e5)], axis=1)
   assert inception_score(never, 1) == pytest.approx((5, 0))
 
 
-def test_one_split_is_the_sum_over_pictures_and_classes():
+def test_one_split_is_the_sum_over_images_and_classes():
   x = logits(50).astype(float)
   p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
   q = p.mean(0)
@@ -56,7 +56,7 @@ def test_more_splits_know_the_classes_worse():
 
 
 def test_wrong_splits_and_logits_are_errors():
-  with pytest.raises(UserError, match='7 pictures cannot be taken in 10 splits'):
+  with pytest.raises(UserError, match='7 images cannot be taken in 10 splits'):
     inception_score(logits(7))
   with pytest.raises(UserError, match='0 splits'):
     inception_score(logits(7), 0)

@@ -5,16 +5,16 @@ import pytest
 from PIL import Image, ImageFilter
 
 from xmc_jax.data import source
-from xmc_jax.engine.mesh import make_mesh
-from xmc_jax.evals import protocols, scores, sets
-from xmc_jax.evals.collect import Collector
+from xmc_jax.evals import image_sets, protocols, scores
+from xmc_jax.evals.extract import Collector
+from xmc_jax.training.mesh import make_mesh
 
 N = 128
 
 
-def blurred(pictures):
+def blurred(images):
   return np.stack([np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(2)))
-                   for p in pictures])
+                   for p in images])
 
 
 @pytest.fixture(scope='module')
@@ -31,8 +31,8 @@ def found():
       'pure noise': rng.integers(0, 256, others.shape, np.uint8)}
   protocol = protocols.find('offline')
   collect = Collector([protocol.reader()], make_mesh(jax.devices()[:1]))
-  features = {name: collect(sets.Stack(pictures, name), quiet=True)['offline']
-              for name, pictures in groups.items()}
+  features = {name: collect(image_sets.Stack(images, name), quiet=True)['offline']
+              for name, images in groups.items()}
   features['collapse'] = jax.tree.map(lambda x: np.repeat(x[:4], N // 4, 0), features['real'])
   reference = features.pop('reference')
   return {name: {score.metric: score.value

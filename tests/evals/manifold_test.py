@@ -75,7 +75,7 @@ def test_a_set_and_itself_is_perfect_and_distant_sets_share_nothing():
   assert manifold.density_coverage(x, x + 100) == (0, 0)
 
 
-def test_density_of_real_pictures_is_about_one():
+def test_density_of_real_images_is_about_one():
   real = features(1600, 1)
   assert abs(manifold.density_coverage(real[:700], real[700:]).density - 1) < 0.1
 

@@ -1,13 +1,13 @@
-"""Object accuracy by hand, and with the detector on real, blank, shuffled and replaced pictures."""
+"""Object accuracy by hand, and with the detector on real, blank, shuffled and replaced images."""
 import re
 
 import numpy as np
 import pytest
 
 from xmc_jax.data import source
-from xmc_jax.data.emoji_scenes import Truth
-from xmc_jax.data.scene_kinds import kinds
-from xmc_jax.data.scene_words import PLACES
+from xmc_jax.data.embedded.emoji_scenes import Truth
+from xmc_jax.data.embedded.scene_kinds import kinds
+from xmc_jax.data.embedded.scene_words import PLACES
 from xmc_jax.evals import objects
 from xmc_jax.types import UserError
 
@@ -30,7 +30,7 @@ def _heldout():
 
 @pytest.fixture(scope='module', name='real')
 def _real(heldout):
-  """Real held-out pictures and what their captions say, each number of caption in turn."""
+  """Real held-out images and what their captions say, each number of caption in turn."""
   images = np.stack([heldout.image(i) for i in range(ROWS)]) / np.float32(255)
   return images, [heldout.truth(i, i % 5) for i in range(ROWS)]
 
@@ -75,13 +75,13 @@ def found(*things):
   return {kind: np.array([box for k, box in things if k == kind]) for kind, _ in things}
 
 
-def test_a_picture_by_hand():
+def test_a_image_by_hand():
   truth = Truth({DOG: 2, CAT: 1}, {CAT: 'small'}, (CAT, 'to the right of', DOG), None)
   shares = objects.score([found((DOG, LEFT), (CAT, RIGHT), (OWL, RIGHT))], [truth])
-  assert shares == {'objects': 1, 'kinds': 1, 'pictures': 1, 'precision': pytest.approx(2 / 3),
+  assert shares == {'objects': 1, 'kinds': 1, 'images': 1, 'precision': pytest.approx(2 / 3),
                     'counts': 0.5, 'sizes': 1, 'relations': 1, 'places': None}
   shares = objects.score([found((DOG, LEFT))], [truth])
-  assert shares['objects'] == 0.5 and shares['pictures'] == shares['sizes'] == 0
+  assert shares['objects'] == 0.5 and shares['images'] == shares['sizes'] == 0
   assert shares['precision'] == 1 and shares['relations'] == 0
 
 
@@ -119,16 +119,16 @@ def test_no_truth_keeps_its_place():
     assert sorted(moved) == list(range(7)) and all(a != b for a, b in enumerate(moved))
 
 
-# The least that the detector reaches on 120 real held-out pictures.
-LEAST = {'objects': 0.98, 'kinds': 0.98, 'pictures': 0.95, 'precision': 0.98, 'counts': 0.97,
+# The least that the detector reaches on 120 real held-out images.
+LEAST = {'objects': 0.98, 'kinds': 0.98, 'images': 0.95, 'precision': 0.98, 'counts': 0.97,
          'sizes': 0.96, 'relations': 0.96}
 
 
-def test_real_heldout_pictures_show_their_captions_and_not_those_of_others(real):
+def test_real_heldout_images_show_their_captions_and_not_those_of_others(real):
   shares = objects.object_accuracy(real[0], real[1], real[0])
   assert {key: shares[key] for key in LEAST if shares[key] < LEAST[key]} == {}
   assert all(shares[key] == shares[f'{key}_real'] for key in objects.KEYS)
-  assert shares['objects_chance'] < 0.06 and shares['pictures_chance'] < 0.03
+  assert shares['objects_chance'] < 0.06 and shares['images_chance'] < 0.03
   assert shares['relations_chance'] < 0.03
 
 
@@ -140,7 +140,7 @@ def test_places_of_real_single_objects_are_found():
   assert shares['places'] > 0.93 and shares['places_chance'] < 0.05
 
 
-def test_pictures_of_other_captions_are_at_chance(real):
+def test_images_of_other_captions_are_at_chance(real):
   images, truths = real
   shares = objects.object_accuracy(np.roll(images, 1, axis=0), truths, images)
   assert abs(shares['objects'] - shares['objects_chance']) < 0.05
@@ -148,9 +148,9 @@ def test_pictures_of_other_captions_are_at_chance(real):
 
 
 @pytest.mark.parametrize('fill', [0.0, 0.5, 1.0, np.nan])
-def test_blank_pictures_show_nothing(real, fill):
+def test_blank_images_show_nothing(real, fill):
   shares = objects.score(objects.find_objects(np.full_like(real[0][:8], fill)), real[1][:8])
-  assert shares['objects'] == shares['pictures'] == shares['counts'] == 0
+  assert shares['objects'] == shares['images'] == shares['counts'] == 0
   assert shares['precision'] is None
 
 
@@ -168,15 +168,15 @@ def test_less_is_found_where_less_can_be_seen(real):
   assert shares[0] > 0.93 and 0.4 < shares[1] < 0.9 and shares[2] < 0.05
 
 
-def test_with_half_of_the_pictures_replaced_half_is_found(real):
+def test_with_half_of_the_images_replaced_half_is_found(real):
   images, truths = real
   half = np.where(np.arange(ROWS)[:, None, None, None] % 2, images, np.roll(images, 2, axis=0))
   shares, whole = (objects.score(objects.find_objects(x), truths) for x in (half, images))
-  for key in ('objects', 'pictures', 'counts', 'relations'):
+  for key in ('objects', 'images', 'counts', 'relations'):
     assert abs(shares[key] - whole[key] / 2) < 0.12, key
 
 
-def test_pictures_of_other_sizes_are_resized(heldout, real):
+def test_images_of_other_sizes_are_resized(heldout, real):
   large = source.load('emoji_scenes', 'heldout', 128)
   images = np.stack([large.image(i) for i in range(32)]) / np.float32(255)
   assert objects.score(objects.find_objects(images), real[1][:32])['objects'] > 0.95
@@ -189,7 +189,7 @@ def test_what_is_found_does_not_depend_on_the_other_rows(real):
 
 def test_mistakes_are_clear_errors(real):
   images, truths = real
-  with pytest.raises(UserError, match='at least 2 pictures'):
+  with pytest.raises(UserError, match='at least 2 images'):
     objects.object_accuracy(images[:1], truths[:1])
   with pytest.raises(UserError, match="no detector 'birds'"):
     objects.object_accuracy(images, truths, which='birds')

@@ -1,23 +1,23 @@
-"""The rulers: ranges, resizes and names, and that none is taken for another."""
+"""The protocols: ranges, resizes and names, and that none is taken for another."""
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xmc_jax.encoders import weights
+from xmc_jax.encoders import registry
 from xmc_jax.encoders.features import Features
 from xmc_jax.evals import protocols
 from xmc_jax.types import UserError
 
 
-def seen_by_the_network(name, pictures, monkeypatch):
-  """What a protocol feeds its network, from uint8 pictures."""
+def seen_by_the_network(name, images, monkeypatch):
+  """What a protocol feeds its network, from uint8 images."""
   class Show:
     def apply(self, variables, x):
       return Features(x, x)
-  monkeypatch.setattr(weights, 'load', lambda *_, **__: weights.Loaded(Show(), {}, 'hash', None))
+  monkeypatch.setattr(registry, 'load', lambda *_, **__: registry.Loaded(Show(), {}, 'hash', None))
   reader = protocols.find(name).reader()
-  ready = reader.prepare(pictures) if reader.prepare else jnp.asarray(pictures)
+  ready = reader.prepare(images) if reader.prepare else jnp.asarray(images)
   return np.asarray(reader.read(reader.variables, ready).pool)
 
 
@@ -35,17 +35,17 @@ def test_black_and_white_become_the_ends_of_the_range(monkeypatch, name):
 
 
 @pytest.mark.parametrize('name', ['legacy-torchvision', 'legacy-torchvision-pil'])
-def test_range_bug_of_the_legacy_rulers_is_there(monkeypatch, name):
+def test_range_bug_of_the_legacy_protocols_is_there(monkeypatch, name):
   """The published analysis: red -0.03 to 0.43, green -0.09 to 0.36, blue -0.19 to 0.26."""
   for value, expected in ((0, (-0.03, -0.088, -0.188)), (255, (0.428, 0.36, 0.262))):
     shown = seen_by_the_network(name, np.full((1, 16, 16, 3), value, np.uint8), monkeypatch)
     np.testing.assert_allclose(shown.reshape(-1, 3).mean(0), expected, atol=5e-4)
 
 
-def test_no_two_rulers_feed_the_same(monkeypatch):
-  pictures = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
-  pictures = np.repeat(np.repeat(pictures[:, ::8, ::8], 8, 1), 8, 2)
-  shown = {(p.weights, seen_by_the_network(name, pictures, monkeypatch).tobytes())
+def test_no_two_protocols_feed_the_same(monkeypatch):
+  images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+  images = np.repeat(np.repeat(images[:, ::8, ::8], 8, 1), 8, 2)
+  shown = {(p.weights, seen_by_the_network(name, images, monkeypatch).tobytes())
            for name, p in protocols.PROTOCOLS.items()}
   assert len(shown) == len(protocols.PROTOCOLS)
 
@@ -53,7 +53,7 @@ def test_no_two_rulers_feed_the_same(monkeypatch):
 def test_only_the_2015_networks_and_their_like_are_called_fid():
   for name, protocol in protocols.PROTOCOLS.items():
     assert (protocol.distance == 'FID') == protocol.weights.startswith('inception'), name
-    assert protocol.weights in weights.ENTRIES
+    assert protocol.weights in registry.ENTRIES
 
 
 def test_differences_from_what_is_published_are_said():

@@ -40,7 +40,7 @@ def _goldens():
 @pytest.mark.parametrize('side', SIZES)
 @pytest.mark.parametrize('name', NEAR)
 def test_it_is_the_library_that_was_stored(name, side, goldens):
-  found = resized(name, tool.pictures(2, side))
+  found = resized(name, tool.images(2, side))
   assert found.shape == (2, 299, 299, 3) and found.dtype == np.float32
   some = found[:, ::tool.STEP, ::tool.STEP]
   np.testing.assert_allclose(some, goldens[f'{theirs(name)}/{side}/some'], rtol=0,
@@ -53,7 +53,7 @@ def test_it_is_the_library_that_was_stored(name, side, goldens):
 def test_it_is_the_library(side):
   for package in ('torch_fidelity', 'torchvision', 'cleanfid'):
     pytest.importorskip(package)
-  wanted, images = tool.resized(side), tool.pictures(2, side)
+  wanted, images = tool.resized(side), tool.images(2, side)
   for name, near in NEAR.items():
     np.testing.assert_allclose(resized(name, images), wanted[theirs(name)], rtol=0, atol=255 * near)
 
@@ -76,20 +76,20 @@ def slow(images, side, offset):
 @pytest.mark.parametrize('name, offset', [('tf1_bilinear', 0), ('half_pixel_bilinear', 0.5)])
 @pytest.mark.parametrize('shape', [(9, 14), (30, 17)])
 def test_bilinear_is_what_it_says_for_any_shape(name, offset, shape):
-  images = tool.pictures(2, 30)[:, :shape[0], :shape[1]]
+  images = tool.images(2, 30)[:, :shape[0], :shape[1]]
   found = getattr(resize, name)(images, 21)
   np.testing.assert_allclose(found, slow(images, 21, offset), atol=6e-4)
 
 
 @pytest.mark.parametrize('name', NEAR)
 def test_equal_size_changes_nothing(name):
-  images = tool.pictures(2, 40)
+  images = tool.images(2, 40)
   np.testing.assert_array_equal(getattr(resize, name)(images, 40), images)
 
 
 @pytest.mark.parametrize('name', DEVICE)
 def test_any_range_comes_back(name):
-  images = tool.pictures(1, 24)
+  images = tool.images(1, 24)
   large, small = (resized(name, x) for x in (images, images.astype(np.float32) / 255))
   np.testing.assert_allclose(small, large / 255, atol=1e-6)
 
@@ -102,6 +102,6 @@ def test_bicubic_stays_in_range_and_is_not_rounded():
 
 
 @pytest.mark.parametrize('name', ['pil_bicubic', 'pil_bilinear'])
-def test_pillow_takes_files_pictures_only(name):
+def test_pillow_takes_files_images_only(name):
   with pytest.raises(TypeError, match='must be uint8, not float32'):
     getattr(resize, name)(np.zeros((1, 8, 8, 3), np.float32))

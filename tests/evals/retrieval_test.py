@@ -6,36 +6,36 @@ from xmc_jax.evals import retrieval
 from xmc_jax.types import UserError
 
 
-def codes(n, d=32, seed=0):
+def embeddings(n, d=32, seed=0):
   return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
 
 
 def test_matching_codes_are_all_hits_and_opposite_ones_all_misses():
-  own = codes(40) / np.linalg.norm(codes(40), axis=1, keepdims=True)
+  own = embeddings(40) / np.linalg.norm(embeddings(40), axis=1, keepdims=True)
   assert retrieval.r_precision(own, own) == 1.0
   assert retrieval.r_precision(-own, own) == 0.0
 
 
 def test_unrelated_codes_score_one_in_among():
-  for among in (2, 16):
-    share = retrieval.r_precision(codes(2000), codes(2000, seed=1), among=among)
-    assert abs(share - 1 / among) < 4 * np.sqrt(1 / among / 2000)
+  for group in (2, 16):
+    share = retrieval.r_precision(embeddings(2000), embeddings(2000, seed=1), group=group)
+    assert abs(share - 1 / group) < 4 * np.sqrt(1 / group / 2000)
 
 
 def test_two_rows_by_hand():
   texts = np.eye(2)
-  pictures = np.array([[2.0, 1.0], [3.0, 1.0]])  # the second is nearer to the first's caption
-  assert retrieval.r_precision(pictures, texts, among=2) == 0.5
+  images = np.array([[2.0, 1.0], [3.0, 1.0]])  # the second is nearer to the first's caption
+  assert retrieval.r_precision(images, texts, group=2) == 0.5
 
 
 def test_a_tie_is_a_miss():
   assert retrieval.r_precision(np.ones((20, 4)), np.ones((20, 4))) == 0.0
 
 
-def test_a_picture_that_is_not_a_number_is_a_miss():
-  pictures = np.eye(20)
-  pictures[3] = np.nan
-  assert retrieval.r_precision(pictures, np.eye(20)) == 19 / 20
+def test_a_image_that_is_not_a_number_is_a_miss():
+  images = np.eye(20)
+  images[3] = np.nan
+  assert retrieval.r_precision(images, np.eye(20)) == 19 / 20
 
 
 def test_rows_of_the_same_caption_are_not_compared():
@@ -46,7 +46,7 @@ def test_rows_of_the_same_caption_are_not_compared():
 
 
 def test_the_seed_fixes_the_draw():
-  a, b = codes(100), codes(100) + 2 * codes(100, seed=1)
+  a, b = embeddings(100), embeddings(100) + 2 * embeddings(100, seed=1)
   first = retrieval.r_precision(a, b, seed=5)
   assert first == retrieval.r_precision(a, b, seed=5)
   assert {retrieval.r_precision(a, b, seed=s) for s in range(5)} != {first}
@@ -58,14 +58,14 @@ def test_too_few_captions_are_a_clear_error():
   with pytest.raises(UserError, match='of 20 rows only 10'):
     retrieval.r_precision(np.eye(20), np.eye(20), captions=['a', 'b'] * 10)
   with pytest.raises(UserError, match='at least 2'):
-    retrieval.r_precision(np.eye(20), np.eye(20), among=1)
+    retrieval.r_precision(np.eye(20), np.eye(20), group=1)
   with pytest.raises(ValueError, match='same rows'):
     retrieval.r_precision(np.eye(20), np.eye(20)[:, :4])
 
 
 def test_the_draws_are_those_of_earlier_versions():
-  a, b = codes(400), codes(400) + 2 * codes(400, seed=1)
-  found = [retrieval.r_precision(a, b, among, seed) for among, seed in ((16, 0), (16, 5), (100, 0))]
+  a, b = embeddings(400), embeddings(400) + 2 * embeddings(400, seed=1)
+  found = [retrieval.r_precision(a, b, group, seed) for group, seed in ((16, 0), (16, 5), (100, 0))]
   assert found == [0.7475, 0.7625, 0.5025]
   captions = [f'c{i // 4}' for i in range(400)]
   assert retrieval.r_precision(a, b, seed=1, captions=captions) == 0.755
@@ -73,25 +73,25 @@ def test_the_draws_are_those_of_earlier_versions():
 
 @pytest.mark.parametrize('d', [77, 255, 301])
 def test_equal_texts_tie_whatever_their_place_in_memory(d):
-  texts = np.repeat(codes(1, d), 40, axis=0)
-  assert retrieval.r_precision(codes(40, d, seed=1), texts, among=18) == 0.0
+  texts = np.repeat(embeddings(1, d), 40, axis=0)
+  assert retrieval.r_precision(embeddings(40, d, seed=1), texts, group=18) == 0.0
 
 
 def test_hits_say_which_rows():
-  pictures = np.eye(20)
-  pictures[[3, 7]] = -1
-  hits = retrieval.r_precision_hits(pictures, np.eye(20))
+  images = np.eye(20)
+  images[[3, 7]] = -1
+  hits = retrieval.r_precision_hits(images, np.eye(20))
   np.testing.assert_array_equal(np.flatnonzero(~hits), [3, 7])
-  assert retrieval.r_precision(pictures, np.eye(20)) == 0.9
+  assert retrieval.r_precision(images, np.eye(20)) == 0.9
 
 
 def test_others_of_the_same_class_are_avoided():
   # One hundred and fifty classes of two rows with the same code: the rule of DM-GAN.
   own = np.repeat(np.eye(150), 2, axis=0)
   classes = np.repeat(np.arange(150), 2)
-  assert retrieval.r_precision(own, own, among=100, avoid=classes) == 1.0
-  assert retrieval.r_precision(own, own, among=100, avoid=[f'class {c}' for c in classes]) == 1.0
-  assert retrieval.r_precision(own, own, among=100) < 0.9
+  assert retrieval.r_precision(own, own, group=100, avoid=classes) == 1.0
+  assert retrieval.r_precision(own, own, group=100, avoid=[f'class {c}' for c in classes]) == 1.0
+  assert retrieval.r_precision(own, own, group=100) < 0.9
 
 
 def test_captions_and_classes_are_both_avoided():
@@ -99,8 +99,8 @@ def test_captions_and_classes_are_both_avoided():
   captions, classes = np.arange(60) % 6, np.arange(60) // 6
   own = np.concatenate([np.eye(6)[captions], np.eye(10)[classes]], axis=1)
   blind = np.concatenate([np.eye(6)[captions], np.zeros((60, 10))], axis=1)
-  assert not retrieval.r_precision(blind, own, among=50, avoid=classes)
-  assert retrieval.r_precision(blind, own, among=40, captions=[f'{c}' for c in captions],
+  assert not retrieval.r_precision(blind, own, group=50, avoid=classes)
+  assert retrieval.r_precision(blind, own, group=40, captions=[f'{c}' for c in captions],
                                avoid=classes) == 1.0
 
 

@@ -13,7 +13,7 @@ BOX = (0.1, 0.2, 0.3, 0.4)
 
 
 def detector(images):
-  """Sees the class that a picture's red value names, as sure as its green one in percent."""
+  """Sees the class that an image's red value names, as sure as its green one in percent."""
   return [[Detection(99, 1.0, BOX), Detection(int(x[0, 0, 0]), x[0, 0, 1] / 100, BOX)]
           for x in images]
 
@@ -38,7 +38,7 @@ def test_a_hit_is_a_detection_of_the_class_that_is_sure_enough():
   np.testing.assert_array_equal(soa.hits(lambda x: [[]] * 4, images, 15), [False] * 4)
 
 
-def test_classes_count_alike_in_c_and_pictures_in_i():
+def test_classes_count_alike_in_c_and_images_in_i():
   found = soa.soa({3: np.array([True, False]), 7: np.ones(8, bool)})
   assert found.by_class == pytest.approx(0.75)
   assert found.by_image == pytest.approx(0.9)
@@ -46,8 +46,8 @@ def test_classes_count_alike_in_c_and_pictures_in_i():
   assert found.classes == {3: 0.5, 7: 1.0}
 
 
-def test_top_and_bottom_40_are_of_the_classes_with_most_and_fewest_pictures():
-  # The first 40 classes have many pictures and are found in one of two, the others always.
+def test_top_and_bottom_40_are_of_the_classes_with_most_and_fewest_images():
+  # The first 40 classes have many images and are found in one of two, the others always.
   found = {c: np.arange(2 * (100 - c if c < 40 else 3)) % 2 < (1 if c < 40 else 2)
            for c in reversed(range(80))}
   scores = soa.soa(found)
@@ -59,8 +59,8 @@ def test_classes_of_equal_size_are_in_the_order_of_their_numbers():
   assert soa.soa(found)[2:4] == (1.0, 0.0)
 
 
-def test_a_class_without_pictures_is_an_error():
-  with pytest.raises(UserError, match=r'without pictures: \[5\]'):
+def test_a_class_without_images_is_an_error():
+  with pytest.raises(UserError, match=r'without images: \[5\]'):
     soa.soa({3: np.ones(2, bool), 5: np.ones(0, bool)})
   with pytest.raises(UserError, match='two classes'):
     soa.soa({3: np.ones(2, bool)})
@@ -102,7 +102,7 @@ def test_missing_damaged_and_doubled_files_are_errors(tmp_path):
     soa.read_captions(tmp_path)
 
 
-def test_three_pictures_of_a_caption_but_one_of_persons():
+def test_three_images_of_a_caption_but_one_of_persons():
   assert soa.requests(1, 2) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
   people = soa.requests(0, 40_000)
   assert len(set(people)) == len(people) == 30_000
@@ -111,9 +111,9 @@ def test_three_pictures_of_a_caption_but_one_of_persons():
   assert len(soa.requests(0, 5)) == 5
 
 
-def test_the_public_scorer_finds_the_pictures_it_expects(tmp_path):
+def test_the_public_scorer_finds_the_images_it_expects(tmp_path):
   images = painted((15, 90), (15, 20), (16, 90))
-  paths = soa.write_pictures(tmp_path, 'label_15_cat', [(0, 0), (0, 1), (12, 0)], images)
+  paths = soa.write_images(tmp_path, 'label_15_cat', [(0, 0), (0, 1), (12, 0)], images)
   assert [p.relative_to(tmp_path).as_posix() for p in paths] == [
     'label_15_cat/00000_0.png', 'label_15_cat/00000_1.png', 'label_15_cat/00012_0.png']
   # The scorer's rules: every entry is a class, the number is the two digits after `label_`.
@@ -123,12 +123,12 @@ def test_the_public_scorer_finds_the_pictures_it_expects(tmp_path):
   np.testing.assert_array_equal(soa.hits(detector, read, 15), [True, False, False])
 
 
-def test_wrong_names_and_pictures_are_errors(tmp_path):
+def test_wrong_names_and_images_are_errors(tmp_path):
   with pytest.raises(UserError, match="'cat' has no name like"):
-    soa.write_pictures(tmp_path, 'cat', [(0, 0)], painted((1, 1)))
+    soa.write_images(tmp_path, 'cat', [(0, 0)], painted((1, 1)))
   with pytest.raises(ValueError, match='2 numbers but 1 images'):
-    soa.write_pictures(tmp_path, 'label_15_cat', [(0, 0), (0, 1)], painted((1, 1)))
+    soa.write_images(tmp_path, 'label_15_cat', [(0, 0), (0, 1)], painted((1, 1)))
   with pytest.raises(ValueError, match='uint8'):
     soa.hits(detector, np.zeros((1, 8, 8, 3)), 1)
-  with pytest.raises(ValueError, match='0 of 1 pictures'):
+  with pytest.raises(ValueError, match='0 of 1 images'):
     soa.hits(lambda x: [], painted((1, 1)), 1)

@@ -94,10 +94,10 @@ def test_wrong_shapes_and_sizes_are_errors():
     FeatureStats.of(ROWS[0])
   with pytest.raises(UserError, match='24 and of 5 features'):
     FeatureStats.of(ROWS).add(ROWS[:, :5])
-  with pytest.raises(UserError, match='at least 2 pictures, not 1'):
+  with pytest.raises(UserError, match='at least 2 images, not 1'):
     FeatureStats.of(ROWS[:1]).covariance()
-  with pytest.raises(UserError, match='no generated pictures'):
-    finite_rows(ROWS[:0], 'generated pictures')
+  with pytest.raises(UserError, match='no generated images'):
+    finite_rows(ROWS[:0], 'generated images')
   with pytest.raises(UserError, match='24 and 5 numbers'):
     finite_pair(ROWS, ROWS[:, :5])
 

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.usefixtures('strict')
 def slow_word_context(regions, words, mask, gain):
   unit = lambda x: x / np.sqrt(x @ x)
   out = np.zeros(regions.shape)
-  for i, (picture, caption) in enumerate(zip(regions.astype(float), words.astype(float))):
+  for i, (image, caption) in enumerate(zip(regions.astype(float), words.astype(float))):
     true = [unit(word) for t, word in enumerate(caption) if mask[i, t]]
-    for n, region in enumerate(picture):
+    for n, region in enumerate(image):
       weights = [np.exp(gain * unit(region) @ word) for word in true]
       out[i, n] = sum(w * word for w, word in zip(weights, true)) / sum(weights)
   return out

@@ -47,7 +47,7 @@ def test_range_stays(name):
   assert out.min() >= 0 and out.max() <= 1
 
 
-def test_translation_moves_a_picture_by_up_to_an_eighth_and_repeats_the_border():
+def test_translation_moves_a_image_by_up_to_an_eighth_and_repeats_the_border():
   same = jnp.broadcast_to(IMAGES[:1], (64, 16, 16, 3))
   seen = set()
   padded = np.pad(IMAGES[0], ((2, 2), (2, 2), (0, 0)), mode='edge')
@@ -85,7 +85,7 @@ def test_color_moves_brightness_saturation_and_contrast_within_bounds():
 
 
 @POLICIES
-def test_gradients_flow_to_every_picture(name):
+def test_gradients_flow_to_every_image(name):
   weights = jnp.array(toys.normal(1, *IMAGES.shape))
   grad = jax.grad(lambda x: jnp.sum(weights * run(name, x=x)))(IMAGES)
   assert np.isfinite(grad).all() and (jnp.abs(grad).sum((1, 2, 3)) > 0).all()

@@ -6,15 +6,15 @@ import pytest
 import toys
 
 from xmc_jax.layers.conv import Conv3x3, Dense
-from xmc_jax.layers.forms import FAST, PLAIN
+from xmc_jax.layers.impl import FAST, REFERENCE
 
 pytestmark = pytest.mark.usefixtures('strict')
 
 
-@pytest.mark.parametrize('forms', [FAST, PLAIN])
+@pytest.mark.parametrize('impl', [FAST, REFERENCE])
 @pytest.mark.parametrize('resize, side', [('same', 8), ('up', 16), ('pool', 4)])
-def test_resize_changes_the_side_and_bfloat16_stays(resize, side, forms):
-  conv, x = Conv3x3(5, resize, forms, jnp.bfloat16), jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+def test_resize_changes_the_side_and_bfloat16_stays(resize, side, impl):
+  conv, x = Conv3x3(5, resize, impl, jnp.bfloat16), jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
   out, variables = jax.eval_shape(conv.init_with_output, jax.random.key(0), x)
   assert (out.shape, out.dtype) == ((2, side, side, 5), jnp.bfloat16)
   assert {k: (v.shape, v.dtype) for k, v in variables['params'].items()} == {
@@ -26,7 +26,7 @@ def test_folding_leaves_the_layer(resize):
   x = jnp.array(toys.normal(0, 2, 6, 4, 3))
   params = {'kernel': toys.normal(1, 3, 3, 3, 2), 'bias': toys.normal(2, 2)}
   fast, plain = (jax.jit(Conv3x3(2, resize, form).apply)({'params': params}, x)
-                 for form in (FAST, PLAIN))
+                 for form in (FAST, REFERENCE))
   np.testing.assert_allclose(fast, plain, rtol=1e-4, atol=1e-5)
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import toys
 
-from xmc_jax.layers.forms import FAST, PLAIN
 from xmc_jax.layers.glu import GluResidual, GluUp, glu
+from xmc_jax.layers.impl import FAST, REFERENCE
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -39,9 +39,9 @@ def gated(x):
   return value / (1 + np.exp(-gate))
 
 
-@pytest.mark.parametrize('forms', [FAST, PLAIN])
-def test_up_doubles_convolves_normalises_and_gates(forms):
-  block = GluUp(5, forms=forms)
+@pytest.mark.parametrize('impl', [FAST, REFERENCE])
+def test_up_doubles_convolves_normalises_and_gates(impl):
+  block = GluUp(5, impl=impl)
   variables, p = filled(block)
   out, _ = block.apply(variables, jnp.array(X), True, mutable=['batch_stats'])
   expected = gated(layer(X.astype(float).repeat(2, 1).repeat(2, 2), p['conv'], p['norm']))

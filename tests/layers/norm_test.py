@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from xmc_jax.layers import norm
-from xmc_jax.layers.forms import FAST, PLAIN
+from xmc_jax.layers.impl import FAST, REFERENCE
 from xmc_jax.layers.norm import ConditionalNorm, GroupedBatchNorm, LocalConditionalNorm
 from xmc_jax.types import UserError
 
@@ -74,7 +74,7 @@ def test_initialisation_does_not_count_as_a_step():
 
 
 def test_a_group_that_does_not_divide_the_batch_is_the_users_mistake():
-  with pytest.raises(UserError, match='norm_rows = 3 does not divide the batch of 8'):
+  with pytest.raises(UserError, match='bn_group_size = 3 does not divide the batch of 8'):
     train(3)
 
 
@@ -103,10 +103,10 @@ def test_conditional_norm_scales_by_one_plus_gamma_and_adds_beta():
   np.testing.assert_allclose(out, slow, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('forms', [FAST, PLAIN])
-def test_local_conditional_norm_does_so_at_every_pixel(forms):
+@pytest.mark.parametrize('impl', [FAST, REFERENCE])
+def test_local_conditional_norm_does_so_at_every_pixel(impl):
   condition = toys.normal(1, 8, 2, 2, 5)
-  module = LocalConditionalNorm(None, forms)
+  module = LocalConditionalNorm(None, impl)
   variables = filled(module, X, condition)
   out, _ = module.apply(variables, jnp.array(X), jnp.array(condition), True,
                         mutable=['batch_stats'])
@@ -127,9 +127,9 @@ def test_folded_norm_and_its_gradients_are_the_plain_ones(side, factor, groups):
   gamma, beta = (toys.normal(i, 2 * groups, side, side, 5) for i in (1, 2))
 
   def pulled(form):
-    (out, mean, var), pull = jax.vjp(lambda *args: form(*args, 2, 1e-5), x, gamma, beta)
+    (out, mean, var), vjp_fn = jax.vjp(lambda *args: form(*args, 2, 1e-5), x, gamma, beta)
     zero = jnp.zeros_like(mean)
-    return out, mean, var, pull((jnp.array(toys.normal(3, *x.shape)), zero, zero))
+    return out, mean, var, vjp_fn((jnp.array(toys.normal(3, *x.shape)), zero, zero))
 
   folded, plain = jax.jit(lambda: tuple(map(pulled, norm.NORMALISED.values())))()[::-1]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), folded, plain)
@@ -140,13 +140,13 @@ def test_gradients_of_the_local_norm_are_the_plain_ones(side):
   condition = jnp.array(toys.normal(1, 8, side, side, 5))
   params = filled(LocalConditionalNorm(), X, condition)['params']
 
-  def pulled(forms):
+  def pulled(impl):
     def apply(params, x, condition):
       variables = {'params': params, 'batch_stats': {'norm': FRESH['batch_stats']}}
-      return LocalConditionalNorm(2, forms).apply(variables, x, condition, True,
+      return LocalConditionalNorm(2, impl).apply(variables, x, condition, True,
                                                  mutable=['batch_stats'])[0]
-    out, pull = jax.vjp(apply, params, jnp.array(X), condition)
-    return out, pull(jnp.array(toys.normal(2, *X.shape)))
+    out, vjp_fn = jax.vjp(apply, params, jnp.array(X), condition)
+    return out, vjp_fn(jnp.array(toys.normal(2, *X.shape)))
 
-  fast, plain = jax.jit(lambda: (pulled(FAST), pulled(PLAIN)))()
+  fast, plain = jax.jit(lambda: (pulled(FAST), pulled(REFERENCE)))()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), fast, plain)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import toys
 
-from xmc_jax.layers.forms import FAST, PLAIN
+from xmc_jax.layers.impl import FAST, REFERENCE
 from xmc_jax.layers.orthogonal import DOWN, Conv, Dense, fan_in_uniform
 
 pytestmark = pytest.mark.usefixtures('strict')
@@ -27,21 +27,21 @@ def slow_conv(x, kernel, stride, pad):
   return out
 
 
-@pytest.mark.parametrize('forms', [FAST, PLAIN])
+@pytest.mark.parametrize('impl', [FAST, REFERENCE])
 @pytest.mark.parametrize('resize, side, after', KINDS)
-def test_convolution_is_the_loops(resize, side, after, forms):
+def test_convolution_is_the_loops(resize, side, after, impl):
   x, kernel = toys.normal(0, 2, 4, 4, 3), toys.normal(1, side, side, 3, 5)
   large = x.repeat(2, 1).repeat(2, 2) if resize == 'up' else x
   expected = slow_conv(large, kernel, {'down': 2}.get(resize, 1), {'whole': 0}.get(resize, 1))
-  out = Conv(5, resize, forms=forms).apply({'params': {'kernel': kernel}}, jnp.array(x))
+  out = Conv(5, resize, impl=impl).apply({'params': {'kernel': kernel}}, jnp.array(x))
   assert out.shape == (2, after, after, 5)
   np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_of_the_forms_of_halving_are_those_of_the_plain_one():
   x, kernel = jnp.array(toys.normal(0, 2, 6, 8, 3)), jnp.array(toys.normal(1, 4, 4, 3, 5))
-  pull = lambda form: jax.vjp(form, x, kernel)[1](jnp.array(toys.normal(2, 2, 3, 4, 5)))
-  plain, *others = jax.jit(lambda: [pull(DOWN[name]) for name in ('plain', 'strided', 'parity')])()
+  vjp_fn = lambda form: jax.vjp(form, x, kernel)[1](jnp.array(toys.normal(2, 2, 3, 4, 5)))
+  plain, *others = jax.jit(lambda: [vjp_fn(DOWN[name]) for name in ('plain', 'strided', 'parity')])()
   for found in others:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, found)
 

@@ -1,4 +1,4 @@
-"""Changes of size: literal values, a convolution by loops, and folded forms against plain ones."""
+"""Changes of size: literal values, a convolution by loops, and folded impl against plain ones."""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,18 +69,18 @@ def test_pool_is_the_loops_then_means(form):
 UP_SIZES, POOL_SIZES = [(1, 1), (2, 2), (3, 5), (8, 4)], [(2, 2), (4, 6), (10, 2), (8, 8)]
 
 
-@pytest.mark.parametrize('forms, name, sizes', [
+@pytest.mark.parametrize('impl, name, sizes', [
     (resample.AFTER_UP, 'spread', UP_SIZES), (resample.AFTER_UP, 'parity', UP_SIZES),
     (resample.BEFORE_POOL, 'strided', POOL_SIZES), (resample.BEFORE_POOL, 'parity', POOL_SIZES)])
 @pytest.mark.parametrize('channels, features', [(1, 1), (3, 5), (4, 2)])
-def test_each_form_and_its_gradients_are_the_plain_ones(forms, name, sizes, channels, features):
+def test_each_form_and_its_gradients_are_the_plain_ones(impl, name, sizes, channels, features):
   @jax.jit
   def differences(xs, kernel):
     def value_and_pulls(form, x):
-      out, pull = jax.vjp(form, x, kernel)
-      return out, *pull(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
-    return [jax.tree.map(lambda a, b: (a, b), value_and_pulls(forms[name], x),
-                         value_and_pulls(forms['plain'], x)) for x in xs]
+      out, vjp_fn = jax.vjp(form, x, kernel)
+      return out, *vjp_fn(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
+    return [jax.tree.map(lambda a, b: (a, b), value_and_pulls(impl[name], x),
+                         value_and_pulls(impl['plain'], x)) for x in xs]
 
   xs = [jnp.array(toys.normal(i, 2, *size, channels)) for i, size in enumerate(sizes)]
   kernel = jnp.array(toys.normal(9, 3, 3, channels, features))
@@ -90,14 +90,14 @@ def test_each_form_and_its_gradients_are_the_plain_ones(forms, name, sizes, chan
     np.testing.assert_allclose(*for_kernel, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('forms, name', [(resample.AFTER_UP, 'parity'),
+@pytest.mark.parametrize('impl, name', [(resample.AFTER_UP, 'parity'),
                                          (resample.BEFORE_POOL, 'parity')])
-def test_gradients_of_gradients_are_the_plain_ones(forms, name):
-  # As a penalty on the critic's gradient needs them.
+def test_gradients_of_gradients_are_the_plain_ones(impl, name):
+  # As a penalty on the discriminator's gradient needs them.
   x, kernel = jnp.array(toys.normal(0, 2, 4, 6, 3)), jnp.array(toys.normal(1, 3, 3, 3, 2))
 
   def penalty(form):
-    slope = lambda x, k: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(form(x, k))))(x) ** 2)
-    return jax.grad(slope, (0, 1))(x, kernel)
-  a, b = jax.jit(lambda: (penalty(forms[name]), penalty(forms['plain'])))()
+    grad_norm_sq = lambda x, k: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(form(x, k))))(x) ** 2)
+    return jax.grad(grad_norm_sq, (0, 1))(x, kernel)
+  a, b = jax.jit(lambda: (penalty(impl[name]), penalty(impl['plain'])))()
   jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-3), a, b)

@@ -9,7 +9,7 @@ from xmc_jax.losses.adversarial import bce, bce_d, bce_g, hinge_d, hinge_g
 
 
 def test_hinge_by_hand():
-  # Critic:    real 2.0 -> 0 (beyond the margin), -0.5 -> 1.5: mean 0.75
+  # Discriminator:    real 2.0 -> 0 (beyond the margin), -0.5 -> 1.5: mean 0.75
   #            fake -3.0 -> 0,                     0.5 -> 1.5: mean 0.75; together 1.5
   # Generator: -(-3 + 0.5) / 2 = 1.25
   real, fake = jnp.array([2.0, -0.5]), jnp.array([-3.0, 0.5])
@@ -54,9 +54,9 @@ def test_cross_entropy_of_extreme_logits_is_finite():
     np.testing.assert_allclose(bce(jnp.array([logit]), real), loss, rtol=1e-6)
 
 
-def test_critic_means_two_real_and_three_fake_sets_of_logits():
+def test_discriminator_means_two_real_and_three_fake_sets_of_logits():
   # Row means of the five sets, all of one value v: as real ln(1 + e^-v), as fake ln(1 + e^v). The
-  # wrong pairs are one less than the pictures.
+  # wrong pairs are one less than the images.
   as_fake = lambda v: np.log1p(np.exp(v))
   full = lambda v, rows=3: jnp.full(rows, v)
   found = bce_d((full(1.0), full(2.0)), (full(-1.0), full(0.5)), full(3.0, 2))

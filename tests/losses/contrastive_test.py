@@ -57,8 +57,8 @@ def test_gradient_is_the_slope_of_the_loops():
   for i, grad in enumerate(jax.grad(contrastive.nt_xent, (0, 1))(jnp.array(x), jnp.array(y))):
     at = lambda s: slow_nt_xent(*(v + s * along.astype(float) * (i == j)
                                   for j, v in enumerate((x, y))))
-    slope = (at(1e-5) - at(-1e-5)) / 2e-5
-    np.testing.assert_allclose(np.sum(grad * along), slope, rtol=1e-4)
+    grad_norm_sq = (at(1e-5) - at(-1e-5)) / 2e-5
+    np.testing.assert_allclose(np.sum(grad * along), grad_norm_sq, rtol=1e-4)
 
 
 def test_permuting_pairs_and_scaling_rows_leave_the_loss():

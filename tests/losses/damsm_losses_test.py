@@ -90,8 +90,8 @@ def test_gradient_is_the_slope_of_the_loops():
   value = lambda w: jnp.sum(damsm.word_scores(*on_device(regions), w, jnp.array(mask)) * weights)
   moved = lambda s: slow_word_scores(regions, words + s * along.astype(float), mask)
   slow = lambda s: np.sum(moved(s) * weights)
-  slope = (slow(1e-5) - slow(-1e-5)) / 2e-5
-  np.testing.assert_allclose(np.sum(jax.grad(value)(jnp.array(words)) * along), slope, rtol=1e-3)
+  grad_norm_sq = (slow(1e-5) - slow(-1e-5)) / 2e-5
+  np.testing.assert_allclose(np.sum(jax.grad(value)(jnp.array(words)) * along), grad_norm_sq, rtol=1e-3)
 
 
 def test_masked_words_have_no_influence():
@@ -166,7 +166,7 @@ def test_the_losses_are_those_of_torch():
   labels = np.array([0, 1, 0, 2])
   C, E = torch.tensor(regions), torch.tensor(words, requires_grad=True)
   columns = []
-  for j in range(4):                     # a caption against all pictures, as the original goes
+  for j in range(4):                     # a caption against all images, as the original goes
     query = E[j, :int(mask[j].sum())].T.expand(4, -1, -1)              # [b, e, t]
     shares = torch.softmax(C @ query, 2)                               # over words, [b, n, t]
     attention = torch.softmax(4 * shares.transpose(1, 2), 2)           # over places, [b, t, n]

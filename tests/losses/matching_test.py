@@ -15,14 +15,14 @@ def slow_word_scores(regions, words, mask):
   """The scores as the paper's section on word-region contrast writes them, one number at a time."""
   unit = lambda x: x / math.sqrt(float(x @ x))
   scores = np.zeros((len(regions), len(words)))
-  for i, picture in enumerate(regions.astype(float)):
-    picture = [unit(r) for r in picture]
+  for i, image in enumerate(regions.astype(float)):
+    image = [unit(r) for r in image]
     for j, caption in enumerate(words.astype(float)):
       total = 0.0
       for t, word in enumerate(caption):
         if mask[j, t]:
-          weights = [math.exp(5 * float(r @ unit(word))) for r in picture]
-          context = sum(w * r for w, r in zip(weights, picture)) / sum(weights)
+          weights = [math.exp(5 * float(r @ unit(word))) for r in image]
+          context = sum(w * r for w, r in zip(weights, image)) / sum(weights)
           total += math.exp(5 * float(unit(context) @ unit(word)))
       scores[i, j] = 50 / 5 * math.log(total)
   return scores
@@ -103,8 +103,8 @@ def test_gradient_is_the_slope_of_the_loops(scores):
   value = lambda r: jnp.sum(scores(r, *on_device(words, mask)) * weights)
   moved = lambda s: slow_word_scores(regions + s * along.astype(float), words, mask)
   slow = lambda s: np.sum(moved(s) * weights)
-  slope = (slow(1e-5) - slow(-1e-5)) / 2e-5
-  np.testing.assert_allclose(np.sum(jax.grad(value)(jnp.array(regions)) * along), slope, rtol=1e-4)
+  grad_norm_sq = (slow(1e-5) - slow(-1e-5)) / 2e-5
+  np.testing.assert_allclose(np.sum(jax.grad(value)(jnp.array(regions)) * along), grad_norm_sq, rtol=1e-4)
 
 
 @FORMS
@@ -130,7 +130,7 @@ def test_order_of_rows_regions_and_words_does_not_matter(scores):
 
 
 @FORMS
-def test_rows_are_pictures_and_columns_captions(scores):
+def test_rows_are_images_and_columns_captions(scores):
   regions, words, mask = example()
   before = scores(*on_device(regions, words, mask))
   regions[1] = toys.normal(7, *regions[1].shape)

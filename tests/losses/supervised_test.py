@@ -120,8 +120,8 @@ def test_multi_positive_of_the_diagonal_is_nt_xent():
     expected, slopes = jax.value_and_grad(nt_xent, (0, 1))(x, y)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(loss, slow_nt_xent(np.array(x), np.array(y)), rtol=1e-5)
-    for grad, slope in zip(grads, slopes):
-      np.testing.assert_allclose(grad, slope, rtol=1e-4, atol=1e-6)
+    for grad, grad_norm_sq in zip(grads, slopes):
+      np.testing.assert_allclose(grad, grad_norm_sq, rtol=1e-4, atol=1e-6)
 
 
 @KINDS

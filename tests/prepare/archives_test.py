@@ -1,4 +1,4 @@
-"""Pictures in zips and folders: found by name, damage told, usable by threads and processes."""
+"""Images in zips and folders: found by name, damage told, usable by threads and processes."""
 import concurrent.futures
 import os
 import pickle
@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from xmc_jax.prepare import archives
-from xmc_jax.prepare.original import BadPicture
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 
 CONTENT = {f'{i}.jpg': bytes([i]) * (1000 + i) for i in range(50)}
@@ -15,7 +15,7 @@ CONTENT = {f'{i}.jpg': bytes([i]) * (1000 + i) for i in range(50)}
 
 @pytest.fixture
 def archive(tmp_path):
-  path = tmp_path / 'pictures.zip'
+  path = tmp_path / 'images.zip'
   with zipfile.ZipFile(path, 'w') as file:
     file.mkdir('deep/')
     for name, content in CONTENT.items():
@@ -32,42 +32,42 @@ def folder(tmp_path):
 
 
 def test_places_are_searched_in_their_order(archive, folder):
-  assert archives.Pictures([archive, folder]).read('3.jpg') == CONTENT['3.jpg']
-  pictures = archives.Pictures([folder, archive])
-  assert pictures.read('3.jpg') == b'other' and pictures.read('x.jpg') == b'x'
-  assert pictures.read('49.jpg') == CONTENT['49.jpg']
-  with pytest.raises(BadPicture, match='50.jpg is not in .*more, .*pictures.zip'):
-    pictures.read('50.jpg')
+  assert archives.Images([archive, folder]).read('3.jpg') == CONTENT['3.jpg']
+  images = archives.Images([folder, archive])
+  assert images.read('3.jpg') == b'other' and images.read('x.jpg') == b'x'
+  assert images.read('49.jpg') == CONTENT['49.jpg']
+  with pytest.raises(BadImage, match='50.jpg is not in .*more, .*images.zip'):
+    images.read('50.jpg')
 
 
-def test_a_wrong_checksum_is_a_bad_picture(archive):
+def test_a_wrong_checksum_is_a_bad_image(archive):
   data = bytearray(archive.read_bytes())
   data[data.index(CONTENT['7.jpg']) + 5] ^= 1
   archive.write_bytes(data)
-  pictures = archives.Pictures([archive])
-  with pytest.raises(BadPicture, match='7.jpg in .*pictures.zip is damaged .*CRC'):
-    pictures.read('7.jpg')
-  assert pictures.read('8.jpg') == CONTENT['8.jpg']
+  images = archives.Images([archive])
+  with pytest.raises(BadImage, match='7.jpg in .*images.zip is damaged .*CRC'):
+    images.read('7.jpg')
+  assert images.read('8.jpg') == CONTENT['8.jpg']
 
 
 def test_threads_share_one(archive):
-  pictures = archives.Pictures([archive])
+  images = archives.Images([archive])
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    found = pool.map(pictures.read, list(CONTENT) * 20)
+    found = pool.map(images.read, list(CONTENT) * 20)
     assert list(found) == list(CONTENT.values()) * 20
 
 
 def test_a_copy_opens_the_zip_for_itself(archive, monkeypatch):
-  pictures = archives.Pictures([archive])
-  pictures.read('1.jpg')
-  assert len(pickle.dumps(pictures)) < 500
-  assert pickle.loads(pickle.dumps(pictures)).read('1.jpg') == CONTENT['1.jpg']
+  images = archives.Images([archive])
+  images.read('1.jpg')
+  assert len(pickle.dumps(images)) < 500
+  assert pickle.loads(pickle.dumps(images)).read('1.jpg') == CONTENT['1.jpg']
   opened = []
   monkeypatch.setattr(archives, '_open', lambda path: opened.append(path) or zipfile.ZipFile(path))
-  pictures.read('2.jpg')
+  images.read('2.jpg')
   assert opened == []
   monkeypatch.setattr(os, 'getpid', lambda: -1)       # as after a fork
-  assert pictures.read('2.jpg') == CONTENT['2.jpg'] and opened == [archive]
+  assert images.read('2.jpg') == CONTENT['2.jpg'] and opened == [archive]
 
 
 def test_files_inside_and_outside_of_a_zip(archive, folder):
@@ -79,12 +79,12 @@ def test_files_inside_and_outside_of_a_zip(archive, folder):
   with pytest.raises(UserError, match='no.zip is damaged'):
     archives.read(folder / 'no.zip', 'x')
   with pytest.raises(UserError, match='no.zip is damaged'):
-    archives.Pictures([folder / 'no.zip']).check()
+    archives.Images([folder / 'no.zip']).check()
   with pytest.raises(UserError, match='gone does not exist'):
-    archives.Pictures([folder / 'gone']).check()
+    archives.Images([folder / 'gone']).check()
 
 
 def test_the_first_of_several_names_is_taken(archive, tmp_path):
-  assert archives.find(tmp_path, ['none', 'pictures.zip'], 'x.org') == archive
+  assert archives.find(tmp_path, ['none', 'images.zip'], 'x.org') == archive
   with pytest.raises(UserError, match=r'has no a.zip \(nor b, c\); download it from x.org'):
     archives.find(tmp_path, ['a.zip', 'b', 'c'], 'x.org')

@@ -25,20 +25,20 @@ def name_of(number, part='train2014'):
   return f'COCO_{part}_{number:012d}.jpg'
 
 
-def pictures(numbers, part='train2014', size=(40, 30)):
+def images(numbers, part='train2014', size=(40, 30)):
   """The list "images" of an annotation file."""
   width, height = size
   return [{'id': n, 'file_name': name_of(n, part), 'width': width, 'height': height,
            'license': 1, 'date_captured': '2013-11-14 17:02:52'} for n in numbers]
 
 
-def caption(number, picture, text):
-  return {'id': number, 'image_id': picture, 'caption': text}
+def caption(number, image, text):
+  return {'id': number, 'image_id': image, 'caption': text}
 
 
-def thing(number, picture, category, box, area, crowd=0):
+def thing(number, image, category, box, area, crowd=0):
   outline = {'counts': [5, 2], 'size': [30, 40]} if crowd else [[1.5, 2.5, 3.5, 4.5, 1.5, 9.25]]
-  return {'id': number, 'image_id': picture, 'category_id': category, 'bbox': box, 'area': area,
+  return {'id': number, 'image_id': image, 'category_id': category, 'bbox': box, 'area': area,
           'iscrowd': crowd, 'segmentation': outline}
 
 
@@ -59,7 +59,7 @@ def zipped(path, members):
 
 
 def as_zips(folder, lists, parts):
-  """lists {name of an annotation file: text}; parts {"train2014": {name of a picture: bytes}}."""
+  """lists {name of an annotation file: text}; parts {"train2014": {name of an image: bytes}}."""
   folder.mkdir(exist_ok=True)
   zipped(folder / 'annotations_trainval2014.zip',
          {f'annotations/{name}': text for name, text in lists.items()})
@@ -70,7 +70,7 @@ def as_zips(folder, lists, parts):
 
 
 def unpacked(folder, lists, parts, images='', annotations='annotations'):
-  """The same in folders: pictures below `images`, lists in `annotations`."""
+  """The same in folders: images below `images`, lists in `annotations`."""
   (folder / annotations).mkdir(parents=True, exist_ok=True)
   for name, text in lists.items():
     (folder / annotations / name).write_text(text)
@@ -82,14 +82,14 @@ def unpacked(folder, lists, parts, images='', annotations='annotations'):
 
 
 def small_coco():
-  """A set of four pictures to train with, of which one has no caption, and two held out.
+  """A set of four images to train with, of which one has no caption, and two held out.
 
   Returns lists and parts, see `as_zips`.
   """
-  train, val = pictures([42, 9, 25, 30]), pictures([7, 5], 'val2014', (20, 10))
+  train, val = images([42, 9, 25, 30]), images([7, 5], 'val2014', (20, 10))
   said = [caption(103, 9, 'A dog\nnear a  car.\n'), caption(101, 9, 'Two dogs on the left'),
           caption(7, 42, ' A person '), caption(8, 42, ' \n'), caption(9, 42, 'nobody'),
-          caption(10, 25, 'leftover pizza, bright'), caption(11, 99, 'of no picture')]
+          caption(10, 25, 'leftover pizza, bright'), caption(11, 99, 'of no image')]
   seen = [thing(2, 9, 18, [1.25, 2, 10, 11.5], 60.5), thing(1, 9, 3, [0, 0, 40, 30], 1500.0),
           thing(3, 9, 18, [5, 5, 6, 6], 59.5, crowd=1), thing(4, 42, 1, [0, 0, 1, 1], 0.25),
           thing(5, 42, 77, [0, 0, 1, 1], 1), thing(6, 99, 1, [0, 0, 1, 1], 1),

@@ -6,7 +6,7 @@ import coco_files
 import pytest
 
 from xmc_jax.prepare import coco
-from xmc_jax.prepare.original import BadPicture
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 
 
@@ -19,7 +19,7 @@ def examples(original, split):
   return list(original.examples(split, 0, original.counts[split]))
 
 
-def test_pictures_come_by_number_with_their_captions(folder):
+def test_images_come_by_number_with_their_captions(folder):
   original = coco.open(folder)
   assert original.counts == {'train': 3, 'heldout': 2}
   train, heldout = examples(original, 'train'), examples(original, 'heldout')
@@ -33,15 +33,15 @@ def test_pictures_come_by_number_with_their_captions(folder):
   assert [raw.captions for raw in heldout] == [('a man on the right',), ('a cat', 'the cat sits')]
   assert [raw.flippable for raw in train + heldout] == [False, True, True, False, True]
   for raw, number in zip(train, (9, 25, 42)):
-    assert raw.picture() == coco_files.jpeg(number)
-  assert heldout[1].picture() == coco_files.jpeg(7, 20, 10)
+    assert raw.image() == coco_files.jpeg(number)
+  assert heldout[1].image() == coco_files.jpeg(7, 20, 10)
 
 
 def test_labels_areas_and_boxes_are_those_of_the_objects(folder):
   original = coco.open(folder)
   assert original.class_names == ('person', 'car', 'dog') and original.several_labels
   dogs, none, person = examples(original, 'train')
-  # Of 40 x 30 pixels: the car's outline is larger than the picture, the dogs are 60.5 + 59.5.
+  # Of 40 x 30 pixels: the car's outline is larger than the image, the dogs are 60.5 + 59.5.
   assert dogs.labels == (1, 2) and dogs.areas == (1.0, 0.1)
   assert dogs.more['boxes'] == [[0, 0, 40, 30], [1.25, 2, 10, 11.5], [5, 5, 6, 6]]
   assert dogs.more['box_labels'] == [1, 2, 2] and dogs.more['crowd'] == [0, 0, 1]
@@ -56,14 +56,14 @@ def test_labels_areas_and_boxes_are_those_of_the_objects(folder):
 def test_what_is_left_out_is_counted(folder):
   assert coco.open(folder).left_out == {
       'train2014, captions without a word': 1,
-      'train2014, captions of pictures that the file does not list': 1,
-      'train2014, pictures without a caption': 1,
-      'train2014, objects of pictures that are not in the data set': 2,
+      'train2014, captions of images that the file does not list': 1,
+      'train2014, images without a caption': 1,
+      'train2014, objects of images that are not in the data set': 2,
       'train2014, objects of a category that the file does not name': 1,
-      'train2014, labels: pictures without objects, which are kept': 1,
-      'train2014, pictures of the 82,783 published that its list does not have': 82_779,
-      'val2014, labels: pictures without objects, which are kept': 1,
-      'val2014, pictures of the 40,504 published that its list does not have': 40_502}
+      'train2014, labels: images without objects, which are kept': 1,
+      'train2014, images of the 82,783 published that its list does not have': 82_779,
+      'val2014, labels: images without objects, which are kept': 1,
+      'val2014, images of the 40,504 published that its list does not have': 40_502}
 
 
 @pytest.mark.parametrize('images, annotations', [('', 'annotations'), ('images', '.')])
@@ -75,7 +75,7 @@ def test_unpacked_folders_are_the_same(folder, tmp_path, images, annotations):
   assert set(other.files) == set(coco_files.small_coco()[0])
   for split in original.counts:
     for a, b in zip(examples(original, split), examples(other, split), strict=True):
-      assert a.picture() == b.picture()
+      assert a.image() == b.image()
       assert (a.name, a.captions, a.labels, a.areas, a.more) == (
           b.name, b.captions, b.labels, b.areas, b.more)
   assert original.left_out == other.left_out
@@ -83,21 +83,21 @@ def test_unpacked_folders_are_the_same(folder, tmp_path, images, annotations):
 
 def test_another_process_gets_the_same(folder):
   original = coco.open(folder)
-  examples(original, 'train')[0].picture()            # has its zip open
+  examples(original, 'train')[0].image()            # has its zip open
   copy = pickle.loads(pickle.dumps(original))
   (raw,) = copy.examples('train', 2, 3)
-  assert raw.captions == ('A person', 'nobody') and raw.picture() == coco_files.jpeg(42)
+  assert raw.captions == ('A person', 'nobody') and raw.image() == coco_files.jpeg(42)
 
 
-def test_a_missing_picture_is_bad_and_a_cut_one_is_bytes(folder):
+def test_a_missing_image_is_bad_and_a_cut_one_is_bytes(folder):
   lists, parts = coco_files.small_coco()
   del parts['train2014'][coco_files.name_of(25)]
   parts['train2014'][coco_files.name_of(42)] = coco_files.jpeg(42)[:100]
   coco_files.as_zips(folder, lists, parts)
   whole, missing, cut = examples(coco.open(folder), 'train')
-  assert whole.picture() == coco_files.jpeg(9) and len(cut.picture()) == 100
-  with pytest.raises(BadPicture, match='000025.jpg is not in .*train2014.zip'):
-    missing.picture()
+  assert whole.image() == coco_files.jpeg(9) and len(cut.image()) == 100
+  with pytest.raises(BadImage, match='000025.jpg is not in .*train2014.zip'):
+    missing.image()
 
 
 @pytest.mark.parametrize('name, words', [
@@ -128,7 +128,7 @@ def test_a_download_that_was_cut_short(folder, name):
     ('captions_train2014.json', '{"images": []}', "not as COCO publishes it.*'annotations'"),
     ('instances_val2014.json', '[]', 'not as COCO publishes it'),
     ('instances_val2014.json', coco_files.instances_file(
-        coco_files.pictures([5, 7], 'val2014'), [], coco_files.CATEGORIES[:2]),
+        coco_files.images([5, 7], 'val2014'), [], coco_files.CATEGORIES[:2]),
      'name different categories')])
 def test_lists_of_another_shape(tmp_path, name, text, words):
   lists, parts = coco_files.small_coco()

@@ -7,13 +7,13 @@ from PIL import Image
 
 SPECIES = ('001.Black_footed_Albatross', '002.Laysan_Albatross', '003.Sooty_Albatross')
 # Number, name without ".jpg", species from 1, box; CUB's own numbers ascend, with no gap.
-PICTURES = ((1, f'{SPECIES[0]}/Black_Footed_Albatross_0046_18', 1, (6.0, 2.5, 20.0, 24.0)),
+IMAGES = ((1, f'{SPECIES[0]}/Black_Footed_Albatross_0046_18', 1, (6.0, 2.5, 20.0, 24.0)),
             (2, f'{SPECIES[0]}/Black_Footed_Albatross_0009_34', 1, (0.0, 0.0, 40.0, 30.0)),
             (3, f'{SPECIES[1]}/Laysan_Albatross_0002_1027', 2, (4.0, 4.0, 30.0, 20.0)),
             (4, f'{SPECIES[1]}/Laysan_Albatross_0044_784', 2, (10.0, 10.0, 10.0, 10.0)),
             (5, f'{SPECIES[2]}/Sooty_Albatross_0040_796375', 3, (1.0, 2.0, 3.0, 4.0)),
             (6, f'{SPECIES[2]}/Sooty_Albatross_0071_796349', 3, (5.0, 6.0, 7.0, 8.0)))
-KEY = {number: key for number, key, _, _ in PICTURES}
+KEY = {number: key for number, key, _, _ in IMAGES}
 CAPTIONS = {1: ('A black bird.', 'a bird looking to its left'), 2: ('this bird is brown',),
             3: ('A white bird', 'it swims'), 4: ('grey wings', 'a grey bird'),
             5: ('a sooty bird, on a rock', 'the bird has a dark bill'), 6: ('dark feathers',)}
@@ -21,30 +21,30 @@ CAPTIONS = {1: ('A black bird.', 'a bird looking to its left'), 2: ('this bird i
 
 def pixels(number):
   """uint8 [30, 40, 3], the left half of one colour and the right of another."""
-  picture = np.zeros((30, 40, 3), np.uint8)
-  picture[:, :20], picture[:, 20:] = 20 * (number % 6), 255 - 20 * (number % 6)
-  return picture
+  image = np.zeros((30, 40, 3), np.uint8)
+  image[:, :20], image[:, 20:] = 20 * (number % 6), 255 - 20 * (number % 6)
+  return image
 
 
 def many(each):
-  """As PICTURES, with `each` pictures of every species; the box is the picture's middle."""
+  """As PICTURES, with `each` images of every species; the box is the image's middle."""
   return tuple((label * each + i + 1, f'{name}/{name[4:]}_{i:04d}_{label}', label + 1,
                 (10.0, 10.0, 10.0, 10.0))
                for label, name in enumerate(SPECIES) for i in range(each))
 
 
-def write_pictures(folder, pictures=PICTURES):
-  """CUB_200_2011 with its lists and pictures of 40 x 30 px."""
+def write_images(folder, images=IMAGES):
+  """CUB_200_2011 with its lists and images of 40 x 30 px."""
   root = folder / 'CUB_200_2011'
   (root / 'images').mkdir(parents=True)
-  lines = {'images.txt': [f'{n} {key}.jpg' for n, key, _, _ in pictures],
-           'image_class_labels.txt': [f'{n} {label}' for n, _, label, _ in pictures],
-           'bounding_boxes.txt': [f'{n} {" ".join(map(str, box))}' for n, _, _, box in pictures],
+  lines = {'images.txt': [f'{n} {key}.jpg' for n, key, _, _ in images],
+           'image_class_labels.txt': [f'{n} {label}' for n, _, label, _ in images],
+           'bounding_boxes.txt': [f'{n} {" ".join(map(str, box))}' for n, _, _, box in images],
            'classes.txt': [f'{i} {name}' for i, name in enumerate(SPECIES, 1)],
-           'train_test_split.txt': [f'{n} {n % 2}' for n, _, _, _ in pictures]}
+           'train_test_split.txt': [f'{n} {n % 2}' for n, _, _, _ in images]}
   for name, those in lines.items():
     (root / name).write_text('\n'.join(those) + '\n')
-  for number, key, _, _ in pictures:
+  for number, key, _, _ in images:
     path = root / 'images' / f'{key}.jpg'
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(pixels(number)).save(path, quality=95)
@@ -53,7 +53,7 @@ def write_pictures(folder, pictures=PICTURES):
 
 def attngan(train=(5, 1, 2, 6), heldout=(4, 3)):
   """{path: bytes} of AttnGAN's metadata; the splits are not in the order of images.txt."""
-  species = {number: label for number, _, label, _ in PICTURES}
+  species = {number: label for number, _, label, _ in IMAGES}
   files = {f'text/{KEY[n]}.txt': '\n'.join(CAPTIONS[n]).encode() + b'\n' for n in CAPTIONS}
   for folder, numbers in (('train', train), ('test', heldout)):
     files[f'{folder}/filenames.pickle'] = python2([KEY[n].encode() for n in numbers])

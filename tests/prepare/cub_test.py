@@ -17,7 +17,7 @@ from xmc_jax.types import UserError
 @pytest.fixture
 def root(tmp_path):
   """The folder that holds CUB_200_2011."""
-  cub_files.write_pictures(tmp_path)
+  cub_files.write_images(tmp_path)
   return tmp_path
 
 
@@ -45,8 +45,8 @@ def test_all_of_an_example(root):
   assert first.captions == CAPTIONS[5] and first.box == (1.0, 2.0, 3.0, 4.0) and first.flippable
   assert second.box == (6.0, 2.5, 20.0, 24.0) and not second.flippable   # "to its left"
   assert second.more == {'image_id': 1}
-  picture = np.asarray(Image.open(io.BytesIO(second.picture())))
-  assert np.abs(picture.astype(int) - cub_files.pixels(1)).mean() < 2
+  image = np.asarray(Image.open(io.BytesIO(second.image())))
+  assert np.abs(image.astype(int) - cub_files.pixels(1)).mean() < 2
   assert [raw.name for raw in original.examples('train', 1, 3)] == ATTNGAN['train'][1:3]
   assert set(original.files) == {
     'images.txt', 'image_class_labels.txt', 'classes.txt', 'bounding_boxes.txt',
@@ -139,18 +139,18 @@ def test_what_is_left_out_is_counted(root):
   original = cub.open(cub_files.write(root / 'birds', files).parent)
   assert names(original) == {'train': [KEY[5], KEY[6]], 'heldout': [KEY[4]]}
   assert original.left_out == {
-    'pictures of species or names that no split lists': 1,
-    'train, pictures that images.txt does not list': 1, 'train, pictures without a caption': 1,
-    'heldout, pictures without a caption': 1}
+    'images of species or names that no split lists': 1,
+    'train, images that images.txt does not list': 1, 'train, images without a caption': 1,
+    'heldout, images without a caption': 1}
 
 
-def test_a_lost_picture_is_an_error_of_its_own(root):
+def test_a_lost_image_is_an_error_of_its_own(root):
   cub_files.write(root / 'birds', cub_files.attngan())
   (root / 'CUB_200_2011' / 'images' / f'{KEY[5]}.jpg').unlink()
   first, second = cub.open(root).examples('train', 0, 2)
-  assert second.picture()
+  assert second.image()
   with pytest.raises(OSError):
-    first.picture()
+    first.image()
 
 
 def refused(source, words, **options):
@@ -164,15 +164,15 @@ def test_what_is_missing_is_named_and_where_it_is_published(tmp_path):
   (tmp_path / 'CUB_200_2011.tgz').write_bytes(b'')
   refused(tmp_path, 'tar -xzf .*CUB_200_2011.tgz')
   refused(tmp_path / 'CUB_200_2011.tgz', 'tar -xzf .*CUB_200_2011.tgz')
-  root = cub_files.write_pictures(tmp_path)
+  root = cub_files.write_images(tmp_path)
   refused(tmp_path, r'train/filenames\.pickle.*taoxugit/AttnGAN')
   refused(tmp_path, 'neither a folder nor a whole zip', captions=str(tmp_path / 'none'))
   files = cub_files.reed()
   cub_files.write(tmp_path / 'cvpr2016_cub', {'trainvalclasses.txt': files['trainvalclasses.txt']})
   refused(tmp_path, r'no testclasses\.txt.*reedscot')
-  codes = {name.replace('.txt', '.h5') if 'c10' in name else name: content
+  embeddings = {name.replace('.txt', '.h5') if 'c10' in name else name: content
            for name, content in files.items()}
-  cub_files.write(tmp_path / 'cvpr2016_cub', codes)
+  cub_files.write(tmp_path / 'cvpr2016_cub', embeddings)
   refused(tmp_path, r'\.t7 and \.h5 files are not read')
   cub_files.write(tmp_path / 'birds', {'train/filenames.pickle': cub_files.python2([b'a'])})
   refused(tmp_path, r'no test/filenames\.pickle')
@@ -182,13 +182,13 @@ def test_what_is_missing_is_named_and_where_it_is_published(tmp_path):
 
 @pytest.mark.parametrize('name, content, words', [
   ('CUB_200_2011/image_class_labels.txt', b'1 1\n2 1\n3 2\n4 2\n5 3\n6 4\n', "the species '4'"),
-  ('CUB_200_2011/image_class_labels.txt', b'1 1\n2 1\n3 2\n4 2\n5 3\n', 'no line for picture 6'),
+  ('CUB_200_2011/image_class_labels.txt', b'1 1\n2 1\n3 2\n4 2\n5 3\n', 'no line for image 6'),
   ('CUB_200_2011/image_class_labels.txt', b'1 1\n1 2\n', 'cannot be read'),
   ('CUB_200_2011/image_class_labels.txt', b'', 'is empty'),
-  ('CUB_200_2011/bounding_boxes.txt', b'1 1 2 3\n', 'no line for picture 2'),
+  ('CUB_200_2011/bounding_boxes.txt', b'1 1 2 3\n', 'no line for image 2'),
   ('CUB_200_2011/image_class_labels.txt', b'1 2\n2 1\n3 2\n4 2\n5 3\n6 3\n', 'disagree'),
   ('birds/train/class_info.pickle', cub_files.python2([3, 1, 1, 2]), 'disagree about the species'),
-  ('birds/train/class_info.pickle', cub_files.python2([3, 1, 1]), '3 numbers for 4 pictures')])
+  ('birds/train/class_info.pickle', cub_files.python2([3, 1, 1]), '3 numbers for 4 images')])
 def test_lists_that_contradict_each_other(root, name, content, words):
   cub_files.write(root / 'birds', cub_files.attngan())
   cub_files.write(root, {name: content})

@@ -5,9 +5,9 @@ import package_files as made
 import pytest
 from PIL import Image
 
-from xmc_jax.data import emoji_assets
+from xmc_jax.data.embedded import emoji_assets
 from xmc_jax.prepare import emoji_styles
-from xmc_jax.prepare.pictures import Storage, store
+from xmc_jax.prepare.images import Storage, store
 from xmc_jax.types import UserError
 
 RED, BLUE, GREEN = (220, 30, 30), (30, 60, 220), (40, 160, 60)
@@ -16,21 +16,21 @@ ENGLAND = '1F3F4-E0067-E0062-E0065-E006E-E0067-E007F'
 NOTO, FLUENT, TWEMOJI = emoji_styles.STYLES
 
 
-def pack(folder, style, pictures):
+def pack(folder, style, images):
   name = style.package.lstrip('@').replace('/', '-')
   return made.npm(folder / f'{name}-{style.version}.tgz', style.package, style.version,
                   {f'{style.folder}{stem.lower()}{style.suffix}': data
-                   for stem, data in pictures.items()})
+                   for stem, data in images.items()})
 
 
 @pytest.fixture
 def few(tmp_path):
-  webp = made.picture(BLUE, (256, 264), 'WEBP')
-  pack(tmp_path, NOTO, {FOX: made.picture(RED), KEY_1: made.picture(BLUE), APPLE: b'no picture',
-                        CHAD: made.picture(GREEN), f'{FOX}-1F3FB': made.picture(RED)})
+  webp = made.image(BLUE, (256, 264), 'WEBP')
+  pack(tmp_path, NOTO, {FOX: made.image(RED), KEY_1: made.image(BLUE), APPLE: b'no image',
+                        CHAD: made.image(GREEN), f'{FOX}-1F3FB': made.image(RED)})
   pack(tmp_path, FLUENT, {'31-fe0f-20e3': webp, '0031-fe0f-20e3': webp, FOX: webp, CHAD: webp,
                           ENGLAND[:-6].replace('-E', '_e'): webp, 'readme': b'', 'ffff': b''})
-  pack(tmp_path, TWEMOJI, {FOX: made.picture(GREEN), ENGLAND: made.picture(RED)})
+  pack(tmp_path, TWEMOJI, {FOX: made.image(GREEN), ENGLAND: made.image(RED)})
   return emoji_styles.open(tmp_path)
 
 
@@ -46,7 +46,7 @@ def test_what_is_read_and_left_out(few):
                               f'Twemoji/{england}'}
   assert few.left_out == {
       'Noto, skin tones': 1, 'Fluent, second files of one emoji': 1,
-      'Fluent, flags, in another style': 2, 'Fluent, pictures without a name': 2}
+      'Fluent, flags, in another style': 2, 'Fluent, images without a name': 2}
   assert sorted(few.files) == ['emoji-datasource-google-16.0.0.tgz',
                                'emoji-datasource-twitter-16.0.0.tgz',
                                'lobehub-fluent-emoji-3d-1.1.0.tgz']
@@ -57,7 +57,7 @@ def test_captions_of_three_styles(few):
   raws = all_of(few)
   assert raws['Fluent/1F98A'].captions == (
       'a 3d style fox', 'an emoji of a fox in 3d style', 'fox, animal, face, 3d style',
-      'a 3d picture of a fox, a mammal', 'a fox, mostly blue, 3d style', 'a fox, a Fluent emoji')
+      'a 3d image of a fox, a mammal', 'a fox, mostly blue, 3d style', 'a fox, a Fluent emoji')
   assert 'a fox, mostly green, flat style' in raws['Twemoji/1F98A'].captions
   assert raws[f'Noto/{CHAD}'].captions[0] == 'the flag of Chad in shaded style'
   apple = raws['Noto/1F34E']
@@ -77,16 +77,16 @@ def test_every_emoji_has_six_captions_in_every_style():
 
 
 def test_a_clear_half_is_white(few):
-  stored = store(all_of(few)['Fluent/1F98A'].picture(), Storage(64, codec='png'))
-  picture = Image.open(io.BytesIO(stored.data))
-  assert picture.mode == 'RGB' and min(picture.size) == 64
-  assert picture.getpixel((5, 30)) == (255, 255, 255)
-  assert max(abs(a - b) for a, b in zip(picture.getpixel((58, 30)), BLUE, strict=True)) < 3
+  stored = store(all_of(few)['Fluent/1F98A'].image(), Storage(64, codec='png'))
+  image = Image.open(io.BytesIO(stored.data))
+  assert image.mode == 'RGB' and min(image.size) == 64
+  assert image.getpixel((5, 30)) == (255, 255, 255)
+  assert max(abs(a - b) for a, b in zip(image.getpixel((58, 30)), BLUE, strict=True)) < 3
 
 
 def test_splits_are_those_of_the_embedded_set(tmp_path):
   records = emoji_assets.records()[::9]
-  every = {record['hexcode']: made.picture((i, 0, 99), (8, 8))
+  every = {record['hexcode']: made.image((i, 0, 99), (8, 8))
            for i, record in enumerate(records)}
   twin = [next(r['hexcode'] for r in records if r['heldout'] == held) for held in (True, False)]
   for style in emoji_styles.STYLES:
@@ -94,11 +94,11 @@ def test_splits_are_those_of_the_embedded_set(tmp_path):
   pack(tmp_path, TWEMOJI, every | {twin[0]: every[twin[1]]})
   original = emoji_styles.open(tmp_path)
   held = {r['hexcode'] for r in records if r['heldout']}
-  codes = {split: [raw.more['hexcode'] for raw in original.examples(split, 0, 9999)]
+  embeddings = {split: [raw.more['hexcode'] for raw in original.examples(split, 0, 9999)]
            for split in ('train', 'heldout')}
-  assert set(codes['heldout']) == held and not held & set(codes['train'])
-  assert codes['heldout'].count(twin[0]) == 2
-  assert original.left_out['held-out pictures that training has too'] == 1
+  assert set(embeddings['heldout']) == held and not held & set(embeddings['train'])
+  assert embeddings['heldout'].count(twin[0]) == 2
+  assert original.left_out['held-out images that training has too'] == 1
   flags = sum(r['subgroup'] in ('country-flag', 'subdivision-flag') for r in records)
   assert sum(original.counts.values()) == 3 * len(records) - flags - 1
 
@@ -107,7 +107,7 @@ def test_examples_are_the_same_after_a_journey(few):
   there = pickle.loads(pickle.dumps(few))
   count = few.counts['train']
   parts = [*there.examples('train', 0, 2), *there.examples('train', 2, count)]
-  told = lambda raws: [(raw.name, raw.captions, raw.picture()) for raw in raws]
+  told = lambda raws: [(raw.name, raw.captions, raw.image()) for raw in raws]
   assert told(parts) == told(few.examples('train', 0, count))
 
 
@@ -117,5 +117,5 @@ def test_user_errors(tmp_path):
   for style in emoji_styles.STYLES:
     pack(tmp_path, style, {FOX: b''})
   pack(tmp_path, FLUENT, {})
-  with pytest.raises(UserError, match='lobehub-fluent-emoji-3d-1.1.0.tgz has no pictures assets/'):
+  with pytest.raises(UserError, match='lobehub-fluent-emoji-3d-1.1.0.tgz has no images assets/'):
     emoji_styles.open(tmp_path)

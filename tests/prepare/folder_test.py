@@ -1,4 +1,4 @@
-"""Pictures of one's own: text files, tables, splits, labels, and the mistakes of a beginner."""
+"""Images of one's own: text files, tables, splits, labels, and the mistakes of a beginner."""
 import hashlib
 import io
 import pathlib
@@ -16,12 +16,12 @@ KINDS = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.png': 'PNG', '.webp': 'WEBP', '.gif'
 
 
 def write(root, names, texts=None):
-  """Pictures of 12 x 10 px of one grey each, and text files."""
+  """Images of 12 x 10 px of one grey each, and text files."""
   for number, name in enumerate(names):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.full((10, 12, 3), 10 * number % 256, np.uint8))
-    picture.save(path, KINDS[path.suffix.lower()])
+    image = Image.fromarray(np.full((10, 12, 3), 10 * number % 256, np.uint8))
+    image.save(path, KINDS[path.suffix.lower()])
   for name, text in (texts or {}).items():
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -50,11 +50,11 @@ TWO = {'train/a.jpg': 'A', 'val/b.jpg': 'B'}      # the shortest set with both s
 
 
 def in_splits(root, extra=()):
-  """Two pictures in train/ and val/, with captions A and B."""
+  """Two images in train/ and val/, with captions A and B."""
   return write(root, [*TWO, *extra], {f'{name[:-4]}.txt': text for name, text in TWO.items()})
 
 
-def test_text_files_beside_pictures_of_all_kinds(tmp_path):
+def test_text_files_beside_images_of_all_kinds(tmp_path):
   names = [f'train/{i}{ending}' for i, ending in enumerate([*KINDS, '.JPG'])] + ['test/deep/x.png']
   texts = {name.rsplit('.', 1)[0] + '.txt': f'\ufeffnumber {i}\r\n\r\n  two  words \n'
            for i, name in enumerate(names)}
@@ -69,8 +69,8 @@ def test_text_files_beside_pictures_of_all_kinds(tmp_path):
     'heldout': {'test/deep/x.png': ('number 9', 'two words')}}
   assert [raw.name for raw in original.examples('train', 3, 5)] == ['train/3.webp', 'train/4.gif']
   for i, name in enumerate(names):
-    with Image.open(io.BytesIO(raws(original)[name].picture())) as picture:
-      assert abs(int(np.asarray(picture.convert('RGB'))[5, 5, 0]) - 10 * i) < 6
+    with Image.open(io.BytesIO(raws(original)[name].image())) as image:
+      assert abs(int(np.asarray(image.convert('RGB'))[5, 5, 0]) - 10 * i) < 6
 
 
 TABLES = {
@@ -94,10 +94,10 @@ def test_tables(tmp_path, name):
 
 @pytest.mark.parametrize('name', ['Flickr8k.token.txt', 'results.token'])
 def test_flickrs_token_files(tmp_path, name):
-  write(tmp_path / 'pictures', ['train/1.jpg', 'val/2.jpg'])
+  write(tmp_path / 'images', ['train/1.jpg', 'val/2.jpg'])
   (tmp_path / name).write_text('train/1.jpg#0\tA child .\ntrain/1.jpg#1\tA girl #1 .\n'
                                'val/2.jpg#0\tTwo dogs .\n')
-  original = folder.open(tmp_path / 'pictures', captions=str(tmp_path / name))
+  original = folder.open(tmp_path / 'images', captions=str(tmp_path / name))
   assert found(original) == {'train': {'train/1.jpg': ('A child .', 'A girl #1 .')},
                              'heldout': {'val/2.jpg': ('Two dogs .',)}}
 
@@ -113,7 +113,7 @@ def many(root, numbers):
   return write(root, [f'{i}.bmp' for i in numbers], {f'{i}.txt': f'grey {i}' for i in numbers})
 
 
-def test_split_by_hash_stays_when_pictures_are_added(tmp_path):
+def test_split_by_hash_stays_when_images_are_added(tmp_path):
   first = found(folder.open(many(tmp_path, range(60))))
   for i in range(60):      # the rule again, from its description
     digest = hashlib.sha256(f'0/{i}.bmp'.encode()).hexdigest()
@@ -173,23 +173,23 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
   in_splits(tmp_path, extra=['train/d.jpg', 'e.jpg', 'f.jpg', 'g.jpg'])
   (tmp_path / 'e.txt').write_text(' \n')
   original = folder.open(tmp_path)
-  assert original.left_out == {'pictures without a caption (e.jpg, f.jpg, g.jpg, …)': 4}
+  assert original.left_out == {'images without a caption (e.jpg, f.jpg, g.jpg, …)': 4}
   assert original.counts == {'train': 1, 'heldout': 1}
   (tmp_path / 'captions.csv').write_text('file,caption\ntrain/a.jpg,A\nval/b.jpg,B\ntrain/a.jpg,\n'
                                          'train/a.jpg,A\ne.jpg," "\n')
   original = folder.open(tmp_path)
   assert found(original)['train'] == {'train/a.jpg': ('A',)}
-  assert original.left_out == {'captions without a word': 2, 'captions that a picture has twice': 1,
-                               'pictures without a caption (e.jpg, f.jpg, g.jpg, …)': 4}
+  assert original.left_out == {'captions without a word': 2, 'captions that an image has twice': 1,
+                               'images without a caption (e.jpg, f.jpg, g.jpg, …)': 4}
 
 
 def test_nothing_to_read(tmp_path):
   refused(tmp_path / 'none', 'is not a folder')
   (tmp_path / 'a.zip').write_bytes(b'')
   refused(tmp_path / 'a.zip', 'unpacked')
-  refused(tmp_path, r'has no pictures, that is files that end in \.jpg')
+  refused(tmp_path, r'has no images, that is files that end in \.jpg')
   write(tmp_path, ['b.jpg', 'a.jpg'])
-  refused(tmp_path, r'2 pictures and no captions: .* such as a\.txt, .* captions\.csv')
+  refused(tmp_path, r'2 images and no captions: .* such as a\.txt, .* captions\.csv')
   refused(tmp_path, 'there is no such file', captions='c.csv')
 
 
@@ -212,10 +212,10 @@ HEAD = 'file,caption\n'
    'put a caption that has a comma'),
   ('captions.csv', HEAD + 'a.jpg,"a dog\nb.jpg,B\n', 'unexpected end of data.*quotes'),
   ('captions.csv', HEAD + 'a.jpg,A\nB.JPG,B\nc.jpg,C\nc.jpg,D\n',
-   r'names pictures that are not in .*, 2 in all, first B\.JPG on line 3; is sub/b\.jpg meant'),
+   r'names images that are not in .*, 2 in all, first B\.JPG on line 3; is sub/b\.jpg meant'),
   ('captions.csv', HEAD + '../a.jpg,A\n', r'1 in all, first \.\./a\.jpg .*is a\.jpg meant'),
   ('captions.csv', HEAD + 'zebra.jpg,A\n', 'add the files, or remove these lines'),
-  ('captions.csv', HEAD + ',A\n', 'line 2 names no picture'),
+  ('captions.csv', HEAD + ',A\n', 'line 2 names no image'),
   ('captions.csv', HEAD + 'a.jpg,\n', 'has no caption'),
   ('captions.csv', '', 'has no caption'),
   ('captions.csv', HEAD.encode() + b'a.jpg,caf\xe9\n', r'not UTF-8 \(byte 0xe9 at place 22\)'),
@@ -255,16 +255,16 @@ def test_contradictions_of_the_folder(tmp_path):
   refused(tmp_path, r'no kind that can be read, which are \.csv', captions='notes.docx')
 
 
-def test_a_few_pictures_may_all_fall_into_one_split(tmp_path):
+def test_a_few_images_may_all_fall_into_one_split(tmp_path):
   refused(many(tmp_path, [0]), 'a share of heldout=1e-06 .* none of the 1 .*heldout', heldout=1e-6)
 
 
-def test_a_broken_picture_is_left_to_the_preparation(tmp_path):
+def test_a_broken_image_is_left_to_the_preparation(tmp_path):
   in_splits(tmp_path)
   path = tmp_path / 'train' / 'a.jpg'
   path.write_bytes(b'GIF89a')
   raw = raws(folder.open(tmp_path))['train/a.jpg']
-  assert raw.picture() == b'GIF89a' and isinstance(path, pathlib.Path)
+  assert raw.image() == b'GIF89a' and isinstance(path, pathlib.Path)
   path.unlink()
   with pytest.raises(OSError):
-    raw.picture()
+    raw.image()

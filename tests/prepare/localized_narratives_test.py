@@ -6,7 +6,7 @@ import narrative_files
 import pytest
 
 from xmc_jax.prepare import ln_coco, ln_openimages
-from xmc_jax.prepare.original import BadPicture
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 
 
@@ -19,11 +19,11 @@ def examples(original, split='train'):
   return list(original.examples(split, 0, original.counts[split]))
 
 
-def test_a_picture_comes_once_with_all_its_narratives(folder):
+def test_a_image_comes_once_with_all_its_narratives(folder):
   original = ln_coco.open(folder)
   assert original.name == 'ln_coco' and original.counts == {'train': 3, 'heldout': 1}
   dog, men, cow = examples(original)
-  assert dog.name == '000000000009.jpg' and dog.picture() == coco_files.jpeg(9)
+  assert dog.name == '000000000009.jpg' and dog.image() == coco_files.jpeg(9)
   assert dog.captions == ('In this image there is a dog on the left side.', 'A dog.')
   assert dog.more == {'file_name': '000000000009.jpg', 'annotator_ids': [4, 5]}
   assert men.captions == ('Two men talk.',) and cow.captions == ('A cow. It eats',)
@@ -32,14 +32,14 @@ def test_a_picture_comes_once_with_all_its_narratives(folder):
   assert examples(original, 'heldout')[0].captions == ('A cat sits here.', 'One cat.')
 
 
-def test_a_narrative_comes_with_its_picture(folder):
+def test_a_narrative_comes_with_its_image(folder):
   original = ln_coco.open(folder, each='narrative')
   assert original.counts == {'train': 4, 'heldout': 2}
   left, dog, men, cow = examples(original)
   assert left.captions == ('In this image there is a dog on the left side.',)
   assert dog.captions == ('A dog.',) and dog.more['annotator_ids'] == [5]
-  assert left.picture() == dog.picture() == coco_files.jpeg(9)
-  assert cow.picture() == coco_files.jpeg(137576)
+  assert left.image() == dog.image() == coco_files.jpeg(9)
+  assert cow.image() == coco_files.jpeg(137576)
   assert len({raw.name for raw in (left, dog, men, cow)}) == 4
   assert not left.flippable and dog.flippable
   (last,) = original.examples('heldout', 1, 2)
@@ -54,7 +54,7 @@ def test_what_is_left_out_is_counted(folder):
       'coco_val, narratives of fewer than 3 words': 1,
       'coco_val, narratives of the 8,573 published that the files do not have': 8_571}
   assert ln_coco.open(folder).left_out[
-      'coco_train, narratives that repeat one of the same picture'] == 1
+      'coco_train, narratives that repeat one of the same image'] == 1
 
 
 def test_full_files_in_parts_are_the_same(folder, tmp_path):
@@ -63,7 +63,7 @@ def test_full_files_in_parts_are_the_same(folder, tmp_path):
   assert len(full.files) == 5 and len(original.files) == 2
   assert full.left_out == original.left_out
   for a, b in zip(examples(original), examples(full), strict=True):
-    assert (a.name, a.captions, a.more, a.picture()) == (b.name, b.captions, b.more, b.picture())
+    assert (a.name, a.captions, a.more, a.image()) == (b.name, b.captions, b.more, b.image())
 
 
 def test_labels_are_those_of_the_annotations_where_they_are(folder):
@@ -111,7 +111,7 @@ def test_missing_files_are_named(tmp_path):
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'each': 'word'}, 'each=word: choose one of picture, narrative'),
+    ({'each': 'word'}, 'each=word: choose one of image, narrative'),
     ({'missing': 'x'}, 'bad, leave_out'), ({'shortest': -1}, 'shortest=-1')])
 def test_wrong_options(folder, options, words):
   with pytest.raises(UserError, match=words):
@@ -125,24 +125,24 @@ def test_open_images_lie_in_several_folders(tmp_path):
   first, following, missing, last = examples(original)
   assert [raw.captions for raw in (first, following, missing, last)] == [
       ('First.',), ('Next.',), ('Missing.',), ('Last.',)]
-  assert first.picture() == coco_files.jpeg(0) and last.picture() == coco_files.jpeg(1)
-  assert following.picture() == coco_files.jpeg(2)
-  with pytest.raises(BadPicture, match='2c.jpg'):
-    missing.picture()
-  assert examples(original, 'heldout')[0].picture() == coco_files.jpeg(3)
+  assert first.image() == coco_files.jpeg(0) and last.image() == coco_files.jpeg(1)
+  assert following.image() == coco_files.jpeg(2)
+  with pytest.raises(BadImage, match='2c.jpg'):
+    missing.image()
+  assert examples(original, 'heldout')[0].image() == coco_files.jpeg(3)
 
 
-def test_pictures_that_were_not_downloaded_may_be_left_out(tmp_path):
+def test_images_that_were_not_downloaded_may_be_left_out(tmp_path):
   folder = narrative_files.small_ln_openimages(tmp_path / 'oi')
   original = ln_openimages.open(folder, missing='leave_out')
   assert [raw.name for raw in examples(original)] == ['0a.jpg', '1b.jpg', 'f1.jpg']
-  assert original.left_out['open_images_train, narratives of pictures that are not there'] == 1
+  assert original.left_out['open_images_train, narratives of images that are not there'] == 1
 
 
 def test_tars_are_to_be_unpacked(tmp_path):
   folder = narrative_files.small_ln_openimages(tmp_path / 'oi')
   (folder / 'images' / 'validation').rename(folder / 'elsewhere')
-  with pytest.raises(UserError, match='no folder validation of pictures.*download the pictures'):
+  with pytest.raises(UserError, match='no folder validation of images.*download the images'):
     ln_openimages.open(folder)
   (folder / 'validation.tar.gz').write_bytes(b'')
   with pytest.raises(UserError, match='unpack validation.tar.gz'):

@@ -4,13 +4,13 @@ import json
 import coco_files
 
 
-def narrative(dataset, picture, annotator, text, full=False):
+def narrative(dataset, image, annotator, text, full=False):
   """A line of the captions alone, or of the full file."""
-  fact = {'dataset_id': dataset, 'image_id': picture, 'annotator_id': annotator, 'caption': text}
+  fact = {'dataset_id': dataset, 'image_id': image, 'annotator_id': annotator, 'caption': text}
   if full:
     fact |= {'timed_caption': [{'utterance': 'In this', 'start_time': 0.0, 'end_time': 0.4}],
              'traces': [[{'x': 0.2086, 'y': -0.0533, 't': 0.022}]],
-             'voice_recording': f'coco_val/coco_val_{picture}_{annotator}.ogg'}
+             'voice_recording': f'coco_val/coco_val_{image}_{annotator}.ogg'}
   return json.dumps(fact) + '\n'
 
 
@@ -21,7 +21,7 @@ VAL = [('7', 1, 'A cat sits here.'), ('7', 2, 'One cat.')]
 
 
 def small_ln_coco(folder, full=False):
-  """Three pictures with four narratives to train with, one with two held out; no annotations."""
+  """Three images with four narratives to train with, one with two held out; no annotations."""
   folder.mkdir()
   parts = {'train2017': {f'{n:012d}.jpg': coco_files.jpeg(n) for n in (9, 25, 30, 137576)},
            'val2017': {'000000000007.jpg': coco_files.jpeg(7)}}
@@ -42,18 +42,18 @@ def small_ln_coco(folder, full=False):
 
 
 def instances_2017():
-  """What is outlined in these pictures: {name: text}."""
-  def pictures(numbers):
+  """What is outlined in these images: {name: text}."""
+  def images(numbers):
     return [{'id': n, 'file_name': f'{n:012d}.jpg', 'width': 40, 'height': 30} for n in numbers]
   return {
       'instances_train2017.json': coco_files.instances_file(
-          pictures([137576, 30, 25, 9]), [coco_files.thing(1, 9, 18, [1, 2, 3, 4], 12)]),
+          images([137576, 30, 25, 9]), [coco_files.thing(1, 9, 18, [1, 2, 3, 4], 12)]),
       'instances_val2017.json': coco_files.instances_file(
-          pictures([7]), [coco_files.thing(1, 7, 1, [1, 2, 3, 4], 300)])}
+          images([7]), [coco_files.thing(1, 7, 1, [1, 2, 3, 4], 300)])}
 
 
 def small_ln_openimages(folder):
-  """Pictures in all the places where they may lie; one narrative's picture is missing."""
+  """Images in all the places where they may lie; one narrative's image is missing."""
   folder.mkdir()
   places = {'0a': 'train_0', 'f1': 'train/train_f', '1b': 'train', '00': 'images/validation'}
   for i, (name, place) in enumerate(places.items()):

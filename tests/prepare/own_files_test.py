@@ -6,16 +6,16 @@ import tiny
 import toy_protocol
 from PIL import Image
 
+from xmc_jax.cli.main import main
 from xmc_jax.data import prepared, records
-from xmc_jax.encoders import weights
-from xmc_jax.evals import protocols, record
-from xmc_jax.main import main
+from xmc_jax.encoders import registry
+from xmc_jax.evals import protocols, results
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
   monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
-  monkeypatch.setattr(weights, 'load', toy_protocol.load)
+  monkeypatch.setattr(registry, 'load', toy_protocol.load)
   monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
   monkeypatch.setenv('XMC_JAX_DATA', str(tmp_path / 'data'))
 
@@ -26,21 +26,21 @@ def prepare(name, source, *flags):
 
 
 def train_and_evaluate(workdir, encoder_folder, **data):
-  settings = {'data__loader': 'arrays', 'steps': 2, 'every__save': 2, 'every__pictures': 2}
+  settings = {'data__loader': 'arrays', 'steps': 2, 'every__save': 2, 'every__images': 2}
   assert main(tiny.train_argv(workdir, encoder_folder, **settings, **data)) == 0
   assert main(['xmc', 'evaluate', f'--workdir={workdir}', '--protocol=toy']) == 0
-  lines = record.read(workdir)
+  lines = results.read(workdir)
   assert lines and all(np.isfinite(line['value']) and line['step'] == 2 for line in lines)
   return {line['metric']: line for line in lines}
 
 
 def test_birds(tmp_path, encoder_folder):
-  pictures = cub_files.many(12)
-  cub_files.write_pictures(tmp_path / 'source', pictures)
+  images = cub_files.many(12)
+  cub_files.write_images(tmp_path / 'source', images)
   said = {f'text/{key}.txt': f'bird {n}\non its right, bird {n}\n'.encode()[:7 if n % 2 else None]
-          for n, key, _, _ in pictures}
+          for n, key, _, _ in images}
   for folder, rest in (('train', {1, 3}), ('test', {2})):
-    those = [one for one in pictures if one[2] in rest][::-1]
+    those = [one for one in images if one[2] in rest][::-1]
     said[f'{folder}/filenames.pickle'] = cub_files.python2([key.encode() for _, key, _, _ in those])
     said[f'{folder}/class_info.pickle'] = cub_files.python2([label for _, _, label, _ in those])
   cub_files.zipped(tmp_path / 'birds.zip', said, 'birds/')
@@ -54,7 +54,7 @@ def test_birds(tmp_path, encoder_folder):
   assert heldout.captions(11) == ('bird 13',)
   assert not train.flippable[0] and heldout.flippable[11]
   # Half a side is int(0.75 * 10) = 7 px around (15, 15): columns 8 to 21, of which the first 12
-  # are black as the left half of picture 36. They become 38 px, and 32 of these begin at the sixth.
+  # are black as the left half of image 36. They become 38 px, and 32 of these begin at the sixth.
   assert 12 / 14 * 38 - 6 == pytest.approx(26.6, abs=0.1)
   row = train.image(0, (0.5, 0.99))[16, :, 0]
   assert row[:23].max() < 30 and row[30:].min() > 225
@@ -62,8 +62,8 @@ def test_birds(tmp_path, encoder_folder):
   assert scores['FID']['reals'] == 12 and scores['FID']['reference'] == 'cub/heldout'
 
 
-def test_pictures_of_ones_own(tmp_path, encoder_folder, capsys):
-  source = tmp_path / 'my pictures'
+def test_images_of_ones_own(tmp_path, encoder_folder, capsys):
+  source = tmp_path / 'my images'
   (source / 'deep').mkdir(parents=True)
   lines = ['file,caption,label,split']
   for i in range(30):
@@ -71,19 +71,19 @@ def test_pictures_of_ones_own(tmp_path, encoder_folder, capsys):
     rgba = np.full((36, 33, 4 if i % 2 else 3), 8 * i, np.uint8)
     Image.fromarray(rgba).save(source / name, quality=95)
     lines += [f'{name},"grey, {i}",{"odd" if i % 2 else "even"},{"val" if i >= 20 else "train"}',
-              f'{name},left of {i},,' if i == 3 else f'{name},a picture,,']
+              f'{name},left of {i},,' if i == 3 else f'{name},an image,,']
   (source / 'captions.csv').write_text('\n'.join(lines))
   Image.fromarray(np.zeros((40, 40), np.uint8)).save(source / 'silent.png')
   out = tmp_path / 'ready'
   prepare('folder', source, f'--out={out}', '--option=labels=column')
   told = capsys.readouterr().out
-  assert 'left out: 1, pictures without a caption (silent.png)' in told
+  assert 'left out: 1, images without a caption (silent.png)' in told
   assert f'--config.data.options.folder={out}' in told
   train, heldout = (records.load(split, 32, folder=str(out)) for split in ('train', 'heldout'))
-  assert (len(train), len(heldout)) == (20, 10) and train.about.name == 'my pictures'
+  assert (len(train), len(heldout)) == (20, 10) and train.about.name == 'my images'
   assert train.class_names == ('even', 'odd')
   assert train.captions(3) == ('grey, 3', 'left of 3') and int(train.label(3)) == 1
-  assert heldout.captions(4) == ('grey, 24', 'a picture') and int(heldout.label(4)) == 0
+  assert heldout.captions(4) == ('grey, 24', 'an image') and int(heldout.label(4)) == 0
   assert [i for i in range(20) if not train.flippable[i]] == [3]
   assert abs(train.image(4).astype(int) - 32).max() < 4
   # Of number 3 the transparency too is 24 of 255, the rest is white.

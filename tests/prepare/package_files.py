@@ -49,8 +49,8 @@ def deb(path, files, suffix='.xz'):
   return path
 
 
-def picture(colour, size=(64, 64), kind='PNG', mode='RGBA'):
-  """The bytes of a picture of one colour; the left half of RGBA is clear."""
+def image(colour, size=(64, 64), kind='PNG', mode='RGBA'):
+  """The bytes of an image of one colour; the left half of RGBA is clear."""
   pixels = np.zeros((size[1], size[0], 4), np.uint8)
   pixels[:, size[0] // 2 if mode == 'RGBA' else 0:] = (*colour, 255)
   file = io.BytesIO()

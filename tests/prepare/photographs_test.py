@@ -8,25 +8,25 @@ import pytest
 import tiny
 import toy_protocol
 
+from xmc_jax.cli.main import main
 from xmc_jax.data import records
-from xmc_jax.encoders import weights
-from xmc_jax.evals import protocols, record
-from xmc_jax.main import main
+from xmc_jax.encoders import registry
+from xmc_jax.evals import protocols, results
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
   monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
-  monkeypatch.setattr(weights, 'load', toy_protocol.load)
+  monkeypatch.setattr(registry, 'load', toy_protocol.load)
   monkeypatch.setenv('XMC_JAX_DATA', str(tmp_path / 'data'))
 
 
 def coco_of(folder, train=16, heldout=24):
-  """A set of pictures i with the captions "first i", "second i" and an object of class i % 3."""
+  """A set of images i with the captions "first i", "second i" and an object of class i % 3."""
   lists, parts = {}, {}
   for part, count in (('train2014', train), ('val2014', heldout)):
     numbers = list(range(1, count + 1))
-    images = coco_files.pictures(reversed(numbers), part, (48, 40))
+    images = coco_files.images(reversed(numbers), part, (48, 40))
     said = [coco_files.caption(2 * n + k, n, f'{word} {n}')
             for n in numbers for k, word in enumerate(('first', 'second'))]
     seen = [coco_files.thing(n, n, coco_files.CATEGORIES[n % 3]['id'], [0, 0, 24, 40], 960)
@@ -38,7 +38,7 @@ def coco_of(folder, train=16, heldout=24):
 
 
 def narratives_of(folder, train=16, heldout=12):
-  """Pictures i of Localized Narratives with the narratives "One i" and "Two i"."""
+  """Images i of Localized Narratives with the narratives "One i" and "Two i"."""
   folder.mkdir()
   for part, count in (('train', train), ('val', heldout)):
     coco_files.zipped(folder / f'{part}2017.zip', {
@@ -60,7 +60,7 @@ def train_and_evaluate(name, tmp_path, encoder_folder):
   argv = tiny.train_argv(workdir, encoder_folder, data__name=name, data__loader='arrays', steps=2)
   assert main(argv) == 0
   assert main(['xmc', 'evaluate', f'--workdir={workdir}', '--protocol=toy']) == 0
-  return {line['metric']: line for line in record.read(workdir)}
+  return {line['metric']: line for line in results.read(workdir)}
 
 
 def test_coco_from_its_zips_to_a_score(tmp_path, encoder_folder):
@@ -74,8 +74,8 @@ def test_coco_from_its_zips_to_a_score(tmp_path, encoder_folder):
     assert (facts['labels'], facts['areas'], facts['image_id']) == ([(i + 1) % 3], [0.5], i + 1)
     np.testing.assert_array_equal(np.flatnonzero(train.label(i)), [(i + 1) % 3])
   assert json.loads((folder / 'manifest.json').read_text())['left_out'] == {
-      'train2014, pictures of the 82,783 published that its list does not have': 82_767,
-      'val2014, pictures of the 40,504 published that its list does not have': 40_480}
+      'train2014, images of the 82,783 published that its list does not have': 82_767,
+      'val2014, images of the 40,504 published that its list does not have': 40_480}
   found = train_and_evaluate('coco2014', tmp_path, encoder_folder)
   assert found['FID']['reference'] == 'coco2014/heldout' and found['FID']['reals'] == 24
   assert np.isfinite(found['FID']['value'])
@@ -92,7 +92,7 @@ def test_narratives_from_their_lines_to_a_score(tmp_path, encoder_folder):
   assert found['FID']['reals'] == 24 and np.isfinite(found['FID']['value'])
 
 
-def test_broken_pictures_are_listed_and_left_out(tmp_path, capsys):
+def test_broken_images_are_listed_and_left_out(tmp_path, capsys):
   lists, parts = coco_files.small_coco()
   del parts['train2014'][coco_files.name_of(25)]
   parts['train2014'][coco_files.name_of(42)] = coco_files.jpeg(42)[:100]

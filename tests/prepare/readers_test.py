@@ -8,7 +8,7 @@ import toy_original
 
 from xmc_jax.data.source import PREPARED
 from xmc_jax.prepare import readers
-from xmc_jax.prepare.pictures import CODECS
+from xmc_jax.prepare.images import CODECS
 from xmc_jax.types import UserError
 
 

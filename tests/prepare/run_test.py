@@ -23,8 +23,8 @@ from toy_original import BAD, toy
 from xmc_jax.data import records
 from xmc_jax.data import source as sources
 from xmc_jax.prepare import estimate, finishing, job, run
+from xmc_jax.prepare.images import Storage, store
 from xmc_jax.prepare.job import Job
-from xmc_jax.prepare.pictures import Storage, store
 from xmc_jax.types import UserError
 
 FILES = {'manifest.json', 'bad.jsonl', 'tokenizer.json', *(f'train-{i:05d}.rec' for i in range(5)),
@@ -42,7 +42,7 @@ def contents(folder):
 
 @pytest.fixture(scope='module')
 def broken(tmp_path_factory):
-  """The folder of the toy with its three bad pictures, made in this process."""
+  """The folder of the toy with its three bad images, made in this process."""
   tmp_path = tmp_path_factory.mktemp('broken')
   run.prepare(make_job(tmp_path, broken=True), most_bad=0.2)
   return tmp_path / 'out'
@@ -65,7 +65,7 @@ def test_what_is_prepared_is_what_the_original_has(broken, tmp_path):
       for number, area in zip(raw.labels, raw.areas, strict=True):
         label[number] = area
       np.testing.assert_array_equal(source.label(i), label)
-      stored = np.asarray(Image.open(io.BytesIO(store(raw.picture(), Storage(32, 1.25)).data)))
+      stored = np.asarray(Image.open(io.BytesIO(store(raw.image(), Storage(32, 1.25)).data)))
       assert min(stored.shape[:2]) == 40
       np.testing.assert_array_equal(source.image(i, (0, 0)), stored[:32, :32])
 
@@ -75,10 +75,10 @@ def test_the_manifest_tells_all(broken, tmp_path):
   assert manifest['counts'] == {
       'train': {'examples': 21, 'captions': 31, 'enlarged': 0, 'cut': 0, 'kept': 0, 'bad': 2,
                 'labels': {'most': {'cat': 13, 'owl': 6}, 'classes_seen': 2,
-                           'pictures_without': 8}},
+                           'images_without': 8}},
       'heldout': {'examples': 6, 'captions': 9, 'enlarged': 0, 'cut': 0, 'kept': 0, 'bad': 1,
                   'labels': {'most': {'cat': 3, 'owl': 1}, 'classes_seen': 2,
-                             'pictures_without': 3}}}
+                             'images_without': 3}}}
   assert manifest['left_out'] == {'it has no caption': 3}
   assert manifest['settings']['storage'] == {'size': 32, 'margin': 1.25, 'codec': 'jpeg',
                                              'quality': 90}
@@ -89,7 +89,7 @@ def test_the_manifest_tells_all(broken, tmp_path):
   assert files == {name: digest((broken / name).read_bytes()) for name in FILES - {'manifest.json'}}
 
 
-def test_bad_pictures_are_listed(broken):
+def test_bad_images_are_listed(broken):
   lines = [json.loads(line) for line in (broken / 'bad.jsonl').read_text().splitlines()]
   assert [(line['split'], line['name']) for line in lines] == [
       ('train', 'train 4'), ('train', 'train 11'), ('heldout', 'heldout 2')]
@@ -101,10 +101,10 @@ def test_more_processes_make_the_same_bytes(broken, tmp_path, capsys):
   run.prepare(make_job(tmp_path, broken=True), workers=2, most_bad=0.2)
   assert contents(tmp_path / 'out') == contents(broken)
   told = capsys.readouterr().out
-  assert re.search(r'toy: 23 \+ 7 pictures, about [\d.]+ MB, [\d.]+ [MG]B are free; about \d+ s on '
+  assert re.search(r'toy: 23 \+ 7 images, about [\d.]+ MB, [\d.]+ [MG]B are free; about \d+ s on '
                    r'2 cores\n', told)
-  assert re.search(r'30 pictures in \d+ s, [\d.]+ a second\n', told)
-  assert 'train: 21 pictures, 31 captions, ' in told and '2 unusable' in told
+  assert re.search(r'30 images in \d+ s, [\d.]+ a second\n', told)
+  assert 'train: 21 images, 31 captions, ' in told and '2 unusable' in told
   assert 'left out: 3, it has no caption' in told and 'bad.jsonl says which' in told
 
 
@@ -124,7 +124,7 @@ sys.path.insert(0, {tests!r})
 from toy_original import toy
 from xmc_jax.prepare import run
 from xmc_jax.prepare.job import Job
-from xmc_jax.prepare.pictures import Storage
+from xmc_jax.prepare.images import Storage
 from xmc_jax.types import UserError
 if __name__ == '__main__':
   here = pathlib.Path({folder!r})
@@ -193,19 +193,19 @@ class Mistaken(toy_original.Toy):
   def examples(self, split, start, stop):
     for raw in super().examples(split, start, stop):
       if raw.name == 'heldout 5' and stop - start > 1:
-        raise UserError('captions.json, line 9: there is no such picture; get the file again')
+        raise UserError('captions.json, line 9: there is no such image; get the file again')
       yield raw
 
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_a_mistake_that_a_worker_finds_reaches_the_user(tmp_path, workers):
   original = Mistaken(**dataclasses.asdict(toy(tmp_path / 'original')))
-  with pytest.raises(UserError, match='captions.json, line 9: there is no such picture; get the f'):
+  with pytest.raises(UserError, match='captions.json, line 9: there is no such image; get the f'):
     run.prepare(make_job(tmp_path, original=original), workers=workers)
 
 
-def test_too_many_bad_pictures_are_refused_and_can_be_repaired(tmp_path):
-  with pytest.raises(UserError, match=r'2 of the 23 pictures of train cannot be used, 8.70%, and '
+def test_too_many_bad_images_are_refused_and_can_be_repaired(tmp_path):
+  with pytest.raises(UserError, match=r'2 of the 23 images of train cannot be used, 8.70%, and '
                      r'--most_bad allows 5.00%: train 4 \(OSError: .*; train 11 \(No such file or '
                      r'directory\); repair them'):
     run.prepare(make_job(tmp_path, broken=True), most_bad=0.05)
@@ -214,18 +214,18 @@ def test_too_many_bad_pictures_are_refused_and_can_be_repaired(tmp_path):
   assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
 
 
-def test_a_source_without_pictures_is_refused_at_once(tmp_path, monkeypatch):
+def test_a_source_without_images_is_refused_at_once(tmp_path, monkeypatch):
   monkeypatch.setattr(toy_original, 'BAD', {(split, i): 'none' for split in ('train', 'heldout')
                                             for i in range(23)})
-  with pytest.raises(UserError, match=r'30 of 30 pictures, taken evenly .*train 0 \(No such file .*'
+  with pytest.raises(UserError, match=r'30 of 30 images, taken evenly .*train 0 \(No such file .*'
                      r'; and 27 more; give the right --source'):
     run.prepare(make_job(tmp_path, broken=True))
   assert not (tmp_path / 'out').exists()
 
 
-def test_a_picture_without_a_caption_is_bad(tmp_path):
+def test_a_image_without_a_caption_is_bad(tmp_path):
   raw = next(toy(tmp_path).examples('train', 1, 2))
-  with pytest.raises(job.BadPicture, match='it has no caption'):
+  with pytest.raises(job.BadImage, match='it has no caption'):
     job.store_raw(dataclasses.replace(raw, captions=(' ', '')), Storage(32))
 
 
@@ -273,7 +273,7 @@ def test_check_finds_what_is_damaged_or_missing(broken, tmp_path):
     finishing.check(folder)
 
 
-def test_a_set_without_heldout_pictures(tmp_path):
+def test_a_set_without_heldout_images(tmp_path):
   run.prepare(make_job(tmp_path, counts={'train': 6, 'heldout': 0}))
   assert len(sources.load('records', 'train', 32, folder=str(tmp_path / 'out'))) == 6
   with pytest.raises(UserError, match="no 'heldout' split"):

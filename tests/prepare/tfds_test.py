@@ -17,14 +17,14 @@ HALVES = {'val': [5], 'test': [6], 'restval': [7, 8, 4]}
 
 
 def clean_lists():
-  """(lists, parts) of `coco_files.small_coco` without its mistakes, and more held-out pictures."""
+  """(lists, parts) of `coco_files.small_coco` without its mistakes, and more held-out images."""
   lists, parts = coco_files.small_coco()
   train = json.loads(lists['instances_train2014.json'])
   categories = coco_files.CATEGORIES + [{'id': 100 + i, 'name': f'kind {i}'} for i in range(77)]
   train['categories'] = categories                    # 80 are expected
   train['annotations'] = [one for one in train['annotations'] if one['category_id'] != 77]
   numbers = sorted(n for those in HALVES.values() for n in those)
-  images = coco_files.pictures(numbers, 'val2014', (20, 10))
+  images = coco_files.images(numbers, 'val2014', (20, 10))
   said = [coco_files.caption(n, n, f'the thing {n}') for n in numbers]
   seen = [coco_files.thing(8, 7, 18, [0, 1, 20, 5], 80)]
   parts['val2014'] = {coco_files.name_of(n, 'val2014'): coco_files.jpeg(n, 20, 10) for n in numbers}
@@ -40,12 +40,12 @@ def karpathy(lists):
   images = []
   for part in ('train2014', 'val2014'):
     facts = json.loads(lists[f'captions_{part}.json'])
-    for picture in facts['images']:
+    for image in facts['images']:
       said = sorted((one['id'], one['caption']) for one in facts['annotations']
-                    if one['image_id'] == picture['id'])
+                    if one['image_id'] == image['id'])
       if said:
-        images.append({'filename': picture['file_name'],
-                       'split': halves.get(picture['file_name'], 'train'),
+        images.append({'filename': image['file_name'],
+                       'split': halves.get(image['file_name'], 'train'),
                        'sentences': [{'sentid': n, 'raw': text} for n, text in said]})
   return json.dumps({'images': images})
 
@@ -81,7 +81,7 @@ def test_it_is_what_the_files_say(folders):
     assert expected[split].keys() == found[split].keys()
     for name, raw in expected[split].items():
       other = found[split][name]
-      assert other.picture() == raw.picture()
+      assert other.image() == raw.image()
       assert (other.captions, other.labels, other.flippable) == (
           raw.captions, raw.labels, raw.flippable)
       assert other.more.keys() == raw.more.keys()

@@ -1,4 +1,4 @@
-"""A data set of the tests' own: pictures of all kinds, drawn from their numbers."""
+"""A data set of the tests' own: images of all kinds, drawn from their numbers."""
 import dataclasses
 import functools
 import io
@@ -22,7 +22,7 @@ def pixels(number, width=60, height=48):
   return (ramp + random.integers(0, 55, (height, width, 3))).astype(np.uint8)
 
 
-def picture_file(number, codec='JPEG'):
+def image_file(number, codec='JPEG'):
   file = io.BytesIO()
   Image.fromarray(pixels(number, 50 + number % 30)).save(file, codec)
   return file.getvalue()
@@ -30,7 +30,7 @@ def picture_file(number, codec='JPEG'):
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-  """See `xmc_jax.prepare.original.Original`; `broken` pictures are as `BAD` says."""
+  """See `xmc_jax.prepare.original.Original`; `broken` images are as `BAD` says."""
   files: dict
   broken: bool = False
   slow: float = 0.0       # seconds that an example takes
@@ -49,15 +49,15 @@ class Toy:
         yield bad(f'{split} {i}', 'its line says so')
         continue
       labels = ((), (0,), (0, 2))[i % 3]
-      yield Raw(f'{split} {i}', functools.partial(self._picture, number, why),
+      yield Raw(f'{split} {i}', functools.partial(self._image, number, why),
                 (f'  Noise number {number}, one ', f'a café, {split}')[:1 + i % 2], labels,
                 (0.5, 0.25)[:len(labels)], None, i % 5 != 0, {'from': number})
 
-  def _picture(self, number, why):
+  def _image(self, number, why):
     time.sleep(self.slow)
     if why == 'none':
       raise FileNotFoundError(2, os.strerror(2), 'x.jpg')
-    data = picture_file(number)
+    data = image_file(number)
     return data[:len(data) // 2] if why == 'cut' else data
 
 

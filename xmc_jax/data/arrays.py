@@ -47,7 +47,7 @@ def _make_images(source: Source, plan: Plan) -> np.ndarray:
 
 def _make_text(source: Source, tokenizer: Tokenizer, plan: Plan,
                anchors: Plan | None = None) -> dict[str, np.ndarray]:
-  """A picture that is its own partner gets another caption than the anchor's, if it has one."""
+  """An image that is its own partner gets another caption than the anchor's, if it has one."""
   captions, labels = [], []
   for row, (index, choice) in enumerate(
       zip(plan.index.tolist(), plan.caption.tolist(), strict=True)):

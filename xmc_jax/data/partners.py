@@ -2,23 +2,23 @@
 
 The partner is drawn from the whole split, with a probability proportional to the pair's weight:
 
-  exact     both pictures have the same set of classes: weight 1
+  exact     both images have the same set of classes: weight 1
   overlap   they share at least one class: weight 1
   dominant  the class with the largest amount is the same, the first of equal ones: weight 1
   jaccard   classes that they share over classes that either has
-  self      none: every picture is its own partner, with another caption
+  self      none: every image is its own partner, with another caption
 
-Where pictures have one class each, all rules but self say that the classes are equal. A picture is
-its own partner where no other picture has a weight with it, and nowhere else.
+Where images have one class each, all rules but self say that the classes are equal. An image is
+its own partner where no other image has a weight with it, and nowhere else.
 
-Supervised contrastive text-to-image training (arXiv 2412.03957) puts pictures of the same label
-into two branches; which pictures of several classes have the same label, and how they are drawn, we
+Supervised contrastive text-to-image training (arXiv 2412.03957) puts images of the same label
+into two branches; which images of several classes have the same label, and how they are drawn, we
 have from no published text: the rules are ours.
 
-The weights of all pairs are never written down. A picture is proposed as a member of one of the
-anchor's groups, each member of each group equally often, so that a picture that shares k groups is
+The weights of all pairs are never written down. An image is proposed as a member of one of the
+anchor's groups, each member of each group equally often, so that an image that shares k groups is
 proposed k times as often as one that shares one; it is accepted with a probability proportional to
-weight / k. Groups are the classes; but under `exact` a picture's only group is its set of classes,
+weight / k. Groups are the classes; but under `exact` an image's only group is its set of classes,
 under `dominant` its largest class, and every proposal is accepted.
 """
 from __future__ import annotations
@@ -39,21 +39,21 @@ BLOCK = 4096        # labels that are held before their zeros are left out
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-  """The labels of a split without their zeros, ordered by picture and class.
+  """The labels of a split without their zeros, ordered by image and class.
 
-  pictures  their number, n
-  picture   int64 [m], in [0, n)
+  images  their number, n
+  image   int64 [m], in [0, n)
   kind      int64 [m], the class, 0 or more
   amount    float32 [m], more than 0; 1 where a label is one class
   """
-  pictures: int
-  picture: np.ndarray
+  images: int
+  image: np.ndarray
   kind: np.ndarray
   amount: np.ndarray
 
 
 def read_labels(source: Source) -> Labels:
-  """Reads the label of every picture, which takes about 13 µs for each of prepared records."""
+  """Reads the label of every image, which takes about 13 µs for each of prepared records."""
   parts = []
   for start in range(0, len(source), BLOCK):
     block = np.stack([source.label(i) for i in range(start, min(start + BLOCK, len(source)))])
@@ -62,8 +62,8 @@ def read_labels(source: Source) -> Labels:
     else:
       row, kind = np.nonzero(block > 0)
       parts.append((start + row, kind, block[row, kind]))
-  picture, kind, amount = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
-  return Labels(len(source), picture, kind.astype(np.int64), amount)
+  image, kind, amount = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
+  return Labels(len(source), image, kind.astype(np.int64), amount)
 
 
 def find(source: Source, rule: str) -> Partners | None:
@@ -72,7 +72,7 @@ def find(source: Source, rule: str) -> Partners | None:
 
 
 class Partners:
-  """Draws the partners of the pictures of one split."""
+  """Draws the partners of the images of one split."""
 
   def __init__(self, labels: Labels, rule: str, flippable: bool | np.ndarray = False):
     """`flippable` is that of the source. UserError if the rule is unknown."""
@@ -80,10 +80,10 @@ class Partners:
       raise UserError(f'--config.data.partners={rule}: choose one of {", ".join(LABEL_RULES)}, or '
                       'leave it empty for none')
     self.rule, self._flippable = rule, flippable
-    self._sizes = np.bincount(labels.picture, minlength=labels.pictures)
+    self._sizes = np.bincount(labels.image, minlength=labels.images)
     of, group = _groups(labels, rule)
-    # Pairs of a picture and one of its groups, ordered by picture: `_first` is a picture's first.
-    self._first = np.searchsorted(of, np.arange(labels.pictures + 1))
+    # Pairs of an image and one of its groups, ordered by image: `_first` is an image's first.
+    self._first = np.searchsorted(of, np.arange(labels.images + 1))
     self._packed = _pack(labels) if (np.diff(self._first) > 1).any() else None
     # A group's members lie side by side from `_start` of its pairs; a pair's own is number `_rank`.
     order, counts = np.argsort(group, kind='stable'), np.bincount(group)
@@ -104,7 +104,7 @@ class Partners:
     return choose(index, self._flippable, generator(seed, HOW, step))
 
   def draw(self, index: np.ndarray, seed: int, step: int) -> np.ndarray:
-    """The partners of the pictures `index`: int64, of the same shape."""
+    """The partners of the images `index`: int64, of the same shape."""
     random = generator(seed, WHICH, step)
     anchors, partners = index.reshape(-1), index.flatten()
     left = np.flatnonzero(self._proposals[anchors])
@@ -123,9 +123,9 @@ class Partners:
     return partners.reshape(index.shape)
 
   def mean_weight(self) -> float:
-    """The mean of a picture's summed weights to all others: of its positives, if weights are 1.
+    """The mean of an image's summed weights to all others: of its positives, if weights are 1.
 
-    Under `overlap` and `jaccard` it is an estimate without bias, from one proposal a picture.
+    Under `overlap` and `jaccard` it is an estimate without bias, from one proposal an image.
     """
     anchors = np.flatnonzero(self._proposals)
     proposed = self._propose(anchors, generator(0, WHICH).random(len(anchors)))
@@ -133,14 +133,14 @@ class Partners:
     return float(summed.sum()) / len(self._proposals)
 
   def alone(self) -> float:
-    """The share of pictures that are their own partner."""
+    """The share of images that are their own partner."""
     return float((self._proposals == 0).mean())
 
   def summary(self) -> str:
     """One line for people."""
-    weighed = 'their weights sum to' if self.rule == 'jaccard' else 'a picture has'
+    weighed = 'their weights sum to' if self.rule == 'jaccard' else 'an image has'
     return (f'partners by the rule {self.rule}: {weighed} {self.mean_weight():,.1f} others on '
-            f'average; {self.alone():.1%} of the pictures are their own')
+            f'average; {self.alone():.1%} of the images are their own')
 
   def _propose(self, anchors: np.ndarray, number: np.ndarray) -> np.ndarray:
     """A proposal for each anchor, none of which is alone; `number` in [0, 1) says which."""
@@ -157,7 +157,7 @@ class Partners:
     return share * self._sizes[anchors] if self.rule == 'jaccard' else share
 
   def _weight_of_share(self, anchors: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """weight / k of pairs of pictures that share k > 0 groups."""
+    """weight / k of pairs of images that share k > 0 groups."""
     if self._packed is None:
       return np.ones(len(others))
     shared = np.bitwise_count(self._packed[anchors] & self._packed[others]).sum(-1, np.int64)
@@ -177,24 +177,24 @@ class Partners:
 
 
 def _groups(labels: Labels, rule: str) -> tuple[np.ndarray, np.ndarray]:
-  """Pairs of a picture and the number of a group that it is in, ordered by picture."""
+  """Pairs of an image and the number of a group that it is in, ordered by image."""
   if rule == 'self':
-    return np.arange(labels.pictures), np.arange(labels.pictures)
-  single = (np.diff(labels.picture) > 0).all()
+    return np.arange(labels.images), np.arange(labels.images)
+  single = (np.diff(labels.image) > 0).all()
   if single or rule in ('overlap', 'jaccard'):
-    return labels.picture, labels.kind
+    return labels.image, labels.kind
   if rule == 'dominant':
-    order = np.lexsort((labels.kind, -labels.amount, labels.picture))
-    picture, largest = np.unique(labels.picture[order], return_index=True)
-    return picture, labels.kind[order][largest]
-  picture = np.unique(labels.picture)
-  return picture, np.unique(_pack(labels)[picture], axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.lexsort((labels.kind, -labels.amount, labels.image))
+    image, largest = np.unique(labels.image[order], return_index=True)
+    return image, labels.kind[order][largest]
+  image = np.unique(labels.image)
+  return image, np.unique(_pack(labels)[image], axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _pack(labels: Labels) -> np.ndarray:
   """The sets of classes as bits, uint64 [n, classes / 64]."""
   words = int(labels.kind.max()) // 64 + 1
-  packed = np.zeros((labels.pictures, words), np.uint64)
+  packed = np.zeros((labels.images, words), np.uint64)
   bit = np.uint64(1) << (labels.kind % 64).astype(np.uint64)
-  np.bitwise_or.at(packed, (labels.picture, labels.kind // 64), bit)
+  np.bitwise_or.at(packed, (labels.image, labels.kind // 64), bit)
   return packed

@@ -25,12 +25,12 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
 
   A batch is a pure function of (seed, step) and the same from both loaders, to the bit. It has the
   leaves of `xmc_jax.types`, as numpy arrays [r, rows here, …]: image, tokens, mask, label; but the
-  pictures are uint8, a quarter of the memory and of the way to the device, where `to_float` scales
+  images are uint8, a quarter of the memory and of the way to the device, where `to_float` scales
   them. With partners there are as many leaves again, `partner_…`, and the others are the same as
   without. The iterator has `close()`, which stops its threads, and is a context manager.
 
   Args:
-    source, tokenizer: the pictures and what turns their captions to tokens.
+    source, tokenizer: the images and what turns their captions to tokens.
     seed, start: integers >= 0.
     rounds: r, rounds of one step.
     rows: rows of one round of the global batch, over all processes.
@@ -38,7 +38,7 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
       TensorFlow is installed, arrays elsewhere.
     process: this process and the number of processes; each gets one block of `rows // number`
       successive rows, in the order of the processes.
-    partners: who draws each row's picture of like label from the same source, if anyone.
+    partners: who draws each row's image of like label from the same source, if anyone.
 
   Raises:
     UserError: if the loader is unknown, TensorFlow is missing, the source is empty or the processes
@@ -67,7 +67,7 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
 
 
 def to_float(image: Array) -> Array:
-  """uint8 -> float32 in [0, 1], on the device that has the picture."""
+  """uint8 -> float32 in [0, 1], on the device that has the image."""
   return image.astype(jnp.float32) * SCALE
 
 
@@ -98,7 +98,7 @@ def eval_batches(source: Source, tokenizer: Tokenizer, rows: int,
 
 
 def truncated_share(source: Source, tokenizer: Tokenizer, sample: int = 2000) -> float:
-  """The share of captions that `tokenizer` cuts, of up to `sample` pictures evenly over the set."""
+  """The share of captions that `tokenizer` cuts, of up to `sample` images evenly over the set."""
   chosen = np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)
   captions = [caption for index in chosen.tolist() for caption in source.captions(index)]
   return tokenizer.count_truncated(captions) / len(captions)

@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-MIDDLE = (0.5, 0.5)     # the crop of a picture where none is drawn
+MIDDLE = (0.5, 0.5)     # the crop of an image where none is drawn
 ORDER, CHOICE = 0, 1  # the streams of randomness: the shuffles, and the choices within a step
 
 
@@ -21,8 +21,8 @@ class Plan:
 
   index    int64, the example, in [0, size of the source)
   caption  float64 in [0, 1), which of the captions, see `caption_number`
-  flip     bool, whether to mirror the picture
-  crop     float64 in [0, 1), a last axis y, x more: which part of a larger picture is taken
+  flip     bool, whether to mirror the image
+  crop     float64 in [0, 1), a last axis y, x more: which part of a larger image is taken
   """
   index: np.ndarray
   caption: np.ndarray

@@ -1,11 +1,11 @@
-"""Prepared pictures in a folder: shards of encoded pictures with captions, and a manifest.
+"""Prepared images in a folder: shards of encoded images with captions, and a manifest.
 
   manifest.json                      what the set is, and its shards; written last
-  train-00000.rec, train-00001.rec   `xmc_jax.data.shards`, some thousand pictures each
+  train-00000.rec, train-00001.rec   `xmc_jax.data.shards`, some thousand images each
   heldout-00000.rec
 
 A preparation calls `write_shard` for every shard, in any order and from any number of processes,
-and then `finish`; `xmc prepare` does (`xmc_jax/prepare/run.py`). Pictures are stored at `size`
+and then `finish`; `xmc prepare` does (`xmc_jax/prepare/run.py`). Images are stored at `size`
 pixels or more a side; the reader takes a square of `size` from each, at a place that the plan
 draws, and reduces it where a run asks for less.
 """
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xmc_jax import writing
 from xmc_jax.data.plan import MIDDLE
 from xmc_jax.data.shards import Example, Shard, write
 from xmc_jax.types import UserError
+from xmc_jax.utils import atomic
 
 FORMAT, VERSION = 'xmc_jax records', 1
 MANIFEST = 'manifest.json'
@@ -36,12 +36,12 @@ _CODECS = ('JPEG', 'PNG', 'WEBP')
 
 @dataclasses.dataclass(frozen=True)
 class About:
-  """What holds for all pictures of a folder.
+  """What holds for all images of a folder.
 
   name            of the set, for people
-  size            pixels of a side of the square that is taken from a picture
+  size            pixels of a side of the square that is taken from an image
   class_names     the names of the l classes; there may be none
-  several_labels  whether a picture has any number of labels, or exactly one
+  several_labels  whether an image has any number of labels, or exactly one
   """
   name: str
   size: int
@@ -53,14 +53,14 @@ class About:
 class Record:
   """One example as a preparation gives it.
 
-  picture    bytes of an RGB JPEG, PNG or WebP file, both sides at least `About.size`
+  image    bytes of an RGB JPEG, PNG or WebP file, both sides at least `About.size`
   captions   one or more
   labels     numbers of its classes
   flippable  whether the captions stay true of the mirror image
   more       further facts (boxes, the original's name), ready for JSON
-  areas      of each label in (0, 1]: the share of the picture that it covers; none if not known
+  areas      of each label in (0, 1]: the share of the image that it covers; none if not known
   """
-  picture: bytes
+  image: bytes
   captions: tuple[str, ...]
   labels: tuple[int, ...] = ()
   flippable: bool = True
@@ -103,7 +103,7 @@ def finish(folder: str | os.PathLike, about: About, shards: Mapping[str, int],
                             'bytes': path.stat().st_size, 'sha256': sha256(path)})
   manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(about), **(facts or {}),
               'splits': splits}
-  writing.save(pathlib.Path(folder, MANIFEST), json.dumps(manifest, indent=1) + '\n')
+  atomic.save(pathlib.Path(folder, MANIFEST), json.dumps(manifest, indent=1) + '\n')
 
 
 class Records:
@@ -124,12 +124,12 @@ class Records:
 
   def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
     shard, at = self._find(index)
-    data = shard.picture(at)
+    data = shard.image(at)
     try:
-      picture = Image.open(io.BytesIO(data), formats=_CODECS)
-      return np.asarray(self._cut(picture, MIDDLE if self._crop == 'centre' else crop))
+      image = Image.open(io.BytesIO(data), formats=_CODECS)
+      return np.asarray(self._cut(image, MIDDLE if self._crop == 'centre' else crop))
     except Exception as error:  # Pillow raises all kinds for files that it cannot decode
-      raise shard.damaged(f'the picture of example {at} cannot be decoded ({error})') from error
+      raise shard.damaged(f'the image of example {at} cannot be decoded ({error})') from error
 
   def captions(self, index: int) -> tuple[str, ...]:
     return tuple(self.record(index)['captions'])
@@ -143,7 +143,7 @@ class Records:
     return label
 
   def record(self, index: int) -> dict[str, Any]:
-    """All that was stored beside the picture: captions, labels, areas and `Record.more`."""
+    """All that was stored beside the image: captions, labels, areas and `Record.more`."""
     shard, at = self._find(index)
     return shard.words(at)
 
@@ -152,14 +152,14 @@ class Records:
     number = int(np.searchsorted(self._ends, index, 'right'))
     return self._shards[number], index - (int(self._ends[number - 1]) if number else 0)
 
-  def _cut(self, picture: Image.Image, crop: Sequence[float]) -> Image.Image:
+  def _cut(self, image: Image.Image, crop: Sequence[float]) -> Image.Image:
     side = self.about.size
     x, y = (int(place * (extent - side + 1))
-            for place, extent in zip(reversed(crop), picture.size, strict=True))
+            for place, extent in zip(reversed(crop), image.size, strict=True))
     box = x, y, x + side, y + side
     if self.size < side:
-      return picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-    return picture if picture.size == (side, side) else picture.crop(box)
+      return image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+    return image if image.size == (side, side) else image.crop(box)
 
 
 def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'random') -> Records:
@@ -169,7 +169,7 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
     split: "train" or "heldout".
     size: pixels of a side, at most the prepared size.
     folder: with the manifest.
-    crop: which square of a picture to take: "random", as the plan draws it, or "centre".
+    crop: which square of an image to take: "random", as the plan draws it, or "centre".
 
   Raises:
     UserError: if an option is missing or wrong, or the folder is missing, unfinished, damaged or of
@@ -196,7 +196,7 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
     raise UserError(f'The data set in {folder} has no {split!r} split, only '
                     f'{", ".join(manifest["splits"])}; prepare it with that split.')
   if size > about.size:
-    raise UserError(f'The pictures in {folder} were prepared for {about.size} px, and '
+    raise UserError(f'The images in {folder} were prepared for {about.size} px, and '
                     f'--config.model.size={size}; prepare them at {size} px or train at '
                     f'{about.size}.')
   shards = [open_shard(folder / name, about) for name in expected]
@@ -222,7 +222,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
                     'again.') from error
   found = (manifest.get('format'), manifest.get('version')) if isinstance(manifest, dict) else None
   if found is None or found[0] != FORMAT:
-    raise UserError(f'{path} does not describe prepared pictures; give the folder of a prepared '
+    raise UserError(f'{path} does not describe prepared images; give the folder of a prepared '
                     'data set with --config.data.options.folder=FOLDER.')
   if found[1] != VERSION:
     raise UserError(f'{folder} was prepared by another version of xmc_jax (format {found[1]}, this '
@@ -252,9 +252,9 @@ def open_shard(path: pathlib.Path, about: About) -> Shard:
 
 def _checked(about: About, records: Iterable[Record]) -> Iterator[Example]:
   for number, record in enumerate(records):
-    with Image.open(io.BytesIO(record.picture), formats=_CODECS) as picture:
-      if picture.mode != 'RGB' or min(picture.size) < about.size:
-        raise ValueError(f'record {number}: the picture is {picture.mode}, {picture.size}; it must '
+    with Image.open(io.BytesIO(record.image), formats=_CODECS) as image:
+      if image.mode != 'RGB' or min(image.size) < about.size:
+        raise ValueError(f'record {number}: the image is {image.mode}, {image.size}; it must '
                          f'be RGB and at least {about.size} px a side')
     if not record.captions or not all(caption.strip() for caption in record.captions):
       raise ValueError(f'record {number} has no caption, or an empty one')
@@ -267,7 +267,7 @@ def _checked(about: About, records: Iterable[Record]) -> Iterator[Example]:
       raise ValueError(f'record {number} has the areas {record.areas}; there must be one in (0, 1] '
                        f'for each of the labels {record.labels}, or none at all')
     words = {**record.more, 'captions': record.captions, 'labels': record.labels}
-    yield Example(record.picture, words | ({'areas': record.areas} if record.areas else {}),
+    yield Example(record.image, words | ({'areas': record.areas} if record.areas else {}),
                   record.flippable)
 
 

@@ -1,6 +1,6 @@
-"""A shard: a file of encoded pictures with their words, each one read away.
+"""A shard: a file of encoded images with their words, each one read away.
 
-  pictures and words   of example 0, of example 1, …: a JPEG, PNG or WebP file, then JSON
+  images and words   of example 0, of example 1, …: a JPEG, PNG or WebP file, then JSON
   index                one `INDEX` an example: where its parts end, their checksums, its flag
   facts                JSON: what the shard is a part of
   tail                 `TAIL`: number of examples, bytes of the facts, `MAGIC`
@@ -20,23 +20,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xmc_jax import writing
 from xmc_jax.types import UserError
+from xmc_jax.utils import atomic
 
-INDEX = np.dtype([('words', '<u8'), ('end', '<u8'), ('picture_crc', '<u4'), ('words_crc', '<u4'),
+INDEX = np.dtype([('words', '<u8'), ('end', '<u8'), ('image_crc', '<u4'), ('words_crc', '<u4'),
                   ('flippable', '?')])
 TAIL = struct.Struct('<QQ8s')
 MAGIC = b'xmcrec01'
 
 
 class Example(NamedTuple):
-  """What a shard stores of one picture.
+  """What a shard stores of one image.
 
-  picture    the bytes of a JPEG, PNG or WebP file
+  image    the bytes of a JPEG, PNG or WebP file
   words      captions, labels and the like, ready for JSON
   flippable  whether the words stay true of the mirror image
   """
-  picture: bytes
+  image: bytes
   words: dict[str, Any]
   flippable: bool
 
@@ -48,13 +48,13 @@ def write(path: pathlib.Path, facts: Callable[[], dict[str, Any]],
   `facts` is called when the last example has been written.
   """
   index, end = [], 0
-  with writing.whole(path) as unfinished, open(unfinished, 'wb') as file:
+  with atomic.whole(path) as unfinished, open(unfinished, 'wb') as file:
     for example in examples:
       words = json.dumps(example.words, ensure_ascii=False).encode()
-      file.write(example.picture)
+      file.write(example.image)
       file.write(words)
-      middle, end = end + len(example.picture), end + len(example.picture) + len(words)
-      index.append((middle, end, zlib.crc32(example.picture), zlib.crc32(words),
+      middle, end = end + len(example.image), end + len(example.image) + len(words)
+      index.append((middle, end, zlib.crc32(example.image), zlib.crc32(words),
                     example.flippable))
     text = json.dumps(facts()).encode()
     file.write(np.array(index, INDEX).tobytes())
@@ -101,8 +101,8 @@ class Shard:
   def __len__(self) -> int:
     return len(self.index)
 
-  def picture(self, at: int) -> bytes:
-    """The encoded picture of example `at`. UserError if it is damaged."""
+  def image(self, at: int) -> bytes:
+    """The encoded image of example `at`. UserError if it is damaged."""
     start = int(self.index['end'][at - 1]) if at else 0
     stop, _, crc, _, _ = self.index[at].item()
     return self._read(at, start, stop, crc)

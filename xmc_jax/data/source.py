@@ -1,4 +1,4 @@
-"""What a data set is to the pipeline: random access to pictures, their captions and labels."""
+"""What a data set is to the pipeline: random access to images, their captions and labels."""
 from __future__ import annotations
 
 import functools
@@ -12,18 +12,20 @@ from xmc_jax.data.options import check
 from xmc_jax.data.plan import MIDDLE
 from xmc_jax.types import UserError
 
-MODULES = ('emoji', 'emoji_scenes', 'records')
+MODULES = {'emoji': 'xmc_jax.data.embedded.emoji',
+           'emoji_scenes': 'xmc_jax.data.embedded.emoji_scenes',
+           'records': 'xmc_jax.data.records'}
 PREPARED = ('coco2014', 'ln_coco', 'ln_openimages', 'cub', 'emoji_styles', 'tuxpaint')
 NAMES = (*MODULES, *PREPARED)
 SPLITS = ('train', 'heldout')
 
 
 class Source(Protocol):
-  """A captioned picture set. Every method is a pure function of the index, in [0, len(self)).
+  """A captioned image set. Every method is a pure function of the index, in [0, len(self)).
 
   name         of the set
   size         pixels of a side, S
-  flippable    whether a picture may be mirrored under its captions: one bool, or bool [len(self)]
+  flippable    whether an image may be mirrored under its captions: one bool, or bool [len(self)]
   class_names  the names of the l classes
   images       uint8 [len(self), S, S, 3] if the whole set lies in memory, otherwise None; `image`
                is then called by many threads at once
@@ -37,15 +39,15 @@ class Source(Protocol):
   def __len__(self) -> int: ...
 
   def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
-    """The picture, uint8 [S, S, 3]; `crop`, y and x in [0, 1), places the part of a larger one."""
+    """The image, uint8 [S, S, 3]; `crop`, y and x in [0, 1), places the part of a larger one."""
 
   def captions(self, index: int) -> tuple[str, ...]:
-    """All captions of the picture, one or more; the number may differ between pictures."""
+    """All captions of the image, one or more; the number may differ between images."""
 
   def label(self, index: int) -> np.ndarray:
-    """The picture's class, an int32 scalar; or float32 [l], the amounts of all classes.
+    """The image's class, an int32 scalar; or float32 [l], the amounts of all classes.
 
-    An amount is 0 where the class is absent; else the share of the picture that it covers, in
+    An amount is 0 where the class is absent; else the share of the image that it covers, in
     (0, 1], where that is known, and 1 where it is not.
     """
 
@@ -67,7 +69,7 @@ def load(name: str, split: str, size: int, **options: Any) -> Source:
   if split not in SPLITS:
     raise UserError(f"The data split {split!r} does not exist; choose one of {', '.join(SPLITS)}.")
   if size < 8:
-    raise UserError(f'The picture size must be at least 8 pixels, and is {size}.')
+    raise UserError(f'The image size must be at least 8 pixels, and is {size}.')
   load_split = _loader(name)
   return load_split(split, size, **check(name, load_split, split, size, options))
 
@@ -76,7 +78,7 @@ def _loader(name: str) -> Callable[..., Source]:
   """load(split, size, **options) of a data set."""
   if name in PREPARED:
     return functools.partial(importlib.import_module('xmc_jax.data.prepared').load, name)
-  path = name if '.' in name else f'xmc_jax.data.{name}'
+  path = MODULES.get(name, name)
   known = f"choose one of {', '.join(NAMES)}, or give the import path of a module with load()"
   if '.' not in name and name not in MODULES:
     raise UserError(f'The data set {name!r} is unknown; {known}.')

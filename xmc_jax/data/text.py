@@ -121,7 +121,7 @@ class Tokenizer:
 
   def _check(self, caption: str, encoding: tokenizers.Encoding, script: str) -> None:
     if len(encoding.ids) <= (0 if self._of_words else 2):
-      raise UserError(f'The caption {caption!r} has no words; write what the picture shows.')
+      raise UserError(f'The caption {caption!r} has no words; write what the image shows.')
     foreign = [c for c in caption if c.isalpha() and script == 'latin' and not _is_latin(c)]
     if foreign:
       raise UserError(f'The caption {caption!r} has the letter {foreign[0]!r}, which is not Latin; '

@@ -10,7 +10,7 @@ from xmc_jax.data import arrays
 from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.optional import extra
+from xmc_jax.utils.optional import extra
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # nothing here uses it, and it prints a notice

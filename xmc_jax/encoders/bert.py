@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders import files, torch_files
-from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.weight_files import files, torch_files
+from xmc_jax.weight_files.convert import Path, fill
 
 MINILM = 'all-MiniLM-L6-v2'
 BASE = 'bert-base-uncased'

@@ -1,4 +1,4 @@
-"""A frozen CLIP of any size, read from a folder in Hugging Face's layout: pictures and captions.
+"""A frozen CLIP of any size, read from a folder in Hugging Face's layout: images and captions.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv
 2103.00020): a vision transformer and a causal text transformer, both with layer norm before each
@@ -9,11 +9,11 @@ residual branch, and a linear map of each into one space.
   codes = module.apply(variables, pixels, method="image")      # [b, d]
   codes = module.apply(variables, tokens, method="text")       # [b, d]
 
-`look`, `retell` and `read` are for networks that are built around a CLIP (GALIP, arXiv 2301.12959):
+`image_features`, `forward_with_prompts` and `token_features` are for networks that are built around a CLIP (GALIP, arXiv 2301.12959):
 they also give the maps inside the image transformer, send a map of another network through it, and
 give the vectors of single word pieces. `save` writes a CLIP that was trained here.
 
-Pixels and tokens are made by `clip_inputs`. Nearness of a picture and a caption is the cosine of
+Pixels and tokens are made by `clip_inputs`. Nearness of an image and a caption is the cosine of
 their codes; the codes are not of unit length. Matrix products have JAX's highest precision,
 because evaluation compares numbers across machines.
 """
@@ -31,10 +31,10 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from xmc_jax.encoders import files, torch_files
-from xmc_jax.encoders.clip_layers import HIGHEST, Layer, TowerConfig, norm, normal
-from xmc_jax.encoders.convert import Path, fill
+from xmc_jax.encoders.clip_layers import HIGHEST, Layer, TransformerConfig, norm, normal
 from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.weight_files import files, torch_files
+from xmc_jax.weight_files.convert import Path, fill
 
 BASE = 'clip-vit-base-patch32'
 LARGE = 'clip-vit-large-patch14-336'
@@ -85,14 +85,14 @@ class ClipConfig:
 
   image, text  of the two transformers
   size         features of a code, d
-  side, patch  pixels of a picture's and of a patch's edge
+  side, patch  pixels of an image's and of a patch's edge
   vocabulary, positions  of the text transformer
   end          id of the word piece whose output is the caption's; None for the highest id in a row,
                which is what configurations with the wrong eos_token_id 2, OpenAI's own, stand for
   """
 
-  image: TowerConfig
-  text: TowerConfig
+  image: TransformerConfig
+  text: TransformerConfig
   size: int
   side: int
   patch: int
@@ -102,7 +102,7 @@ class ClipConfig:
 
   @property
   def grid(self) -> int:
-    """Patches along an edge of a picture, g."""
+    """Patches along an edge of an image, g."""
     return self.side // self.patch
 
   @classmethod
@@ -120,7 +120,7 @@ class ClipConfig:
       image, text = _IMAGE | raw['vision_config'], _TEXT | raw['text_config']
       end = int(text['eos_token_id'])
       return cls(
-        TowerConfig.of(image), TowerConfig.of(text), int(raw.get('projection_dim', 512)),
+        TransformerConfig.of(image), TransformerConfig.of(text), int(raw.get('projection_dim', 512)),
         side=int(image['image_size']), patch=int(image['patch_size']),
         vocabulary=int(text['vocab_size']), positions=int(text['max_position_embeddings']),
         end=None if end == 2 else end)
@@ -141,7 +141,7 @@ class ClipConfig:
 
 
 class Clip(nn.Module):
-  """Pictures and captions to codes in one space.
+  """Images and captions to codes in one space.
 
   Parameters are float32; `dtype` is that of the matrix products. Softmax, layer norm and the codes
   are float32 whatever it is.
@@ -151,30 +151,30 @@ class Clip(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    self.image_tower = ImageTower(self.config, self.dtype)
-    self.text_tower = TextTower(self.config, self.dtype)
+    self.image_transformer = ImageTower(self.config, self.dtype)
+    self.text_transformer = TextTower(self.config, self.dtype)
 
   def __call__(self, pixels: Array, tokens: Array) -> tuple[Array, Array]:
     return self.image(pixels), self.text(tokens)
 
   def image(self, pixels: Array) -> Array:
     """float32 [b, side, side, 3], as `clip_inputs.prepare` makes them, to float32 [b, size]."""
-    return self.image_tower(pixels)
+    return self.image_transformer(pixels)
 
-  def look(self, pixels: Array, taps: tuple[int, ...]) -> tuple[Array, Array]:
+  def image_features(self, pixels: Array, taps: tuple[int, ...]) -> tuple[Array, Array]:
     """The same codes, and the maps of the patches after the layers `taps`, counted from 0.
 
     Maps are float32 [b, k, g, g, e], of k taps, without the vector that is no patch.
     """
-    return self.image_tower.look(pixels, taps)
+    return self.image_transformer.image_features(pixels, taps)
 
-  def retell(self, x: Array, prompts: Array, first: int) -> Array:
+  def forward_with_prompts(self, x: Array, prompts: Array, first: int) -> Array:
     """A map of another network, in place of the patches, through all layers.
 
     x: float32 [b, g, g, e]. prompts: float32 [b, p, e]; layer `first + i` sees the i-th of them as
     one more vector, which it loses after the layer. Returns float32 [b, g, g, e].
     """
-    return self.image_tower.retell(x, prompts, first)
+    return self.image_transformer.forward_with_prompts(x, prompts, first)
 
   def text(self, tokens: Array) -> Array:
     """int32 [b, t], each row with the end token, to float32 [b, size].
@@ -184,11 +184,11 @@ class Clip(nn.Module):
     Raises:
       UserError: `t` is more than the encoder has positions for.
     """
-    return self.text_tower(tokens)[1]
+    return self.text_transformer(tokens)[1]
 
-  def read(self, tokens: Array) -> tuple[Array, Array]:
+  def token_features(self, tokens: Array) -> tuple[Array, Array]:
     """The vectors of the word pieces, float32 [b, t, width of the text tower], and the codes."""
-    return self.text_tower(tokens)
+    return self.text_transformer(tokens)
 
 
 class ImageTower(nn.Module):
@@ -212,11 +212,11 @@ class ImageTower(nn.Module):
   def __call__(self, pixels: Array) -> Array:
     return self._code(self._layers(self._embed(pixels))[-1])
 
-  def look(self, pixels: Array, taps: tuple[int, ...]) -> tuple[Array, Array]:
+  def image_features(self, pixels: Array, taps: tuple[int, ...]) -> tuple[Array, Array]:
     after = self._layers(self._embed(pixels))
     return self._code(after[-1]), jnp.stack([self._map(after[i]) for i in taps], 1)
 
-  def retell(self, x: Array, prompts: Array, first: int) -> Array:
+  def forward_with_prompts(self, x: Array, prompts: Array, first: int) -> Array:
     extra = {first + i: prompts[:, i:i + 1] for i in range(prompts.shape[1])}
     return self._map(self._layers(x.reshape(len(x), -1, x.shape[-1]), extra)[-1])
 
@@ -322,7 +322,7 @@ def save(folder: os.PathLike[str], config: ClipConfig, variables: Tree, tokenize
 
 
 _MODULES = {
-  'image_tower': 'vision_model', 'text_tower': 'text_model',
+  'image_transformer': 'vision_model', 'text_transformer': 'text_model',
   'words': 'embeddings.token_embedding', 'positions': 'embeddings.position_embedding',
   'patches': 'embeddings.patch_embedding', 'norm_before': 'pre_layrnorm',
   'norm_after': 'post_layernorm', 'norm_final': 'final_layer_norm', 'norm_attend': 'layer_norm1',
@@ -330,9 +330,9 @@ _MODULES = {
   'attended': 'self_attn.out_proj', 'norm_widen': 'layer_norm2', 'widen': 'mlp.fc1',
   'narrow': 'mlp.fc2'}
 _ALONE = {
-  ('image_tower', 'class'): 'vision_model.embeddings.class_embedding',
-  ('image_tower', 'project', 'kernel'): 'visual_projection.weight',
-  ('text_tower', 'project', 'kernel'): 'text_projection.weight'}
+  ('image_transformer', 'class'): 'vision_model.embeddings.class_embedding',
+  ('image_transformer', 'project', 'kernel'): 'visual_projection.weight',
+  ('text_transformer', 'project', 'kernel'): 'text_projection.weight'}
 
 
 def _names(path: Path) -> list[str]:

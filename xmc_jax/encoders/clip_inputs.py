@@ -1,4 +1,4 @@
-"""What CLIP sees: pictures as normalised squares, captions as word pieces.
+"""What CLIP sees: images as normalised squares, captions as word pieces.
 
 Made on the host, but for `see`, which is of networks that are trained through a CLIP.
 """
@@ -18,7 +18,7 @@ from xmc_jax.types import Array, UserError
 if TYPE_CHECKING:      # else late, as the tokeniser's library: steps are measured without them
   from PIL import Image
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in [0, 1], in CLIP's training pictures
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of RGB in [0, 1], in CLIP's training images
 STD = (0.26862954, 0.26130258, 0.27577711)
 LENGTH = 77  # word pieces of a caption, start and end tokens included
 START, END = '<|startoftext|>', '<|endoftext|>'
@@ -27,13 +27,13 @@ SEEN = ('single', 'released')
 
 def prepare(
     images: Sequence[np.ndarray], side: int, *, crop_first: bool = False) -> np.ndarray:
-  """Pictures as the image tower sees them.
+  """Images as the image tower sees them.
 
   Args:
-    images: uint8 [b, h, w, 3], or b pictures [h, w, 3] of any sizes.
+    images: uint8 [b, h, w, 3], or b images [h, w, 3] of any sizes.
     side: of the square that the network sees, in pixels.
     crop_first: False resizes the shorter edge to `side` and crops the centre, as CLIP does; True
-      crops the centre square and resizes it, as CMMD does. Of square pictures both make the same.
+      crops the centre square and resizes it, as CMMD does. Of square images both make the same.
   Returns:
     float32 [b, side, side, 3], normalised by `MEAN` and `STD`. Resizing is Pillow's bicubic, with
     antialiasing and rounded to uint8. Where an odd number of pixels is cropped, one more goes at
@@ -43,42 +43,42 @@ def prepare(
   return (pixels / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
 
 
-def see(pictures: Array, side: int, how: str = 'single') -> Array:
-  """Pictures of a network as the image tower sees them, inside a traced program.
+def see(images: Array, side: int, how: str = 'single') -> Array:
+  """Images of a network as the image tower sees them, inside a traced program.
 
   Args:
-    pictures: float32 [b, s, s, 3] in [0, 1], or beyond: nothing is cut off.
+    images: float32 [b, s, s, 3] in [0, 1], or beyond: nothing is cut off.
     side: of the square that the tower sees, in pixels.
     how: 'single' resizes as CLIP does, bicubic with antialiasing, and normalises by `MEAN` and
       `STD`. 'released' is what GALIP's code does in training and in its CLIP score: nearest pixels,
-      and pictures that are mapped from [-1, 1] to [0, 1] twice, so that CLIP sees them in [0.5, 1].
+      and images that are mapped from [-1, 1] to [0, 1] twice, so that CLIP sees them in [0.5, 1].
   Returns:
     float32 [b, side, side, 3].
   """
-  size = pictures.shape[1]
+  size = images.shape[1]
   if how == 'released':
     kept = np.arange(side) * size // side
-    pictures = (pictures[:, kept][:, :, kept] + 1) / 2
+    images = (images[:, kept][:, :, kept] + 1) / 2
   elif size != side:
-    shape = (len(pictures), side, side, 3)
-    pictures = jax.image.resize(pictures, shape, 'cubic')
-  return (pictures - jnp.array(MEAN)) / jnp.array(STD)
+    shape = (len(images), side, side, 3)
+    images = jax.image.resize(images, shape, 'cubic')
+  return (images - jnp.array(MEAN)) / jnp.array(STD)
 
 
 def _square(image: np.ndarray, side: int, crop_first: bool) -> np.ndarray:
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-    raise ValueError(f'a picture is uint8 [h, w, 3], not {image.dtype} {list(image.shape)}')
+    raise ValueError(f'an image is uint8 [h, w, 3], not {image.dtype} {list(image.shape)}')
   from PIL import Image
-  picture = Image.fromarray(image)
+  square = Image.fromarray(image)
   if crop_first:
-    return np.asarray(_centre(picture, min(picture.size)).resize((side, side), Image.BICUBIC))
-  size = [side * edge // min(picture.size) for edge in picture.size]
-  return np.asarray(_centre(picture.resize(size, Image.BICUBIC), side))
+    return np.asarray(_centre(square, min(square.size)).resize((side, side), Image.BICUBIC))
+  size = [side * edge // min(square.size) for edge in square.size]
+  return np.asarray(_centre(square.resize(size, Image.BICUBIC), side))
 
 
-def _centre(picture: Image.Image, side: int) -> Image.Image:
-  left, top = ((edge - side) // 2 for edge in picture.size)
-  return picture.crop((left, top, left + side, top + side))
+def _centre(image: Image.Image, side: int) -> Image.Image:
+  left, top = ((edge - side) // 2 for edge in image.size)
+  return image.crop((left, top, left + side, top + side))
 
 
 class ClipTokenizer:

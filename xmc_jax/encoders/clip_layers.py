@@ -18,7 +18,7 @@ ACTIVATIONS = {'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
 
 
 @dataclasses.dataclass(frozen=True)
-class TowerConfig:
+class TransformerConfig:
   """The sizes of one transformer; `activation` is one of `ACTIVATIONS`."""
 
   width: int
@@ -29,7 +29,7 @@ class TowerConfig:
   eps: float
 
   @classmethod
-  def of(cls, raw: Mapping) -> TowerConfig:
+  def of(cls, raw: Mapping) -> TransformerConfig:
     """From one part of `config.json`; KeyError, ValueError or TypeError where it is another's."""
     width, heads = int(raw['hidden_size']), int(raw['num_attention_heads'])
     if width % heads:
@@ -49,11 +49,11 @@ class TowerConfig:
 class Layer(nn.Module):
   """One layer: self-attention, then a two-layer network, each of normalised x and added to x.
 
-  Random weights are spread as CLIP's released code spreads those of captions, here for pictures
+  Random weights are spread as CLIP's released code spreads those of captions, here for images
   too: what a branch adds is the smaller the more layers there are.
   """
 
-  sizes: TowerConfig
+  sizes: TransformerConfig
   causal: bool
   dtype: jnp.dtype
 

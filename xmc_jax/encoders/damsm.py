@@ -1,9 +1,9 @@
-"""DAMSM: pictures and captions, places and words, in one space; trained before the generator.
+"""DAMSM: images and captions, places and words, in one space; trained before the generator.
 
 Xu et al., "AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative Adversarial
 Networks" (arXiv 1711.10485): a bidirectional LSTM over words, and an Inception-v3 of ImageNet that
 is not trained, with two linear maps on top of it that are. AttnGAN, DM-GAN and SSA-GAN read
-captions and judge pictures with it. A training run of the recipe `damsm` writes a folder of three
+captions and judge images with it. A training run of the method `damsm` writes a folder of three
 files, `config.json`, `model.safetensors` and `tokenizer.json`:
 
   module, variables = damsm.load(damsm.find('runs/damsm_emoji'))
@@ -14,7 +14,7 @@ The image network's own weights are not in the folder; it names their hash.
 
 The image network keeps its statistics of BatchNorm. In the released code it is in training mode
 while DAMSM is trained, so that its running statistics drift to those of the data set, and the saved
-file has them. Smaller image networks, for CPUs, are ours (`trunks`).
+file has them. Smaller image networks, for CPUs, are ours (`backbones`).
 """
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from xmc_jax.encoders import files, trunks
+from xmc_jax.encoders import image_backbones
 from xmc_jax.encoders.lstm import BiLstm
 from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.weight_files import files
 
 FILES = ('config.json', 'model.safetensors', 'tokenizer.json')
 SPREAD = 0.1          # of what embeddings and the two maps begin with: uniform in +-0.1
-TRUNK = 'trunk'       # of the parameters, those that are not trained
+BACKBONE = 'backbone'       # of the parameters, those that are not trained
 
 
 class Words(NamedTuple):
@@ -47,7 +48,7 @@ class Words(NamedTuple):
 
 
 class Look(NamedTuple):
-  """Pictures: code float32 [b, e]; regions float32 [b, n, e], n row by row."""
+  """Images: code float32 [b, e]; regions float32 [b, n, e], n row by row."""
 
   code: Array
   regions: Array
@@ -72,7 +73,7 @@ class Captions(nn.Module):
     return Words(*BiLstm(self.width // 2, name='lstm')(x, mask))
 
 
-class Pictures(nn.Module):
+class Images(nn.Module):
   """The two linear maps on top of an image network: of regions without a bias, of the pool with."""
 
   width: int = 256
@@ -85,17 +86,17 @@ class Pictures(nn.Module):
 
 
 class Damsm(nn.Module):
-  """Both encoders. Parameters `captions` and `pictures` are trained, `trunk` is given."""
+  """Both encoders. Parameters `captions` and `images` are trained, `backbone` is given."""
 
   vocabulary: int
-  trunk_name: str
+  backbone_name: str
   embedding: int = 300
   width: int = 256
   dropout: float = 0.5
 
   def setup(self):
     self.captions = Captions(self.vocabulary, self.embedding, self.width, self.dropout)
-    self.pictures = Pictures(self.width)
+    self.images = Images(self.width)
 
   def text(self, tokens: Array, mask: Array, rngs: Array | None = None) -> Words:
     """tokens int32 [b, t], mask bool [b, t], True where there is text; `rngs` in training."""
@@ -103,18 +104,18 @@ class Damsm(nn.Module):
 
   def image(self, images: Array) -> Look:
     """images float [b, h, w, 3] in [0, 1], of any size."""
-    trunk = trunks.find(self.trunk_name)
-    return self.pictures(*trunk.look({'params': self.get_variable('params', TRUNK)}, images))
+    backbone = image_backbones.find(self.backbone_name)
+    return self.images(*backbone.feature_maps({'params': self.get_variable('params', BACKBONE)}, images))
 
   def heads(self, tokens: Array, mask: Array, regions: Array, pool: Array) -> None:
     """Passes through all that is trained, for `init`."""
     self.captions(tokens, mask)
-    self.pictures(regions, pool)
+    self.images(regions, pool)
 
 
 def create(module: Damsm, rng: Array) -> Tree:
-  """Parameters of both sides, as training begins with them, without the trunk."""
-  regions, pool = trunks.find(module.trunk_name).shapes()
+  """Parameters of both sides, as training begins with them, without the backbone."""
+  regions, pool = image_backbones.find(module.backbone_name).shapes()
   return module.init(rng, jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool),
                      jnp.zeros((1, *regions)), jnp.zeros((1, pool)), method='heads')['params']
 
@@ -123,14 +124,14 @@ def _uniform(rng: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32)
   return jax.random.uniform(rng, shape, dtype, -SPREAD, SPREAD)
 
 
-def with_trunk(params: Tree, trunk: Tree) -> Tree:
-  """Variables for `Damsm.apply`: what is trained, and what `trunks.Trunk.load` gives."""
-  return {'params': {**params, TRUNK: trunk['params']}}
+def with_backbone(params: Tree, backbone: Tree) -> Tree:
+  """Variables for `Damsm.apply`: what is trained, and what `backbones.Backbone.load` gives."""
+  return {'params': {**params, BACKBONE: backbone['params']}}
 
 
 def spec(module: Damsm) -> Tree:
   """Shapes of the variables, known without files."""
-  return with_trunk(_trained_spec(module), trunks.find(module.trunk_name).spec)
+  return with_backbone(_trained_spec(module), image_backbones.find(module.backbone_name).spec)
 
 
 def _trained_spec(module: Damsm) -> Tree:
@@ -171,12 +172,12 @@ def load(folder: str | os.PathLike[str]) -> tuple[Damsm, Tree]:
   """
   module, folder = sizes(folder), pathlib.Path(folder)
   known = json.loads((folder / FILES[0]).read_text(encoding='utf-8'))
-  trunk = trunks.find(module.trunk_name)
-  if trunk.sha256() != known['trunk_sha256']:
-    raise UserError(f'The weights {trunk.name} that are found here are not those that the DAMSM in '
-                    f'{folder} was trained with, whose sha256 is {known["trunk_sha256"]}; put '
+  backbone = image_backbones.find(module.backbone_name)
+  if backbone.sha256() != known['backbone_sha256']:
+    raise UserError(f'The weights {backbone.name} that are found here are not those that the DAMSM in '
+                    f'{folder} was trained with, whose sha256 is {known["backbone_sha256"]}; put '
                     'that file in the folder XMC_JAX_WEIGHTS.')
-  return module, with_trunk(load_params(folder, module), trunk.load())
+  return module, with_backbone(load_params(folder, module), backbone.load())
 
 
 def load_params(folder: str | os.PathLike[str], module: Damsm) -> Tree:
@@ -195,6 +196,6 @@ def save(folder: os.PathLike[str], module: Damsm, params: Tree, tokenizer: str) 
   known = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)
            if f.name not in ('parent', 'name')}
   config = {'model_type': 'damsm', **known,
-            'trunk_sha256': trunks.find(module.trunk_name).sha256()}
+            'backbone_sha256': image_backbones.find(module.backbone_name).sha256()}
   flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
   files.write_folder(folder, config, flat, tokenizer)

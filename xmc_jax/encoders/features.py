@@ -1,4 +1,4 @@
-"""What a frozen image network says of a batch of pictures."""
+"""What a frozen image network says of a batch of images."""
 from __future__ import annotations
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Inception-v3 in the three forms that this literature measures with.
+"""Inception-v3 in the three impl that this literature measures with.
 
 Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (arXiv 1512.00567). The
 layers are the same (`inception_layers`); pools, classes and weights are not:
@@ -26,11 +26,11 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import lax
 
-from xmc_jax.encoders import convert
 from xmc_jax.encoders import inception_layers as table
-from xmc_jax.encoders.convert import Path
 from xmc_jax.encoders.features import Features
 from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.weight_files import convert
+from xmc_jax.weight_files.convert import Path
 
 SIDE = 299  # pixels of a side that the weights were trained for
 EPSILON = 1e-3  # of every BatchNorm, in all three
@@ -71,7 +71,7 @@ def _pool(x: Array, join: Callable[[Array, Array], Array], stride: int = 1) -> A
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """What the forms of the network differ in."""
+  """What the impl of the network differ in."""
 
   classes: int
   around: Callable[[Array], Array]  # the pool of the branches
@@ -106,7 +106,7 @@ class Inception(nn.Module):
     return Features(pool, head(pool))
 
 
-class InceptionTrunk(nn.Module):
+class InceptionBackbone(nn.Module):
   """The convolutions of 'torchvision' for losses: a map and the pool, in the usual precision."""
 
   @nn.compact
@@ -127,7 +127,7 @@ def _blocks(variant: Variant, x: Array) -> dict[str, Array]:
 class _Block(nn.Module):
   """Branches that see the same input, concatenated."""
 
-  branches: tuple[table.Branch, ...]
+  branches: tuple[table.ForwardOutputs, ...]
   variant: Variant
 
   @nn.compact
@@ -135,7 +135,7 @@ class _Block(nn.Module):
     return jnp.concatenate([_branch(steps, self.variant, x) for steps in self.branches], -1)
 
 
-def _branch(steps: table.Branch, variant: Variant, x: Array) -> Array:
+def _branch(steps: table.ForwardOutputs, variant: Variant, x: Array) -> Array:
   """A chain of steps, inside the compact method of a module."""
   pools = {table.HALVE: _halve, table.AROUND: variant.around, table.LAST: variant.last}
   for step in steps:

@@ -22,14 +22,14 @@ class Conv(NamedTuple):
 # are concatenated, or a pool of 3 x 3: HALVE, AROUND (stride 1) or LAST (stride 1, last block).
 HALVE, AROUND, LAST = 'halve', 'around', 'last'
 Step = Conv | tuple[Conv, ...] | str
-Branch = tuple[Step, ...]
+ForwardOutputs = tuple[Step, ...]
 
 
 def _halving(name: str, width: int) -> Conv:
   return Conv(name, width, (3, 3), 2, 'VALID')
 
 
-def _block_35(pool: int) -> tuple[Branch, ...]:
+def _block_35(pool: int) -> tuple[ForwardOutputs, ...]:
   return (
     (Conv('branch1x1', 64),),
     (Conv('branch5x5_1', 48), Conv('branch5x5_2', 64, (5, 5))),
@@ -38,7 +38,7 @@ def _block_35(pool: int) -> tuple[Branch, ...]:
     (AROUND, Conv('branch_pool', pool)))
 
 
-def _block_17(width: int) -> tuple[Branch, ...]:
+def _block_17(width: int) -> tuple[ForwardOutputs, ...]:
   return (
     (Conv('branch1x1', 192),),
     (Conv('branch7x7_1', width), Conv('branch7x7_2', width, (1, 7)),
@@ -49,7 +49,7 @@ def _block_17(width: int) -> tuple[Branch, ...]:
     (AROUND, Conv('branch_pool', 192)))
 
 
-def _block_8(pool: str) -> tuple[Branch, ...]:
+def _block_8(pool: str) -> tuple[ForwardOutputs, ...]:
   return (
     (Conv('branch1x1', 320),),
     (Conv('branch3x3_1', 384),
@@ -93,23 +93,23 @@ def layers() -> Iterator[tuple[tuple[str, ...], str]]:
   """Of every convolution its path in our parameters, and its scope in the graph of 2015.
 
   The order is that in which Keras makes them. In the graph a branch of a block is a tower, unless
-  it is one convolution and nothing else; towers of a block, and convolutions of a tower, are
+  it is one convolution and nothing else; encoder of a block, and convolutions of a tower, are
   numbered from the second on.
   """
   for number, conv in enumerate(step for step in STEM if isinstance(step, Conv)):
     yield (conv.name,), _numbered('conv', number)
   for number, (block, branches) in enumerate(BLOCKS.items()):
-    scope, towers = _numbered('mixed', number), 0
+    scope, encoder = _numbered('mixed', number), 0
     for steps in branches:
-      tower = scope
+      transformer = scope
       if len(steps) > 1:
-        tower, towers = f'{scope}/{_numbered("tower", towers)}', towers + 1
+        transformer, encoder = f'{scope}/{_numbered("tower", encoder)}', encoder + 1
       for place, step in enumerate(step for step in steps if not isinstance(step, str)):
         if isinstance(step, Conv):
-          yield (block, step.name), f'{tower}/{_numbered("conv", place)}'
+          yield (block, step.name), f'{transformer}/{_numbered("conv", place)}'
         else:
           for side, conv in enumerate(step):
-            yield (block, conv.name), f'{tower}/mixed/{_numbered("conv", side)}'
+            yield (block, conv.name), f'{transformer}/mixed/{_numbered("conv", side)}'
 
 
 def _numbered(name: str, number: int) -> str:

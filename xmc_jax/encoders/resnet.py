@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.encoders.features import Features
-from xmc_jax.encoders.torch_files import LEAVES
 from xmc_jax.encoders.vgg import scaled as scaled
 from xmc_jax.types import Array, Tree
+from xmc_jax.weight_files.convert import Path, fill
+from xmc_jax.weight_files.torch_files import LEAVES
 
 SIDE = 224  # pixels that it was trained on
 BLOCKS = (3, 4, 6, 3)  # of 256, 512, 1024 and 2048 channels
@@ -38,7 +38,7 @@ class Layers(NamedTuple):
 
 
 class ResNet50(nn.Module):
-  """Pictures to the mean of the last block's outputs, and logits of ImageNet's classes.
+  """Images to the mean of the last block's outputs, and logits of ImageNet's classes.
 
   `precision` is that of products in float32: the highest for a measure, None to train with.
   """

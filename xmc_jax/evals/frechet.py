@@ -5,9 +5,9 @@
 With S1 = A A' and S2 = B B' the last trace is the sum of the singular values of A' B. So we take
 factors A and B and never the square root of a product of covariances, as the original and its
 descendants do: no complex numbers, no multiple of the identity added, and singular covariances
-(fewer pictures than features) are exact. Where those others are accurate, the results are the same.
+(fewer images than features) are exact. Where those others are accurate, the results are the same.
 
-Features, picture counts and resizing decide what a distance means; this file is arithmetic only.
+Features, image counts and resizing decide what a distance means; this file is arithmetic only.
 """
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
   """The same distance from features, [n, d] and [m, d], kept in memory.
 
   The rows less their mean are factors already, so no eigenvalue is taken and only the n x m
-  products matter: 500 pictures take a fraction of a second. For more rows than features
+  products matter: 500 images take a fraction of a second. For more rows than features
   `FeatureStats` is the better way.
 
   Raises:
@@ -61,7 +61,7 @@ def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
   """
   a, b = finite_pair(a, b)
   if min(len(a), len(b)) < 2:
-    raise UserError('A covariance needs at least 2 pictures on each side; '
+    raise UserError('A covariance needs at least 2 images on each side; '
                     f'there are {len(a)} and {len(b)}.')
   return _distance(a.mean(0) - b.mean(0), _centred(a).T, _centred(b).T)
 

@@ -17,10 +17,10 @@ class InceptionScore(NamedTuple):
 
 
 def inception_score(logits: np.ndarray, splits: int = 10, seed: int = 2020) -> InceptionScore:
-  """exp of the mean of KL(p(class | picture), p(class)), with p(class) of each split its own.
+  """exp of the mean of KL(p(class | image), p(class)), with p(class) of each split its own.
 
   Rows are shuffled and split as torch-fidelity 0.4 does it. The splits are part of the measure: a
-  split of few pictures knows p(class) badly, which lowers the score. Of the codes of this
+  split of few images knows p(class) badly, which lowers the score. Of the codes of this
   literature improved-gan and torch-fidelity take 10 splits, XMC-GAN's and StudioGAN take 1, and
   which logits are taken differs as well (1008 of the 2015 Inception without its biases, or 1000 of
   another): figures compare only where all of it is the same.
@@ -35,8 +35,8 @@ def inception_score(logits: np.ndarray, splits: int = 10, seed: int = 2020) -> I
   logits = finite_rows(logits, 'logits')
   n = len(logits)
   if not 1 <= splits <= n:
-    raise UserError(f'The Inception Score of {n:,} pictures cannot be taken in {splits} splits; '
-                    f'take 1 to {n:,}, or evaluate more pictures.')
+    raise UserError(f'The Inception Score of {n:,} images cannot be taken in {splits} splits; '
+                    f'take 1 to {n:,}, or evaluate more images.')
   logits = logits[np.random.RandomState(seed).permutation(n)]
   log_p = logits - _log_sum(logits, axis=1)
   edges = [i * n // splits for i in range(splits + 1)]
@@ -45,7 +45,7 @@ def inception_score(logits: np.ndarray, splits: int = 10, seed: int = 2020) -> I
 
 
 def _score(log_p: np.ndarray) -> float:
-  # In logarithms throughout: a class that no picture has is no 0 * inf.
+  # In logarithms throughout: a class that no image has is no 0 * inf.
   log_marginal = _log_sum(log_p, axis=0) - np.log(len(log_p))
   return np.exp((np.exp(log_p) * (log_p - log_marginal)).sum(axis=1).mean())
 

@@ -23,7 +23,7 @@ def kid(generated: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size
   """The unbiased squared MMD under the kernel (x.y / d + 1)^3, over random subsets.
 
   The subsets are those that torch-fidelity 0.4 draws from the same seed when the generated
-  pictures are its first input, so figures agree to its float32. A small negative mean is no error:
+  images are its first input, so figures agree to its float32. A small negative mean is no error:
   it says that the two sets are alike. 2048 features take about 20 seconds of one CPU core.
 
   Args:
@@ -36,11 +36,11 @@ def kid(generated: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size
   """
   generated, real = finite_pair(generated, real)
   if subsets < 1 or subset_size < 2:
-    raise UserError(f'KID needs at least 1 subset of at least 2 pictures, not {subsets} of '
+    raise UserError(f'KID needs at least 1 subset of at least 2 images, not {subsets} of '
                     f'{subset_size}.')
   if min(len(generated), len(real)) < subset_size:
     raise UserError(
-      f'KID compares subsets of {subset_size:,} pictures, and there are {len(generated):,} '
+      f'KID compares subsets of {subset_size:,} images, and there are {len(generated):,} '
       f'generated and {len(real):,} real ones; evaluate more, or give a smaller subset_size.')
   rng = np.random.RandomState(seed)
   draw = lambda rows: rows[rng.choice(len(rows), subset_size, replace=False)]  # noqa: E731
@@ -74,7 +74,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
   lengths = np.linalg.norm(rows, axis=1, keepdims=True)
   if not lengths.all():
     raise UserError(f'{(lengths == 0).sum():,} of {len(rows):,} rows of features are all zero and '
-                    'have no direction; look at the pictures that they were made from.')
+                    'have no direction; look at the images that they were made from.')
   return rows / lengths
 
 
@@ -82,10 +82,10 @@ def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
   """MMD^2 of equally many rows; a row is not compared with itself."""
   m, d = x.shape
 
-  def among(rows):
+  def group(rows):
     kernel = (rows @ rows.T / d + 1) ** 3
     return (kernel.sum() - np.trace(kernel)) / (m * (m - 1))
-  return among(x) + among(y) - 2 * ((x @ y.T / d + 1) ** 3).mean()
+  return group(x) + group(y) - 2 * ((x @ y.T / d + 1) ** 3).mean()
 
 
 def _mean_rbf(x: np.ndarray, y: np.ndarray, gamma: float) -> float:

@@ -4,10 +4,10 @@ A set of features stands for the region covered by balls around its rows, each a
 distance to the row's k-th nearest neighbour in the same set.
 
 * precision and recall: Kynkaanniemi et al., arXiv 1904.06991, k = 3 (in the paper VGG16's second
-  fully connected layer, 50,000 pictures a side).
+  fully connected layer, 50,000 images a side).
 * density and coverage: Naeem et al., arXiv 2002.09797, k = 5.
 
-Which network the features are from and how many pictures there are decide the figures: name both.
+Which network the features are from and how many images there are decide the figures: name both.
 A row on the rim of a ball is inside, as in the first paper; the code of the second leaves it out,
 which matters only for exact copies. A beta of torch-fidelity 0.4 interchanged precision and recall;
 here the first argument is the generated one and the fields have names.

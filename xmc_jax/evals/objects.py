@@ -1,16 +1,16 @@
-"""Whether pictures of `emoji_scenes` show what their captions say: object accuracy, by a detector.
+"""Whether images of `emoji_scenes` show what their captions say: object accuracy, by a detector.
 
 Semantic object accuracy (Hinz et al., arXiv 1910.13321) asks a detector of COCO's 80 classes for
 the one class that a word of the caption suggests. Here the truth of a caption is known, so all
 of it is asked: every kind, how many, their sizes, the relation of two kinds (as VISOR does, Gokhale
 et al., arXiv 2212.10015) and the place of a single object. Backgrounds are not judged.
 
-The detector (`xmc_jax/encoders/detector.py`) saw real training pictures only. What to compare a
-figure with, on 2,000 real held-out pictures of 64 px, their first captions:
+The detector (`xmc_jax/evals/judges/detector.py`) saw real training images only. What to compare a
+figure with, on 2,000 real held-out images of 64 px, their first captions:
 
-                               objects  kinds  pictures  precision  counts  sizes  relations
+                               objects  kinds  images  precision  counts  sizes  relations
   real                           0.995  0.994     0.988      0.999   0.991  0.983      0.992
-  captions of other pictures     0.021  0.020     0.002      0.021   0.013  0.006      0.001
+  captions of other images     0.021  0.020     0.002      0.021   0.013  0.006      0.001
 
 Single objects, and so places, occur in the train split alone; of 291 real ones there that the
 detector never saw, 0.955 have the place that is said. Blur costs little while a person still
@@ -29,53 +29,53 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from xmc_jax.data.emoji_scenes import Truth
-from xmc_jax.data.scene_layout import SIDES, SIZES, Group
-from xmc_jax.data.scene_words import place
-from xmc_jax.encoders import detector
+from xmc_jax.data.embedded.emoji_scenes import Truth
+from xmc_jax.data.embedded.scene_layout import SIDES, SIZES, Group
+from xmc_jax.data.embedded.scene_words import place
 from xmc_jax.evals.alignment import at_side
+from xmc_jax.evals.judges import detector
 from xmc_jax.types import Array, UserError
 
-# The least score of an object that counts as found. As SOA's; on 2,000 real train pictures that the
+# The least score of an object that counts as found. As SOA's; on 2,000 real train images that the
 # detector never saw, precision is 0.999 and recall 0.994, and from 0.2 to 0.6 both are above 0.99.
 THRESHOLD = 0.5
 CUTS = [(low[-1] + high[0]) / 2 for low, high in itertools.pairwise(SIDES)]  # between the sizes
 BATCH = 128
-KEYS = ('objects', 'kinds', 'pictures', 'precision', 'counts', 'sizes', 'relations', 'places')
+KEYS = ('objects', 'kinds', 'images', 'precision', 'counts', 'sizes', 'relations', 'places')
 Found = dict[int, np.ndarray]  # {kind: boxes [k, 4], the surest first}
 
 
 def object_accuracy(
     images: Array, truths: Sequence[Truth], reals: Array | None = None, *,
     which: str = 'emoji_scenes', seed: int = 0) -> dict[str, float | None]:
-  """Shares of what captions say that is found in their pictures.
+  """Shares of what captions say that is found in their images.
 
   Args:
-    images: [n, h, w, 3] in [0, 1], of any size; picture i was made from caption i.
+    images: [n, h, w, 3] in [0, 1], of any size; image i was made from caption i.
     truths: what the captions say, `EmojiScenes.truth(index, caption)`.
-    reals: the real pictures of the captions, [n, h, w, 3] in [0, 1], for the ceiling.
-    which: the detector, a name or path as `xmc_jax.encoders.detector.find` takes it.
+    reals: the real images of the captions, [n, h, w, 3] in [0, 1], for the ceiling.
+    which: the detector, a name or path as `xmc_jax.evals.judges.detector.find` takes it.
     seed: of the draw of other captions.
   Returns:
     Shares in [0, 1]; None where no caption says such a thing. What is said of an object that was
     not found is wrong.
       objects    of the kinds that the captions name, those found (SOA-I counts so, by mentions)
       kinds      the same for each kind, and the mean of all kinds (as SOA-C)
-      pictures   of the pictures, those in which every named kind is found
+      images   of the images, those in which every named kind is found
       precision  of the kinds found, those that the captions name
       counts     of the named kinds, those found in the number that is said
       sizes      of the sizes said, those that all objects of the kind have
       relations  of the relations said, those that hold between all objects of both kinds
       places     of the places said, those right
-    The same keys with `_chance`: these pictures under captions of other pictures; and, if `reals`
+    The same keys with `_chance`: these images under captions of other images; and, if `reals`
     are given, with `_real`.
   Raises:
-    UserError: there is no such detector, or fewer than two pictures.
+    UserError: there is no such detector, or fewer than two images.
   """
   if not len(images) == len(truths) == len(truths if reals is None else reals):
     raise ValueError('images, truths and reals must be of the same rows')
   if len(images) < 2:
-    raise UserError('Object accuracy needs at least 2 pictures, for the captions of others.')
+    raise UserError('Object accuracy needs at least 2 images, for the captions of others.')
   found = find_objects(images, which)
   scores = {'': score(found, truths), '_chance': score(found, others(truths, seed))}
   if reals is not None:
@@ -92,7 +92,7 @@ def others(truths: Sequence[Truth], seed: int) -> list[Truth]:
 
 def find_objects(
     images: Array, which: str = 'emoji_scenes', threshold: float = THRESHOLD) -> list[Found]:
-  """The objects of each picture [n, h, w, 3] in [0, 1], resized to the detector's 64 x 64."""
+  """The objects of each image [n, h, w, 3] in [0, 1], resized to the detector's 64 x 64."""
   detect, rows = _detector(which), []
   for start in range(0, len(images), BATCH):
     part = np.asarray(images[start:start + BATCH], np.float32)
@@ -115,7 +115,7 @@ def _detector(which: str) -> Callable[[Array], detector.Objects]:
 
 
 def score(found: Sequence[Found], truths: Sequence[Truth]) -> dict[str, float | None]:
-  """The shares of `object_accuracy`, by key, from what was found in each picture."""
+  """The shares of `object_accuracy`, by key, from what was found in each image."""
   right = {key: [] for key in KEYS}
   by_kind = {}
   for objects, truth in zip(found, truths, strict=True):
@@ -123,7 +123,7 @@ def score(found: Sequence[Found], truths: Sequence[Truth]) -> dict[str, float | 
     for kind, hit in hits.items():
       by_kind.setdefault(kind, []).append(hit)
     right['objects'] += hits.values()
-    right['pictures'].append(all(hits.values()))
+    right['images'].append(all(hits.values()))
     right['precision'] += [kind in truth.counts for kind in objects]
     for key, answer in _details(objects, truth):
       right[key].append(answer)

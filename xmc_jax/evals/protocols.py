@@ -1,6 +1,6 @@
-"""The rulers of this literature, by name: network, resize, range, counts and pictures of reference.
+"""The protocols of this literature, by name: network, resize, range, counts and images of reference.
 
-A distance between sets of pictures is only a number together with these. Published tables mix at
+A distance between sets of images is only a number together with these. Published tables mix at
 least five of them, so each has a name here, every score carries it, and scores of different
 protocols are never compared by accident. docs/evaluation.md tells their story.
 """
@@ -12,11 +12,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from xmc_jax.encoders import efficientnet
-from xmc_jax.encoders import weights as registry
+from xmc_jax.encoders import efficientnet, registry
 from xmc_jax.encoders.features import Features
 from xmc_jax.evals import resize
-from xmc_jax.evals.collect import Reader
+from xmc_jax.evals.extract import Reader
 from xmc_jax.types import Array, UserError
 
 # What torchvision's ImageNet networks are trained with, of RGB in [0, 1].
@@ -27,15 +26,15 @@ _MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225
 class Protocol:
   """One way to measure.
 
-  about      whose ruler it is
+  about      whose protocol it is
   weights    name of the network in the registry of weights
   side       pixels of a side that the network sees
   resize     uint8 [b, h, w, 3] and the side to [b, side, side, 3] in [0, 255]
   on_host    whether `resize` runs in numpy and Pillow, before the device
   scale      from [0, 255] to what the network is fed
   distance   what its Frechet distance is called
-  fakes      pictures drawn for a published number; None: as many as there are real ones
-  reals      pictures of reference of a published number; None: the whole held-out split
+  fakes      images drawn for a published number; None: as many as there are real ones
+  reals      images of reference of a published number; None: the whole held-out split
   """
   name: str
   about: str
@@ -49,18 +48,18 @@ class Protocol:
   reals: int | None = None
 
   def reader(self, random_seed: int | None = None) -> Reader:
-    """The network as a reader of pictures, named as the protocol.
+    """The network as a reader of images, named as the protocol.
 
     With `random_seed` its weights are random instead of real, for trials without a download.
     UserError where the weights are not found.
     """
     loaded = registry.load(self.weights, random=random_seed)
 
-    def read(variables, pictures) -> Features:
-      sized = pictures if self.on_host else self.resize(pictures, self.side)
+    def read(variables, images) -> Features:
+      sized = images if self.on_host else self.resize(images, self.side)
       return loaded.module.apply(variables, self.scale(sized.astype(jnp.float32)))
 
-    prepare = (lambda pictures: self.resize(pictures, self.side)) if self.on_host else None
+    prepare = (lambda images: self.resize(images, self.side)) if self.on_host else None
     return Reader(self.name, loaded.variables, read, prepare, loaded.sha256)
 
   def differences(self, fakes: int, reals: int) -> list[str]:
@@ -105,7 +104,7 @@ PROTOCOLS = {p.name: p for p in (
              resize=resize.half_pixel_bilinear, scale=full_range, **_TF2015),
     Protocol('legacy-torchvision', 'DF-GAN and GALIP: an ImageNet network, range bug included',
              resize=resize.antialiased_bilinear, **_TORCHVISION),
-    Protocol('legacy-torchvision-pil', 'DM-GAN: the same, pictures resized as files',
+    Protocol('legacy-torchvision-pil', 'DM-GAN: the same, images resized as files',
              resize=resize.pil_bilinear, on_host=True, **_TORCHVISION),
     Protocol('legacy-keras', "the released XMC-GAN code: Keras' ImageNet network",
              weights='inception-keras', resize=resize.jax_bilinear, scale=full_range,

@@ -1,6 +1,6 @@
 """The resizes of the protocols: they move a distance 10,000 times as much as a port of a network.
 
-All take uint8 pictures [b, h, w, 3], or float32 ones of any range, and give float32
+All take uint8 images [b, h, w, 3], or float32 ones of any range, and give float32
 [b, side, side, 3] of the same range. `tf1_bilinear`, `half_pixel_bilinear`, `antialiased_bilinear`
 and `jax_bilinear` run on the device, inside jit; `pil_bicubic` and `pil_bilinear` are Pillow's own,
 on the host, and take uint8 only. Nothing is rounded unless it is said so.
@@ -22,7 +22,7 @@ def tf1_bilinear(images: Array, side: int = SIDE) -> Array:
   """TensorFlow 1's bilinear: pixel i of the result lies at i * (in / out), without antialias.
 
   Used by TTUR's FID, torch-fidelity, torchmetrics, StyleGAN-T, and clean-fid's "legacy_tensorflow",
-  with pictures in [0, 255]. On CPUs equal to torch-fidelity's to the bit.
+  with images in [0, 255]. On CPUs equal to torch-fidelity's to the bit.
   """
   rows, columns = (np.arange(side, dtype=np.float32) * np.float32(size / side)
                    for size in images.shape[1:3])
@@ -32,7 +32,7 @@ def tf1_bilinear(images: Array, side: int = SIDE) -> Array:
 def half_pixel_bilinear(images: Array, side: int = SIDE) -> Array:
   """Bilinear between the centres of pixels, without antialias: torch's `align_corners=False`.
 
-  Used by pytorch-fid, with pictures in [0, 1], and clean-fid's "legacy_pytorch", with [0, 255].
+  Used by pytorch-fid, with images in [0, 1], and clean-fid's "legacy_pytorch", with [0, 255].
   Equal to `torch.nn.functional.interpolate` but for rounding (about 1e-7 of the range).
   """
   # PyTorch rounds the ratio to float32, and a place only once after that.
@@ -42,7 +42,7 @@ def half_pixel_bilinear(images: Array, side: int = SIDE) -> Array:
 
 
 def antialiased_bilinear(images: Array, side: int = SIDE) -> Array:
-  """Bilinear; where the picture shrinks, a triangle as wide as a pixel of the result.
+  """Bilinear; where the image shrinks, a triangle as wide as a pixel of the result.
 
   Used by DF-GAN and GALIP: torchvision's `Resize` of a tensor in [0, 1], in versions that antialias
   by default. At 256 px, which is enlarged, it is `half_pixel_bilinear` in all versions. Their
@@ -56,7 +56,7 @@ def antialiased_bilinear(images: Array, side: int = SIDE) -> Array:
 def jax_bilinear(images: Array, side: int = SIDE) -> Array:
   """`jax.image.resize(..., 'bilinear')`, which antialiases by default; no resize at size `side`.
 
-  Used by the released XMC-GAN code, with pictures in [0, 1]. There products have the precision of
+  Used by the released XMC-GAN code, with images in [0, 1]. There products have the precision of
   the backend, bfloat16 on TPUs; here they are float32. It is `antialiased_bilinear` by another way.
   """
   return antialiased_bilinear(images, side)
@@ -71,24 +71,24 @@ def pil_bicubic(images: np.ndarray, side: int = SIDE) -> np.ndarray:
     image = Image.fromarray(channel.astype(np.float32))
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
 
-  resized = [np.stack([one(picture[..., c]) for c in range(3)], -1) for picture in _uint8(images)]
+  resized = [np.stack([one(image[..., c]) for c in range(3)], -1) for image in _uint8(images)]
   return np.clip(resized, 0, 255).reshape(-1, side, side, 3)
 
 
 def pil_bilinear(images: np.ndarray, side: int = SIDE) -> np.ndarray:
-  """Pillow's bilinear with antialias of uint8 pictures, so the result is whole numbers.
+  """Pillow's bilinear with antialias of uint8 images, so the result is whole numbers.
 
   Used by DM-GAN: torchvision's `Resize((299, 299))` of files. [0, 255]; runs on the host.
   """
-  resized = [Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
-             for picture in _uint8(images)]
+  resized = [Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
+             for image in _uint8(images)]
   return np.array(resized, np.float32).reshape(-1, side, side, 3)
 
 
 def _uint8(images: np.ndarray) -> np.ndarray:
   images = np.asarray(images)
   if images.dtype != np.uint8:
-    raise TypeError(f'pictures for Pillow must be uint8, not {images.dtype}')
+    raise TypeError(f'images for Pillow must be uint8, not {images.dtype}')
   return images
 
 

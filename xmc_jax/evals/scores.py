@@ -1,4 +1,4 @@
-"""From what a protocol's network says of two sets of pictures to numbers."""
+"""From what a protocol's network says of two sets of images to numbers."""
 from __future__ import annotations
 
 import dataclasses

@@ -14,8 +14,8 @@ import os
 import numpy as np
 from etils import epath
 
-from xmc_jax import writing
 from xmc_jax.types import UserError
+from xmc_jax.utils import atomic
 
 
 def finite_rows(rows: np.ndarray, what: str = 'features') -> np.ndarray:
@@ -29,12 +29,12 @@ def finite_rows(rows: np.ndarray, what: str = 'features') -> np.ndarray:
   if rows.ndim != 2 or not rows.shape[1]:
     raise ValueError(f'{what} must be [n, d], not of the shape {rows.shape}')
   if not len(rows):
-    raise UserError(f'There are no {what}: a measure needs at least one picture.')
+    raise UserError(f'There are no {what}: a measure needs at least one image.')
   wrong = len(rows) - np.isfinite(rows).all(axis=1).sum()
   if wrong:
     raise UserError(
       f'{wrong:,} of {len(rows):,} rows of {what} are NaN or infinite, so no measure of them is '
-      'meaningful; look at the pictures and weights that they were made from.')
+      'meaningful; look at the images and weights that they were made from.')
   return rows
 
 
@@ -115,7 +115,7 @@ class FeatureStats:
   def covariance(self) -> np.ndarray:
     """[d, d], divided by count - 1 as everywhere in this literature; UserError below two rows."""
     if self.count < 2:
-      raise UserError(f'A covariance needs at least 2 pictures, not {self.count}.')
+      raise UserError(f'A covariance needs at least 2 images, not {self.count}.')
     return self.scatter / (self.count - 1)
 
   def save(self, path: str | os.PathLike[str]) -> None:
@@ -126,7 +126,7 @@ class FeatureStats:
     path, data = epath.Path(path), io.BytesIO()
     np.savez(data, count=self.count, mean=self.mean, scatter=self.scatter)
     try:
-      writing.save(path, data.getvalue())
+      atomic.save(path, data.getvalue())
     except OSError as error:
       raise UserError(f'The statistics {path} cannot be written ({error.strerror or error}); give '
                       'a path in a folder that can be written to.') from error

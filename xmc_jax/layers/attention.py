@@ -2,8 +2,8 @@
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.arrays import unit
 from xmc_jax.types import Array
+from xmc_jax.utils.arrays import unit
 
 
 def word_context(regions: Array, words: Array, mask: Array, *, gain: float = 15.0) -> Array:

@@ -1,7 +1,7 @@
-"""Differentiable augmentation of what the critic sees (Zhao et al. 2020, arXiv 2006.10738).
+"""Differentiable augmentation of what the discriminator sees (Zhao et al. 2020, arXiv 2006.10738).
 
-Each policy is a function (rng, picture [h, w, 3] in [0, 1]) -> picture of the same shape,
-differentiable in the picture. For training sets of a few thousand pictures; real and fake pictures
+Each policy is a function (rng, image [h, w, 3] in [0, 1]) -> image of the same shape,
+differentiable in the image. For training sets of a few thousand images; real and fake images
 both pass through it.
 """
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ POLICIES = {'color': color, 'translation': translation, 'cutout': cutout}
 
 
 def augmentation(names: Sequence[str]) -> Callable[[Array, Array], Array]:
-  """The named policies one after the other: (rngs [b], pictures [b, h, w, 3]) -> pictures."""
+  """The named policies one after the other: (rngs [b], images [b, h, w, 3]) -> images."""
   unknown = [n for n in names if n not in POLICIES]
   if unknown:
     raise UserError(f'model.augment names {unknown[0]!r}; it takes a list of {sorted(POLICIES)}')

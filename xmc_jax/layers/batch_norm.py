@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.layers.forms import FAST, Forms
+from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import GroupedBatchNorm
 from xmc_jax.types import Array
 
@@ -22,7 +22,7 @@ class BatchNorm(nn.Module):
   averages of the biased ones; torch's are of the unbiased, n / (n - 1) times as large.
   """
   group_rows: int | None = None
-  forms: Forms = FAST
+  impl: Impl = FAST
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
@@ -31,5 +31,5 @@ class BatchNorm(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (c,))
     flat = x.reshape(x.shape[0], *(x.shape[1:] if x.ndim == 4 else (1, 1, c)))
     each_row = lambda v: jnp.broadcast_to(v.astype(x.dtype), (x.shape[0], 1, 1, c))
-    norm = GroupedBatchNorm(self.group_rows, self.forms, name='norm')
+    norm = GroupedBatchNorm(self.group_rows, self.impl, name='norm')
     return norm(flat, each_row(scale - 1), each_row(bias), train).reshape(x.shape)

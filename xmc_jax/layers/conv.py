@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from xmc_jax.layers import resample
-from xmc_jax.layers.forms import FAST, Forms
+from xmc_jax.layers.impl import FAST, Impl
 
 GLOROT = nn.initializers.glorot_normal()
 
@@ -20,13 +20,13 @@ class Conv3x3(nn.Module):
   """
   features: int
   resize: str = 'same'
-  forms: Forms = FAST
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x):
     kernel = self.param('kernel', GLOROT, (3, 3, x.shape[-1], self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    run = {'same': resample.conv, 'up': resample.AFTER_UP[self.forms.up],
-           'pool': resample.BEFORE_POOL[self.forms.pool]}[self.resize]
+    run = {'same': resample.conv, 'up': resample.AFTER_UP[self.impl.up],
+           'pool': resample.BEFORE_POOL[self.impl.pool]}[self.resize]
     return run(x.astype(self.dtype), kernel) + bias.astype(self.dtype)

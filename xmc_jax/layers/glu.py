@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from xmc_jax.layers.batch_norm import BatchNorm
-from xmc_jax.layers.forms import FAST, Forms
+from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.orthogonal import Conv
 from xmc_jax.types import Array
 
@@ -20,25 +20,25 @@ def glu(x: Array) -> Array:
 class GluUp(nn.Module):
   """Doubles a map and gates it: [b, h, w, c] -> [b, 2h, 2w, features]."""
   features: int
-  norm_rows: int | None = None
-  forms: Forms = FAST
+  bn_group_size: int | None = None
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    x = Conv(2 * self.features, 'up', forms=self.forms, dtype=self.dtype, name='conv')(x)
-    return glu(BatchNorm(self.norm_rows, self.forms, name='norm')(x, train))
+    x = Conv(2 * self.features, 'up', impl=self.impl, dtype=self.dtype, name='conv')(x)
+    return glu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train))
 
 
 class GluResidual(nn.Module):
   """Gated residual block of the same size and channels; nothing follows the sum."""
-  norm_rows: int | None = None
-  forms: Forms = FAST
+  bn_group_size: int | None = None
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    conv = lambda features, name: Conv(features, forms=self.forms, dtype=self.dtype, name=name)
-    norm = lambda name: BatchNorm(self.norm_rows, self.forms, name=name)
+    conv = lambda features, name: Conv(features, impl=self.impl, dtype=self.dtype, name=name)
+    norm = lambda name: BatchNorm(self.bn_group_size, self.impl, name=name)
     h = glu(norm('norm_in')(conv(2 * x.shape[-1], 'conv_in')(x), train))
     return x + norm('norm_out')(conv(x.shape[-1], 'conv_out')(h), train)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from xmc_jax.layers.conv import Dense
-from xmc_jax.layers.forms import FAST, Forms
+from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.resample import nearest_up
 from xmc_jax.types import Array, UserError
 
@@ -88,7 +88,7 @@ class GroupedBatchNorm(nn.Module):
   is `group_rows=8`. The running statistics average over groups.
   """
   group_rows: int | None = None
-  forms: Forms = FAST
+  impl: Impl = FAST
   decay: float = 0.9
   epsilon: float = 1e-5
 
@@ -102,9 +102,9 @@ class GroupedBatchNorm(nn.Module):
       return modulate(normalise(x, mean.value, var.value, self.epsilon), gamma, beta)
     rows = x.shape[0] if self.group_rows is None else min(self.group_rows, x.shape[0])
     if x.shape[0] % rows:
-      raise UserError(f'model.norm_rows = {rows} does not divide the batch of {x.shape[0]} rows; '
+      raise UserError(f'model.bn_group_size = {rows} does not divide the batch of {x.shape[0]} rows; '
                       'choose a divisor, or None for global statistics')
-    out, row_mean, row_var = NORMALISED[self.forms.norm](x, gamma, beta, rows, self.epsilon)
+    out, row_mean, row_var = NORMALISED[self.impl.norm](x, gamma, beta, rows, self.epsilon)
     if not self.is_initializing():
       for variable, now in ((mean, row_mean), (var, row_var)):
         variable.value = self.decay * variable.value + (1 - self.decay) * now.mean((0, 1, 2))
@@ -114,14 +114,14 @@ class GroupedBatchNorm(nn.Module):
 class ConditionalNorm(nn.Module):
   """Normalised x [b, h, w, c], times 1 + gamma, plus beta, both linear in a condition [b, d]."""
   group_rows: int | None = None
-  forms: Forms = FAST
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, condition: Array, train: bool) -> Array:
     gamma = Dense(x.shape[-1], dtype=self.dtype, name='gamma')(condition)[:, None, None]
     beta = Dense(x.shape[-1], dtype=self.dtype, name='beta')(condition)[:, None, None]
-    return GroupedBatchNorm(self.group_rows, self.forms, name='norm')(x, gamma, beta, train)
+    return GroupedBatchNorm(self.group_rows, self.impl, name='norm')(x, gamma, beta, train)
 
 
 class LocalConditionalNorm(nn.Module):
@@ -131,13 +131,13 @@ class LocalConditionalNorm(nn.Module):
   then enlarged; the plain form enlarges the condition first, as the paper's figure draws it.
   """
   group_rows: int | None = None
-  forms: Forms = FAST
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, condition: Array, train: bool) -> Array:
-    if self.forms.modulation == 'plain':
+    if self.impl.modulation == 'plain':
       condition = nearest_up(condition, x.shape[1] // condition.shape[1])
     gamma = Dense(x.shape[-1], dtype=self.dtype, name='gamma')(condition)
     beta = Dense(x.shape[-1], dtype=self.dtype, name='beta')(condition)
-    return GroupedBatchNorm(self.group_rows, self.forms, name='norm')(x, gamma, beta, train)
+    return GroupedBatchNorm(self.group_rows, self.impl, name='norm')(x, gamma, beta, train)

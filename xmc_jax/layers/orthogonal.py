@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmc_jax.layers import resample
-from xmc_jax.layers.forms import FAST, Forms
+from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.types import Array
 
 ORTHOGONAL = nn.initializers.orthogonal()
@@ -59,7 +59,7 @@ def _pull(saved, out):
 
 conv_down_parity.defvjp(_keep, _pull)
 
-DOWN = {'plain': conv_down, 'strided': conv_down, 'parity': conv_down_parity}     # as `Forms.pool`
+DOWN = {'plain': conv_down, 'strided': conv_down, 'parity': conv_down_parity}     # as `Impl.pool`
 
 
 def conv_whole(x: Array, kernel: Array) -> Array:
@@ -76,14 +76,14 @@ class Conv(nn.Module):
   features: int
   resize: str = 'same'
   bias: bool = False
-  forms: Forms = FAST
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
   kernel_init: Callable[..., Array] = ORTHOGONAL
 
   @nn.compact
   def __call__(self, x):
-    run, side = {'same': (resample.conv, 3), 'up': (resample.AFTER_UP[self.forms.up], 3),
-                 'down': (DOWN[self.forms.pool], 4), 'whole': (conv_whole, 4)}[self.resize]
+    run, side = {'same': (resample.conv, 3), 'up': (resample.AFTER_UP[self.impl.up], 3),
+                 'down': (DOWN[self.impl.pool], 4), 'whole': (conv_whole, 4)}[self.resize]
     shape = (side, side, x.shape[-1], self.features)
     x = run(x.astype(self.dtype), self.param('kernel', self.kernel_init, shape))
     if not self.bias:

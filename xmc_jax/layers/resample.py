@@ -2,7 +2,7 @@
 
 A nearest-neighbour doubling before a 3x3 convolution, or an average pooling after one, can be
 folded into the kernel. The function is the same to rounding, at 16 of 36 multiplications; zero
-padding at the border works out exactly. `AFTER_UP` and `BEFORE_POOL` name the forms of each.
+padding at the border works out exactly. `AFTER_UP` and `BEFORE_POOL` name the impl of each.
 """
 import jax
 import jax.numpy as jnp

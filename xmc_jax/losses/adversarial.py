@@ -6,13 +6,13 @@ from xmc_jax.types import Array
 
 
 def hinge_d(real: Array, fake: Array) -> Array:
-  """The critic's hinge loss: mean relu(1 - real) + mean relu(1 + fake)."""
+  """The discriminator's hinge loss: mean relu(1 - real) + mean relu(1 + fake)."""
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
   return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
 
 
 def hinge_matching_d(real: Array, fake: Array, wrong: Array) -> Array:
-  """The same with real pictures under wrong captions, which share the half of the fakes.
+  """The same with real images under wrong captions, which share the half of the fakes.
 
   wrong: logits, of any number of rows. The matching-aware loss of DF-GAN (arXiv 2008.05865).
   """
@@ -33,9 +33,9 @@ def bce(logits: Array, real: bool) -> Array:
 
 
 def bce_d(real: tuple[Array, Array], fake: tuple[Array, Array], wrong: Array) -> Array:
-  """The critic's cross entropy of pictures alone and with captions, as StackGAN++ weighs it.
+  """The discriminator's cross entropy of images alone and with captions, as StackGAN++ weighs it.
 
-  real, fake: logits of the pictures alone, and with their captions; wrong: of real pictures with
+  real, fake: logits of the images alone, and with their captions; wrong: of real images with
   captions of others. Mean of the real two plus mean of the other three.
   """
   real = sum(bce(logits, True) for logits in real)

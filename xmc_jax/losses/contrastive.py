@@ -7,8 +7,8 @@ groups of rows see `groups.within`.
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.arrays import unit
 from xmc_jax.types import Array
+from xmc_jax.utils.arrays import unit
 
 
 def cosines(a: Array, b: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The losses of DAMSM: captions find their pictures, and pictures their captions.
+"""The losses of DAMSM: captions find their images, and images their captions.
 
 Xu et al. 2018 (arXiv 1711.10485), section 3.2, as their released code computes it. That differs
 from the words of XMC-GAN (`matching`) in three points: places first divide their attention among
@@ -10,24 +10,24 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.arrays import unit
 from xmc_jax.losses.contrastive import cosines, diagonal_cross_entropy
 from xmc_jax.losses.matching import everywhere, in_chunks
 from xmc_jax.losses.positives import positive_pairs
 from xmc_jax.types import Array
+from xmc_jax.utils.arrays import unit
 
 GAMMA1 = 4.0      # sharpness of a word's attention over places; SSA-GAN trains its generator with 5
 GAMMA2 = 5.0      # sharpness of the soft maximum over words
 GAMMA3 = 10.0     # scale of the scores, an inverse temperature
 APART = -1e9      # the score of what shall not contrast; finite, so that no gradient is 0 * inf
 # Numbers of the attention that are held at once; each of some five arrays of the gradient is as
-# large. 48 captions of 18 words with 48 pictures of 289 places are 12 million: one go.
+# large. 48 captions of 18 words with 48 images of 289 places are 12 million: one go.
 CELLS = 2**24
 
 
 def word_scores(regions: Array, words: Array, mask: Array, *, gamma1: float = GAMMA1,
                 gamma2: float = GAMMA2, cells: int = CELLS) -> Array:
-  """Scores [b, b] of picture i and caption j, not yet times gamma3; float32.
+  """Scores [b, b] of image i and caption j, not yet times gamma3; float32.
 
   Args: regions [b, n, e], words [b, t, e], mask [b, t] with at least one True a row.
   Where b * b * n * t is more than `cells`, captions go in chunks, recomputed in the backward pass.
@@ -70,7 +70,7 @@ def words(regions: Array, words: Array, mask: Array, labels: Array | None = None
   return diagonal_cross_entropy(_apart(scores, labels, rule))
 
 
-def sentences(codes: Array, sentences: Array, labels: Array | None = None, *,
+def sentences(embeddings: Array, sentences: Array, labels: Array | None = None, *,
               rule: str = 'exact', gamma3: float = GAMMA3) -> Array:
-  """Both directions of the sentences' loss, s0 + s1: pictures' codes [b, e], captions' [b, e]."""
-  return diagonal_cross_entropy(_apart(gamma3 * cosines(codes, sentences), labels, rule))
+  """Both directions of the sentences' loss, s0 + s1: images' codes [b, e], captions' [b, e]."""
+  return diagonal_cross_entropy(_apart(gamma3 * cosines(embeddings, sentences), labels, rule))

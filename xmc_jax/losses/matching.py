@@ -1,13 +1,13 @@
-"""Word-region matching: how well the words of a caption are found in the regions of a picture."""
+"""Word-region matching: how well the words of a caption are found in the regions of an image."""
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.arrays import unit
 from xmc_jax.losses.contrastive import diagonal_cross_entropy
 from xmc_jax.types import Array
+from xmc_jax.utils.arrays import unit
 
 ATTENTION_GAIN = 5.0    # sharpness of a word's attention over regions (rho_1 of the paper)
 WORD_GAIN = 5.0         # sharpness of the soft maximum over words (rho_2)
@@ -27,10 +27,10 @@ def _log_sum_words(cosines: Array, mask: Array) -> Array:
 
 
 def word_scores_plain(regions: Array, words: Array, mask: Array) -> Array:
-  """Scores [b, b] of picture i and caption j, written as the paper does.
+  """Scores [b, b] of image i and caption j, written as the paper does.
 
   Args: regions [b, n, e], words [b, t, e], mask [b, t] with at least one True a row.
-  Each word attends over the regions of a picture; the score is a soft maximum over the words of
+  Each word attends over the regions of an image; the score is a soft maximum over the words of
   the cosine of a word with its attended context. Memory b * b * t * e.
   """
   regions, words = unit(regions), unit(words)
@@ -72,9 +72,9 @@ def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK
   """The same scores as `word_scores_plain`, without a context vector.
 
   The cosine needs only attention-weighted similarities (numerator) and the squared length of the
-  context, alpha^T (R R^T) alpha, from the Gram matrix of the picture's regions. More than `chunk`
+  context, alpha^T (R R^T) alpha, from the Gram matrix of the image's regions. More than `chunk`
   captions go in chunks, recomputed in the backward pass: memory b * n * chunk * t.
-  Over a mesh words travel and regions stay: each device scores its own pictures with all captions.
+  Over a mesh words travel and regions stay: each device scores its own images with all captions.
   """
   words, mask = everywhere(words), everywhere(mask)   # once, not once a chunk
   regions, words = unit(regions), unit(words)
@@ -93,11 +93,11 @@ def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK
   return in_chunks(score, words, mask, chunk)
 
 
-SCORES = {'plain': word_scores_plain, 'gram': word_scores}      # the forms, by name
+SCORES = {'plain': word_scores_plain, 'gram': word_scores}      # the impl, by name
 
 
 def word_loss(regions: Array, words: Array, mask: Array, scores=word_scores) -> Array:
-  """Contrast of pictures' regions [b, n, e] with captions' words [b, t, e], a float32 scalar."""
+  """Contrast of images' regions [b, n, e] with captions' words [b, t, e], a float32 scalar."""
   return diagonal_cross_entropy(scores(regions, words, mask))
 
 

@@ -1,14 +1,14 @@
-"""Penalties on the slope of a critic."""
+"""Penalties on the gradient norm of a discriminator."""
 import jax.numpy as jnp
 
 from xmc_jax.types import Array
 
 
-def sixth_power(slope: Array) -> Array:
+def ma_gp(grad_norm_sq: Array) -> Array:
   """Twice the mean of |gradient|^6, float32: the matching-aware penalty of DF-GAN.
 
-  slope: [b], the *squared* length of the gradient of a row's logit in the real picture and its
+  grad_norm_sq: [b], the *squared* L2 norm of the gradient of an example's logit in the real image and its
   caption (arXiv 2008.05865, k = 2 and p = 6). From the square there is no root to differentiate at
   a gradient of zero.
   """
-  return 2 * jnp.mean(slope.astype(jnp.float32) ** 3)
+  return 2 * jnp.mean(grad_norm_sq.astype(jnp.float32) ** 3)

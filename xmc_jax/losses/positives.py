@@ -26,7 +26,7 @@ def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
     self      a row is positive with itself alone, whatever its label: contrast without labels
     jaccard   float32 weights in [0, 1] in place of bools: classes shared over classes of either
   A row without any class is positive with none, not with itself either. What rows of the same
-  picture should then be is for the caller to add.
+  image should then be is for the caller to add.
   """
   if rule not in RULES:
     raise UserError(f'the label rule {rule!r} is unknown; choose one of {", ".join(RULES)}')

@@ -1,6 +1,6 @@
 """Files as people have them after a download: in a zip, or in folders.
 
-Pictures are read one at a time, by name. Zips are not unpacked: COCO's hold 120,000 JPEGs, stored
+Images are read one at a time, by name. Zips are not unpacked: COCO's hold 120,000 JPEGs, stored
 without compression, and reading a member of one costs about as much as opening a file.
 """
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 
-from xmc_jax.prepare.original import BadPicture
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -57,10 +57,10 @@ def read(path: pathlib.Path, name: str) -> bytes:
     raise _damaged(path, error) from error
 
 
-class Pictures:
-  """The pictures of several folders and zips; random access by the names of their files.
+class Images:
+  """The images of several folders and zips; random access by the names of their files.
 
-  Can be pickled and shared by threads. Every process opens zips for itself, at its first picture:
+  Can be pickled and shared by threads. Every process opens zips for itself, at its first image:
   that takes half a second for 80,000 members.
   """
 
@@ -89,7 +89,7 @@ class Pictures:
         _open(place).close()
 
   def names(self) -> set[str]:
-    """The names of all pictures."""
+    """The names of all images."""
     found = set()
     for place in self.places:
       if place.is_dir():
@@ -100,16 +100,16 @@ class Pictures:
     return found
 
   def read(self, name: str) -> bytes:
-    """The bytes of a picture.
+    """The bytes of an image.
 
     Raises:
-      BadPicture: if there is no such picture, or it does not have the checksum that its zip gives.
+      BadImage: if there is no such image, or it does not have the checksum that its zip gives.
     """
     for reader in self._open_readers():
       found = reader(name)
       if found is not None:
         return found
-    raise BadPicture(f'{name} is not in {", ".join(str(place) for place in self.places)}')
+    raise BadImage(f'{name} is not in {", ".join(str(place) for place in self.places)}')
 
   def _open_readers(self) -> Sequence[Callable[[str], bytes | None]]:
     # A file that two processes share after a fork has one position for both.
@@ -138,7 +138,7 @@ def _in_zip(place: pathlib.Path) -> Callable[[str], bytes | None]:
     try:
       return archive.read(members[name]) if name in members else None
     except _DAMAGE as error:
-      raise BadPicture(f'{name} in {place} is damaged ({error})') from error
+      raise BadImage(f'{name} in {place} is damaged ({error})') from error
   return reader
 
 

@@ -1,13 +1,13 @@
-"""Captions of one's own pictures in one file: a table, lines of JSON, or Flickr's token files.
+"""Captions of one's own images in one file: a table, lines of JSON, or Flickr's token files.
 
   .csv, .tsv   a first line with the names of the columns, then one line a caption
   .jsonl       one object a line, with the names of the columns as keys
   .token       Flickr8k's and Flickr30k's lines, "1000268201.jpg#0", a tabulator and the caption;
                also .token.txt
 
-Columns: the picture's file; its caption; if wanted `label` (one class), or `labels` (any number,
+Columns: the image's file; its caption; if wanted `label` (one class), or `labels` (any number,
 in .csv and .tsv with a semicolon between them) and `split`. Others are ignored. Lines of the same
-picture add captions to it. All files are UTF-8.
+image add captions to it. All files are UTF-8.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Line:
   """What one line says.
 
   where     the file and the number of the line, for messages
-  file      of the picture, as it is written there
+  file      of the image, as it is written there
   captions  clean, without those that have no word
   empty     the number of those
   label     its only class, or None
@@ -148,9 +148,9 @@ def _unquoted(cell: str) -> str:
 
 
 def _line(where: str, row: Mapping[str, Any]) -> Line:
-  file = _text(where, 'file', _needed(where, row, FILE, 'the file of the picture'))
+  file = _text(where, 'file', _needed(where, row, FILE, 'the file of the image'))
   if not file:
-    raise UserError(f'{where} names no picture.')
+    raise UserError(f'{where} names no image.')
   texts = _needed(where, row, CAPTION, 'the caption')
   texts = texts if isinstance(texts, list) else [texts]
   captions = [_text(where, 'caption', text) for text in texts]

@@ -15,7 +15,7 @@ def clean(text: str) -> str:
 def may_flip(captions: Iterable[str]) -> bool:
   """Whether captions stay true of the mirror image: none has a word that begins with left, right.
 
-  The rule is ours; the papers mirror every picture. It errs to one side: "a cake left on a table"
+  The rule is ours; the papers mirror every image. It errs to one side: "a cake left on a table"
   is not mirrored either. Writing and clocks are mirrored, as in the papers, where captions of
   photographs rarely tell them.
   """

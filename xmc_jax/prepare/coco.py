@@ -1,4 +1,4 @@
-"""MS-COCO-14: 82,783 pictures to train with and 40,504 held out, five captions each or a few more.
+"""MS-COCO-14: 82,783 images to train with and 40,504 held out, five captions each or a few more.
 
 The training split is train2014, the held-out one val2014, as in the text-to-image literature. (The
 lists of AttnGAN are believed to hold 40,470 of the latter; we have not seen them.) The folder holds
@@ -10,10 +10,10 @@ what https://cocodataset.org/#download publishes, as it is or unpacked:
 
 The zips lie at http://images.cocodataset.org/zips/ and /annotations/.
 
-A picture is one example. The order is that of the pictures' numbers: the files list them in an
+An image is one example. The order is that of the images' numbers: the files list them in an
 order of their own, and this one can be had again from any copy. Labels are the 80 categories in
-the order of their numbers, from the objects that people outlined (`coco_objects`); a picture
-without any has no label. A picture without captions is left out.
+the order of their numbers, from the objects that people outlined (`coco_objects`); an image
+without any has no label. An image without captions is left out.
 """
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Coco:
   vocabulary = None
 
   def __init__(self, source: pathlib.Path):
-    self._pictures = {split: find_pictures(source, part) for split, part in PARTS.items()}
+    self._images = {split: find_images(source, part) for split, part in PARTS.items()}
     self.files, self._parts, missed = {}, {}, Counter()
     for split, part in PARTS.items():
       def left_out(why: str, count: int) -> None:
@@ -72,7 +72,7 @@ class Coco:
       self._parts[split] = _Part(*lists, left_out)
       self.files |= {path.name: str(path) for path, _ in lists}
       unlisted = PUBLISHED[part] - self._parts[split].listed
-      missed[f'{part}, pictures of the {PUBLISHED[part]:,} published that its list does not '
+      missed[f'{part}, images of the {PUBLISHED[part]:,} published that its list does not '
              'have'] += max(unlisted, 0)
     self.left_out = {why: count for why, count in missed.items() if count}
     self.counts = {split: len(part.ids) for split, part in self._parts.items()}
@@ -87,56 +87,56 @@ class Coco:
     for row in range(start, stop):
       name, said = part.names[row][0], part.captions[row]
       marks = part.objects.marks(row)
-      yield Raw(name, functools.partial(self._pictures[split].read, name), said, marks.labels,
+      yield Raw(name, functools.partial(self._images[split].read, name), said, marks.labels,
                 marks.areas, flippable=captions.may_flip(said),
                 more={'image_id': int(part.ids[row]), 'caption_ids': part.numbers[row],
                       **marks.more})
 
 
 class _Part:
-  """One of the two halves: numbers and names of its pictures, captions and objects, by row."""
+  """One of the two halves: numbers and names of its images, captions and objects, by row."""
 
   def __init__(self, said: tuple[pathlib.Path, str], seen: tuple[pathlib.Path, str], left_out):
     facts = read_json(*said)
     with shaped_like_coco(*said):
-      names = {picture['id']: picture['file_name'] for picture in facts['images']}
-      by_picture = _by_picture(facts['annotations'], names, left_out)
+      names = {image['id']: image['file_name'] for image in facts['images']}
+      by_image = _by_image(facts['annotations'], names, left_out)
     self.listed = len(names)
-    rows = sorted(by_picture)
-    left_out('pictures without a caption', len(names) - len(rows))
+    rows = sorted(by_image)
+    left_out('images without a caption', len(names) - len(rows))
     self.ids = np.array(rows, np.int64)
     self.names = Texts([names[one]] for one in rows)
-    self.captions = Texts([text for _, text in by_picture[one]] for one in rows)
-    self.numbers = Numbers([number for number, _ in by_picture[one]] for one in rows)
+    self.captions = Texts([text for _, text in by_image[one]] for one in rows)
+    self.numbers = Numbers([number for number, _ in by_image[one]] for one in rows)
     del facts
     self.objects: Objects = read_objects(*seen, rows, left_out)
 
 
-def _by_picture(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
+def _by_image(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
                 left_out) -> dict[int, list[tuple[int, str]]]:
-  """{picture: its captions with their numbers, ascending}."""
+  """{image: its captions with their numbers, ascending}."""
   found, missed = defaultdict(list), Counter()
   for one in annotations:
     text = captions.clean(one['caption'])
     if not text:
       missed['captions without a word'] += 1
     elif one['image_id'] not in names:
-      missed['captions of pictures that the file does not list'] += 1
+      missed['captions of images that the file does not list'] += 1
     else:
       found[one['image_id']].append((one['id'], text))
   for why, count in missed.items():
     left_out(why, count)
-  return {picture: sorted(those) for picture, those in found.items()}
+  return {image: sorted(those) for image, those in found.items()}
 
 
-def find_pictures(source: pathlib.Path, part: str) -> archives.Pictures:
-  """The pictures of "train2014" and the like, in a zip or a folder.
+def find_images(source: pathlib.Path, part: str) -> archives.Images:
+  """The images of "train2014" and the like, in a zip or a folder.
 
   Raises:
     UserError: if they are not there, or the zip is damaged.
   """
   names = [f'{part}.zip', part, f'images/{part}.zip', f'images/{part}']
-  found = archives.Pictures([archives.find(source, names, f'{ADDRESS} ({ZIPS}zips/{part}.zip)')])
+  found = archives.Images([archives.find(source, names, f'{ADDRESS} ({ZIPS}zips/{part}.zip)')])
   found.check()
   return found
 

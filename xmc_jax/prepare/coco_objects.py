@@ -1,6 +1,6 @@
-"""Objects that people outlined in COCO's pictures: instances_*.json of any year.
+"""Objects that people outlined in COCO's images: instances_*.json of any year.
 
-The labels of a picture are the categories of its objects, areas are summed by category. Outlines of
+The labels of an image are the categories of its objects, areas are summed by category. Outlines of
 crowds (`iscrowd` 1: one outline around a group of one category) count as any other: what they cover
 is of that category. They are marked in `crowd`.
 """
@@ -21,7 +21,7 @@ from xmc_jax.types import UserError
 
 
 class Marks(NamedTuple):
-  """What the objects of a picture say of it: fields of `Raw`."""
+  """What the objects of an image say of it: fields of `Raw`."""
   labels: tuple[int, ...]
   areas: tuple[float, ...]
   more: dict[str, Any]
@@ -29,19 +29,19 @@ class Marks(NamedTuple):
 
 def marks(label: Sequence[int], area: Sequence[float], box: Sequence[Sequence[float]],
           crowd: Sequence[bool], width: int, height: int) -> Marks:
-  """Sums up the objects of a picture.
+  """Sums up the objects of an image.
 
   Args:
     label: of each object, its number among the names of classes.
     area: of each object, in pixels.
     box: of each object, x, y, width, height in pixels.
     crowd: whether an object is a crowd.
-    width, height: of the picture, in pixels.
+    width, height: of the image, in pixels.
 
   Returns:
-    Labels ascending, each once; the share of the picture that each covers, at least one pixel and
+    Labels ascending, each once; the share of the image that each covers, at least one pixel and
     at most all (objects overlap); {"size": [width, height], "boxes": …, "box_labels": …,
-    "crowd": …} in pixels of the original picture.
+    "crowd": …} in pixels of the original image.
   """
   covered = {}
   for one, pixels in zip(label, area, strict=True):
@@ -56,10 +56,10 @@ def marks(label: Sequence[int], area: Sequence[float], box: Sequence[Sequence[fl
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
-  """The objects of many pictures in flat arrays; those of row i are `starts[i]` to `starts[i+1]`.
+  """The objects of many images in flat arrays; those of row i are `starts[i]` to `starts[i+1]`.
 
   label int16 [m], area float64 [m], box float32 [m, 4], crowd bool [m]; starts int64 [n+1],
-  size int32 [n, 2] of the pictures
+  size int32 [n, 2] of the images
   """
   class_names: tuple[str, ...]
   starts: np.ndarray
@@ -86,7 +86,7 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
   Args:
     path: of the file, or of the zip.
     name: of the member, where it is a zip.
-    ids: of the pictures, in the order of the rows.
+    ids: of the images, in the order of the rows.
     left_out: is told why and how many objects, or labels, there are none of.
 
   Raises:
@@ -96,14 +96,14 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
   with shaped_like_coco(path, name):
     categories = sorted(facts['categories'], key=lambda category: category['id'])
     number = {category['id']: i for i, category in enumerate(categories)}
-    sizes = {picture['id']: (picture['width'], picture['height']) for picture in facts['images']}
+    sizes = {image['id']: (image['width'], image['height']) for image in facts['images']}
     rows = {one: row for row, one in enumerate(ids)}
     found, missed = _sorted_in(facts['annotations'], rows, number)
     for why, count in missed.items():
       left_out(why, count)
     of_row = np.array([rows[one['image_id']] for one in found], np.int64)
     starts = np.searchsorted(of_row, np.arange(len(ids) + 1))
-    left_out('labels: pictures without objects, which are kept', int((np.diff(starts) == 0).sum()))
+    left_out('labels: images without objects, which are kept', int((np.diff(starts) == 0).sum()))
     return Objects(
         tuple(category['name'] for category in categories), starts,
         np.array([number[one['category_id']] for one in found], np.int16),
@@ -119,7 +119,7 @@ def _sorted_in(annotations: Sequence[Mapping[str, Any]], rows: Mapping[int, int]
   missed, found = Counter(), []
   for one in annotations:
     if one['image_id'] not in rows:
-      missed['objects of pictures that are not in the data set'] += 1
+      missed['objects of images that are not in the data set'] += 1
     elif one['category_id'] not in number:
       missed['objects of a category that the file does not name'] += 1
     else:

@@ -1,6 +1,6 @@
-"""CUB-200-2011: 8,855 pictures of 150 birds to train with, 2,933 of 50 others held out.
+"""CUB-200-2011: 8,855 images of 150 birds to train with, 2,933 of 50 others held out.
 
-Ten captions a picture, by Reed et al. (https://arxiv.org/abs/1605.05395). The folder holds
+Ten captions an image, by Reed et al. (https://arxiv.org/abs/1605.05395). The folder holds
 
   CUB_200_2011/            images.txt, image_class_labels.txt, classes.txt, bounding_boxes.txt and
                            images/, as CUB_200_2011.tgz has them; or the folder is this one
@@ -14,7 +14,7 @@ species in both halves, and the right one does not follow from CUB's files. Of c
 of text files are taken; where there are none, the words of `captions.pickle`, which are lower-case
 and without punctuation. Reed's .t7 and .h5 files hold codes of captions and are not read.
 
-A picture is one example, in the order of AttnGAN's lists, or of images.txt. Its label is its
+An image is one example, in the order of AttnGAN's lists, or of images.txt. Its label is its
 species, its box the bird's.
 """
 from __future__ import annotations
@@ -69,13 +69,13 @@ class Cub:
     for split, keys in listed.items():
       rows = [row for row, key in enumerate(keys) if key in self._birds.numbers]
       spoken = [row for row in rows if said[split][row]]
-      missed[f'{split}, pictures that images.txt does not list'] += len(keys) - len(rows)
-      missed[f'{split}, pictures without a caption'] += len(rows) - len(spoken)
+      missed[f'{split}, images that images.txt does not list'] += len(keys) - len(rows)
+      missed[f'{split}, images without a caption'] += len(rows) - len(spoken)
       self._keys[split] = tuple(keys[row] for row in spoken)
       self._captions[split] = Texts(said[split][row] for row in spoken)
       if not spoken:
         raise UserError(
-          f'No picture of the {split} split has a caption in {_places(trees)}; take text/ of '
+          f'No image of the {split} split has a caption in {_places(trees)}; take text/ of '
           f'{metadata.ADDRESS} or text_c10/ of {REED}, whose .t7 and .h5 files are not read.')
     self.counts = {split: len(keys) for split, keys in self._keys.items()}
     self.left_out = {why: count for why, count in missed.items() if count}
@@ -85,8 +85,8 @@ class Cub:
     for row in range(start, stop):
       key = self._keys[split][row]
       number, said = self._birds.numbers[key], self._captions[split][row]
-      picture = self._birds.images / f'{key}.jpg'
-      yield Raw(key, functools.partial(pathlib.Path.read_bytes, picture), said,
+      image = self._birds.images / f'{key}.jpg'
+      yield Raw(key, functools.partial(pathlib.Path.read_bytes, image), said,
                 (self._birds.labels[number],), box=self._birds.boxes[number],
                 flippable=may_flip(said), more={'image_id': number})
 
@@ -101,7 +101,7 @@ def _trees(source: pathlib.Path, captions: str | None) -> list[Tree]:
 
 def _split(trees: Sequence[Tree], birds: Birds, files: dict[str, str],
            missed: Counter[str]) -> tuple[dict[str, Sequence[str]], Tree | None]:
-  """{split: names of its pictures}, after lists of pictures or of species; where AttnGAN's lie."""
+  """{split: names of its images}, after lists of images or of species; where AttnGAN's lie."""
   published = None
   for tree in trees:
     if metadata.has_names(tree):
@@ -119,7 +119,7 @@ def _split(trees: Sequence[Tree], birds: Birds, files: dict[str, str],
       f'download the metadata for birds from {metadata.ADDRESS} and put birds.zip, or its '
       f'contents, there; or {CLASSES["train"]} and {CLASSES["heldout"]} from {REED}.')
   named = {key for keys in listed.values() for key in keys}
-  missed['pictures of species or names that no split lists'] += len(set(birds.numbers) - named)
+  missed['images of species or names that no split lists'] += len(set(birds.numbers) - named)
   return listed, published
 
 
@@ -133,7 +133,7 @@ def _check_classes(tree: Tree, split: str, keys: Sequence[str], birds: Birds,
   files[name] = str(tree.file(name))
   if len(numbers) != len(keys):
     raise UserError(f'{name} in {tree.path} has {len(numbers):,} numbers for {len(keys):,} '
-                    f'pictures; download it again from {metadata.ADDRESS}.')
+                    f'images; download it again from {metadata.ADDRESS}.')
   there, back = {}, {}
   for key, number in zip(keys, numbers, strict=True):
     label = birds.labels[birds.numbers[key]] if key in birds.numbers else None

@@ -1,4 +1,4 @@
-"""The lists of CUB-200-2011: names, species and boxes of 11,788 pictures."""
+"""The lists of CUB-200-2011: names, species and boxes of 11,788 images."""
 from __future__ import annotations
 
 import dataclasses
@@ -15,9 +15,9 @@ FOLDER = 'CUB_200_2011'
 class Birds:
   """What the lists say.
 
-  images       the folder of the pictures
+  images       the folder of the images
   class_names  of the species, such as "001.Black_footed_Albatross"
-  numbers      {name: number of the picture}; names as in images.txt, without ".jpg", in its order
+  numbers      {name: number of the image}; names as in images.txt, without ".jpg", in its order
   labels       {number: index in `class_names`}
   boxes        {number: x, y, width, height of the bird in pixels}
   """
@@ -42,7 +42,7 @@ def read_birds(source: pathlib.Path) -> tuple[Birds, dict[str, str]]:
   for name in ('image_class_labels', 'bounding_boxes'):
     lost = names.keys() - tables[name].keys()
     if lost:
-      raise UserError(f'{lists[name]} has no line for picture {min(lost)} of images.txt; extract '
+      raise UserError(f'{lists[name]} has no line for image {min(lost)} of images.txt; extract '
                       f'{FOLDER}.tgz from {ADDRESS} again.')
   places = {number: place for place, number in enumerate(species)}
   birds = Birds(
@@ -94,14 +94,14 @@ def _number(path: pathlib.Path, number: int, text: str, places: Mapping[int, int
   try:
     return places[int(text)]
   except (ValueError, KeyError) as error:
-    raise _damaged(path, f'picture {number} has the species {text!r}') from error
+    raise _damaged(path, f'image {number} has the species {text!r}') from error
 
 
 def _box(path: pathlib.Path, number: int, text: str) -> tuple[float, float, float, float]:
   try:
     x, y, width, height = (float(word) for word in text.split())
   except ValueError as error:
-    raise _damaged(path, f'picture {number} has the box {text!r}') from error
+    raise _damaged(path, f'image {number} has the box {text!r}') from error
   return x, y, width, height
 
 

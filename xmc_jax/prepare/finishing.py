@@ -1,4 +1,4 @@
-"""From shards to a folder that can be read: vocabulary, list of bad pictures, manifest; checks."""
+"""From shards to a folder that can be read: vocabulary, list of bad images, manifest; checks."""
 from __future__ import annotations
 
 import collections
@@ -7,14 +7,14 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xmc_jax import __version__, writing
-from xmc_jax.data import records
+from xmc_jax import __version__
+from xmc_jax.data import records, vocabulary
 from xmc_jax.data.shards import Shard
-from xmc_jax.prepare import vocabulary
 from xmc_jax.prepare.estimate import some
 from xmc_jax.prepare.job import TALLY, Job
-from xmc_jax.progress import Progress
 from xmc_jax.types import UserError
+from xmc_jax.utils import atomic
+from xmc_jax.utils.progress import Progress
 
 BAD, TOKENIZER = 'bad.jsonl', 'tokenizer.json'
 _CLASSES = 5        # most frequent ones that the manifest tells
@@ -24,7 +24,7 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
   """Writes what a folder has beside its shards, all of which are there; returns the manifest.
 
   Raises:
-    UserError: a split has no usable picture, or more than the share `most_bad` that are not.
+    UserError: a split has no usable image, or more than the share `most_bad` that are not.
   """
   counts, words = {}, {}
   bad = {}
@@ -32,7 +32,7 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
     shards = [records.open_shard(job.path(split, i), job.about) for i in range(number)]
     bad[split] = [tuple(one) for shard in shards for one in shard.facts['bad']]
     counts[split] = _count(job, shards, words) | {'bad': len(bad[split])}
-  writing.save(job.folder / BAD, ''.join(
+  atomic.save(job.folder / BAD, ''.join(
       json.dumps({'split': split, 'name': name, 'why': why}, ensure_ascii=False) + '\n'
       for split, those in bad.items() for name, why in those))
   for split, those in bad.items():
@@ -45,17 +45,17 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
            'files': {name: records.sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
   records.finish(job.folder, job.about, job.shards, facts)
   # Of shards, and all of those are there. Other files another host may be writing just now.
-  for left in job.folder.glob(f'.*.rec.*{writing.UNFINISHED}'):
+  for left in job.folder.glob(f'.*.rec.*{atomic.UNFINISHED}'):
     left.unlink(missing_ok=True)
   return records.read_manifest(job.folder)
 
 
 def check_bad(job: Job, split: str, bad: list[tuple[str, str]], most_bad: float) -> None:
-  """UserError if there are more bad pictures than may be, or no other ones."""
+  """UserError if there are more bad images than may be, or no other ones."""
   count = job.original.counts[split]
   if len(bad) > most_bad * count or 0 < count == len(bad):
     raise UserError(
-        f'{len(bad):,} of the {count:,} pictures of {split} cannot be used, '
+        f'{len(bad):,} of the {count:,} images of {split} cannot be used, '
         f'{len(bad) / count:.2%}, and --most_bad allows {most_bad:.2%}: {some(bad)}; repair them '
         'and run the same command again, or allow more with --most_bad')
 
@@ -74,7 +74,7 @@ def _count(job: Job, shards: list[Shard], words: dict[str, None]) -> dict[str, A
       words |= dict.fromkeys(vocabulary.collect(texts))
   unlabelled = classes.pop(None, 0)
   most = {job.original.class_names[label]: n for label, n in classes.most_common(_CLASSES)}
-  labels = {'most': most, 'classes_seen': len(classes), 'pictures_without': unlabelled}
+  labels = {'most': most, 'classes_seen': len(classes), 'images_without': unlabelled}
   return {'examples': examples, 'captions': captions,
           **{what: sum(shard.facts[what] for shard in shards) for what in TALLY},
           **({'labels': labels} if job.original.class_names else {})}

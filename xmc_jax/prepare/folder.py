@@ -1,15 +1,15 @@
-"""Pictures of one's own: a folder of them, with captions in text files or in one table.
+"""Images of one's own: a folder of them, with captions in text files or in one table.
 
-  flowers/rose.jpg, flowers/rose.txt    beside each picture a text file, one caption a line
+  flowers/rose.jpg, flowers/rose.txt    beside each image a text file, one caption a line
   flowers/captions.csv                  or a table, see `xmc_jax.prepare.caption_tables`
 
-Pictures are JPEG, PNG, WebP, GIF (the first frame), BMP and TIFF files, at any depth; hidden files
+Images are JPEG, PNG, WebP, GIF (the first frame), BMP and TIFF files, at any depth; hidden files
 and folders do not count. A table names them by their paths below the folder. If the folder has one
 table called `captions` or `metadata`, it is taken, and text files are not.
 
-Which pictures are held out, in this order: those that the column `split` says; those in the folder
+Which images are held out, in this order: those that the column `split` says; those in the folder
 heldout/, val/ or test/ where there is also train/; or else a share that follows from the hash of
-each picture's path below the folder. So adding pictures moves none from one split to the other.
+each image's path below the folder. So adding images moves none from one split to the other.
 """
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
   Args:
     source: the folder.
     captions: the table, where it has another name or lies elsewhere.
-    labels: "column", of the table, if there is one; "folders": the first folder of a picture's
+    labels: "column", of the table, if there is one; "folders": the first folder of an image's
       path is its class; or "none".
-    heldout: the share of pictures that is held out, where neither table nor folders say which.
+    heldout: the share of images that is held out, where neither table nor folders say which.
     seed: of that choice.
-    flip: which pictures may be mirrored: "auto", those whose captions speak of neither left nor
-      right; "never" or "always". Take "never" for pictures of writing.
+    flip: which images may be mirrored: "auto", those whose captions speak of neither left nor
+      right; "never" or "always". Take "never" for images of writing.
     name: of the set; by default the folder's.
 
   Raises:
-    UserError: if there are no pictures or no captions, or as `caption_tables` says, or a table and
+    UserError: if there are no images or no captions, or as `caption_tables` says, or a table and
       the folder contradict each other, or an option is wrong.
   """
   if labels not in LABELS:
@@ -61,13 +61,13 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
   if flip not in FLIPS:
     raise UserError(f'flip={flip}: choose one of {", ".join(FLIPS)}.')
   if not 0 < heldout < 1:
-    raise UserError(f'heldout={heldout}: it is a share of the pictures, above 0 and below 1.')
+    raise UserError(f'heldout={heldout}: it is a share of the images, above 0 and below 1.')
   source = pathlib.Path(source)
   name = source.resolve().name if name is None else name
   if not name or set(name) & set('/\\'):
     raise UserError(f'name={name}: the prepared folder is called after it, so give a name without '
                     'slashes.')
-  paths = _pictures(source)
+  paths = _images(source)
   table = _table(source, captions)
   left_out: Counter[str] = Counter()
   found = (_beside(source, paths, left_out) if table is None else
@@ -79,8 +79,8 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
 
 
 @dataclasses.dataclass
-class Picture:
-  """A picture and what was said of it so far."""
+class Image:
+  """An image and what was said of it so far."""
   path: pathlib.Path
   captions: list[str]
   label: str | None = None
@@ -95,7 +95,7 @@ class Folder:
   name: str
   class_names: tuple[str, ...]
   several_labels: bool
-  pictures: Mapping[str, Picture]
+  images: Mapping[str, Image]
   splits: Mapping[str, tuple[str, ...]]
   flip: str
   files: Mapping[str, str]
@@ -110,16 +110,16 @@ class Folder:
   def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
     """See `Original`."""
     for name in self.splits[split][start:stop]:
-      picture = self.pictures[name]
-      flippable = may_flip(picture.captions) if self.flip == 'auto' else self.flip == 'always'
-      yield Raw(name, functools.partial(pathlib.Path.read_bytes, picture.path),
-                tuple(picture.captions), picture.classes, flippable=flippable)
+      image = self.images[name]
+      flippable = may_flip(image.captions) if self.flip == 'auto' else self.flip == 'always'
+      yield Raw(name, functools.partial(pathlib.Path.read_bytes, image.path),
+                tuple(image.captions), image.classes, flippable=flippable)
 
 
-def _pictures(source: pathlib.Path) -> dict[str, pathlib.Path]:
-  """{path below the folder: path} of all pictures, in alphabetical order."""
+def _images(source: pathlib.Path) -> dict[str, pathlib.Path]:
+  """{path below the folder: path} of all images, in alphabetical order."""
   if not source.is_dir():
-    raise UserError(f'{source} is not a folder; give the folder of the pictures, unpacked.')
+    raise UserError(f'{source} is not a folder; give the folder of the images, unpacked.')
   found = {}
   for folder, below, files in os.walk(source):
     below[:] = [one for one in below if not one.startswith('.') and one != '__MACOSX']
@@ -127,7 +127,7 @@ def _pictures(source: pathlib.Path) -> dict[str, pathlib.Path]:
       if path.suffix.lower() in ENDINGS:
         found[_name(path.relative_to(source))] = path
   if not found:
-    raise UserError(f'{source} has no pictures, that is files that end in {", ".join(ENDINGS)}.')
+    raise UserError(f'{source} has no images, that is files that end in {", ".join(ENDINGS)}.')
   return dict(sorted(found.items()))
 
 
@@ -151,8 +151,8 @@ def _table(source: pathlib.Path, captions: str | None) -> pathlib.Path | None:
 
 
 def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
-            left_out: Counter[str]) -> dict[str, Picture]:
-  """The pictures with the captions of the text files beside them."""
+            left_out: Counter[str]) -> dict[str, Image]:
+  """The images with the captions of the text files beside them."""
   texts, found = {}, {}
   for name, path in paths.items():
     text = path.with_suffix('.txt')
@@ -163,35 +163,35 @@ def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
     lines = caption_tables.read_text(text).split('\n') if text.is_file() else []
     captions = [line for line in map(clean, lines) if line]
     if captions:
-      found[name] = Picture(path, captions)
+      found[name] = Image(path, captions)
   _count_silent(paths, found, left_out)
   if not found:
     raise UserError(
-      f'{source} has {len(paths):,} pictures and no captions: write them in text files beside the '
-      f'pictures, such as {next(iter(texts)).name}, one a line, or in a table captions.csv with '
+      f'{source} has {len(paths):,} images and no captions: write them in text files beside the '
+      f'images, such as {next(iter(texts)).name}, one a line, or in a table captions.csv with '
       'the columns file and caption.')
   return found
 
 
 def _of_table(source: pathlib.Path, paths: Mapping[str, pathlib.Path], table: pathlib.Path,
-              left_out: Counter[str]) -> dict[str, Picture]:
-  """The pictures with what the lines of a table say of them, in its order."""
+              left_out: Counter[str]) -> dict[str, Image]:
+  """The images with what the lines of a table say of them, in its order."""
   found, missing = {}, []
   for line in caption_tables.read(table):
     name = _below(source, line.file)
     if name not in paths:
       missing.append(line)
       continue
-    picture = found.setdefault(name, Picture(paths[name], []))
-    new = [text for text in dict.fromkeys(line.captions) if text not in picture.captions]
-    left_out['captions that a picture has twice'] += len(line.captions) - len(new)
+    image = found.setdefault(name, Image(paths[name], []))
+    new = [text for text in dict.fromkeys(line.captions) if text not in image.captions]
+    left_out['captions that an image has twice'] += len(line.captions) - len(new)
     left_out['captions without a word'] += line.empty
-    picture.captions += new
+    image.captions += new
     for what in ('label', 'labels', 'split'):
-      _agree(line, picture, what)
+      _agree(line, image, what)
   if missing:
     raise UserError(_missing(source, paths, table, missing))
-  spoken = {name: picture for name, picture in found.items() if picture.captions}
+  spoken = {name: image for name, image in found.items() if image.captions}
   if not spoken:
     raise UserError(f'{table} has no caption.')
   _count_silent(paths, spoken, left_out)
@@ -201,20 +201,20 @@ def _of_table(source: pathlib.Path, paths: Mapping[str, pathlib.Path], table: pa
 
 
 def _below(source: pathlib.Path, file: str) -> str:
-  """The name of a picture that a table names; files are often named on other systems."""
+  """The name of an image that a table names; files are often named on other systems."""
   path = pathlib.PurePath(os.path.normpath(file.replace('\\', '/')))
   if path.is_absolute() and path.is_relative_to(source.resolve()):
     path = path.relative_to(source.resolve())
   return _name(path)
 
 
-def _agree(line: caption_tables.Line, picture: Picture, what: str) -> None:
-  """Lines of the same picture are to say the same of it."""
-  known, told = getattr(picture, what), getattr(line, what)
+def _agree(line: caption_tables.Line, image: Image, what: str) -> None:
+  """Lines of the same image are to say the same of it."""
+  known, told = getattr(image, what), getattr(line, what)
   if told is not None and known is not None and told != known:
     raise UserError(f'{line.where}: {line.file} has the {what} {told!r}, and {known!r} on an '
                     'earlier line.')
-  setattr(picture, what, known if told is None else told)
+  setattr(image, what, known if told is None else told)
 
 
 def _missing(source: pathlib.Path, paths: Mapping[str, pathlib.Path], table: pathlib.Path,
@@ -224,7 +224,7 @@ def _missing(source: pathlib.Path, paths: Mapping[str, pathlib.Path], table: pat
   near = next((name for name in paths if name.rpartition('/')[2].lower() == last), None)
   hint = f'is {near} meant?' if near else 'add the files, or remove these lines.'
   count = len({one.file for one in missing})
-  return (f'{table} names pictures that are not in {source}, {count:,} in all, first {line.file} '
+  return (f'{table} names images that are not in {source}, {count:,} in all, first {line.file} '
           f'on line {line.where.rpartition(" ")[2]}; {hint}')
 
 
@@ -233,15 +233,15 @@ def _count_silent(paths: Mapping[str, Any], spoken: Mapping[str, Any],
   silent = [name for name in paths if name not in spoken]
   if silent:
     told = ', '.join(silent[:3]) + (', …' if len(silent) > 3 else '')
-    left_out[f'pictures without a caption ({told})'] = len(silent)
+    left_out[f'images without a caption ({told})'] = len(silent)
 
 
-def _splits(source: pathlib.Path, found: Mapping[str, Picture], heldout: float,
+def _splits(source: pathlib.Path, found: Mapping[str, Image], heldout: float,
             seed: int) -> dict[str, tuple[str, ...]]:
-  """{split: names of its pictures}, and each `Picture.split` is one of both."""
+  """{split: names of its images}, and each `Image.split` is one of both."""
   tops = {name: name.partition('/')[0].lower() if '/' in name else '' for name in found}
-  if any(picture.split for picture in found.values()):
-    told, where = {name: picture.split for name, picture in found.items()}, 'the column split'
+  if any(image.split for image in found.values()):
+    told, where = {name: image.split for name, image in found.items()}, 'the column split'
   elif {'train', 'heldout'} <= {SPLITS.get(top) for top in tops.values()}:
     told, where = tops, f'the folders in {source}'
   else:
@@ -252,14 +252,14 @@ def _splits(source: pathlib.Path, found: Mapping[str, Picture], heldout: float,
     split = SPLITS.get((word or '').lower())
     if split is None:
       raise UserError(f'{name} is in no split that is known, after {where}'
-                      f'{f" ({word})" if word else ""}; each picture needs one of '
+                      f'{f" ({word})" if word else ""}; each image needs one of '
                       f'{", ".join(SPLITS)}.')
     found[name].split = split
     splits[split].append(name)
   for split, names in splits.items():
     if not names:
-      raise UserError(f'{source}: after {where}, none of the {len(found):,} pictures is in the '
-                      f'{split} split; choose otherwise, or add pictures.')
+      raise UserError(f'{source}: after {where}, none of the {len(found):,} images is in the '
+                      f'{split} split; choose otherwise, or add images.')
   return {split: tuple(names) for split, names in splits.items()}
 
 
@@ -269,21 +269,21 @@ def _share(name: str, seed: int) -> float:
   return int.from_bytes(digest[:6], 'big') / 2**48
 
 
-def _label(source: pathlib.Path, found: Mapping[str, Picture], splits: Mapping[str, Any],
+def _label(source: pathlib.Path, found: Mapping[str, Image], splits: Mapping[str, Any],
            labels: str) -> tuple[tuple[str, ...], bool]:
-  """Sets each picture's classes; returns their names and whether a picture may have several."""
+  """Sets each image's classes; returns their names and whether an image may have several."""
   several = labels == 'column' and any(one.labels is not None for one in found.values())
   if labels == 'folders':
     told = {name: _class_folder(name) for name in found}
   elif several:
-    told = {name: picture.labels or () for name, picture in found.items()}
-  elif labels == 'column' and any(picture.label for picture in found.values()):
-    told = {name: (picture.label,) if picture.label else () for name, picture in found.items()}
+    told = {name: image.labels or () for name, image in found.items()}
+  elif labels == 'column' and any(image.label for image in found.values()):
+    told = {name: (image.label,) if image.label else () for name, image in found.items()}
   else:
     return (), True
   silent = [name for name, those in told.items() if not those]
   if silent and not several:
-    raise UserError(f'{source} has pictures without a label, {len(silent):,} in all, first '
+    raise UserError(f'{source} has images without a label, {len(silent):,} in all, first '
                     f'{silent[0]}; give each one, or take labels=none.')
   class_names = sorted({one for those in told.values() for one in those})
   numbers = {name: number for number, name in enumerate(class_names)}

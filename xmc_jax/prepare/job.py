@@ -9,15 +9,15 @@ from typing import Any
 
 from xmc_jax.data import records
 from xmc_jax.data.shards import Shard
-from xmc_jax.prepare.original import BadPicture, Original, Raw
-from xmc_jax.prepare.pictures import Storage, Stored, store
+from xmc_jax.prepare.images import Storage, Stored, store
+from xmc_jax.prepare.original import BadImage, Original, Raw
 
 TALLY = ('enlarged', 'cut', 'kept')     # of `Stored`; counted in every shard
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A data set, how its pictures are stored, and where. Can be pickled.
+  """A data set, how its images are stored, and where. Can be pickled.
 
   Shard i of a split holds the examples i * shard_examples up to (i + 1) * shard_examples - 1 of the
   original, without those that cannot be used; it depends on nothing else.
@@ -72,7 +72,7 @@ class Job:
     for raw in raws:
       try:
         stored = store_raw(raw, self.storage)
-      except BadPicture as error:
+      except BadImage as error:
         facts['bad'].append([raw.name, str(error)])
       else:
         for what in TALLY:
@@ -82,14 +82,14 @@ class Job:
 
 
 def store_raw(raw: Raw, storage: Storage) -> Stored:
-  """The stored picture of an example. BadPicture if there is none, or no caption."""
+  """The stored image of an example. BadImage if there is none, or no caption."""
   if not any(caption.strip() for caption in raw.captions):
-    raw.picture()              # which may know a better reason
-    raise BadPicture('it has no caption')
+    raw.image()              # which may know a better reason
+    raise BadImage('it has no caption')
   try:
-    data = raw.picture()
+    data = raw.image()
   except OSError as error:
-    raise BadPicture(error.strerror or str(error)) from error
+    raise BadImage(error.strerror or str(error)) from error
   return store(data, storage, raw.box)
 
 

@@ -1,7 +1,7 @@
-"""LN-COCO: Localized Narratives of COCO's pictures, as split in 2017.
+"""LN-COCO: Localized Narratives of COCO's images, as split in 2017.
 
 The folder holds coco_train_captions.jsonl and coco_val_captions.jsonl (see `localized_narratives`),
-the pictures train2017 and val2017, zipped or not, and, if labels are wanted,
+the images train2017 and val2017, zipped or not, and, if labels are wanted,
 annotations_trainval2017.zip or the instances_*2017.json of it, laid out as for MS-COCO-14 (`coco`).
 Without the annotations there are no classes and no labels.
 """
@@ -17,7 +17,7 @@ from xmc_jax.types import UserError
 PUBLISHED = {'train': 134_272, 'val': 8_573}
 
 
-def open(source: pathlib.Path, each: str = 'picture', shortest: int = 0,
+def open(source: pathlib.Path, each: str = 'image', shortest: int = 0,
          missing: str = 'bad') -> Original:
   """Opens the data set; the options are `localized_narratives.Choices`.
 
@@ -31,8 +31,8 @@ def open(source: pathlib.Path, each: str = 'picture', shortest: int = 0,
 
 def _half(source: pathlib.Path, part: str, shards: int = 0) -> Half:
   lists = find_lists(source, f'coco_{part}', shards)
-  pictures = coco.find_pictures(source, f'{part}2017')
-  return Half(f'coco_{part}', lists, PUBLISHED[part], pictures, file_name,
+  images = coco.find_images(source, f'{part}2017')
+  return Half(f'coco_{part}', lists, PUBLISHED[part], images, file_name,
               _objects(source, f'{part}2017'))
 
 
@@ -44,5 +44,5 @@ def _objects(source: pathlib.Path, part: str) -> tuple[pathlib.Path, str] | None
 
 
 def file_name(image_id: str) -> str:
-  """The name of a picture's file: 137576 is 000000137576.jpg."""
+  """The name of an image's file: 137576 is 000000137576.jpg."""
   return f'{int(image_id):012d}.jpg'

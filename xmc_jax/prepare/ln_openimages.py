@@ -1,17 +1,17 @@
-"""LN-OpenImages: Localized Narratives of pictures of Open Images V6, training and validation.
+"""LN-OpenImages: Localized Narratives of images of Open Images V6, training and validation.
 
 The folder holds open_images_train_v6_captions.jsonl and open_images_validation_captions.jsonl (see
-`localized_narratives`) and the pictures, from https://storage.googleapis.com/openimages/web or its
+`localized_narratives`) and the images, from https://storage.googleapis.com/openimages/web or its
 mirrors: `<image_id>.jpg` in train/ and validation/, also below images/, and in train_0/ to
 train_f/, as the archives train_0.tar.gz and so on unpack, beside these or in them. The archives
-themselves are not read: a tar has no random access. Whoever has only some of the pictures gives
+themselves are not read: a tar has no random access. Whoever has only some of the images gives
 `missing = "leave_out"`. There are no labels.
 """
 from __future__ import annotations
 
 import pathlib
 
-from xmc_jax.prepare.archives import Pictures
+from xmc_jax.prepare.archives import Images
 from xmc_jax.prepare.localized_narratives import Choices, Half, Narratives, find_lists
 from xmc_jax.prepare.original import Original
 from xmc_jax.types import UserError
@@ -20,7 +20,7 @@ ADDRESS = 'https://storage.googleapis.com/openimages/web/download.html'
 PUBLISHED = {'train': 507_444, 'validation': 41_691}
 
 
-def open(source: pathlib.Path, each: str = 'picture', shortest: int = 0,
+def open(source: pathlib.Path, each: str = 'image', shortest: int = 0,
          missing: str = 'bad') -> Original:
   """Opens the data set; the options are `localized_narratives.Choices`.
 
@@ -35,19 +35,19 @@ def open(source: pathlib.Path, each: str = 'picture', shortest: int = 0,
 
 def _half(source: pathlib.Path, part: str, listed: str, shards: int = 0) -> Half:
   lists = find_lists(source, f'open_images_{listed}', shards)
-  return Half(f'open_images_{part}', lists, PUBLISHED[part], Pictures(places(source, part)),
+  return Half(f'open_images_{part}', lists, PUBLISHED[part], Images(places(source, part)),
               file_name)
 
 
 def file_name(image_id: str) -> str:
-  """The name of a picture's file."""
+  """The name of an image's file."""
   if '/' in image_id:
-    raise ValueError(f'{image_id} is not the name of a picture')
+    raise ValueError(f'{image_id} is not the name of an image')
   return f'{image_id}.jpg'
 
 
 def places(source: pathlib.Path, part: str) -> list[pathlib.Path]:
-  """The folders that hold the pictures of "train" or "validation".
+  """The folders that hold the images of "train" or "validation".
 
   Raises:
     UserError: if there are none.
@@ -58,6 +58,6 @@ def places(source: pathlib.Path, part: str) -> list[pathlib.Path]:
   if not homes and not parts:
     archives = [path.name for path in sorted(source.rglob(f'{part}*.tar*'))]
     what = (f'unpack {archives[0]} there' if archives else
-            f'download the pictures from {ADDRESS} and unpack them there')
-    raise UserError(f'{source} has no folder {part} of pictures (nor {part}_0 and so on); {what}.')
+            f'download the images from {ADDRESS} and unpack them there')
+    raise UserError(f'{source} has no folder {part} of images (nor {part}_0 and so on); {what}.')
   return [*homes, *parts]

@@ -1,24 +1,24 @@
-"""Localized Narratives: long spoken descriptions of pictures of COCO and Open Images, written down.
+"""Localized Narratives: long spoken descriptions of images of COCO and Open Images, written down.
 
 Published at https://google.github.io/localized-narratives (CC BY 4.0), JSON Lines with `image_id`,
 `annotator_id`, `caption`; mouse traces and voice recordings are not used. The files under "Textual
-captions only" have all that is read here and are preferred where both are there. Some pictures have
+captions only" have all that is read here and are preferred where both are there. Some images have
 several narratives.
 
 What is one example? `each` decides:
 
-  picture    a picture with all its narratives as captions, in the order of the files (the default)
-  narrative  a picture with one narrative; a picture of n narratives is stored n times
+  image    an image with all its narratives as captions, in the order of the files (the default)
+  narrative  an image with one narrative; an image of n narratives is stored n times
 
-The sizes in the literature count narratives: 134,272 and 8,573 for COCO (5,000 held-out pictures),
+The sizes in the literature count narratives: 134,272 and 8,573 for COCO (5,000 held-out images),
 507,444 and 41,691 for Open Images (as published; a paper is remembered to name about 37,000 of the
-latter, and we do not know how it chose them). With `each = "picture"` an epoch shows every picture
-once, and evaluation draws every held-out picture equally often, with one of its narratives at
-random. With `each = "narrative"` a picture of n narratives comes n times as often, among the real
-pictures of a score too.
+latter, and we do not know how it chose them). With `each = "image"` an epoch shows every image
+once, and evaluation draws every held-out image equally often, with one of its narratives at
+random. With `each = "narrative"` an image of n narratives comes n times as often, among the real
+images of a score too.
 
 Left out and counted are narratives without a word, those of fewer words than `shortest` (0: none),
-and repetitions of a text for one picture. Whether the papers filtered is not known, but their
+and repetitions of a text for one image. Whether the papers filtered is not known, but their
 training sets have the published sizes.
 """
 from __future__ import annotations
@@ -33,14 +33,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from xmc_jax.prepare import captions
-from xmc_jax.prepare.archives import Pictures
+from xmc_jax.prepare.archives import Images
 from xmc_jax.prepare.coco_objects import read_objects
 from xmc_jax.prepare.original import Raw
 from xmc_jax.prepare.packed import Numbers, Texts
 from xmc_jax.types import UserError
 
 ADDRESS = 'https://google.github.io/localized-narratives'
-EACH = ('picture', 'narrative')
+EACH = ('image', 'narrative')
 MISSING = ('bad', 'leave_out')
 
 
@@ -48,12 +48,12 @@ MISSING = ('bad', 'leave_out')
 class Choices:
   """What the user may choose; see above.
 
-  each      "picture" or "narrative"
+  each      "image" or "narrative"
   shortest  words that a narrative has at least
-  missing   what becomes of an example whose picture is not there: "bad", as in every data set, or
-            "leave_out" where only some of the pictures were downloaded
+  missing   what becomes of an example whose image is not there: "bad", as in every data set, or
+            "leave_out" where only some of the images were downloaded
   """
-  each: str = 'picture'
+  each: str = 'image'
   shortest: int = 0
   missing: str = 'bad'
 
@@ -72,20 +72,20 @@ class Half:
   part        how the split is called in the names of files, for messages
   lists       JSON Lines
   published   how many narratives they have together
-  pictures    places of the pictures
-  file_name   the name of a picture's file, of its `image_id`; may raise ValueError
-  objects     instances_*.json and its name in a zip; picture files are then named by numbers
+  images    places of the images
+  file_name   the name of an image's file, of its `image_id`; may raise ValueError
+  objects     instances_*.json and its name in a zip; image files are then named by numbers
   """
   part: str
   lists: Sequence[pathlib.Path]
   published: int
-  pictures: Pictures
+  images: Images
   file_name: Callable[[str], str]
   objects: tuple[pathlib.Path, str] | None = None
 
 
 class Narratives:
-  """See `xmc_jax.prepare.original.Original`. Pictures come in the order of their files' names."""
+  """See `xmc_jax.prepare.original.Original`. Images come in the order of their files' names."""
   several_labels = True
   vocabulary = None
 
@@ -111,12 +111,12 @@ class Narratives:
 
 
 class _Part:
-  """The narratives of a split by picture, and which of them make an example."""
+  """The narratives of a split by image, and which of them make an example."""
 
   def __init__(self, half: Half, choices: Choices, left_out: Callable[[str, int], None]):
-    found = _by_picture(half, choices, left_out)
+    found = _by_image(half, choices, left_out)
     names = sorted(found)
-    self._pictures = half.pictures
+    self._images = half.images
     self._names = Texts([name] for name in names)
     self._captions = Texts(found[name] for name in names)
     self._annotators = Numbers(list(found[name].values()) for name in names)
@@ -125,7 +125,7 @@ class _Part:
       ids = [int(name.partition('.')[0]) for name in names]
       self._objects = read_objects(*half.objects, ids, left_out)
     several = [len(found[name]) if choices.each == 'narrative' else 1 for name in names]
-    self._whole = choices.each == 'picture'
+    self._whole = choices.each == 'image'
     self._row = np.repeat(np.arange(len(names), dtype=np.int32), several)
     self._first = np.cumsum([0, *several])
 
@@ -145,16 +145,16 @@ class _Part:
       said, by, called = said[k:k + 1], by[k:k + 1], f'{name}-{k}'
     more = {'file_name': name, 'annotator_ids': by}
     marks = self._objects.marks(row) if self._objects else None
-    return Raw(called, functools.partial(self._pictures.read, name), said,
+    return Raw(called, functools.partial(self._images.read, name), said,
                marks.labels if marks else (), marks.areas if marks else (),
                flippable=captions.may_flip(said), more=more | (marks.more if marks else {}))
 
 
-def _by_picture(half: Half, choices: Choices,
+def _by_image(half: Half, choices: Choices,
                 left_out: Callable[[str, int], None]) -> dict[str, dict[str, int]]:
-  """{name of a picture's file: {narrative: who gave it}}, in the order of the files."""
+  """{name of an image's file: {narrative: who gave it}}, in the order of the files."""
   found, missed, read = defaultdict(dict), Counter(), 0
-  there = half.pictures.names() if choices.missing == 'leave_out' else None
+  there = half.images.names() if choices.missing == 'leave_out' else None
   for name, text, annotator in _read(half):
     read += 1
     if not text:
@@ -162,9 +162,9 @@ def _by_picture(half: Half, choices: Choices,
     elif len(text.split()) < choices.shortest:
       missed[f'narratives of fewer than {choices.shortest} words'] += 1
     elif there is not None and name not in there:
-      missed['narratives of pictures that are not there'] += 1
+      missed['narratives of images that are not there'] += 1
     elif text in found[name]:
-      missed['narratives that repeat one of the same picture'] += 1
+      missed['narratives that repeat one of the same image'] += 1
     else:
       found[name][text] = annotator
   for why, count in missed.items():
@@ -175,7 +175,7 @@ def _by_picture(half: Half, choices: Choices,
 
 
 def _read(half: Half) -> Iterator[tuple[str, str, int]]:
-  """(name of the picture's file, narrative on one line, annotator or -1) of every line."""
+  """(name of the image's file, narrative on one line, annotator or -1) of every line."""
   for path in half.lists:
     with path.open('rb') as lines:
       for number, line in enumerate(lines, 1):

@@ -1,12 +1,12 @@
 """The lists that AttnGAN's authors published beside CUB-200-2011 and MS-COCO.
 
-  train/filenames.pickle, test/filenames.pickle    names of pictures, without their ending
+  train/filenames.pickle, test/filenames.pickle    names of images, without their ending
   train/class_info.pickle, test/class_info.pickle  a class number for each of them; CUB only
   captions.pickle                                  [captions of train, of test, words, numbers]
   text/NAME.txt, or text.zip                       the captions, one a line
 
 Address: https://github.com/taoxugit/AttnGAN, under "Data". `captions.pickle` has every caption as
-a list of word numbers, the same number of captions for each picture, in the order of `filenames`;
+a list of word numbers, the same number of captions for each image, in the order of `filenames`;
 number 0 is "<end>", words are lower-case letters and digits. It counts 5,450 words for CUB and
 27,297 for COCO, 0 included: the rows of the word tables of published weights. Words collected
 again from the texts are not quite the same.
@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from xmc_jax.encoders import pickles
 from xmc_jax.prepare.packed import Texts
 from xmc_jax.prepare.trees import Tree
 from xmc_jax.types import UserError
+from xmc_jax.weight_files import pickles
 
 ADDRESS = 'https://github.com/taoxugit/AttnGAN'
 FOLDERS = {'train': 'train', 'heldout': 'test'}
@@ -37,7 +37,7 @@ class Words:
   """What `captions.pickle` has.
 
   vocabulary  the words by their numbers, from 1
-  captions    {split: the captions of each picture, in the order of `names`}, words with one space
+  captions    {split: the captions of each image, in the order of `names`}, words with one space
               between them
   """
   vocabulary: tuple[str, ...]
@@ -50,7 +50,7 @@ def has_names(tree: Tree) -> bool:
 
 
 def names(tree: Tree) -> dict[str, tuple[str, ...]]:
-  """{split: names of its pictures}: "001.Species/Name" or "COCO_train2014_000000000009".
+  """{split: names of its images}: "001.Species/Name" or "COCO_train2014_000000000009".
 
   Raises:
     UserError: if a list is missing or damaged, or has something twice.
@@ -69,7 +69,7 @@ def names(tree: Tree) -> dict[str, tuple[str, ...]]:
 
 
 def classes(tree: Tree, split: str) -> tuple[int, ...] | None:
-  """The class numbers of the pictures of a split, in the order of `names`; None without a file.
+  """The class numbers of the images of a split, in the order of `names`; None without a file.
 
   Raises:
     UserError: if the file is damaged.
@@ -78,12 +78,12 @@ def classes(tree: Tree, split: str) -> tuple[int, ...] | None:
   return None if tree.read(name) is None else tuple(_elements(tree, name, int))
 
 
-def words(tree: Tree, pictures: Mapping[str, int]) -> Words | None:
+def words(tree: Tree, images: Mapping[str, int]) -> Words | None:
   """The vocabulary and the captions as words; None without a `captions.pickle`.
 
   Args:
     tree: where the file lies.
-    pictures: {split: length of `names`}.
+    images: {split: length of `names`}.
 
   Raises:
     UserError: if the file is damaged, or does not go with the lists of names.
@@ -101,23 +101,23 @@ def words(tree: Tree, pictures: Mapping[str, int]) -> Words | None:
     raise _strange(tree, name) from error
   if not whole:
     raise _strange(tree, name)
-  found = {split: _captions(tree, name, numbers[split], vocabulary, pictures[split], split)
+  found = {split: _captions(tree, name, numbers[split], vocabulary, images[split], split)
            for split in FOLDERS}
   return Words(vocabulary[1:], found)
 
 
-def _captions(tree: Tree, name: str, numbers: list[Any], vocabulary: Sequence[str], pictures: int,
+def _captions(tree: Tree, name: str, numbers: list[Any], vocabulary: Sequence[str], images: int,
               split: str) -> Texts:
-  each, rest = divmod(len(numbers), pictures) if pictures else (0, len(numbers))
+  each, rest = divmod(len(numbers), images) if images else (0, len(numbers))
   if rest:
-    raise UserError(f'{name} in {tree.path} has {len(numbers):,} captions for the {pictures:,} '
-                    f'pictures of {_list(FOLDERS[split], "filenames")}; take both from the same '
+    raise UserError(f'{name} in {tree.path} has {len(numbers):,} captions for the {images:,} '
+                    f'images of {_list(FOLDERS[split], "filenames")}; take both from the same '
                     'download.')
   try:
     lines = [_line(caption, vocabulary) for caption in numbers]
   except (TypeError, ValueError, LookupError) as error:
     raise _strange(tree, name) from error
-  return Texts([line for line in lines[each * i:each * (i + 1)] if line] for i in range(pictures))
+  return Texts([line for line in lines[each * i:each * (i + 1)] if line] for i in range(images))
 
 
 def _line(caption: Sequence[int] | np.ndarray, vocabulary: Sequence[str]) -> str:

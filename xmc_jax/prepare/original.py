@@ -5,7 +5,7 @@ of shards, sizes and codecs:
 
   open(source: pathlib.Path, **options) -> Original
 
-reads lists and annotations, not pictures, and raises a UserError that names the file that is
+reads lists and annotations, not images, and raises a UserError that names the file that is
 missing or wrong and says where it is published. `options` are the data set's own.
 """
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 
-class BadPicture(Exception):
+class BadImage(Exception):
   """Why one example cannot be used; the preparation counts it, lists it and goes on."""
 
 
@@ -23,19 +23,19 @@ class BadPicture(Exception):
 class Raw:
   """One example as its original files have it.
 
-  name       of the picture, unique in its split: for messages and for the list of bad ones
-  picture    returns the bytes of its file, of any kind that Pillow reads; may raise `BadPicture` or
-             OSError, and is called by the process that encodes the picture
+  name       of the image, unique in its split: for messages and for the list of bad ones
+  image    returns the bytes of its file, of any kind that Pillow reads; may raise `BadImage` or
+             OSError, and is called by the process that encodes the image
   captions   one or more, as they stand in the file but for white space around them
   labels     numbers of its classes, each once, ascending
-  areas      of each label in (0, 1]: the share of the picture that it covers, where that is known;
+  areas      of each label in (0, 1]: the share of the image that it covers, where that is known;
              otherwise empty
   box        of the object, x, y, width, height in pixels, where a square around it is wanted
   flippable  whether the captions stay true of the mirror image
   more       further facts (boxes of several objects, identity of the original), ready for JSON
   """
   name: str
-  picture: Callable[[], bytes]
+  image: Callable[[], bytes]
   captions: tuple[str, ...]
   labels: tuple[int, ...] = ()
   areas: tuple[float, ...] = ()
@@ -49,7 +49,7 @@ class Original(Protocol):
 
   name            as `xmc prepare` and `config.data.name` call it
   class_names     the names of the l classes; there may be none
-  several_labels  whether a picture has any number of labels, or exactly one
+  several_labels  whether an image has any number of labels, or exactly one
   counts          {split: number of examples}, splits "train" and "heldout"
   files           the files that were read for lists and captions, {name: path}; their hashes are
                   kept in the manifest
@@ -67,13 +67,13 @@ class Original(Protocol):
   def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
     """Examples start to stop - 1 of a split, in the order of the files; the same in every process.
 
-    An example that cannot be used is a `Raw` whose `picture` raises `BadPicture`.
+    An example that cannot be used is a `Raw` whose `image` raises `BadImage`.
     """
 
 
 def bad(name: str, why: str) -> Raw:
   """An example that cannot be used: it has its name and nothing else."""
-  def picture() -> bytes:
-    raise BadPicture(why)
-  return Raw(name, picture, ())
+  def image() -> bytes:
+    raise BadImage(why)
+  return Raw(name, image, ())
 

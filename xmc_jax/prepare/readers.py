@@ -15,7 +15,7 @@ from xmc_jax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """A reader and how its pictures are stored unless the user says otherwise.
+  """A reader and how its images are stored unless the user says otherwise.
 
   module     of `xmc_jax.prepare`, with `open`
   about      one line
@@ -32,7 +32,7 @@ class Dataset:
 DATASETS = {
     'coco2014': Dataset('coco', 'MS-COCO-14: 82,783 + 40,504 photographs, five captions',
                         'https://cocodataset.org/#download'),
-    'ln_coco': Dataset('ln_coco', "Localized Narratives of COCO's pictures",
+    'ln_coco': Dataset('ln_coco', "Localized Narratives of COCO's images",
                        'https://google.github.io/localized-narratives'),
     'ln_openimages': Dataset('ln_openimages', 'Localized Narratives of Open Images',
                              'https://google.github.io/localized-narratives'),
@@ -44,14 +44,14 @@ DATASETS = {
     'tuxpaint': Dataset('tuxpaint', "Tux Paint's stamps with their descriptions",
                         'https://packages.debian.org/tuxpaint-stamps-default',
                         size=128, codec='png'),
-    'folder': Dataset('folder', 'pictures of your own with captions beside them', 'your own disk')}
+    'folder': Dataset('folder', 'images of your own with captions beside them', 'your own disk')}
 
 
 def find(name: str) -> Dataset:
   """The data set of a name. UserError if there is none."""
   if name not in DATASETS:
     raise UserError(f'xmc prepare: the data set {name!r} is unknown; choose one of '
-                    f'{", ".join(DATASETS)}, or `folder` for pictures of your own')
+                    f'{", ".join(DATASETS)}, or `folder` for images of your own')
   return DATASETS[name]
 
 

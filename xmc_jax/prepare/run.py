@@ -17,8 +17,8 @@ from xmc_jax.data import records
 from xmc_jax.prepare import estimate, finishing, pool
 from xmc_jax.prepare.estimate import gigabytes
 from xmc_jax.prepare.job import Job, shard_facts
-from xmc_jax.progress import Progress, duration
 from xmc_jax.types import UserError
+from xmc_jax.utils.progress import Progress, duration
 
 WORTH = 15.0     # seconds of work that are worth the start of other processes
 
@@ -28,11 +28,11 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   """Makes the shards that are not there yet, and finishes the folder if all are.
 
   Args:
-    job: the data set, how pictures are stored, and the folder.
+    job: the data set, how images are stored, and the folder.
     workers: processes of this machine; None: one a core, or only this one for a little work.
     host, hosts: this one of several machines that share the folder, from 0; it makes the shards
       host, host + hosts, …
-    most_bad: the largest share of a split's pictures that may be left out because they cannot be
+    most_bad: the largest share of a split's images that may be left out because they cannot be
       used.
     force: make all shards anew.
 
@@ -40,7 +40,7 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
     The manifest, or None while other hosts are still at work.
 
   Raises:
-    UserError: the folder has shards of other settings, the disk is too small, too many pictures
+    UserError: the folder has shards of other settings, the disk is too small, too many images
       cannot be used, the reader finds a mistake, or the work was stopped.
   """
   mine = [(split, number) for split, total in job.shards.items() for number in range(total)]
@@ -77,16 +77,16 @@ def _check_settings(job: Job) -> None:
     changed = [key for key in ours if theirs.get(key) != ours[key]]
     if changed or path.name not in known:
       told = '; '.join(f'{key} was {theirs.get(key)} and is {ours[key]}' for key in changed)
-      raise UserError(f'{job.folder} has pictures that were prepared in another way '
+      raise UserError(f'{job.folder} has images that were prepared in another way '
                       f'({told or f"{path.name} is none of this set"}); choose another folder with '
                       '--out, or delete this one')
 
 
 def _look(job: Job, mine: list[pool.Shard], most_bad: float
           ) -> tuple[dict[str, list[tuple[str, str]]], list[pool.Shard]]:
-  """Bad pictures of the shards that are there, and which shards are to make.
+  """Bad images of the shards that are there, and which shards are to make.
 
-  A shard with more bad pictures than allowed is made again: they may have been repaired since.
+  A shard with more bad images than allowed is made again: they may have been repaired since.
   """
   bad, todo = collections.defaultdict(list), []
   for shard in mine:
@@ -108,12 +108,12 @@ def _make(job: Job, todo: list[pool.Shard], workers: int | None,
   workers = min(workers, len(todo))
   estimate.tell(job, left, workers, each)
   job.folder.mkdir(parents=True, exist_ok=True)
-  progress, began = Progress('pictures', left), time.perf_counter()
+  progress, began = Progress('images', left), time.perf_counter()
   for (split, _), facts in pool.make(job, todo, workers, progress.reach):
     bad[split] += map(tuple, facts['bad'])
     finishing.check_bad(job, split, bad[split], most_bad)
   seconds = time.perf_counter() - began
-  print(f'{left:,} pictures in {duration(seconds)}, {left / seconds:.3g} a second')
+  print(f'{left:,} images in {duration(seconds)}, {left / seconds:.3g} a second')
 
 
 def size_of(job: Job, shard: pool.Shard) -> int:
@@ -127,7 +127,7 @@ def summary(job: Job, manifest: dict[str, Any]) -> str:
   lines = []
   for split, counts in manifest['counts'].items():
     size = sum(shard['bytes'] for shard in manifest['splits'][split])
-    lines.append(f'{split}: {counts["examples"]:,} pictures, {counts["captions"]:,} captions, '
+    lines.append(f'{split}: {counts["examples"]:,} images, {counts["captions"]:,} captions, '
                  f'{gigabytes(size)}; {counts["enlarged"]:,} enlarged, {counts["cut"]:,} cut, '
                  f'{counts["kept"]:,} as they were, {counts["bad"]:,} unusable')
   lines += [f'left out: {number:,}, {why}' for why, number in manifest['left_out'].items()]

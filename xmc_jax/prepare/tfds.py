@@ -5,9 +5,9 @@
 tensorflow_datasets follows Karpathy and Li (CVPR 2015), who divided val2014 into "val" (5,000),
 "test" (5,000) and "restval" (30,504), and left train2014 as "train" (82,783). So "train" is our
 training split, and "restval", "val" and "test", one after the other, are the held-out one: the same
-pictures as in `coco`, in the order in which tensorflow_datasets stored them.
+images as in `coco`, in the order in which tensorflow_datasets stored them.
 
-Its files lack some facts: areas are cut to whole pixels, boxes are float32 shares of the picture
+Its files lack some facts: areas are cut to whole pixels, boxes are float32 shares of the image
 (here pixels again, to a few hundredths), captions have the numbers of Karpathy and Li.
 """
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 from PIL import Image
 
-from xmc_jax.optional import extra
 from xmc_jax.prepare import captions, coco_objects
 from xmc_jax.prepare.original import Original, Raw, bad
 from xmc_jax.types import UserError
+from xmc_jax.utils.optional import extra
 
 with extra('train', 'through=tfds'):
   import tensorflow_datasets
@@ -60,7 +60,7 @@ class Coco:
                    for parts in PARTS.values() for part in parts}
     self.counts = {split: sum(self._sizes[part] for part in parts)
                    for split, parts in PARTS.items()}
-    # The data themselves are pictures too: 20 GB are not hashed, their description is.
+    # The data themselves are images too: 20 GB are not hashed, their description is.
     files = ('dataset_info.json', 'features.json')
     self.files = {name: str(pathlib.Path(builder.data_dir, name)) for name in files}
     self.left_out = {}
@@ -81,19 +81,19 @@ class Coco:
 
 
 def _raw(example: dict[str, Any]) -> Raw:
-  name, picture = example['image/filename'].decode(), example['image']
+  name, image = example['image/filename'].decode(), example['image']
   said = [(captions.clean(text.decode()), int(number))
           for text, number in zip(example['captions']['text'], example['captions']['id'])]
   said = [one for one in said if one[0]]
   if not said:
     return bad(name, 'it has no caption')
   try:
-    width, height = Image.open(io.BytesIO(picture)).size
+    width, height = Image.open(io.BytesIO(image)).size
   except Exception as error:  # Pillow raises all kinds
     return bad(name, f'it cannot be read ({error})')
   marks = _marks(example['objects'], width, height)
   texts = tuple(text for text, _ in said)
-  return Raw(name, functools.partial(bytes, picture), texts, marks.labels, marks.areas,
+  return Raw(name, functools.partial(bytes, image), texts, marks.labels, marks.areas,
              flippable=captions.may_flip(texts),
              more={'image_id': int(example['image/id']), 'caption_ids': [n for _, n in said],
                    **marks.more})

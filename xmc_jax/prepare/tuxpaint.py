@@ -1,7 +1,7 @@
 """The stamps of Tux Paint: small drawings and photographs for children, a sentence each.
 
 The folder holds Debian's package, GPL-2, as `apt-get download tuxpaint-stamps-default` saves it, or
-https://packages.debian.org/tuxpaint-stamps-default offers it. A stamp is a picture with a text of
+https://packages.debian.org/tuxpaint-stamps-default offers it. A stamp is an image with a text of
 the same name beside it, whose first line is English, and marks in a .dat file.
 
 The captions are the whole text, its first sentence, and that with the folders ("An owl, animals,
@@ -25,14 +25,14 @@ from PIL import Image
 
 from xmc_jax.prepare import packages
 from xmc_jax.prepare.captions import clean, may_flip
-from xmc_jax.prepare.original import BadPicture, Original, Raw
+from xmc_jax.prepare.original import BadImage, Original, Raw
 from xmc_jax.types import UserError
 
 PACKAGE = 'tuxpaint-stamps-default'
 STAMPS = 'usr/share/tuxpaint/stamps/'
 HELDOUT = 10     # one of so many first sentences is held out
 MARGIN = 0.04    # of white on every side, in sides of the square
-FAINTEST = 250   # a picture without a darker pixel is nothing but white
+FAINTEST = 250   # an image without a darker pixel is nothing but white
 _SUFFIXES = ('.png', '.svg', '.txt', '.dat')
 _MIRROR = '_mirror'
 _END = re.compile(r'[.!?…]+["”’]?(?=\s|$)')
@@ -48,7 +48,7 @@ def open(source: pathlib.Path) -> Original:
 
 
 class TuxPaint:
-  """See `xmc_jax.prepare.original.Original`. Holds the files of the pictures, 25 MB."""
+  """See `xmc_jax.prepare.original.Original`. Holds the files of the images, 25 MB."""
   name = 'tuxpaint'
   several_labels = False
   vocabulary = None
@@ -86,7 +86,7 @@ def _choose(files: Mapping[str, bytes]) -> tuple[dict[str, int], list[str]]:
     if name.startswith('symbols/'):
       left_out['symbols'] += 1
     elif stem.endswith(_MIRROR):
-      left_out['pictures in place of a mirror image'] += 1
+      left_out['images in place of a mirror image'] += 1
     elif suffix == '.svg':
       twin = f'{stem}.png' in files
       left_out['SVG drawings of stamps that are there as PNG' if twin else 'SVG drawings'] += 1
@@ -135,25 +135,25 @@ def _may_mirror(stem: str, text: str, files: Mapping[str, bytes]) -> bool:
 
 
 def square(data: bytes) -> bytes:
-  """A PNG of a picture without its clear edges, in the middle of a white square.
+  """A PNG of an image without its clear edges, in the middle of a white square.
 
   Raises:
-    BadPicture: if it cannot be decoded, or there is nothing to be seen on white.
+    BadImage: if it cannot be decoded, or there is nothing to be seen on white.
   """
   try:
     with Image.open(io.BytesIO(data)) as file:
-      picture = file.convert('RGBA')
+      image = file.convert('RGBA')
   except Exception as error:  # Pillow raises all kinds for files that it cannot decode
-    raise BadPicture(f'{type(error).__name__}: {error}') from error
-  box = picture.getchannel('A').getbbox()
+    raise BadImage(f'{type(error).__name__}: {error}') from error
+  box = image.getchannel('A').getbbox()
   if box is None:
-    raise BadPicture('nothing in it is opaque')
-  picture = picture.crop(box)
-  side = round(max(picture.size) / (1 - 2 * MARGIN))
+    raise BadImage('nothing in it is opaque')
+  image = image.crop(box)
+  side = round(max(image.size) / (1 - 2 * MARGIN))
   white = Image.new('RGBA', (side, side), 'white')
-  white.alpha_composite(picture, tuple((side - extent) // 2 for extent in picture.size))
+  white.alpha_composite(image, tuple((side - extent) // 2 for extent in image.size))
   flat, whole = white.convert('RGB'), io.BytesIO()
   if min(low for low, _ in flat.getextrema()) > FAINTEST:
-    raise BadPicture('it is as white as the ground')
+    raise BadImage('it is as white as the ground')
   flat.save(whole, 'PNG')
   return whole.getvalue()

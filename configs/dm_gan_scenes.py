@@ -1,0 +1,25 @@
+"""DM-GAN on the embedded emoji scenes at 64 px, at a size for CPUs.
+
+  xmc describe --config configs/dm_gan_scenes.py
+  xmc train --config configs/dm_gan_scenes.py --workdir runs/dm_gan_scenes
+
+It reads with a DAMSM that must be trained first (configs/damsm_scenes.py).
+
+What is the paper's: losses, step, optimiser, noise. Ours: images of 16, 32 and 64 px, width 32,
+16 rows, a SqueezeNet as the DAMSM's image network, a shorter average.
+"""
+from xmc_jax.config import embedded
+from xmc_jax.methods import damsm, dm_gan
+
+
+def get_config():
+  config = dm_gan.config()
+  embedded(config, 'emoji_scenes')
+  damsm.small(config)
+  config.steps = 12_000
+  config.batch_size = 16
+  config.text.encoder = 'runs/damsm_scenes/encoder'
+  config.model.width = 32
+  config.model.d_width = 32
+  config.terms.damsm_mask_same_class = False
+  return config

@@ -1,0 +1,68 @@
+"""The text of compiled programs: loops whose lengths are not written down, and what is no text."""
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from xmc_jax.analysis import hlo
+
+# On the CPU a smaller program would call its loops as functions, which hides where they begin.
+X = jax.ShapeDtypeStruct((96, 96), jnp.float32)
+
+
+def loops(f, *, written):
+  """Trips of every loop of a compiled program, innermost first; without the compiler's own word."""
+  text = jax.jit(f).lower(X).compile().as_text()
+  if not written:
+    text = re.sub(r'"known_trip_count":{"n":"\d+"}', '', text)
+  program = hlo.parse(text)
+  return [program.trips(i, c) for c in program.computations.values()
+          for i in c.instructions.values() if i.opcode == 'while']
+
+
+def counting(begin, below, following):
+  """A loop that carries an integer and an array."""
+  return lambda x: jax.lax.while_loop(lambda c: below(c[0]), lambda c: (following(c[0]), c[1] @ x),
+                                      (begin, x))[1]
+
+
+def scan(f, length):
+  return lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, None, length=length)[0]
+
+
+def swapped(x):
+  step = lambda c: (c[1] + 1, c[0] + 1, c[2] @ x)
+  return jax.lax.while_loop(lambda c: c[0] < 8, step, (0, 3, x))[2]
+
+
+@pytest.mark.parametrize('f, trips', [
+    (scan(lambda c: c @ c, 7), [7]),
+    (scan(scan(lambda c: c @ c, 3), 5), [3, 5]),
+    (lambda x: jax.lax.fori_loop(3, 9, lambda i, c: c @ c, x), [6]),
+    (counting(1, lambda i: i < 8, lambda i: i + 2), [4]),
+    (counting(2, lambda i: i < 8, lambda i: i + 2), [3]),
+    (counting(1, lambda i: i + 3 < 8, lambda i: i + 1), [4])])
+def test_lengths_of_loops_that_count_follow(f, trips):
+  assert loops(f, written=False) == trips
+
+
+@pytest.mark.parametrize('f', [
+    counting(1, lambda i: i <= 8, lambda i: i + 1), counting(8, lambda i: i > 0, lambda i: i - 1),
+    counting(1, lambda i: i < 8, lambda i: 2 * i), counting(1, lambda i: i < 8, lambda i: i + -1),
+    counting(1, lambda i: i != 8, lambda i: i + 1), swapped,
+    lambda x: jax.lax.while_loop(lambda c: c.sum() < 8, lambda c: c @ x, x),
+    lambda x: jax.lax.fori_loop(0, x[0, 0].astype(int), lambda i, c: c @ x, x)])
+def test_other_loops_are_not_guessed(f):
+  assert loops(f, written=False) == [None]
+
+
+def test_what_the_compiler_knows_is_taken():
+  assert loops(counting(1, lambda i: i <= 8, lambda i: i + 1), written=True) == [8]
+
+
+@pytest.mark.parametrize('text', ['', 'module @jit_f {\n}',
+                                  'ENTRY %main () -> f32[] {\n  ROOT %a = f32[] 7\n}'])
+def test_a_text_that_is_no_program_is_refused(text):
+  with pytest.raises(ValueError, match='not (the text|an instruction) of a compiled program'):
+    hlo.parse(text)

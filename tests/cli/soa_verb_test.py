@@ -1,0 +1,54 @@
+"""`xmc evaluate --soa`: images in the public scorer's layout, and scores by a detector."""
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xmc_jax.cli.main import main
+from xmc_jax.evals import results, soa
+
+
+@pytest.fixture
+def captions(tmp_path):
+  folder = tmp_path / 'captions'
+  folder.mkdir()
+  for name, n in (('label_14_bird', 2), ('label_15_cat', 3)):
+    entries = [{'image_id': i, 'id': i, 'idx': [i], 'caption': f'a {name[9:]} number {i}'}
+               for i in range(n)]
+    (folder / f'{name}.pkl').write_bytes(pickle.dumps(entries))
+  return folder
+
+
+@pytest.fixture
+def detector(monkeypatch):
+  """Finds a bird in every image, and nothing else."""
+  module = types.ModuleType('birdwatch')
+  module.make = lambda: lambda images: [[soa.Detection(14, 0.9, (0, 0, 1, 1))] for _ in images]
+  monkeypatch.setitem(sys.modules, 'birdwatch', module)
+  return 'birdwatch:make'
+
+
+def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
+  before = len(results.read(trained))
+  assert main(['xmc', 'evaluate', f'--workdir={trained}', f'--soa={captions}',
+               f'--out={tmp_path / "drawn"}', f'--detector={detector}']) == 0
+  files = sorted(path.relative_to(tmp_path / 'drawn').as_posix()
+                 for path in (tmp_path / 'drawn').rglob('*.png'))
+  assert len(files) == 3 * 5 and files[0] == 'label_14_bird/00000_0.png'
+  images = [np.asarray(Image.open(tmp_path / 'drawn' / file)) for file in files]
+  assert all(p.shape == (32, 32, 3) for p in images)
+  assert len({p.tobytes() for p in images}) == len(images)        # no noise comes twice
+  found = {line['metric']: line['value'] for line in results.read(trained)[before:]}
+  assert found['SOA-C'] == 0.5 and found['SOA-I'] == pytest.approx(6 / 15)
+  assert '15 images of 2 classes' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('flags, words', [
+    ([], '--out FOLDER'), (['--detector=nothing.here:make'], 'nothing'),
+    (['--detector=json:make'], 'cannot be made')])
+def test_mistakes(trained, captions, flags, words, capsys):
+  assert main(['xmc', 'evaluate', f'--workdir={trained}', f'--soa={captions}', *flags]) == 2
+  assert words in capsys.readouterr().err

@@ -1,0 +1,67 @@
+"""Lines of scores and what they say of themselves."""
+import json
+
+import numpy as np
+import pytest
+
+from xmc_jax.evals import results
+from xmc_jax.evals.scores import Score
+from xmc_jax.types import UserError
+
+SCORES = [Score('FID', 12.346, None), Score('IS', 3.25, 0.125)]
+
+
+def test_every_number_carries_the_whole_manifest_and_comes_back(tmp_path):
+  lines = results.lines(SCORES, {'protocol': 'tf2015', 'fakes': 10, **results.environment()})
+  results.append(tmp_path / 'run', lines[:1])
+  results.append(tmp_path / 'run', lines[1:])
+  found = results.read(tmp_path / 'run')
+  assert found == lines
+  assert [(x['metric'], x['value'], x['spread']) for x in found] == [
+      ('FID', 12.346, None), ('IS', 3.25, 0.125)]
+  for line in found:
+    assert line['protocol'] == 'tf2015' and line['fakes'] == 10
+    assert {'xmc_jax', 'commit', 'device', 'devices', 'jax', 'jaxlib', 'numpy'} <= line.keys()
+
+
+def test_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path):
+  results.append(tmp_path, results.lines(SCORES, {}))
+  with (tmp_path / results.FILE).open('a') as file:
+    file.write('{"metric": "F')
+  assert len(results.read(tmp_path)) == 2
+  assert results.read(tmp_path / 'none') == []
+
+
+def test_line_that_is_not_json_is_named(tmp_path):
+  (tmp_path / results.FILE).write_text('FID 3\n')
+  with pytest.raises(UserError, match='scores.jsonl'):
+    results.read(tmp_path)
+
+
+def test_folder_that_cannot_be_written_to(tmp_path):
+  (tmp_path / 'run').write_text('')
+  with pytest.raises(UserError, match='cannot be written'):
+    results.append(tmp_path / 'run', results.lines(SCORES, {}))
+
+
+def test_protocols_are_not_mixed():
+  results.refuse_mixed(['clean', 'clean'], '--protocol')
+  with pytest.raises(UserError, match='clean and tf2015 are different protocols.*--protocol'):
+    results.refuse_mixed(['tf2015', 'clean'], '--protocol')
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_score_that_is_no_number_is_refused(value):
+  results.finite(SCORES)
+  with pytest.raises(UserError, match='KID came out as'):
+    results.finite([*SCORES, Score('KID', value)])
+
+
+def test_hash_is_of_the_content():
+  assert results.sha256(['a', 'b']) == results.sha256(json.loads('["a", "b"]'))
+  assert len({results.sha256(x) for x in (['a', 'b'], ['b', 'a'], ['ab'], [])}) == 4
+
+
+def test_table_shows_each_metric_once():
+  table = results.table(results.lines(SCORES, {}))
+  assert table.splitlines() == ['  FID  12.35', '  IS   3.2500 ± 0.1250']

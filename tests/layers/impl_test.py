@@ -1,0 +1,39 @@
+"""Names of impl: what is chosen, what is refused."""
+import dataclasses
+
+import pytest
+
+from xmc_jax.layers import resample
+from xmc_jax.layers.impl import AUTO, CHOICES, FAST, REFERENCE, choose
+from xmc_jax.layers.norm import NORMALISED
+from xmc_jax.types import UserError
+
+
+def test_the_three_sets():
+  assert choose('fast', 'cpu') == FAST and choose('plain', 'tpu') == REFERENCE
+  assert all(choose('auto', backend) == impl for backend, impl in AUTO.items())
+  assert choose('auto', 'unheard_of') == FAST
+
+
+def test_single_forms_are_changed():
+  assert choose('plain,up=spread,words=gram', 'cpu') == dataclasses.replace(
+      REFERENCE, up='spread', words='gram')
+
+
+@pytest.mark.parametrize('name, message', [
+    ('slow', "begins with 'slow'; begin with one of auto, fast, plain"),
+    ('auto,up=fold', 'up=fold does not exist; there are up=plain|spread|parity'),
+    ('auto,down=plain', 'down=plain does not exist')])
+def test_names_that_do_not_exist_are_refused(name, message):
+  with pytest.raises(UserError) as error:
+    choose(name, 'cpu')
+  assert message in str(error.value)
+
+
+def test_every_form_has_a_name_and_every_name_a_form():
+  assert set(CHOICES) == {field.name for field in dataclasses.fields(FAST)}
+  assert set(CHOICES['up']) == set(resample.AFTER_UP)
+  assert set(CHOICES['pool']) == set(resample.BEFORE_POOL)
+  assert set(CHOICES['norm']) == set(NORMALISED)
+  for impl in (FAST, REFERENCE, *AUTO.values()):
+    assert all(getattr(impl, operation) in names for operation, names in CHOICES.items())

@@ -1,0 +1,240 @@
+"""Two branches and their term on top of other methods; and SSA-GAN's three phases below them."""
+import dataclasses
+import functools
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import methods
+from xmc_jax.config import check
+from xmc_jax.data.views import two_views
+from xmc_jax.losses import damsm as losses
+from xmc_jax.methods import _damsm, attngan, dm_gan, scl, ssa_gan
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.training.mesh import make_mesh
+from xmc_jax.training.program import Program
+from xmc_jax.types import UserError
+
+SHARED = {'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
+          'text.words': 13, 'text.length': toys.LENGTH, 'image.encoder': 'squeezenet',
+          'terms.damsm': 0.0}
+STACKED = {'model.d_width': 2, 'model.residuals': 1, 'model.condition_features': 3}
+FAMILIES = {'attngan': (attngan, STACKED), 'dm_gan': (dm_gan, STACKED), 'ssa_gan': (ssa_gan, {})}
+
+
+def tiny(family, **settings):
+  module, own = FAMILIES[family]
+  config = module.config()
+  config.update_from_flattened_dict(SHARED | own | settings)
+  return config
+
+
+def framework(family, **settings):
+  config = scl.config(tiny(family))
+  config.update_from_flattened_dict(settings)
+  check(config)
+  return config
+
+
+def spec(method, name):
+  return method.batch_spec[name].shape, method.batch_spec[name].dtype
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_every_family_gets_a_second_view_of_the_same_shapes(family):
+  plain, both = methods.build(tiny(family)), methods.build(framework(family))
+  for key in plain.batch_spec:
+    assert spec(both, key) == spec(both, f'partner_{key}') == spec(plain, key)
+  assert spec(both, 'label') == spec(both, 'partner_label') == ((1, 8), np.int32)
+  state = lambda method: jax.eval_shape(method.objective.init, jax.random.key(0), {
+      k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in method.batch_spec.items()})
+  assert state(plain) == state(both)       # branches share all weights
+
+
+def test_so_does_xmc_gan_whose_fakes_an_image_network_looks_at(text_folder):
+  config = scl.config(toys.tiny_config(text_folder))
+  config.model.one_class, config.model.classes = False, 5
+  method = methods.build(config)
+  assert spec(method, 'partner_label') == ((2, 8, 5), np.float32)
+  assert spec(method, 'partner_image') == spec(method, 'image') == ((2, 8, 32, 32, 3), np.float32)
+  assert 'image' in method.frozen_spec
+
+
+@pytest.fixture
+def handed(monkeypatch):
+  """What a base method is given."""
+  found = {}
+  base = types.ModuleType('xmc_jax.methods.toy')
+  base.build = lambda config, **given: found.update(given)
+  monkeypatch.setitem(sys.modules, 'xmc_jax.methods.toy', base)
+  return found
+
+
+def build_on_toy(handed, **settings):
+  config = framework('ssa_gan', **settings)
+  config.base = 'toy'
+  scl.build(config)
+  return {term.name: term for term in handed['extra']['g']}
+
+
+def branches(labels):
+  """Two branches of four rows, with codes of fakes and captions."""
+  make = lambda i: ForwardOutputs({'label': np.array(labels[i])}, Text(None, None, toys.normal(i, 4, 6)),
+                          fake_embedding=toys.normal(10 + i, 4, 6))
+  return make(0), make(1)
+
+
+def slow_sup_con(embeddings, labels, rows, temperature):
+  """Row by row: the mean over positives of -log softmax over all other rows."""
+  embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+  total = 0
+  for i in range(len(embeddings)):
+    others = [j for j in range(len(embeddings)) if j != i]
+    positives = [j for j in others if labels[i] == labels[j] or j % rows == i % rows]
+    scores = {j: embeddings[i] @ embeddings[j] / temperature for j in others}
+    below = np.log(sum(np.exp(score) for score in scores.values()))
+    total += np.mean([below - scores[j] for j in positives])
+  return total / len(embeddings)
+
+
+def test_the_term_draws_fakes_of_like_label_together(handed):
+  terms = build_on_toy(handed)
+  assert handed['split'] is two_views
+  assert {name: term.weight for name, term in terms.items()} == {
+      'supcon_fake': 0.2, 'unicl': 0.0}
+  labels = [[3, 1, 3, 2], [3, 1, 3, 0]]      # the last pair are partners all the same
+  pair = branches(labels)
+  embeddings = np.concatenate([b.fake_embedding for b in pair])
+  np.testing.assert_allclose(terms['supcon_fake'].value(pair),
+                             slow_sup_con(embeddings, sum(labels, []), 4, 0.5), rtol=1e-5)
+
+
+def test_with_partners_of_the_same_image_it_is_nt_xent(handed):
+  terms = build_on_toy(handed, **{'data.partners': 'self', 'scl.temperature': 0.1})
+  pair = branches([[1, 1, 1, 1], [1, 1, 1, 1]])
+  embeddings = np.concatenate([b.fake_embedding for b in pair])
+  np.testing.assert_allclose(terms['supcon_fake'].value(pair),
+                             slow_sup_con(embeddings, range(8), 4, 0.1), rtol=1e-5)
+
+
+@pytest.mark.parametrize('settings, words', [
+    ({'base': 'scl'}, 'config.base=scl'), ({'data.partners': ''}, 'data.partners='),
+    ({'microbatches': 2}, 'wrong pairs need all rows')])
+def test_what_cannot_be_is_told(settings, words):
+  with pytest.raises(UserError, match=words):
+    methods.build(framework('ssa_gan', **settings))
+
+
+def test_codes_of_two_spaces_cannot_be_compared(text_folder):
+  config = scl.config(toys.tiny_config(text_folder))
+  config.scl.unicl = 0.1
+  config.model.one_class, config.model.classes = False, 5
+  method = methods.build(config)
+  with pytest.raises(UserError, match='have .* and 8 numbers .* --config.scl.unicl=0'):
+    toys.two_steps(method, 1)
+
+
+def test_the_method_without_a_base_is_told():
+  config = tiny('ssa_gan')
+  config.method = 'scl'
+  with pytest.raises(UserError, match='needs the family'):
+    methods.build(config)
+
+
+def test_ssa_gan_is_one_round_of_discriminator_penalty_and_generator():
+  phases = lambda config: [[(p.name, p.updates) for p in phases]
+                           for phases in methods.build(config).objective.rounds]
+  assert phases(tiny('ssa_gan')) == [
+      [('discriminator', ('d',)), ('penalty', ('d',)), ('generator', ('g',))]]
+  assert phases(tiny('ssa_gan', **{'terms.penalty': 0.0})) == [
+      [('discriminator', ('d',)), ('generator', ('g',))]]
+
+
+@functools.cache
+def trained(devices):
+  """`toys.two_steps` of SSA-GAN with the framework."""
+  config = framework('ssa_gan', **{'scl.unicl': 0.1})
+  method = methods.build(config)
+
+  def rows(i):
+    views = [toys.batch(method.batch_spec, 2 * i + j) for j in range(2)]
+    batch = views[0] | {f'partner_{k}': v for k, v in views[1].items()}
+    batch['label'] = batch['partner_label'] = toys.numbers(i).integers(0, 3, (1, 8)).astype(
+        np.int32)
+    return batch
+
+  return toys.two_steps(method, devices, rows)
+
+
+def test_eight_devices_are_one():
+  toys.same_on_all_devices(trained(1), trained(8))
+  assert {'discriminator/d/hinge', 'penalty/d/gradient norm', 'generator/g/hinge', 'generator/g/supcon_fake',
+          'generator/g/unicl'} <= trained(1)[2].keys()
+
+
+def test_without_an_average_the_generator_is_its_own():
+  _, (networks, ema), *_ = trained(1)
+  jax.tree.map(np.testing.assert_array_equal, ema['g'], networks['g'].params)
+
+
+class Toy:
+  """In place of SSA-GAN's networks: logits d of real, g d of fake and d / 4 of wrong pairs.
+
+  But for the last wrong pair, of the last image with the first sentence: 100 d.
+  """
+  sample = None
+
+  def __init__(self, *networks):
+    del networks
+
+  def init(self, rng, batch):
+    return {'g': {'params': {'x': jnp.float32(0.5)}}, 'd': {'params': {'x': jnp.float32(0.25)}}}
+
+  def generate(self, params, stats, frozen, batch, rngs):
+    return ForwardOutputs(batch, None, (params['g']['x'],)), stats
+
+  def discriminate(self, params, stats, frozen, generated):
+    view = lambda x: DiscriminatorOutput((x * jnp.ones(8),))
+    d, (g,) = params['d']['x'], generated.fake
+    return dataclasses.replace(
+        generated, d_real=view(d), d_fake=view(g * d),
+        d_wrong=view(jnp.array([1 / 4] * 7 + [100]) * d), grad_norm_sq=d ** 2 * jnp.ones(8)), stats
+
+
+def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
+  # Discriminator:    1 - d + (1 + g d + 1 + d / 4) / 2, gradient norm -1 + g / 2 + 1 / 8, of seven wrong pairs
+  # Penalty:   2 d^6, gradient norm 12 d^5;   generator: -g d, gradient norm -d
+  monkeypatch.setattr(ssa_gan, 'SsaGanNetworks', Toy)
+  method = methods.build(tiny('ssa_gan'))
+  program = Program(method.objective, dict.fromkeys('gd', optax.sgd(1.0)), 0.0, method.frozen_spec,
+                    method.batch_spec, make_mesh(jax.devices()[:1]))
+  state, metrics = program.compile()(program.init(0), toys.fill(method.frozen_spec),
+                                     toys.batch(method.batch_spec))
+  g, d = 0.5, 0.25
+  np.testing.assert_allclose(metrics['discriminator/d_loss'], 1 - d + (1 + g * d + 1 + d / 4) / 2,
+                             rtol=1e-6)
+  d -= -1 + g / 2 + 1 / 8
+  np.testing.assert_allclose(metrics['penalty/d_loss'], 2 * d ** 6, rtol=1e-6)
+  d -= 12 * d ** 5
+  np.testing.assert_allclose(metrics['generator/g_loss'], -g * d, rtol=1e-6)
+  np.testing.assert_allclose(state.networks['d'].params['x'], d, rtol=1e-6)
+  np.testing.assert_allclose(state.networks['g'].params['x'], g + d, rtol=1e-6)
+
+
+@pytest.mark.parametrize('partners', ['', 'exact', 'self'])
+def test_the_terms_of_the_damsm_have_the_configs_gammas_and_its_mask(partners):
+  text = toys.text(rows=4)
+  outputs = ForwardOutputs({'label': np.array([0, 1, 2, 0])}, text,
+                  fake_regions=toys.normal(3, 4, 5, toys.TEXT_FEATURES))
+  config = tiny('ssa_gan', **{'terms.gamma1': 1.5, 'terms.gamma2': 2.5, 'terms.gamma3': 3.5,
+                             'data.partners': partners})
+  value = {term.name: term for term in _damsm.terms(config, None)}['damsm_words'].value((outputs,))
+  np.testing.assert_allclose(value, losses.words(
+      outputs.fake_regions, text.words, text.mask, outputs.batch['label'], gamma1=1.5, gamma2=2.5,
+      gamma3=3.5), rtol=1e-6)

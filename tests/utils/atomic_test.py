@@ -1,0 +1,56 @@
+"""Files that appear when they are whole."""
+import multiprocessing
+import os
+import pathlib
+import signal
+
+import pytest
+from etils import epath
+
+from xmc_jax.utils import atomic
+
+
+@pytest.mark.parametrize('kind', [pathlib.Path, epath.Path])
+def test_a_file_has_its_name_only_at_the_end(tmp_path, kind):
+  path = kind(tmp_path / 'new' / 'a.txt')
+  with atomic.whole(path) as unfinished:
+    unfinished.write_text('words')
+    assert not path.exists() and unfinished.parent == path.parent
+  assert path.read_text() == 'words' and os.listdir(tmp_path / 'new') == ['a.txt']
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+  path = tmp_path / 'a.txt'
+  atomic.save(path, 'äfter')
+  assert path.read_bytes() == b'\xc3\xa4fter'
+  for error in (ValueError, KeyboardInterrupt):
+    with pytest.raises(error), atomic.whole(path) as unfinished:
+      unfinished.write_bytes(b'half')
+      raise error
+  assert path.read_bytes() == b'\xc3\xa4fter' and os.listdir(tmp_path) == ['a.txt']
+
+
+def _killed(path):
+  with atomic.whole(path) as unfinished:
+    unfinished.write_bytes(b'half')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_kill_leaves_a_file_that_is_told_by_its_name(tmp_path):
+  path = tmp_path / 'a.txt'
+  atomic.save(path, b'whole')
+  process = multiprocessing.get_context('spawn').Process(target=_killed, args=(path,))
+  process.start()
+  process.join()
+  assert process.exitcode == -signal.SIGKILL and path.read_bytes() == b'whole'
+  left, = tmp_path.glob(f'*{atomic.UNFINISHED}')
+  with atomic.whole(path) as mine:
+    mine.write_bytes(b'new')
+    assert mine != left
+  assert path.read_bytes() == b'new'
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(OSError):
+    atomic.save(tmp_path / 'file' / 'a.txt', '')

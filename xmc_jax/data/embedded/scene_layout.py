@@ -1,0 +1,176 @@
+"""What a scene shows and where: groups of objects on a background, drawn from random numbers.
+
+All lengths are shares of the image's side, so that a scene is the same at every size. x runs to
+the right and y downwards.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+
+import numpy as np
+
+from xmc_jax.data.embedded import emoji_assets
+from xmc_jax.data.embedded.scene_kinds import kinds
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1
+
+# Objects of each group. A group has one kind and one size; no two groups have the same kind.
+COUNTS = ((1,), (2,), (3,), (4,), (1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1),
+          (1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (1, 1, 1, 1))
+COUNT_WEIGHTS = (6, 3, 2, 1, 9, 4, 4, 2, 2, 2, 5, 1, 1, 1, 3)
+
+SIZES = ('small', 'medium', 'large')
+SIDES = ((0.20, 0.25), (0.32, 0.38), (0.48, 0.56))  # the longer side of an object, by size
+# Weights of the sizes by the number of objects, so that most scenes fit at the first attempt.
+SIZE_WEIGHTS = {1: (1, 2, 3), 2: (1, 2, 2), 3: (2, 3, 1), 4: (4, 4, 1)}
+
+BACKGROUNDS = {
+    'white': (255, 255, 255), 'grey': (188, 190, 194), 'light blue': (184, 222, 248),
+    'blue': (92, 140, 216), 'light green': (196, 230, 180), 'green': (98, 168, 104),
+    'yellow': (250, 228, 120), 'pink': (247, 190, 214), 'orange': (248, 184, 112),
+    'purple': (164, 130, 206)}
+REFERENCE = 0.6  # the share of backgrounds of one colour
+
+TOUCH = 0.08  # the share of the smaller of two boxes that the other may cover
+HELDOUT_OF = 10  # one pair of kinds in so many is held out
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Objects of one kind and size: numbers in `kinds()` and `SIZES`, and the objects' boxes."""
+  kind: int
+  size: int
+  boxes: tuple[Box, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+  """One to four objects in groups, and the names of the background's colours.
+
+  `background` is one name, or two: the colour of the top and that of the bottom.
+  """
+  groups: tuple[Group, ...]
+  background: tuple[str, ...]
+
+
+def draw(random: np.random.Generator, heldout: bool) -> Scene:
+  """Returns a scene with a held-out pair of kinds (`heldout`), or one without any."""
+  chosen: tuple[Group, ...] | None = None
+  while chosen is None:  # some draws do not fit into the image
+    counts = _counts(random, at_least=2 if heldout else 1)
+    chosen = _place(random, counts, _draw_kinds(random, len(counts), heldout))
+  return Scene(chosen, _draw_background(random))
+
+
+@functools.lru_cache(maxsize=1)
+def heldout_pairs() -> frozenset[tuple[int, int]]:
+  """The held-out pairs of kinds (a, b), a < b: one in `HELDOUT_OF`, by a hash of their nouns."""
+  nouns = [kind.noun for kind in kinds()]
+  held = []
+  for a, b in itertools.combinations(range(len(nouns)), 2):
+    text = '+'.join(sorted((nouns[a], nouns[b])))
+    if hashlib.sha256(text.encode()).digest()[0] % HELDOUT_OF == 0:
+      held.append((a, b))
+  return frozenset(held)
+
+
+@functools.lru_cache(maxsize=1)
+def trims() -> tuple[tuple[int, int, int, int], ...]:
+  """For each kind the part of its emoji that is not transparent: left, top, right, bottom."""
+  found = []
+  for kind in kinds():
+    alpha = emoji_assets.image(kind.image).getchannel('A')
+    found.append(alpha.point(lambda a: 255 * (a > 16)).getbbox())
+  return tuple(found)
+
+
+@functools.lru_cache(maxsize=1)
+def _sorted_pairs() -> tuple[tuple[int, int], ...]:
+  return tuple(sorted(heldout_pairs()))
+
+
+def _pick(random: np.random.Generator, weights: tuple[float, ...]) -> int:
+  """A number in [0, len(weights)), with probability in proportion to its weight."""
+  left = random.random() * sum(weights)
+  for number, weight in enumerate(weights):
+    left -= weight
+    if left < 0:
+      return number
+  return len(weights) - 1
+
+
+def _below(random: np.random.Generator, count: int) -> int:
+  return int(random.random() * count)
+
+
+def _counts(random: np.random.Generator, at_least: int) -> tuple[int, ...]:
+  while True:
+    counts = COUNTS[_pick(random, COUNT_WEIGHTS)]
+    if len(counts) >= at_least:
+      return counts
+
+
+def _draw_kinds(random: np.random.Generator, count: int, heldout: bool) -> list[int]:
+  """`count` different kinds: with a held-out pair in random places, or without any."""
+  while True:
+    chosen = list(_sorted_pairs()[_below(random, len(_sorted_pairs()))]) if heldout else []
+    chosen += [_below(random, len(kinds())) for _ in range(count - len(chosen))]
+    if len(set(chosen)) < count:
+      continue
+    if heldout:
+      return [chosen[i] for i in np.argsort(random.random(count))]
+    if heldout_pairs().isdisjoint(itertools.combinations(sorted(chosen), 2)):
+      return chosen
+
+
+def _draw_background(random: np.random.Generator) -> tuple[str, ...]:
+  names = tuple(BACKGROUNDS)
+  top = _below(random, len(names))
+  if random.random() < REFERENCE:
+    return (names[top],)
+  bottom = (top + 1 + _below(random, len(names) - 1)) % len(names)
+  return names[top], names[bottom]
+
+
+def _place(random: np.random.Generator, counts: tuple[int, ...],
+           chosen: list[int]) -> tuple[Group, ...] | None:
+  """The groups in free places, or None if one found no place; the largest objects come first."""
+  sizes = [_pick(random, SIZE_WEIGHTS[sum(counts)]) for _ in counts]
+  groups: dict[int, Group] = {}
+  taken: list[Box] = []
+  for i in sorted(range(len(counts)), key=lambda i: -sizes[i]):
+    boxes = []
+    for _ in range(counts[i]):
+      box = _free_box(random, chosen[i], sizes[i], taken)
+      if box is None:
+        return None
+      boxes.append(box)
+      taken.append(box)
+    groups[i] = Group(chosen[i], sizes[i], tuple(boxes))
+  return tuple(groups[i] for i in range(len(counts)))
+
+
+def _free_box(random: np.random.Generator, kind: int, size: int, taken: list[Box]) -> Box | None:
+  longer = SIDES[size][_below(random, len(SIDES[size]))]
+  left, top, right, bottom = trims()[kind]
+  scale = longer / max(right - left, bottom - top)
+  width, height = scale * (right - left), scale * (bottom - top)
+  for _ in range(12):
+    x, y = random.random() * (1 - width), random.random() * (1 - height)
+    box = (x, y, x + width, y + height)
+    if all(_covered(box, other) <= TOUCH for other in taken):
+      return box
+  return None
+
+
+def _covered(a: Box, b: Box) -> float:
+  """The share of the smaller box that the two have in common."""
+  width = min(a[2], b[2]) - max(a[0], b[0])
+  height = min(a[3], b[3]) - max(a[1], b[1])
+  if width <= 0 or height <= 0:
+    return 0.0
+  smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+  return width * height / smaller

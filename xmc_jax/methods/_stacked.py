@@ -1,0 +1,80 @@
+"""Settings and step that AttnGAN and DM-GAN share; the losses are those of `attngan`."""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import ml_collections
+from ml_collections import config_dict
+
+from xmc_jax import config as defaults
+from xmc_jax.methods import Method, _damsm, _shared
+from xmc_jax.methods._diagnostics import pair_accuracies
+from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.networks.attngan import MASKS
+from xmc_jax.networks.stacked import Discriminator, Generator, StackedNetworks
+from xmc_jax.training.objective import Objective
+from xmc_jax.types import UserError
+
+
+def config(method: str, **model) -> ml_collections.ConfigDict:
+  """The settings that AttnGAN's and DM-GAN's released code share, for CUB at 256 px; locked.
+
+  model: what differs of `config.model`: width, d_width.
+  """
+  c = defaults.base()
+  with c.unlocked():
+    c.method = method
+    c.ema_decay = 0.999
+    c.model = dict(
+        size=256,                    # side of the last image, px: 32, 64, 128 or 256
+        **model,
+        residuals=2,                 # residual blocks of each later stage
+        z_features=100,              # of the noise
+        condition_features=100,      # of the condition that is drawn for each sentence
+        mask='own',                  # of padding: each row's own, or 'tiled', the released code's
+        bn_group_size=config_dict.placeholder(int),
+                                     # rows that share BatchNorm statistics; None: all
+        dtype='float32',             # of the networks' arithmetic
+        impl='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/impl.py)
+        remat='nothing',         # in the generator's backward pass: 'nothing' or 'blocks'
+        **_shared.label_config())
+    c.text = _damsm.text_config(words=5450)
+    c.image.encoder = 'inception-torchvision'      # of the DAMSM, as long as its folder is missing
+    c.terms = dict(                  # weights of the losses; one of weight 0 is not computed
+        bce=1.0,
+        kl=1.0,                      # of the drawn conditions from the standard normal
+        **_damsm.loss_config(5.0))
+    c.optim = {network: dict(lr=2e-4, b1=0.5, b2=0.999) for network in 'gd'}
+  return c
+
+
+def generator_options(config: ml_collections.ConfigDict) -> dict[str, object]:
+  """Keyword arguments of a family's `generator`."""
+  m = config.model
+  if m.mask not in MASKS:
+    raise UserError(f'--config.model.mask={m.mask}: choose one of {", ".join(MASKS)}')
+  return dict(mask=m.mask, noise_features=m.z_features, condition_features=m.condition_features,
+              bn_group_size=m.bn_group_size, remat=m.remat, **_shared.options(config))
+
+
+def build(config: ml_collections.ConfigDict, generator: Generator, discriminator: Discriminator,
+          d_losses: Callable[..., Losses], g_losses: Callable[..., Losses],
+          extension: Extension | None, **options) -> Method:
+  """The method of these networks and losses; `options` of `StackedNetworks`."""
+  damsm = _damsm.frozen_damsm(config, embeds_images=_damsm.has_loss(config.terms) or bool(extension))
+  networks = StackedNetworks(generator, discriminator, damsm.encode, damsm.features,
+                             damsm.embed_images, **options)
+  g_losses = functools.partial(g_losses, **_damsm.loss_options(config))
+  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
+                            extension=extension, shared=shared_fakes(networks, extension))
+  one_round = (phase('discriminator', {'d': d_losses}, diagnostics=pair_accuracies),
+               phase('generator', {'g': g_losses}))
+  return Method(
+      objective=Objective((one_round,), networks.init, averaged=('g',)),
+      sample=networks.sample, z_features=networks.z_features,
+      frozen=damsm.frozen, frozen_spec=damsm.spec,
+      batch_spec=_shared.batch_spec(config,
+                                    labels=bool(extension) or _damsm.needs_labels(config.terms),
+                                    partners=bool(extension)),
+      tokenizer=damsm.tokenizer)

@@ -1,0 +1,110 @@
+"""GALIP: generative adversarial CLIPs for text-to-image synthesis (arXiv 2301.12959).
+
+Generator and discriminator are built around a frozen CLIP. One round of two phases with the same
+fakes: the discriminator by hinge losses with wrong captions and by the matching-aware gradient
+penalty at CLIP's feature maps of real images; then the generator, by the discriminator and by the
+cosine of CLIP's embeddings of fakes and captions. The released code keeps no average of the
+generator, hence ema_decay = 0.
+
+Unlike that code, CLIP sees images normalized once (`model.clip_input`), images come from the data
+set at the size that CLIP sees instead of being cropped from 256 px, and low precision is bfloat16
+instead of float16 with a scaled loss.
+"""
+from __future__ import annotations
+
+import functools
+
+import ml_collections
+
+from xmc_jax import config as defaults
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.encoders import clip
+from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
+from xmc_jax.losses.contrastive import mean_cosine
+from xmc_jax.losses.penalties import ma_gp
+from xmc_jax.methods import Method, _clip, _shared
+from xmc_jax.methods._diagnostics import pair_accuracies
+from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.networks.base import ForwardOutputs
+from xmc_jax.networks.galip import (
+  LEAST_GRID,
+  LEAST_LAYERS,
+  SIZES,
+  Discriminator,
+  GalipNetworks,
+  Generator,
+)
+from xmc_jax.training.objective import Objective
+from xmc_jax.types import UserError
+
+
+def config() -> ml_collections.ConfigDict:
+  """The settings of the released code at 224 px; locked."""
+  c = defaults.base()
+  with c.unlocked():
+    c.method = 'galip'
+    c.batch_size = 512
+    c.ema_decay = 0.0
+    c.model = dict(
+        size=224,                    # side of the images, px: 32, 64, 128, 224 or 256
+        width=64,                    # channels per multiple
+        z_features=100,              # of the noise
+        clip_input='single',         # CLIP sees images normalized once, or 'released': twice
+        dtype='bfloat16',            # of the networks' arithmetic, CLIP's too
+        impl='auto',                 # of the operations: 'auto', 'fast', 'reference'
+        remat='nothing',             # in the generator's backward pass: 'nothing' or 'blocks'
+        **_shared.label_config())
+    c.clip = _clip.sizes()
+    c.text = _clip.text_config()
+    c.terms = dict(                  # weights of the losses; one of weight 0 is not computed
+        hinge=1.0,
+        ma_gp=1.0,                   # of the discriminator's gradient norm
+        similarity=4.0)              # of fakes and captions, by CLIP
+    c.optim = dict(g=dict(lr=1e-4, b1=0.0, b2=0.9), d=dict(lr=4e-4, b1=0.0, b2=0.9))
+    del c['image']                   # no other network looks at images
+  return c
+
+
+def discriminator_losses(out: ForwardOutputs) -> Losses:
+  """Hinge of real, fake and wrong pairs, and MA-GP: 2 E |gradient of D(real maps, caption)|^6."""
+  return {'hinge': hinge_matching_d(out.d_real.logits[0], out.d_fake.logits[0],
+                                    out.d_wrong.logits[0]),
+          'ma_gp': ma_gp(out.grad_norm_sq)}
+
+
+def generator_losses(out: ForwardOutputs) -> Losses:
+  """-D(fake), and -cos(CLIP(fake), CLIP(caption))."""
+  return {'hinge': hinge_g(out.d_fake.logits[0]),
+          'similarity': -mean_cosine(out.fake_embedding, out.text.sentence)}
+
+
+def build(config: ml_collections.ConfigDict, extension: Extension | None = None) -> Method:
+  """GALIP of `config`."""
+  _shared.check_size(config, SIZES)
+  _shared.check_wrong_pairs(config)
+  m, encoder = config.model, config.text.encoder
+  network, options = _clip.network(config), _shared.options(config)
+  _check_network(network.config, m.size)
+  networks = GalipNetworks(
+      Generator(m.size, m.width, network.config, remat=m.remat, **options),
+      Discriminator(m.width, options['dtype']), network, m.clip_input, m.z_features)
+
+  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
+                            extension=extension, shared=shared_fakes(networks, extension))
+  one_round = (phase('discriminator', {'d': discriminator_losses}, diagnostics=pair_accuracies),
+               phase('generator', {'g': generator_losses}))
+  return Method(
+      objective=Objective((one_round,), networks.init, averaged=('g',)),
+      sample=networks.sample, z_features=m.z_features,
+      frozen={'clip': lambda: _clip.read(encoder)}, frozen_spec={'clip': clip.spec(network)},
+      batch_spec=_shared.batch_spec(config, labels=bool(extension), partners=bool(extension)),
+      tokenizer=lambda: Tokenizer(clip.find(encoder), config.text.length), sample_needs=('clip',))
+
+
+def _check_network(sizes: clip.ClipConfig, pixels: int) -> None:
+  """Raises UserError for a CLIP that the networks cannot be built around."""
+  if sizes.image.layers < LEAST_LAYERS or not LEAST_GRID <= sizes.grid < pixels:
+    raise UserError(f'GALIP needs a CLIP of at least {LEAST_LAYERS} layers, and of {LEAST_GRID} '
+                    'patches a side or more but fewer than pixels of model.size; this one has '
+                    f'{sizes.image.layers} layers and {sizes.grid} patches a side: choose another '
+                    'with --config.text.encoder')

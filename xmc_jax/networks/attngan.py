@@ -1,0 +1,65 @@
+"""AttnGAN: words are read by attention of the map's pixels (Xu et al. 2018, arXiv 1711.10485).
+
+The released code masks padding with the masks of the wrong rows (`layers.attention.tiled_mask`).
+Here each row has its own, so that padding changes nothing; `mask='tiled'` is theirs, for weights
+that were trained with it.
+"""
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from xmc_jax.layers.attention import attend, tiled_mask
+from xmc_jax.layers.batch_norm import BatchNorm
+from xmc_jax.layers.impl import FAST, Impl
+from xmc_jax.layers.orthogonal import Conv, Dense
+from xmc_jax.networks.stacked import Discriminator, Generator
+from xmc_jax.types import Array
+
+# Which mask each pixel reads words with: that of its row, or the released code's.
+MASKS = {'own': lambda mask, pixels: mask, 'tiled': tiled_mask}
+
+
+class WordAttention(nn.Module):
+  """Beside a map [b, s, s, c], for every pixel the mean of the words that it attends to.
+
+  Words are projected to c; a pixel's weights are a softmax of its products with them.
+  """
+  mask: str = 'own'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array, words: Array, mask: Array) -> Array:
+    b, h, w, c = x.shape
+    words = Dense(c, use_bias=False, dtype=self.dtype, name='words')(words)
+    read = attend(x.reshape(b, h * w, c), words, words, MASKS[self.mask](mask, h * w))
+    return jnp.concatenate([x, read.reshape(x.shape).astype(x.dtype)], -1)
+
+
+class ConvNorm(nn.Module):
+  """Convolution without bias, then batch normalisation by the rows' own statistics."""
+  features: int
+  resize: str
+  bn_group_size: int | None = None
+  impl: Impl = FAST
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    x = Conv(self.features, self.resize, impl=self.impl, dtype=self.dtype, name='conv')(x)
+    return BatchNorm(self.bn_group_size, self.impl, name='norm')(x, True)
+
+
+def generator(size: int, width: int, residuals: int, *, mask: str = 'own', **options) -> Generator:
+  """The generator; `options` are further fields of `stacked.Generator`."""
+  return Generator(size, width, residuals, functools.partial(WordAttention, mask), **options)
+
+
+def discriminator(size: int, width: int, *, bn_group_size: int | None = None, impl: Impl = FAST,
+           dtype: jnp.dtype = jnp.float32) -> Discriminator:
+  """Three discriminators with batch normalisation in all blocks but the first."""
+  shared = dict(impl=impl, dtype=dtype)
+  return Discriminator(size, width, functools.partial(ConvNorm, bn_group_size=bn_group_size, **shared),
+                functools.partial(Conv, **shared), dtype)

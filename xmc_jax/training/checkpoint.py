@@ -1,0 +1,201 @@
+"""Checkpoints of a training run on disk; the only file that imports orbax."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from xmc_jax.types import Tree, UserError
+
+
+class Checkpoints(contextlib.AbstractContextManager):
+  """The checkpoints in `directory`, one folder a step with the items `state` and `meta`.
+
+  `every` is the number of steps between two saves, `keep` how many of the newest stay. With
+  `every=None` it only reads: it makes no folder, deletes none and may watch a run in progress.
+
+  A folder under its final name is complete: it is renamed when all of it is on disk, and leftovers
+  of an unfinished save are never read. Saving goes on in the background; use this as a context
+  manager, or call `close()` before the process ends. In a run of several processes each of them
+  calls every method. UserError where the directory cannot be made or written to.
+  """
+
+  def __init__(self, directory: str | os.PathLike[str], *, every: int | None, keep: int = 3):
+    self.directory = epath.Path(directory).resolve()
+    self._every = every
+    if every is not None:
+      with self._writing():
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if '://' not in str(self.directory) and not os.access(self.directory, os.W_OK):
+          raise PermissionError('no permission')
+    self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=ocp.CheckpointManagerOptions(
+            save_interval_steps=0 if every is None else 1, create=False,
+            max_to_keep=None if every is None else keep, read_only=every is None,
+            cleanup_tmp_directories=every is not None),
+        item_handlers={'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()})
+
+  def __exit__(self, *_: Any) -> None:
+    self.close()
+
+  def steps(self) -> list[int]:
+    """Steps of the complete checkpoints, ascending; looks at the disk."""
+    self.wait()
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
+
+  def latest(self) -> int | None:
+    """Step of the newest complete checkpoint, None where there is none; looks at the disk."""
+    return max(self.steps(), default=None)
+
+  def restore(self, abstract_state: Tree, step: int | None = None) -> Tree:
+    """The state of `step` (the newest by default), bit for bit, in the form of `abstract_state`.
+
+    `abstract_state` is the state's tree with a ShapeDtypeStruct with sharding at each leaf; typed
+    random keys are leaves like others. Every leaf comes back as a committed array of that sharding,
+    whatever devices it was saved from. UserError if there is no such checkpoint, if it is damaged
+    or of another model.
+    """
+    step = self._choose(step)
+    self._compare(step, abstract_state, self._stored(step))
+    return self._read_state(step, abstract_state, partial=False)
+
+  def restore_sampler(
+      self, abstract: Mapping[str, Tree], step: int | None = None, *, network: str = 'g',
+      live: bool = False,
+  ) -> dict[str, Tree]:
+    """What sampling needs of `network`, {'params': ..., 'stats': ...}, reading nothing else.
+
+    `abstract` has the same two keys and ShapeDtypeStructs with shardings. The parameters are the
+    averaged ones, or those of the last step with `live=True` or where the run keeps no average; the
+    statistics are always those of the last step. UserError as in `restore`.
+    """
+    step = self._choose(step)
+    stored = self._stored(step)
+    if live or not any(name.startswith(f'ema/{network}/') for name in stored):
+      wanted = {'networks': {network: dict(abstract)}}
+      inside = (f'networks/{network}/params/', f'networks/{network}/stats/')
+    else:
+      wanted = {'ema': {network: abstract['params']},
+                'networks': {network: {'stats': abstract['stats']}}}
+      inside = (f'ema/{network}/', f'networks/{network}/stats/')
+    self._compare(step, wanted, {k: v for k, v in stored.items() if k.startswith(inside)})
+    found = self._read_state(step, wanted, partial=True)
+    return {'params': found.get('ema', {}).get(network), **found['networks'][network]}
+
+  def meta(self, step: int | None = None) -> dict[str, Any]:
+    """What was saved beside the state of `step` (the newest by default); UserError as above."""
+    step = self._choose(step)
+    with self._reading(step):
+      return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+
+  def save(self, step: int, state: Tree, meta: Mapping[str, Any], force: bool = False) -> bool:
+    """Starts to save where `step` is a multiple of `every` or `force`; True if it did.
+
+    A step that is on disk already is not saved again. The arrays are copied before this returns,
+    so `state` may be donated to the next step at once. `meta` must be writable as JSON (TypeError).
+    UserError where this save, or the one before it in the background, could not be written.
+    """
+    if self._every is None:
+      raise ValueError('these checkpoints are open for reading only')
+    if not (force or step % self._every == 0) or step in self._manager.all_steps():
+      return False
+    items = ocp.args.Composite(state=ocp.args.PyTreeSave(state),
+                               meta=ocp.args.JsonSave(json.loads(json.dumps(dict(meta)))))
+    with self._writing():
+      if not self.directory.is_dir():  # orbax would wait for minutes before it says so
+        raise NotADirectoryError('it is gone')
+      return bool(self._manager.save(step, args=items, force=True))
+
+  def wait(self) -> None:
+    """Returns when all that was saved is on disk; UserError where that failed."""
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits and lets go of the directory; UserError where a save failed."""
+    with self._writing():
+      self._manager.close()
+
+  def _choose(self, step: int | None) -> int:
+    steps = self.steps()
+    if not steps:
+      raise UserError(f'there is no checkpoint in {self.directory}; give the --workdir of a run '
+                      'that has saved one')
+    if step is not None and step not in steps:
+      raise UserError(f'there is no checkpoint of step {step} in {self.directory}; choose one of '
+                      f'{", ".join(map(str, steps))}')
+    return steps[-1] if step is None else step
+
+  def _stored(self, step: int) -> dict[str, str]:
+    """What the state of `step` holds, {'networks/g/params/...': '[3, 4] float32'}."""
+    with self._reading(step):
+      metadata = self._manager.item_metadata(step).state
+      if metadata is None:
+        raise FileNotFoundError('state/_METADATA is not there')
+      return _leaves(metadata.tree)
+
+  def _compare(self, step: int, abstract: Tree, stored: dict[str, str]) -> None:
+    expected = _leaves(jax.tree.map(_as_stored, abstract))
+    differing = [name for name in sorted(expected.keys() | stored.keys())
+                 if expected.get(name) != stored.get(name)]
+    if differing:
+      shown = '; '.join(f'{name} is {stored.get(name, "absent")} there and '
+                        f'{expected.get(name, "absent")} here' for name in differing[:3])
+      raise UserError(
+          f'the checkpoint of step {step} in {self.directory} is of another model ({shown}; leaves '
+          f'that differ: {len(differing)}); give another --workdir, or the --config with which '
+          'that run was started')
+
+  def _read_state(self, step: int, abstract: Tree, partial: bool) -> Tree:
+    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
+    args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=partial)
+    with self._reading(step):
+      return self._manager.restore(step, args=ocp.args.Composite(state=args)).state
+
+  @contextlib.contextmanager
+  def _reading(self, step: int) -> Iterator[None]:
+    try:
+      yield
+    except jax.errors.JaxRuntimeError:  # the device's fault (its memory, say), not the files'
+      raise
+    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+      before = max((s for s in self._manager.all_steps() if s < step), default=None)
+      then = ('train from the beginning' if before is None else
+              f'resume from the previous complete checkpoint, step {before}')
+      raise UserError(
+          f'the checkpoint of step {step} is damaged: a file in {self.directory / str(step)} is '
+          f'missing or cut short ({_reason(error)}); delete that folder to {then}') from error
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except (OSError, ValueError) as error:  # tensorstore says ValueError for a full disk
+      raise UserError(f'a checkpoint could not be written to {self.directory} ({_reason(error)}); '
+                      'give a --workdir that can be written to, on a disk with room') from error
+
+
+def _reason(error: Exception) -> str:
+  """What orbax or the system says of a failure, without the dump that tensorstore appends."""
+  return ' '.join(str(error.__cause__ or error).split('[tensorstore_spec')[0].split())[:200]
+
+
+def _as_stored(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+  """The array that orbax writes for `leaf`: itself, or the words of a typed random key."""
+  typed_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return jax.eval_shape(jax.random.key_data, leaf) if typed_key else leaf
+
+
+def _leaves(tree: Tree) -> dict[str, str]:
+  """Name of each leaf, parts joined by '/', and its shape and dtype in words."""
+  return {jax.tree_util.keystr(path, simple=True, separator='/'):
+          f'{list(leaf.shape)} {jax.numpy.dtype(leaf.dtype)}'
+          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -1,0 +1,48 @@
+"""Whether a step fits into the memory of its devices, before it runs."""
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+
+from xmc_jax.training.program import Program, Step
+from xmc_jax.types import UserError
+
+_LESS = ('make it smaller: --config.batch_size; --config.microbatches=2 or more, which keeps the '
+         'batch of the losses and needs --config.model.bn_group_size; on several devices '
+         '--config.shard=parameters; on GPUs and TPUs --config.model.remat=blocks')
+
+
+def available(mesh: jax.sharding.Mesh) -> int | None:
+  """Bytes that a step may use on each device; None where the backend does not tell."""
+  device = mesh.local_devices[0]
+  if device.platform == 'cpu':       # its devices share the host's memory
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(mesh.local_devices)
+  return (device.memory_stats() or {}).get('bytes_limit')
+
+
+def needed(cost: dict[str, Any]) -> int | None:
+  """Bytes that a step of this cost uses on each device: what it is given and what lies between."""
+  parts = [cost.get('argument_bytes'), cost.get('temp_bytes')]
+  return None if None in parts else sum(parts)
+
+
+def compile_to_fit(program: Program) -> Step:
+  """The compiled step; UserError that says what to change where the devices cannot hold it."""
+  try:
+    step = program.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    raise UserError(f'the step does not fit into the memory of {_kind(program.mesh)}, as its '
+                    f'compiler says; {_LESS}') from error
+  need, have = needed(step.cost()), available(program.mesh)
+  if need is not None and have is not None and need > have:
+    raise UserError(f'the step needs {need / 1e9:,.1f} GB of memory on each device, and '
+                    f'{_kind(program.mesh)} has {have / 1e9:,.1f} GB; {_LESS}')
+  return step
+
+
+def _kind(mesh: jax.sharding.Mesh) -> str:
+  return mesh.devices.flat[0].device_kind

@@ -1,0 +1,48 @@
+"""One optimiser a network."""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+
+def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
+                    ) -> dict[str, optax.GradientTransformation]:
+  """`{network: Adam}` from `{network: {'lr': ..., 'b1': ..., 'b2': ...}}`.
+
+  Optional keys of a network:
+    warmup n: the learning rate rises evenly over the first n steps
+    decay  {'rate': ..., 'every': ..., 'least': ...}: the learning rate is multiplied by the rate
+           after every so many steps, until it is at or below the least
+    clip   {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are scaled
+           down together to this length, where they are longer
+  """
+  return {network: _adam(p) for network, p in spec.items()}
+
+
+def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
+  adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
+  return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
+
+
+def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:
+  rate = _decayed(p['lr'], **p['decay']) if 'decay' in p else p['lr']
+  if not p.get('warmup'):
+    return rate
+  part = optax.linear_schedule(1 / p['warmup'], 1, p['warmup'] - 1)
+  return lambda count: part(count) * (rate(count) if callable(rate) else rate)
+
+
+def _decayed(lr: float, rate: float, every: int, least: float) -> optax.Schedule:
+  times = max(0, math.ceil(math.log(least / lr) / math.log(rate)))
+  return lambda count: lr * rate ** jax.numpy.minimum(count // every, times)
+
+
+def _clipped(norm: float, of: str) -> optax.GradientTransformation:
+  """`norm` for the parameters under the key `of`; the others pass."""
+  return optax.masked(
+      optax.clip_by_global_norm(norm),
+      lambda params: {k: jax.tree.map(lambda _: k == of, v) for k, v in params.items()})

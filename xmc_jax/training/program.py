@@ -1,0 +1,97 @@
+"""The compiled training program, from shapes alone until it runs."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent import futures
+from typing import Any
+
+import jax
+import optax
+
+from xmc_jax.analysis.cost import cost, total
+from xmc_jax.training.mesh import by_row, put_whole, replicated
+from xmc_jax.training.objective import Objective
+from xmc_jax.training.sharding import state_shardings
+from xmc_jax.training.state import TrainState, init_state
+from xmc_jax.training.step import Metrics, in_turn, make_rounds
+from xmc_jax.types import Tree
+
+# By platform. The CPU's compiler would else order operations for threads and hold twice the memory.
+_OPTIONS = {'cpu': {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}}
+
+
+class Program:
+  """Initialisation and training step of an objective over a mesh.
+
+  frozen_spec, batch_spec: ShapeDtypeStructs of the weights that are not trained and of one step's
+  batch, leaves [r, b, ...]. shard: what of the state is divided among devices, see `sharding.py`.
+  `state_spec` is the state's, with shardings.
+  """
+
+  def __init__(self, objective: Objective, optimizers: dict[str, optax.GradientTransformation],
+               ema_decay: float, frozen_spec: Tree, batch_spec: Tree, mesh: jax.sharding.Mesh,
+               shard: str = 'nothing'):
+    self.mesh = mesh
+    self.rows = by_row(mesh)
+    self._everywhere = replicated(mesh)
+    placed = lambda tree, sharding: jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+    def init(rng):
+      one_round = {k: jax.numpy.zeros(v.shape[1:], v.dtype) for k, v in batch_spec.items()}
+      return init_state(objective, optimizers, rng, one_round)
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    places = state_shardings(shapes, mesh, shard)
+    # It runs once: what optimising its many random draws costs is never earned back.
+    self._init = jax.jit(init, out_shardings=places, compiler_options={
+        'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True})
+    self.state_spec = jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+    self._frozen_spec = placed(frozen_spec, self._everywhere)
+    self._batch_spec = placed(batch_spec, self.rows)
+    platform = mesh.devices.flat[0].platform
+    self._rounds = [jax.jit(run, donate_argnums=0, out_shardings=(places, self._everywhere),
+                            compiler_options=_OPTIONS.get(platform))
+                    for run in make_rounds(objective, optimizers, ema_decay)]
+
+  def init(self, seed: int) -> TrainState:
+    return self._init(jax.random.key(seed))
+
+  def put_frozen(self, frozen: Tree) -> Tree:
+    return put_whole(frozen, self._everywhere)
+
+  def lower(self) -> list[jax.stages.Lowered]:
+    """The traced rounds of the step, each (state, frozen, batch) -> (state, metrics)."""
+    return [run.lower(self.state_spec, self._frozen_spec, self._batch_spec)
+            for run in self._rounds]
+
+  def compile(self) -> Step:
+    lowered = self.lower()
+    with futures.ThreadPoolExecutor() as pool:       # the compiler lets go of the interpreter
+      return Step(list(pool.map(lambda run: run.compile(), lowered)))
+
+
+class Step:
+  """The compiled step (state, frozen, batch) -> (state, metrics); it consumes `state`.
+
+  Each of its `rounds` is a program of its own, so that the optimiser works in place: one program
+  for several updates of a network would hold all its states but the last in memory beside it.
+  """
+
+  def __init__(self, rounds: Sequence[jax.stages.Compiled]):
+    self.rounds = rounds
+    self._run = in_turn(rounds)
+
+  def __call__(self, state: TrainState, frozen: Tree, batch: Tree) -> tuple[TrainState, Metrics]:
+    return self._run(state, frozen, batch)
+
+  def cost(self) -> dict[str, Any]:
+    """What a step needs on one device, see `cost.cost`; memory is that of the largest round."""
+    return total([cost(run) for run in self.rounds])
+
+
+def parameters(state: TrainState) -> dict[str, int]:
+  """Trainable parameters of every network; `state` may be shapes only."""
+  return {name: sum(x.size for x in jax.tree.leaves(network.params))
+          for name, network in state.networks.items()}

@@ -1,0 +1,117 @@
+"""Grids of images with their captions, and PNG files."""
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image, ImageDraw, ImageFont
+
+from xmc_jax.types import UserError
+from xmc_jax.utils import atomic
+
+_LEAST_SIDE = 96  # pixels of an image in the grid; smaller ones are enlarged
+_MOST_LINES = 3
+_WHITE = (255, 255, 255)
+_INK = (40, 40, 40)
+
+
+def grid(
+    images: Any, captions: Sequence[str], columns: int, scale: int | None = None
+) -> np.ndarray:
+  """Images in rows of `columns`, each with its caption underneath -> uint8 [H, W, 3].
+
+  `images` is float32 [n, h, w, 3] in [0, 1]; values outside are clipped and NaN becomes black.
+  `captions` holds n strings; one that needs more than three lines is cut with an ellipsis, and a
+  row of empty ones takes no room. `scale` is the integer by which an image is enlarged (pixels
+  repeated); by default the least one that makes it 96 pixels wide. Fewer than n images in the
+  last row leave white room. ValueError if the shapes or the numbers of images and captions
+  disagree.
+  """
+  images = np.nan_to_num(np.asarray(images, np.float32))
+  if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
+    raise ValueError(f'images must be [n, h, w, 3] with n > 0, not {list(images.shape)}')
+  if len(captions) != len(images):
+    raise ValueError(f'{len(images)} images but {len(captions)} captions')
+  if columns < 1 or (scale is not None and scale < 1):
+    raise ValueError(f'columns and scale must be positive, not {columns} and {scale}')
+  scale = scale or -(-_LEAST_SIDE // images.shape[2])
+  pixels = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+  pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+  height, width = pixels.shape[1:3]
+
+  columns = min(columns, len(pixels))
+  font = ImageFont.load_default(_font_size(width))
+  line_height = sum(font.getmetrics()) + 1
+  margin = max(6, width // 24)
+  lines = [_wrap(caption, font, width) for caption in captions]
+  rows = [range(i, min(i + columns, len(pixels))) for i in range(0, len(pixels), columns)]
+  text_heights = [_text_height(max(len(lines[i]) for i in row), line_height) for row in rows]
+
+  size = (margin + columns * (width + margin),
+          margin + sum(height + text + margin for text in text_heights))
+  canvas = Image.new('RGB', size, _WHITE)
+  draw = ImageDraw.Draw(canvas)
+  top = margin
+  for row, text_height in zip(rows, text_heights):
+    for column, i in enumerate(row):
+      left = margin + column * (width + margin)
+      canvas.paste(Image.fromarray(pixels[i]), (left, top))
+      for k, line in enumerate(lines[i]):
+        draw.text((left, top + height + 3 + k * line_height), line, _INK, font)
+    top += height + text_height + margin
+  return np.asarray(canvas)
+
+
+def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
+  """Writes uint8 [H, W, 3] as a PNG file at `path`, whole or not at all; makes the folder.
+
+  ValueError for another kind of array; UserError where the file cannot be written.
+  """
+  if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
+    raise ValueError(f'an image is uint8 [H, W, 3], not {array.dtype} {list(array.shape)}')
+  path = epath.Path(path)
+  encoded = io.BytesIO()
+  Image.fromarray(array).save(encoded, 'PNG')
+  try:
+    atomic.save(path, encoded.getvalue())
+  except OSError as error:
+    raise UserError(
+        f'cannot write the image {path} ({error.strerror or error}); '
+        'give a path in a folder that can be written to') from error
+
+
+def _font_size(width: int) -> int:
+  return int(np.clip(width // 14, 12, 18))
+
+
+def _text_height(lines: int, line_height: int) -> int:
+  return lines * line_height + 3 if lines else 0
+
+
+def _wrap(caption: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+  """At most three lines, each at most `width` pixels wide; the third may end in an ellipsis."""
+  # A lone surrogate (from a badly decoded file) cannot be encoded for the font.
+  words = caption.encode('utf-8', 'replace').decode('utf-8').replace('\0', ' ').split()
+  fits = lambda text: font.getlength(text) <= width
+  lines: list[str] = []
+  while words and len(lines) < _MOST_LINES:
+    line = words.pop(0)
+    if not fits(line):  # one word wider than the image: broken where it must be
+      most = next((k for k in range(len(line) - 1, 1, -1) if fits(line[:k])), 1)
+      line, rest = line[:most], line[most:]
+      if rest:
+        words.insert(0, rest)
+    else:
+      while words and fits(f'{line} {words[0]}'):
+        line = f'{line} {words.pop(0)}'
+    lines.append(line)
+  if words:
+    last = lines[-1]
+    while last and not fits(f'{last}…'):
+      last = last[:-1]
+    lines[-1] = f'{last.rstrip()}…'
+  return lines

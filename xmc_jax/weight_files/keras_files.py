@@ -1,0 +1,60 @@
+"""Reads Keras' files of weights, HDF5, without Keras.
+
+Two layouts: `.h5`, a group a layer with the names of its weights as an attribute, as Keras 1 and 2
+wrote it and Keras 3 still can; and Keras 3's `.weights.h5`, where a layer's weights are numbered.
+"""
+from __future__ import annotations
+
+import os
+
+import h5py
+import numpy as np
+
+from xmc_jax.types import UserError
+from xmc_jax.weight_files.files import reading
+from xmc_jax.weight_files.pickles import KINDS
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """The weights of a file as `{'LAYER/WEIGHT': array}`.
+
+  In the older layout WEIGHT is what Keras calls it, such as `conv2d_1/kernel`. In that of Keras 3
+  it is its number in the order of the layer's `weights`, and LAYER the name of the layer's class,
+  numbered in order: `conv2d/0`, `conv2d_1/0`.
+
+  Raises:
+    UserError: the file is missing, damaged or of another kind.
+  """
+  with reading(path), h5py.File(path, 'r', locking=False) as file:
+    top = file['model_weights'] if 'model_weights' in file else file  # of a whole saved model
+    found = _older(top) if 'layer_names' in top.attrs else _keras3(top)
+    if not found:
+      raise UserError("it is not a file of Keras' weights")
+    if any(dataset.dtype.kind not in KINDS for dataset in found.values()):
+      raise UserError('it holds something else than numbers')
+    return {name: np.asarray(dataset[()]) for name, dataset in found.items()}
+
+
+def _older(top: h5py.Group) -> dict[str, h5py.Dataset]:
+  found = {}
+  for layer in _texts(top.attrs['layer_names']):
+    for weight in _texts(top[layer].attrs['weight_names']):
+      name = weight.removesuffix(':0').removeprefix(f'{layer}/')
+      found[f'{layer}/{name}'] = top[layer][weight]
+  return found
+
+
+def _keras3(top: h5py.Group) -> dict[str, h5py.Dataset]:
+  found = {}
+
+  def see(path: str, item: h5py.Group | h5py.Dataset) -> None:
+    *layer, group, number = path.split('/') if '/' in path else ('', path)
+    if isinstance(item, h5py.Dataset) and group == 'vars':
+      found['/'.join([x for x in layer if x != 'layers'] + [number])] = item
+
+  top.visititems(see)
+  return found
+
+
+def _texts(names: np.ndarray) -> list[str]:
+  return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
