@@ -4,14 +4,13 @@ Compiling is most of the time that the tests take. Programs are therefore compil
 kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests. Both also hold for
 the processes that tests start.
 """
-import importlib.metadata
 import os
 import pathlib
 
+import versions
+
 os.environ.setdefault('XMC_JAX_CACHE', str(pathlib.Path.home() / '.cache' / 'xmc_jax_tests'))
-# The CPU's older emitters compile in less than half the time. XLA aborts the process at a flag that
-# it does not know, and from jaxlib 0.11 on it knows this one no longer.
-if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
+if versions.OLDER_EMITTERS:      # which compile in less than half the time
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'
 
 import jax

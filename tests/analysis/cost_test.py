@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import versions
 
 from xmc_jax.analysis.cost import collectives, cost, total
 
+NEWER_EMITTERS = {'xla_cpu_use_fusion_emitters': True} if versions.OLDER_EMITTERS else {}
 LEVELS = {'lightly': {'xla_backend_optimization_level': 0},
-          'fully': {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True,
-                    'xla_llvm_disable_expensive_passes': False}}
+          'fully': {'xla_backend_optimization_level': 3, 'xla_llvm_disable_expensive_passes': False,
+                    **NEWER_EMITTERS}}
 X, W = jax.ShapeDtypeStruct((64, 96), jnp.float32), jax.ShapeDtypeStruct((96, 96), jnp.float32)
 PRODUCT = 2 * 64 * 96 * 96                # of X @ W
 
@@ -196,7 +198,7 @@ WITHOUT_LOOPS = {
 @pytest.mark.parametrize('name', WITHOUT_LOOPS)
 def test_without_loops_it_is_the_account_of_xla(name):
   # The older emitters, which conftest.py chooses, would make loops of scattering.
-  compiled = build(*WITHOUT_LOOPS[name], xla_cpu_use_fusion_emitters=True)
+  compiled = build(*WITHOUT_LOOPS[name], **NEWER_EMITTERS)
   found, account = cost(compiled), compiled.cost_analysis()
   assert found['flops'] == account['flops'] > 0 or name == 'gather'
   # XLA counts eight bytes for every entry of a tuple's table.
