@@ -135,7 +135,7 @@ class Exam:
     manifest = {'step': model.step, 'weights': model.weights, **self._manifest}
     of_the_protocol = scores.distances(answers[self.protocol.name], self._reals, self.protocol)
     parts = [(of_the_protocol, manifest),
-             *((measure.score(answers), manifest | measure.facts) for measure in self._also)]
+             *((measure.score(answers), {**manifest, **measure.facts}) for measure in self._also)]
     for found, _ in parts:
       results.finite(found)
     return [line for found, facts in parts for line in results.lines(found, facts)]

@@ -38,19 +38,20 @@ class Sampler:
   """Draws any number of captions in batches of one shape, spread over the devices of a mesh."""
 
   def __init__(self, method: Method, mesh: jax.sharding.Mesh, rows: int = 32):
+    assert method.sample, 'this method draws no images'
     self._rows = -(-rows // mesh.size) * mesh.size
     self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
     self._sample = jax.jit(method.sample, out_shardings=everywhere)
 
   def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree], tokens: np.ndarray,
-               mask: np.ndarray, z: Array) -> np.ndarray:
+               mask: np.ndarray, z: Array | np.ndarray) -> np.ndarray:
     """tokens, mask [n, t] and z [n, z features] -> images float32 [n, h, w, 3] in [0, 1]."""
-    n, z, images = len(tokens), np.asarray(z), []
+    n, noise, images = len(tokens), np.asarray(z), []
     for start in range(0, n, self._rows):
       chosen = np.minimum(np.arange(start, start + self._rows), n - 1)    # the last batch is filled
       put = lambda x: put_whole(x[chosen], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
-      images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(z))))
+      images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(noise))))
     return np.concatenate(images)[:n]
 
 
@@ -135,8 +136,11 @@ class TextToImage:
     program = methods.program(method, config, mesh)
     g = program.state_spec.networks['g']
 
+    sample = method.sample
+    assert sample, 'a method that trains a generator draws with it'
+
     def paint(tree, inputs):
-      return method.sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
+      return sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
 
     frozen = method.load_frozen(method.sample_needs)
     _check_frozen(frozen, meta.get('frozen', {}), here.text.encoder)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,9 +19,16 @@ LOADERS = ('tf_data', 'arrays')
 SCALE = np.float32(1 / 255)
 
 
+class Batches(Iterator[dict], Protocol):
+  """Batches of the steps, without an end."""
+
+  def close(self) -> None:
+    """Stops the threads; the iterator is then at its end."""
+
+
 def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, rounds: int, rows: int,
             loader: str = 'auto', process: tuple[int, int] = (0, 1),
-            partners: Partners | None = None) -> Iterator[dict]:
+            partners: Partners | None = None) -> Batches:
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
   A batch is a pure function of (seed, step) and the same from both loaders, to the bit. It has the
