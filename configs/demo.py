@@ -2,11 +2,11 @@
 
   xmc train --config configs/demo.py --workdir runs/demo
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.base()
+  config = xmc_gan.config()
   config.steps = 800
   config.batch_size = 16
   config.model.size = 32

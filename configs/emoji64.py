@@ -10,10 +10,11 @@ captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate f
 a shorter average, and shifts before the discriminator, since there are 1,713 images only.
 """
 from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.base()
+  config = xmc_gan.config()
   defaults.embedded(config, 'emoji')
   config.steps = 12_000
   config.batch_size = 16

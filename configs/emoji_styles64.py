@@ -12,11 +12,11 @@ What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, Mi
 captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
 a shorter average, and shifts before the discriminator, since there are 4,867 images only.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.base()
+  config = xmc_gan.config()
   config.steps = 12_000
   config.batch_size = 16
   config.ema_decay = 0.998

@@ -11,11 +11,11 @@ captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate f
 a shorter average, and all augmentations before the discriminator, since there are 492 images only.
 Scores compare with these: 45 held-out images are too few for a distance.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.base()
+  config = xmc_gan.config()
   config.steps = 12_000
   config.batch_size = 16
   config.ema_decay = 0.998

@@ -12,10 +12,10 @@ with groups of 8 rows: `xmc_gan_coco128_released` is that setting, and no number
 The released code's: networks, losses, step, optimiser, sizes, 500 epochs, ResNet-50. Ours:
 negatives and BatchNorm of all rows, masked sentence mean, torchvision's weights of ResNet-50.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.published('coco2014', size=128, rows=56)
+  config = xmc_gan.published('coco2014', size=128, batch_size=56)
   config.image.encoder = 'resnet50'
   return config

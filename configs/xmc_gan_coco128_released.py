@@ -14,11 +14,11 @@ sentence vector with its padding, 500 epochs, logits of ResNet-50 at 224 px. Dif
 weights of ResNet-50 are torchvision's, fed with standardised images, and images are cropped
 and antialiased where the released code squashes them to squares.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  config = defaults.published('coco2014', size=128, rows=56)
+  config = xmc_gan.published('coco2014', size=128, batch_size=56)
   config.negatives = 'local:8'
   config.model.bn_group_size = 8
   config.text.pool = 'released'

@@ -13,8 +13,8 @@ The paper's: losses, width 96, 256 rows, VGG-19. The released code's: networks, 
 Ours: negatives and BatchNorm of all rows, which layer of VGG-19, masked sentence mean, and the
 500 epochs, which are what the released code's config has at 128 px.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  return defaults.published('coco2014')
+  return xmc_gan.published('coco2014')

@@ -15,8 +15,8 @@ and 500 epochs of 134,272 narratives; how long the paper trained we do not know.
 several narratives is one example with several captions, unless it was prepared with
 `--option each=narrative`.
 """
-from xmc_jax import config as defaults
+from xmc_jax.methods import xmc_gan
 
 
 def get_config():
-  return defaults.published('ln_coco')
+  return xmc_gan.published('ln_coco')

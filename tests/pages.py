@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from xmc_jax import config
+from xmc_jax.methods import xmc_gan
 from xmc_jax.utils import image_io
 
 VOID = {'meta', 'img', 'br', 'hr', 'link', 'input'}
@@ -95,7 +95,7 @@ def grid(seed):
 def make(folder, lines=None, scores=(), stages=(), settings=None):
   """A run's folder, as training and evaluation leave it."""
   folder.mkdir(parents=True)
-  chosen = json.loads(config.base().to_json_best_effort())
+  chosen = json.loads(xmc_gan.config().to_json_best_effort())
   chosen['steps'], chosen['model']['size'], chosen['grid'] = 20, 32, 16
   chosen |= settings or {}
   (folder / 'config.json').write_text(json.dumps(chosen))

@@ -8,8 +8,8 @@ import optax
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax import config as defaults
 from xmc_jax.analysis import cost
+from xmc_jax.methods import xmc_gan
 from xmc_jax.networks.base import Text
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
@@ -136,7 +136,7 @@ def collectives(compiled):
 
 
 def tiny_config(text_folder):
-  config = defaults.base()
+  config = xmc_gan.config()
   config.batch_size = 8
   config.model.size, config.model.width, config.model.z_features = 32, 4, 8
   config.model.dtype = 'float32'

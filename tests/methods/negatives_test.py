@@ -6,6 +6,7 @@ import toys
 
 from xmc_jax import config as defaults
 from xmc_jax import methods
+from xmc_jax.methods import xmc_gan
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.optim import make_optimizers
 from xmc_jax.training.program import Program
@@ -62,7 +63,7 @@ def test_rows_that_contrast_are_read():
                              'divisor, or None for global statistics'),
     ({'model.bn_group_size': 0}, 'bn_group_size=0: it must be at least 1')])
 def test_groups_that_do_not_make_the_batch_are_refused(settings, message):
-  config = defaults.base()
+  config = xmc_gan.config()
   config.batch_size = 8
   defaults.check(config)
   config.update_from_flattened_dict(settings)
@@ -74,7 +75,7 @@ def test_groups_that_do_not_make_the_batch_are_refused(settings, message):
     {'negatives': 'local:4', 'model.bn_group_size': 2}, {'negatives': 'local:8'},
     {'model.bn_group_size': 8}, {'model.bn_group_size': 64}])
 def test_groups_that_make_the_batch_are_taken(settings):
-  config = defaults.base()
+  config = xmc_gan.config()
   config.batch_size = 8
   config.update_from_flattened_dict(settings)
   defaults.check(config)

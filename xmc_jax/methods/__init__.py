@@ -1,4 +1,7 @@
-"""Methods: the one place where a family's networks, losses and step order are put together."""
+"""Methods: a file per paper, with its defaults, losses and step order.
+
+Modules whose names start with `_` hold what several methods share.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -19,17 +22,18 @@ from xmc_jax.types import Array, Tree, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """What training, sampling and evaluation need to know of a family.
+  """What training, sampling and evaluation need to know about a method.
 
-  sample: (params, stats, frozen, batch, z) -> images [b, h, w, 3] in [0, 1], of the network
-    "g"; batch holds tokens and mask. None for a family that draws no images.
-  frozen: readers of the weights that are not trained, by name.
-  frozen_spec: their shapes, known without the files.
+  sample: (params, stats, frozen, batch, z) -> images [b, h, w, 3] in [0, 1], by the generator "g";
+    `batch` holds tokens and mask. None for a method that generates no images.
+  z_features: of the noise z [b, z_features].
+  frozen: functions that read the weights that are not trained, by name.
+  frozen_spec: the shapes of these weights, known without the files.
   batch_spec: shapes and dtypes of one step's batch, leaves [r, b, ...].
-  tokenizer: reads what turns captions to tokens, as the networks want them.
-  sample_needs: names of the frozen weights without which `sample` cannot draw.
-  export: (folder of the run, {network: params}, tokenizer) writes what other runs read of this one;
-    called where a checkpoint is saved, by one process.
+  tokenizer: reads the tokenizer of the captions.
+  sample_needs: names of the frozen weights that `sample` uses.
+  export: (run folder, {network: params}, tokenizer) -> None; writes what other runs read from this
+    one. Called by one process whenever a checkpoint is saved.
   """
   objective: Objective
   sample: Callable[..., Array] | None
@@ -42,16 +46,17 @@ class Method:
   export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
 
   def load_frozen(self, names: Iterable[str] | None = None) -> dict[str, Tree]:
-    """The weights that are not trained, `{name: variables}`; those of `names`, or all."""
+    """Reads the weights that are not trained, `{name: variables}`: those in `names`, or all."""
     return {name: self.frozen[name]() for name in (self.frozen if names is None else names)}
 
 
 def build(config: ml_collections.ConfigDict) -> Method:
   """The method that `config.method` names: a module of this package with a `build(config)`."""
   names = (m.name for m in pkgutil.iter_modules(__path__))
-  known = sorted(name for name in names if not name.startswith('_'))     # `_` is what they share
+  known = sorted(name for name in names if not name.startswith('_'))
   if config.method not in known:
-    raise UserError(f'method = {config.method!r} is unknown; there are {", ".join(known)}')
+    raise UserError(f'--config.method={config.method}: unknown method; choose one of '
+                    f'{", ".join(known)}')
   return importlib.import_module(f'{__name__}.{config.method}').build(config)
 
 

@@ -18,8 +18,8 @@ from xmc_jax.types import Batch, Tree
 class FrozenBert:
   """A frozen BERT for a method and its networks: `frozen["text"]`.
 
-  features: of a word embedding and of the sentence embedding. encode: (frozen, batch) -> Text. load, spec, tokenizer: as
-  of `Method`.
+  features: of a word embedding and of the sentence embedding. encode: (frozen, batch) -> Text.
+  load, spec, tokenizer: as of `Method`.
   """
   features: int
   encode: Callable[[dict[str, Tree], Batch], Text]
@@ -44,4 +44,5 @@ def frozen_bert(config: ml_collections.ConfigDict, dtype: jnp.dtype = jnp.float3
 
   row = lambda dtype: jax.ShapeDtypeStruct((1, text.length), dtype)
   spec = jax.eval_shape(module.init, jax.random.key(0), row(jnp.int32), row(jnp.bool_))
-  return FrozenBert(module.width, encode, load, spec, lambda: Tokenizer(bert.find(name), text.length))
+  return FrozenBert(module.width, encode, load, spec,
+                    lambda: Tokenizer(bert.find(name), text.length))

@@ -22,7 +22,7 @@ def text_config(words: int) -> dict[str, object]:
   """The keys `config.text` of a method that reads with a DAMSM of a vocabulary of `words`."""
   return dict(
       encoder='',        # folder of the DAMSM: RUN/encoder of a run of a DAMSM config
-      words=words,       # of its vocabulary, <end> too, as long as the folder is not there
+      words=words,       # of its vocabulary, <end> too, used if the folder does not exist
       length=18,         # words of a caption
       script='latin')    # letters a sampled caption may have: 'latin' or 'any'
 
@@ -36,7 +36,7 @@ def loss_config(weight: float) -> dict[str, object]:
 
 
 def has_loss(weights: ml_collections.ConfigDict) -> bool:
-  """Whether a loss looks at images by the DAMSM."""
+  """Whether a loss needs the DAMSM's image encoder."""
   return bool(weights.damsm_words or weights.damsm_sentence)
 
 
@@ -61,7 +61,7 @@ def damsm_losses(out: ForwardOutputs, *, group: int | None = None, mask_rule: st
   group: examples that contrast; None is the whole batch. mask_rule: the rule by which examples with
   the same label are no negatives; '' for none.
   """
-  if out.fake_regions is None:      # no loss looks at images
+  if out.fake_regions is None:      # built without the image encoder: all weights are 0
     return {}
   labels = (out.batch['label'],) if mask_rule else ()
   words = functools.partial(losses.words, rule=mask_rule, gamma1=gamma1, gamma2=gamma2,
@@ -78,7 +78,7 @@ class FrozenDamsm:
   """A frozen DAMSM for a method and its networks: `frozen["text"]` and `frozen["image"]`.
 
   encode: (frozen, batch) -> Text. embed_images: (frozen, images [b, h, w, 3] in [0, 1]) ->
-  (embedding [b, e], regions [b, n, e]), or None where no loss looks at images. frozen, spec: as of
+  (embedding [b, e], regions [b, n, e]), or None if no loss needs them. frozen, spec: as of
   `Method`.
   """
   features: int
@@ -115,9 +115,9 @@ def frozen_damsm(config: ml_collections.ConfigDict, *, embeds_images: bool) -> F
 
 
 def _network(config: ml_collections.ConfigDict) -> damsm.Damsm:
-  """The network of the folder, or of the sizes in the config as long as there is no folder."""
+  """The network in the folder, or one of the sizes in the config if there is none yet."""
   try:
     folder = damsm.find(config.text.encoder)
-  except UserError:      # of a folder that is missing, reading the weights will tell
+  except UserError:      # a missing folder is reported when its weights are read
     return damsm.Damsm(config.text.words, config.image.encoder)
   return damsm.sizes(folder)

@@ -1,4 +1,4 @@
-"""What methods share, whatever they train."""
+"""Config keys, checks and batch shapes that all methods share."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -16,55 +16,55 @@ from xmc_jax.types import UserError
 def label_config() -> dict[str, object]:
   """The keys of `config.model` that `label_shape` reads."""
   return dict(
-      classes=config_dict.placeholder(int),      # of the labels, where they are amounts
-      one_class=True)            # a label is one class, not amounts of all
+      classes=config_dict.placeholder(int),      # number of classes, for multi-class labels
+      one_class=True)            # a label is one class id, not the amounts of all classes
 
 
 def label_shape(model: ml_collections.ConfigDict) -> tuple[int, ...]:
-  """Shape of a row's label: () of one class, else one amount a class."""
+  """Shape of one example's label: () for a class id, (classes,) for the amounts of all."""
   if not model.one_class and not model.classes:
-    raise UserError('--config.model.classes: the terms look at labels, so give the number of '
+    raise UserError('--config.model.classes: the losses use labels, so give the number of '
                     'classes that the data set has')
   return () if model.one_class else (model.classes,)
 
 
 def mask_rule(config: ml_collections.ConfigDict) -> str:
-  """The rule by which rows of like label are no negatives of DAMSM's losses and of CLIP's.
+  """Label rule for masking same-class pairs out of the negatives of DAMSM's and CLIP's losses.
 
-  That of the partners. Where these are of the same image it is `exact`, as without partners.
-  Whether there is a mask at all is for `terms.mask_same_class` and `terms.damsm_mask_same_class` to say.
+  The same as `data.partners`, except that '' and 'self' use 'exact'. Whether there is a mask at all
+  is set by `terms.mask_same_class` and `terms.damsm_mask_same_class`.
   """
   return 'exact' if config.data.partners in ('', 'self') else config.data.partners
 
 
 def options(config: ml_collections.ConfigDict) -> dict[str, object]:
-  """How the networks of `config` compute: keyword arguments `impl` and `dtype`."""
+  """Keyword arguments `impl` and `dtype` of the networks."""
   return dict(impl=impl.choose(config.model.impl, jax.default_backend()),
               dtype=jnp.dtype(config.model.dtype))
 
 
 def check_size(config: ml_collections.ConfigDict, sizes: Sequence[int]) -> None:
-  """Raises UserError unless the networks of the family can be built for `config.model.size`."""
+  """Raises UserError unless the networks can be built for images of `config.model.size`."""
   if config.model.size not in sizes:
-    raise UserError(f'model.size = {config.model.size} px; {config.method} is built for '
+    raise UserError(f'--config.model.size={config.model.size}: {config.method} is built for '
                     f'{", ".join(map(str, sizes))} px')
 
 
 def check_wrong_pairs(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError unless every row can meet the caption of the next."""
+  """Raises UserError unless every image can be paired with the caption of the next example."""
   if config.microbatches > 1:
-    raise UserError(f'microbatches = {config.microbatches}: wrong pairs need all rows at once, so '
-                    f'{config.method} cannot see them in parts; set --config.microbatches=1')
+    raise UserError(f'--config.microbatches={config.microbatches}: mismatched pairs need the whole '
+                    f'batch at once in {config.method}; set --config.microbatches=1')
   if config.batch_size < 2:
-    raise UserError(f'batch_size = {config.batch_size}: a wrong pair needs another row; set '
-                    '--config.batch_size=2 or more')
+    raise UserError(f'--config.batch_size={config.batch_size}: a mismatched pair needs another '
+                    'example; set 2 or more')
 
 
 def batch_spec(config: ml_collections.ConfigDict, *, labels: bool = False, partners: bool = False,
                rounds: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of one step's batch; with `labels`, and with a second view, if so."""
-  rows, size, length = config.batch_size, config.model.size, config.text.length
-  spec = lambda dtype, *shape: jax.ShapeDtypeStruct((rounds, rows, *shape), dtype)
+  """Shapes of one step's batch, with labels and with partners if asked for."""
+  examples, size, length = config.batch_size, config.model.size, config.text.length
+  spec = lambda dtype, *shape: jax.ShapeDtypeStruct((rounds, examples, *shape), dtype)
   batch = {'image': spec(jnp.float32, size, size, 3), 'tokens': spec(jnp.int32, length),
            'mask': spec(jnp.bool_, length)}
   if labels:

@@ -62,7 +62,8 @@ def build(config: ml_collections.ConfigDict, generator: Generator, discriminator
           d_losses: Callable[..., Losses], g_losses: Callable[..., Losses],
           extension: Extension | None, **options) -> Method:
   """The method of these networks and losses; `options` of `StackedNetworks`."""
-  damsm = _damsm.frozen_damsm(config, embeds_images=_damsm.has_loss(config.terms) or bool(extension))
+  embeds_images = _damsm.has_loss(config.terms) or bool(extension)
+  damsm = _damsm.frozen_damsm(config, embeds_images=embeds_images)
   networks = StackedNetworks(generator, discriminator, damsm.encode, damsm.features,
                              damsm.embed_images, **options)
   g_losses = functools.partial(g_losses, **_damsm.loss_options(config))

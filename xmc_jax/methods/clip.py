@@ -9,7 +9,7 @@ published CLIP are tuned (`model.trained` = 'heads'), or all of it.
 With `text.encoder` = '' a CLIP of the sizes in `config.clip` starts from random weights, with a
 tokenizer of the training captions: so small ones are made for CPUs. Unlike CLIP, the temperature is
 then given instead of learned, Adam has no weight decay, and after `warmup` the learning rate stays.
-Do not leave the warm-up out: from random weights all embeddings would collapse before they separate.
+Do not leave the warm-up out: without it all embeddings collapse before they separate.
 """
 from __future__ import annotations
 

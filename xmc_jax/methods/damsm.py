@@ -7,7 +7,7 @@ learning, see `methods/scl.py`. `labels` classifies labels with a linear layer i
 alone is UniCL's loss (arXiv 2204.03610): the two that the framework is compared with.
 
 Unlike the released code of AttnGAN, BatchNorm statistics of the image network stay fixed
-(`encoders/damsm.py`), and Adam's moments are kept, where that code makes a new optimizer each epoch.
+(`encoders/damsm.py`), and Adam's moments are kept; that code makes a new optimizer each epoch.
 """
 from __future__ import annotations
 

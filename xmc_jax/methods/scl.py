@@ -1,15 +1,15 @@
-"""SCL: supervised contrastive learning for image synthesis (arXiv 2412.03957), on top of any method.
+"""SCL: supervised contrastive learning for image synthesis (arXiv 2412.03957), over any method.
 
 Every example of a batch has a partner with the same label (`data.partners`). The networks see both,
 one after the other and with the same weights: two branches. It is used twice.
 
-1. Pre-training of the image-text encoder (`methods/damsm.py`, `methods/clip.py`): its losses are the
-   sum over both branches, and `encoder_losses` draw together the embeddings of captions, of images
-   and of pairs with the same label.
-2. Training of the generator: the losses of the method are the sum over both branches, and
+1. Pre-training of the image-text encoder (`methods/damsm.py`, `methods/clip.py`): its losses are
+   summed over both branches, and `encoder_losses` draw together the embeddings of captions, of
+   images and of pairs with the same label.
+2. Training of the generator: the losses of the method are summed over both branches, and
    `generator_losses` draw together the embeddings of fakes whose captions have the same label.
 
-No text with the equations of the paper was available to us. The weight and temperature of the second
+No text with the equations of the paper was available to us. Weight and temperature of the second
 step are those of its public ancestor, which contrasts two captions of one image (arXiv 2107.02423);
 everything else is our reconstruction, described in docs/scl.md. The controls are config values:
 
@@ -103,9 +103,8 @@ def encoder_extension(config: ml_collections.ConfigDict) -> Extension:
   """What `config` adds to the losses of an image-text encoder. Checks that it can be computed."""
   w = config.terms
   if not config.data.partners and (missing := [name for name in PARTNER_LOSSES if w[name]]):
-    raise UserError(f'--config.terms.{missing[0]}={w[missing[0]]}: examples with the same label are '
-                    'compared where every example has a partner; choose a rule with '
-                    '--config.data.partners')
+    raise UserError(f'--config.terms.{missing[0]}={w[missing[0]]}: comparing examples of the same '
+                    'label needs partners; choose their rule with --config.data.partners')
   if not config.model.classes and (w.labels or not config.model.one_class
                                    and needs_labels(config)):
     raise UserError('--config.model.classes: the losses use labels, so give the number of classes '

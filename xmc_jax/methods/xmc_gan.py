@@ -11,7 +11,9 @@ from __future__ import annotations
 import functools
 
 import ml_collections
+from ml_collections import config_dict
 
+from xmc_jax import config as defaults
 from xmc_jax.config import negatives_group
 from xmc_jax.encoders import image_embedding
 from xmc_jax.layers.augment import augmentation
@@ -26,6 +28,56 @@ from xmc_jax.networks.base import ForwardOutputs
 from xmc_jax.networks.xmc_gan import UP_MULTIPLES, XmcNetworks
 from xmc_jax.training.microbatches import Microbatches, check_microbatches
 from xmc_jax.training.objective import Objective
+
+
+def config() -> ml_collections.ConfigDict:
+  """The published settings at 256 px, where there are any; locked."""
+  c = defaults.base()
+  with c.unlocked():
+    c.method = 'xmc_gan'
+    c.model = dict(
+        size=256,                    # side of the images, px: 32, 64, 128 or 256
+        width=96,                    # channels per multiple
+        z_features=128,              # of the noise
+        bn_group_size=config_dict.placeholder(int),
+                                     # examples that share BatchNorm statistics; None: all
+        dtype='bfloat16',            # of the networks' arithmetic; parameters are float32
+        impl='auto',                 # of the operations: 'auto', 'fast', 'reference'
+        remat='nothing',             # in the backward pass: 'nothing' or 'blocks'
+        augment=(),                  # before the discriminator: 'color', 'translation', 'cutout'
+        **_shared.label_config())
+    c.text = dict(
+        encoder='bert-base-uncased',   # or 'all-MiniLM-L6-v2', or the folder of another BERT
+        length=17,                   # word pieces of a caption, CLS and SEP included
+        pool='masked_mean',          # sentence embedding: 'masked_mean' or 'released'
+        script='latin')              # letters a sampled caption may have: 'latin' or 'any'
+    c.terms = dict(                  # weights of the losses; one of weight 0 is not computed
+        hinge=1.0,
+        sentence=1.0,
+        word=1.0,
+        image=1.0,                   # fake against real, by the discriminator's features
+        image_frozen=0.0)            # fake against real, by the frozen network image.encoder
+    c.optim = dict(g=dict(lr=1e-4, b1=0.5, b2=0.999), d=dict(lr=4e-4, b1=0.5, b2=0.999))
+  return c
+
+
+# Word pieces of a caption in the paper.
+_PIECES = {'coco2014': 17, 'ln_coco': 64, 'ln_openimages': 64}
+
+
+def published(data: str, *, size: int = 256, batch_size: int = 256,
+              epochs: int = 500) -> ml_collections.ConfigDict:
+  """The paper's setting on the prepared set `data`, at `size` px.
+
+  The length is `epochs` over the examples of the set, where those of both rounds count.
+  """
+  c = config()
+  examples, c.text.length = defaults.train_on(c, data), _PIECES[data]
+  c.model.size, c.batch_size = size, batch_size
+  c.steps = epochs * examples // (2 * batch_size)
+  c.terms.image_frozen, c.image.encoder = 1.0, 'vgg19'
+  c.every.save = c.every.images = 2000
+  return c
 
 
 def discriminator_losses(out: ForwardOutputs, *, group: int | None = None,
@@ -57,7 +109,7 @@ def generator_losses(out: ForwardOutputs, *, group: int | None = None,
 
 
 def build(config: ml_collections.ConfigDict, extension: Extension | None = None) -> Method:
-  """XMC-GAN of `config`, whose defaults are those of `xmc_jax.config.base`."""
+  """XMC-GAN of `config`."""
   _shared.check_size(config, UP_MULTIPLES)
   model, weights = config.model, config.terms
   impl, dtype = _shared.options(config).values()
