@@ -232,7 +232,7 @@ class ImageTower(nn.Module):
     """What is after each layer, [b, 1 + n, e], of patches [b, n, e]; `extra` [b, 1, e] by layer."""
     own = jnp.broadcast_to(self.own, (len(x), 1, x.shape[-1]))
     x = jnp.concatenate([own, x], 1)
-    x = self.norm_before(x + self.positions(jnp.arange(x.shape[1])))
+    x = self.norm_before(x + self.positions(jnp.arange(x.shape[1]))[None])
     after = []
     for i, layer in enumerate(self.layer):
       x = layer(jnp.concatenate([x, extra[i]], 1))[:, :-1] if i in extra else layer(x)
@@ -262,7 +262,7 @@ class TextTower(nn.Module):
                       'positions of the CLIP; cut them.')
     x = nn.Embed(config.vocabulary, sizes.width, embedding_init=normal(0.02), name='words')(tokens)
     x += nn.Embed(config.positions, sizes.width, embedding_init=normal(0.01),
-                  name='positions')(jnp.arange(length))
+                  name='positions')(jnp.arange(length))[None]
     for i in range(sizes.layers):
       x = Layer(sizes, True, self.dtype, name=f'layer_{i}')(x)
     words = norm(sizes.eps, 'norm_final')(x)

@@ -25,7 +25,7 @@ SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # channels inside the fire modules 
 
 def scaled(images: Array) -> Array:
   """RGB in [0, 255] to what the network takes: BGR minus its means."""
-  return (images - jnp.array(MEAN))[..., ::-1]
+  return (images - jnp.array(MEAN, ndmin=images.ndim))[..., ::-1]
 
 
 class SqueezeNet(nn.Module):

@@ -36,7 +36,7 @@ def scaled(images: Array) -> Array:
 
 def standardised(images: Array) -> Array:
   """The same of RGB in [0, 1]."""
-  return (images - jnp.array(MEAN)) / jnp.array(STD)
+  return (images - jnp.array(MEAN, ndmin=images.ndim)) / jnp.array(STD, ndmin=images.ndim)
 
 
 class Backbone(nn.Module):

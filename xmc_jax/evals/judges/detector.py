@@ -96,7 +96,7 @@ def cell_centres() -> Array:
 
 def _boxes(raw: Array) -> Array:
   """Four numbers a cell (the centre's offset in cells, logs of width and height) to boxes."""
-  middle = cell_centres() + raw[..., :2] / CELLS
+  middle = cell_centres()[None] + raw[..., :2] / CELLS
   half = jnp.exp(jnp.clip(raw[..., 2:], -3, 3)) / 8  # untrained, a quarter of the side
   return jnp.concatenate([middle - half, middle + half], -1)
 
