@@ -3,9 +3,10 @@
   xmc describe --config configs/attngan_coco.py
   xmc train --config configs/attngan_coco.py --workdir runs/attngan_coco
 
-Published: inception score 25.89, and FID 35.49 as DM-GAN's authors measured it. Everything is the
-released code's but the masks of padding, which are each row's own. It reads with a DAMSM that must
-be trained first (configs/damsm_coco.py), on the data set `coco2014`, prepared. Not yet run here.
+Published: inception score 25.89, and FID 35.49 as DM-GAN's authors measured it. Everything follows
+the released code, except that each example uses its own padding mask. Its text encoder is a DAMSM
+that must be trained first (configs/damsm_coco.py). It needs the prepared data set `coco2014`. Not
+yet run here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import attngan

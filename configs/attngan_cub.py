@@ -3,9 +3,10 @@
   xmc describe --config configs/attngan_cub.py
   xmc train --config configs/attngan_cub.py --workdir runs/attngan_cub
 
-Published: inception score 4.36, and FID 23.98 as DM-GAN's authors measured it. Everything is the
-released code's but the masks of padding, which are each row's own. It reads with a DAMSM that must
-be trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run here.
+Published: inception score 4.36, and FID 23.98 as DM-GAN's authors measured it. Everything follows
+the released code, except that each example uses its own padding mask. Its text encoder is a DAMSM
+that must be trained first (configs/damsm_cub.py). It needs the prepared data set `cub`. Not yet run
+here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import attngan

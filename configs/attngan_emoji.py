@@ -3,10 +3,10 @@
   xmc describe --config configs/attngan_emoji.py
   xmc train --config configs/attngan_emoji.py --workdir runs/attngan_emoji
 
-It reads with a DAMSM that must be trained first (configs/damsm_emoji.py).
+Its text encoder is a DAMSM that must be trained first (configs/damsm_emoji.py).
 
-What is the paper's: losses, step, optimiser, noise. Ours: images of 16, 32 and 64 px, width 32,
-16 rows, a SqueezeNet as the DAMSM's image network, a shorter average.
+From the paper: losses, step, optimizer, noise. Ours: images of 16, 32 and 64 px, width 32, batch
+size 16, SqueezeNet as the DAMSM's image network, a shorter moving average.
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import attngan, damsm

@@ -2,10 +2,10 @@
 
   xmc train --config configs/clip_emoji.py --workdir runs/clip_emoji
 
-It leaves the folder runs/clip_emoji/encoder, laid out as published CLIPs are. All sizes and
+It writes the folder runs/clip_emoji/encoder, in the layout of published CLIPs. All sizes and
 settings are ours.
 
-With the supervised contrast of arXiv 2412.03957: configs/scl.py.
+For supervised contrast (arXiv 2412.03957) see configs/scl.py.
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import clip

@@ -2,10 +2,10 @@
 
   xmc train --config configs/clip_scenes.py --workdir runs/clip_scenes
 
-It leaves the folder runs/clip_scenes/encoder, laid out as published CLIPs are. All sizes and
+It writes the folder runs/clip_scenes/encoder, in the layout of published CLIPs. All sizes and
 settings are ours.
 
-With the supervised contrast of arXiv 2412.03957: configs/scl.py.
+For supervised contrast (arXiv 2412.03957) see configs/scl.py.
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import clip

@@ -3,14 +3,14 @@
   xmc describe --config configs/damsm_coco.py
   xmc train --config configs/damsm_coco.py --workdir runs/damsm_coco
 
-Published: 48 rows, 15 words, the losses and their gammas, the optimiser with its decay and clip,
-and 100 epochs by the name of the released file. AttnGAN knows no labels of COCO, so every other
-image is a negative. The data set `coco2014` must be prepared first, and the weights
-`inception-torchvision` be here (`xmc weights`). A vocabulary that was not prepared with AttnGAN's
-lists has another size than the published 27,297 words; the error then tells `text.words`. Not yet
-run here.
+Published: batch size 48, 15 words, the losses and their gammas, the optimizer with its decay and
+clip, and 100 epochs judging by the name of the released file. AttnGAN uses no labels of COCO, so
+every other image is a negative. The data set `coco2014` must be prepared first, and the weights
+`inception-torchvision` installed (`xmc weights`). A vocabulary that was not prepared with AttnGAN's
+lists has another size than the published 27,297 words; the error then says which `text.words` to
+set. Not yet run here.
 
-With the supervised contrast of arXiv 2412.03957: configs/scl.py.
+For supervised contrast (arXiv 2412.03957) see configs/scl.py.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import damsm

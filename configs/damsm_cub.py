@@ -3,12 +3,12 @@
   xmc describe --config configs/damsm_cub.py
   xmc train --config configs/damsm_cub.py --workdir runs/damsm_cub
 
-Published: 48 rows, 18 words, the losses and their gammas, the optimiser with its decay and clip,
-and 200 epochs by the name of the released file. Images of one species are no negatives. The data
-set `cub` must be prepared first, and the weights `inception-torchvision` be here (`xmc weights`).
-Not yet run here.
+Published: batch size 48, 18 words, the losses and their gammas, the optimizer with its decay and
+clip, and 200 epochs judging by the name of the released file. Images of one species are not
+negatives of each other. The data set `cub` must be prepared first, and the weights
+`inception-torchvision` installed (`xmc weights`). Not yet run here.
 
-With the supervised contrast of arXiv 2412.03957: configs/scl.py.
+For supervised contrast (arXiv 2412.03957) see configs/scl.py.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import damsm

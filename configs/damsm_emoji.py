@@ -2,6 +2,7 @@
 
   xmc train --config configs/damsm_emoji.py --workdir runs/damsm_emoji
 
+
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import damsm

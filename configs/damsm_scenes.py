@@ -2,8 +2,8 @@
 
   xmc train --config configs/damsm_scenes.py --workdir runs/damsm_scenes
 
-SqueezeNet of ImageNet on images enlarged to 128 px, in place of Inception-v3 at 299 px, is ours;
-so is the short schedule. No label is looked at: scenes have several kinds of objects.
+SqueezeNet of ImageNet on images enlarged to 128 px, in place of Inception-v3 at 299 px, is ours; so
+is the short schedule. No label is used, since scenes show several kinds of objects.
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import damsm

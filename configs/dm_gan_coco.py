@@ -4,9 +4,10 @@
   xmc train --config configs/dm_gan_coco.py --workdir runs/dm_gan_coco
 
 Published: inception score 30.49 and FID 32.64; 32.43 and 26.55 of the released weights. The paper
-says 120 epochs, the released settings 200. All is the released code's but the masks of padding,
-which are each row's own, and power iterations, one a phase. It reads with a DAMSM that must be
-trained first (configs/damsm_coco.py), on the data set `coco2014`, prepared. Not yet run here.
+says 120 epochs, the released settings 200. Everything follows the released code, except that each
+example uses its own padding mask and that there is one power iteration per phase. Its text encoder
+is a DAMSM that must be trained first (configs/damsm_coco.py). It needs the prepared data set
+`coco2014`. Not yet run here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import dm_gan

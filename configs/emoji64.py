@@ -2,12 +2,13 @@
 
   xmc train --config configs/emoji64.py --workdir runs/emoji64
 
-One shared CPU core drew 29 images/s, at which the 12,000 steps take 3.7 hours; images follow
+One shared CPU core trained 29 images/s, at which the 12,000 steps take 3.7 hours; images follow
 their captions after a third of them (docs/runs).
 
-What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and shifts before the discriminator, since there are 1,713 images only.
+From the paper: losses, step, optimizer, noise. Ours: width 24, batch size 16, MiniLM for the
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
+generator, a shorter moving average, and random shifts before the discriminator, since there are
+only 1,713 images.
 """
 from xmc_jax import config as defaults
 from xmc_jax.methods import xmc_gan

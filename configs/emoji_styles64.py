@@ -8,9 +8,10 @@ From three packages of npm, 152 MB:
   xmc prepare emoji_styles --source .
   xmc train --config configs/emoji_styles64.py --workdir runs/emoji_styles64
 
-What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and shifts before the discriminator, since there are 4,867 images only.
+From the paper: losses, step, optimizer, noise. Ours: width 24, batch size 16, MiniLM for the
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
+generator, a shorter moving average, and random shifts before the discriminator, since there are
+only 4,867 images.
 """
 from xmc_jax.methods import xmc_gan
 

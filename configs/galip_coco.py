@@ -3,11 +3,11 @@
   xmc describe --config configs/galip_coco.py
   xmc train --config configs/galip_coco.py --workdir runs/galip_coco
 
-Published: FID 5.85, of the released weights 5.01. 1,000 epochs are what its author says that they
-take; the released settings end at 3,005. Everything is the released code's but what
-xmc_jax/methods/galip.py names; for its double normalisation of what CLIP sees add
---config.model.clip_input=released. It reads with CLIP's ViT-B/32
-(`xmc weights get clip-vit-base-patch32`), on the data set `coco2014`, prepared. Not yet run here.
+Published: FID 5.85, of the released weights 5.01. 1,000 epochs are what its author reports; the
+released settings end at 3,005. Everything follows the released code, except what
+xmc_jax/methods/galip.py names; for its double normalization of CLIP's input add
+--config.model.clip_input=released. It is built around CLIP's ViT-B/32 (`xmc weights get
+clip-vit-base-patch32`). It needs the prepared data set `coco2014`. Not yet run here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import galip

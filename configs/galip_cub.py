@@ -3,10 +3,10 @@
   xmc describe --config configs/galip_cub.py
   xmc train --config configs/galip_cub.py --workdir runs/galip_cub
 
-Published: FID 10.08. Everything is the released code's but what xmc_jax/methods/galip.py names; for
-its double normalisation of what CLIP sees add --config.model.clip_input=released. It reads with
-CLIP's ViT-B/32 (`xmc weights get clip-vit-base-patch32`), on the data set `cub`, prepared. Not yet
-run here.
+Published: FID 10.08. Everything follows the released code, except what xmc_jax/methods/galip.py
+names; for its double normalization of CLIP's input add --config.model.clip_input=released. It is
+built around CLIP's ViT-B/32 (`xmc weights get clip-vit-base-patch32`). It needs the prepared data
+set `cub`. Not yet run here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import galip

@@ -2,10 +2,10 @@
 
   xmc train --config configs/galip_scenes.py --workdir runs/galip_scenes
 
-It reads with a small CLIP that must be trained first (configs/clip_scenes.py).
+It is built around a small CLIP that must be trained first (configs/clip_scenes.py).
 
-What is the paper's: networks, losses, step, optimiser, noise. Ours: that CLIP, of 8 x 8 patches and
-6 layers, images of 64 px, width 16, 32 rows, and an average of the generator.
+From the paper: networks, losses, step, optimizer, noise. Ours: that CLIP, of 8 x 8 patches and 6
+layers, images of 64 px, width 16, batch size 32, and a moving average of the generator.
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import clip, galip

@@ -2,12 +2,12 @@
 
   xmc train --config configs/scenes64.py --workdir runs/scenes64
 
-One shared CPU core drew 21 images/s, at which the 12,000 steps take 5.1 hours; images follow
+One shared CPU core trained 21 images/s, at which the 12,000 steps take 5.1 hours; images follow
 their captions after a quarter of them (docs/runs).
 
-What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-and a shorter average.
+From the paper: losses, step, optimizer, noise. Ours: width 24, batch size 16, MiniLM for the
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
+generator, and a shorter moving average.
 """
 from xmc_jax import config as defaults
 from xmc_jax.methods import xmc_gan

@@ -3,9 +3,9 @@
   xmc describe --config configs/ssa_gan_coco.py
   xmc train --config configs/ssa_gan_coco.py --workdir runs/ssa_gan_coco
 
-Published: FID 19.37; users of the released weights report 28.19. Everything is the released code's.
-It reads with a DAMSM that must be trained first (configs/damsm_coco.py), on the data set
-`coco2014`, prepared. Not yet run here.
+Published: FID 19.37; users of the released weights report 28.19. Everything follows the released
+code. Its text encoder is a DAMSM that must be trained first (configs/damsm_coco.py). It needs the
+prepared data set `coco2014`. Not yet run here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import ssa_gan

@@ -3,9 +3,9 @@
   xmc describe --config configs/ssa_gan_cub.py
   xmc train --config configs/ssa_gan_cub.py --workdir runs/ssa_gan_cub
 
-Published: inception score 5.17, FID 15.61. Everything is the released code's. It reads with a DAMSM
-that must be trained first (configs/damsm_cub.py), on the data set `cub`, prepared. Not yet run
-here.
+Published: inception score 5.17, FID 15.61. Everything follows the released code. Its text encoder
+is a DAMSM that must be trained first (configs/damsm_cub.py). It needs the prepared data set `cub`.
+Not yet run here.
 """
 from xmc_jax.config import train_on
 from xmc_jax.methods import ssa_gan

@@ -3,10 +3,10 @@
   xmc describe --config configs/ssa_gan_scenes.py
   xmc train --config configs/ssa_gan_scenes.py --workdir runs/ssa_gan_scenes
 
-It reads with a DAMSM that must be trained first (configs/damsm_scenes.py).
+Its text encoder is a DAMSM that must be trained first (configs/damsm_scenes.py).
 
-What is the paper's: losses, step, optimiser, noise. Ours: images of 64 px, width 16, 16 rows, a
-SqueezeNet as the DAMSM's image network, and an average of the generator.
+From the paper: losses, step, optimizer, noise. Ours: images of 64 px, width 16, batch size 16,
+SqueezeNet as the DAMSM's image network, and a moving average of the generator.
 """
 from xmc_jax.config import embedded
 from xmc_jax.methods import damsm, ssa_gan

@@ -6,10 +6,11 @@ From Debian's package, 161 MB, which https://packages.debian.org/tuxpaint-stamps
   xmc prepare tuxpaint --source .
   xmc train --config configs/tuxpaint64.py --workdir runs/tuxpaint64
 
-What is the paper's: losses, step, optimiser, noise. Ours: width 24, 16 rows, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's rate for the generator,
-a shorter average, and all augmentations before the discriminator, since there are 492 images only.
-Scores compare with these: 45 held-out images are too few for a distance.
+From the paper: losses, step, optimizer, noise. Ours: width 24, batch size 16, MiniLM for the
+captions, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
+generator, a shorter moving average, and all augmentations before the discriminator, since there are
+only 492 images. Scores compare with the training images, since 45 held-out ones are too few for a
+distance.
 """
 from xmc_jax.methods import xmc_gan
 

@@ -5,17 +5,17 @@
   xmc train --config configs/xmc_gan_ablation.py:sentence --workdir runs/xmc_gan_ablation_sentence
   xmc evaluate --workdir runs/xmc_gan_ablation_sentence
 
-After the colon stand the contrasts that are left, joined by +, or none or all:
+The contrasts to train with follow the colon, joined by +, or none or all:
 
   none, sentence, word, sentence+word, image, image_frozen, image+image_frozen, all
 
 Published, from memory and to be checked with the paper: FID about 39.3 for none, 19.3 for sentence,
-24.4 for word, 14.3 for sentence+word, 11.9 for all. That each contrast helps alone, those with the
-text more than those of images, and all together most, is what an ablation here must show.
+24.4 for word, 14.3 for sentence+word, 11.9 for all. An ablation here must show that each contrast
+helps alone, those with text more than those between images, and all together most.
 
-Not run here; on paper a row takes two thirds of the time of `xmc_gan_coco256` (docs/reproducing.md).
-The paper's: width 64, the rows. Ours: 256 px and 256 rows, which we suppose, and all else as in
-`xmc_gan_coco256`.
+Not run here; on paper one row of the table takes two thirds of the time of `xmc_gan_coco256`
+(docs/reproducing.md). From the paper: width 64 and the rows of the table. Ours: 256 px and batch
+size 256, an assumption; everything else as in `xmc_gan_coco256`.
 """
 from xmc_jax.methods import xmc_gan
 

@@ -5,14 +5,14 @@
   xmc train --config configs/xmc_gan_coco128_released.py --workdir runs/xmc_gan_coco128_released
   xmc evaluate --workdir runs/xmc_gan_coco128_released
 
-On paper 369,566 steps take about 4 hours on 8 H100 with 7 rows each, or on 7 with 8
-(docs/reproducing.md). Not run here. Scored by the protocol legacy-keras, the released code's protocol,
-which is not comparable with any other FID.
+On paper 369,566 steps take about 4 hours on 8 H100 with 7 examples each, or on 7 with 8
+(docs/reproducing.md). Not run here. Scored by the protocol legacy-keras, the released code's
+protocol, which is not comparable with any other FID.
 
-The released code's: 56 rows in groups of 8 that contrast and share BatchNorm statistics, the
-sentence vector with its padding, 500 epochs, logits of ResNet-50 at 224 px. Different still: the
-weights of ResNet-50 are torchvision's, fed with standardised images, and images are cropped
-and antialiased where the released code squashes them to squares.
+From the released code: batches of 56 in groups of 8 that contrast and share BatchNorm statistics,
+the sentence embedding with its padding, 500 epochs, logits of ResNet-50 at 224 px. Still different:
+the weights of ResNet-50 are torchvision's, fed with standardized images, and images are cropped and
+antialiased where the released code squashes them to squares.
 """
 from xmc_jax.methods import xmc_gan
 

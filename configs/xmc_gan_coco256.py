@@ -6,12 +6,12 @@
   xmc evaluate --workdir runs/xmc_gan_coco256
 
 On paper 80,842 steps take 5.3 hours on 16 TPU v5e chips, 3.8 on a v4-32, 2.1 on 8 H100
-(docs/scaling.md). Not run here. The score is of the protocol tf2015: 30,000 captions of val2014
-against its 40,504 images; which protocol the paper's 9.33 is of we do not know.
+(docs/scaling.md). Not run here. Scores use the protocol tf2015: 30,000 captions of val2014 against
+its 40,504 images; we do not know which protocol the paper's 9.33 uses.
 
-The paper's: losses, width 96, 256 rows, VGG-19. The released code's: networks, step, optimiser.
-Ours: negatives and BatchNorm of all rows, which layer of VGG-19, masked sentence mean, and the
-500 epochs, which are what the released code's config has at 128 px.
+From the paper: losses, width 96, batch size 256, VGG-19. From the released code: networks, step,
+optimizer. Ours: negatives and BatchNorm over the whole batch, the layer of VGG-19, masked mean for
+the sentence embedding, and 500 epochs, from the released code's config at 128 px.
 """
 from xmc_jax.methods import xmc_gan
 

@@ -21,7 +21,7 @@ EXTRAS = set(SETUP['options.extras_require'])
 
 
 def test_the_extras():
-  assert EXTRAS == {'train', 'gpu', 'gpu12', 'tpu', 'docs', 'parity', 'test', 'lint'}
+  assert EXTRAS == {'train', 'gpu', 'gpu12', 'tpu', 'report', 'parity', 'test', 'lint'}
 
 
 def test_sentences_name_extras_that_exist():
@@ -42,8 +42,8 @@ def test_tensorflow_and_its_kin_are_not_needed_to_sample():
 
 
 def test_a_missing_package_is_told_with_its_extra():
-  with pytest.raises(UserError, match=r"^Drawing needs the package no_such, .*'xmc_jax\[docs\]'$"):
-    with optional.extra('docs', 'Drawing'):
+  with pytest.raises(UserError, match=r"^Drawing needs the package no_such, .*'xmc_jax\[report\]'$"):
+    with optional.extra('report', 'Drawing'):
       import no_such.thing  # noqa: F401
 
 

@@ -1,7 +1,8 @@
-"""Runs for `xmc report`, and its pages read back by an HTML parser."""
+"""Fake runs for `xmc report`, and its reports read back by an HTML parser."""
 import dataclasses
 import html.parser
 import json
+import re
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def grid(seed):
 
 
 def make(folder, lines=None, scores=(), stages=(), settings=None):
-  """A run's folder, as training and evaluation leave it."""
+  """The folder of a run after training and evaluation."""
   folder.mkdir(parents=True)
   chosen = json.loads(xmc_gan.config().to_json_best_effort())
   chosen['steps'], chosen['model']['size'], chosen['grid'] = 20, 32, 16
@@ -120,26 +121,39 @@ def rows(table):
 
 def score_tables(root):
   return [t for t in root.find('table') if t.find('th')[0].text() == 'Metric'
-          and t.find('th')[1].text() == 'Weights']
+          and t.find('th')[2].text() == 'Weights']
 
 
 def chart(root, title):
   return next(f for f in root.find('figure', class_='chart')
-              if f.find('figcaption')[0].inside[0] == title)
+              if f.find('figcaption')[0].inside[0].strip() == title)
 
 
 def legend(figure):
   return {li.find('span')[0].text(): li.find('b')[0].text() for li in figure.find('li')}
 
 
-def drawn(figure, i=0):
-  """Steps and values of a line of a chart, read back from its pixels through the axes."""
-  svg = figure.find('svg', role='img')[0]
-  pixels = [pair.split(',') for pair in
-            svg.find('polyline', class_='line')[i].attributes['points'].split()]
+def drawn(figure, i=0, log=False, kind='line'):
+  """Steps and values of a line of a chart, read back from its path through the axis ticks."""
+  groups = {node.attributes['id'].partition('-')[2]: node
+            for node in figure.find('g') if 'id' in node.attributes}
+  points = _points(groups[f'{kind}{i}'])
   found = []
-  for axis, at in (('data-x', 0), ('data-y', 1)):
-    low, high, start, end, log = map(float, svg.attributes[axis].split())
-    share = (np.array([float(p[at]) for p in pixels]) - start) / (end - start)
-    found.append(low * (high / low) ** share if log else low + (high - low) * share)
+  for axis in (0, 1):
+    ticks = [node for name, node in groups.items() if name.startswith(('xtick', 'ytick')[axis])]
+    texts = [tick.text().replace(',', '').replace('\u2212', '-') for tick in ticks]
+    values = np.array(texts, float)
+    if axis == 0:
+      pixels = [float(tick.find('use')[0].attributes['x']) for tick in ticks]
+    else:
+      pixels = [_points(tick)[0, 1] for tick in ticks]
+    logarithmic = log and axis == 1
+    line = np.polyfit(pixels, np.log(values) if logarithmic else values, 1)
+    read = np.polyval(line, points[:, axis])
+    found.append(np.exp(read) if logarithmic else read)
   return found
+
+
+def _points(node):
+  path = next(p for p in node.find('path') if 'clip-path' in p.attributes)
+  return np.array(re.findall(r'[ML] (\S+) (\S+)', path.attributes['d']), float)

@@ -180,7 +180,7 @@ def test_words_of_one_scene():
                 ('orange',))
   assert scene_words.write_captions(scene) == (
       'a large owl to the left of two small fish', 'two fish to the right of an owl',
-      'an owl and two fish on an orange background', 'an image of two small fish and a large owl',
+      'an owl and two fish on an orange background', 'a picture of two small fish and a large owl',
       'a large owl to the left of two small fish, on an orange background')
   alone = Scene((Group(owl, 1, (box(0.5, 0.9),)),), ('white', 'blue'))
   assert scene_words.write_captions(alone)[0] == 'an owl at the bottom'

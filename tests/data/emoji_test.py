@@ -29,7 +29,7 @@ def test_a_known_image(splits):
   (index,) = [i for i in range(len(train)) if train.record(i)['name'] == 'red apple']
   assert train.captions(index) == (
       'red apple', 'an emoji of a red apple', 'red apple, diet, food',
-      'an image of a red apple, a fruit', 'a small image of a red apple on white')
+      'a picture of a red apple, a fruit', 'a small picture of a red apple on white')
   assert train.class_names[train.label(index)] == 'food-fruit'
   image = train.image(index)
   assert image.shape == (64, 64, 3) and image.dtype == np.uint8

@@ -57,7 +57,7 @@ def test_captions_of_three_styles(few):
   raws = all_of(few)
   assert raws['Fluent/1F98A'].captions == (
       'a 3d style fox', 'an emoji of a fox in 3d style', 'fox, animal, face, 3d style',
-      'a 3d image of a fox, a mammal', 'a fox, mostly blue, 3d style', 'a fox, a Fluent emoji')
+      'a 3d picture of a fox, a mammal', 'a fox, mostly blue, 3d style', 'a fox, a Fluent emoji')
   assert 'a fox, mostly green, flat style' in raws['Twemoji/1F98A'].captions
   assert raws[f'Noto/{CHAD}'].captions[0] == 'the flag of Chad in shaded style'
   apple = raws['Noto/1F34E']

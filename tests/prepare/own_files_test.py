@@ -83,7 +83,7 @@ def test_images_of_ones_own(tmp_path, encoder_folder, capsys):
   assert (len(train), len(heldout)) == (20, 10) and train.about.name == 'my images'
   assert train.class_names == ('even', 'odd')
   assert train.captions(3) == ('grey, 3', 'left of 3') and int(train.label(3)) == 1
-  assert heldout.captions(4) == ('grey, 24', 'an image') and int(heldout.label(4)) == 0
+  assert heldout.captions(4) == ('grey, 24', 'a picture') and int(heldout.label(4)) == 0
   assert [i for i in range(20) if not train.flippable[i]] == [3]
   assert abs(train.image(4).astype(int) - 32).max() < 4
   # Of number 3 the transparency too is 24 of 255, the rest is white.

@@ -1,56 +1,70 @@
-"""`xmc report`: the scores, only what may be compared side by side."""
+"""`xmc report`: scores share a table only if they are comparable."""
 import re
 
 import pytest
-from pages import COCO, chart, legend, make, parse, rows, score_tables
+from pages import COCO, chart, drawn, legend, make, parse, rows, score_tables
 
-from xmc_jax.report import score_tables as page_scores
 from xmc_jax.report.report import report
+from xmc_jax.report.score_tables import PUBLISHED
 
 
-def test_scores_tell_the_newest_the_best_and_what_they_are(run):
+def test_the_newest_and_the_best_score_and_how_they_were_measured(run):
   root = parse(report([run]))
   assert rows(score_tables(root)[0]) == [
-      ['FD-lite0 lower is better', 'averaged', '12.5 at 20', '9.25 at 10'],
-      ['FD-lite0 lower is better', 'live', '13.5 at 20', '13.5 at 20']]
+      ['FD-lite0', 'lower is better', 'averaged', '12.5 at step 20', '9.25 at step 10'],
+      ['FD-lite0', 'lower is better', 'live', '13.5 at step 20', '13.5 at step 20']]
   text = root.text()
-  assert 'Not the measure that is published: 1,000 fakes instead of 30,000.' in text
+  assert '1,000 fakes instead of 30,000' in text
   assert '1,000 fakes · 191 reals · against emoji/heldout' in text
-  assert legend(chart(root, 'FD-lite0')) == {'averaged': '12.5', 'live': '13.5'}
+  figure = chart(root, 'FD-lite0')
+  assert legend(figure) == {'averaged': '12.5', 'live': '13.5'}
+  steps, values = drawn(figure)
+  assert steps == pytest.approx([10, 20], abs=0.01)
+  assert values == pytest.approx([9.25, 12.5], abs=0.01)
   assert 'Published' not in text
 
 
 @pytest.mark.parametrize('metric, best', [
-    ('KID', '1 at 10'), ('IS-lite0', '2 at 20'), ('recall', '2 at 20'), ('CMMD', '1 at 10'),
-    ('objects: kinds', '2 at 20'), ('near-duplicates of training', '1 at 10'),
-    ('CLIP R-precision-100', '2 at 20'), ('alignment-16 of real', '–'), ('new', '–')])
+    ('KID', 1), ('IS-lite0', 2), ('recall', 2), ('CMMD', 1), ('objects: kinds', 2),
+    ('near-duplicates of training', 1), ('CLIP R-precision-100', 2),
+    ('alignment-16 of real', None), ('new', None)])
 def test_the_best_is_the_lowest_or_the_highest(tmp_path, metric, best):
   folder = make(tmp_path / 'a', scores=[{'metric': metric, 'value': 1.0, 'step': 10},
                                         {'metric': metric, 'value': 2.0}])
-  assert rows(score_tables(parse(report([folder])))[0])[0][2:] == ['2 at 20', best]
+  cell = {1: '1 at step 10', 2: '2 at step 20', None: '–'}[best]
+  assert rows(score_tables(parse(report([folder])))[0])[0][3:] == ['2 at step 20', cell]
 
 
-def test_a_spread_and_a_baseline_are_shown(tmp_path):
+def test_of_two_scores_of_one_step_the_newer_counts(tmp_path):
+  folder = make(tmp_path / 'a', scores=[{'value': 5.0, 'time': 200.0}, {'value': 1.0}])
+  assert rows(score_tables(parse(report([folder])))[0])[0][3:] == ['5 at step 20'] * 2
+
+
+def test_spreads_real_values_and_chance_are_shown(tmp_path):
   root = parse(report([make(tmp_path / 'a', scores=[
       {'metric': 'alignment-16', 'value': 0.5, 'spread': 0.02},
-      {'metric': 'alignment-16 of real', 'value': 0.58}])]))
-  assert rows(score_tables(root)[0])[0][2] == '0.5 ± 0.02 at 20'
+      {'metric': 'alignment-16 of real', 'value': 0.58},
+      {'metric': 'alignment-16 by chance', 'value': 0.0625}])]))
+  assert [(row[0], row[3]) for row in rows(score_tables(root)[0])] == [
+      ('alignment-16', '0.5 ± 0.02 at step 20'), ('alignment-16 of real', '0.58 at step 20'),
+      ('alignment-16 by chance', '0.0625 at step 20')]
   figure = chart(root, 'alignment-16')
-  assert legend(figure) == {'averaged': '0.5', 'of real': '0.58'}
-  assert len(figure.find('line', class_='spread')) == 1
+  assert legend(figure) == {'averaged': '0.5', 'of real': '0.58', 'by chance': '0.0625'}
+  names = [node.attributes.get('id', '') for node in figure.find('g')]
+  assert sum('LineCollection' in name for name in names) == 1      # the error bar
 
 
 @pytest.mark.parametrize('other', [
     {'fakes': 500}, {'seed': 1}, {'protocol': 'tf2015'}, {'reference_sha256': '00'},
     {'captions_sha256': '00'}, {'size': 64}, {'weights_sha256': '00'}])
-def test_what_was_measured_differently_stands_in_another_table(tmp_path, other):
+def test_scores_measured_differently_have_another_table(tmp_path, other):
   root = parse(report([make(tmp_path / 'a', scores=[{}, {'value': 1.0, **other}])]))
   assert [len(rows(table)) for table in score_tables(root)] == [1, 1]
 
 
-def test_random_weights_are_said_to_mean_nothing(tmp_path):
+def test_scores_by_random_weights_have_a_warning(tmp_path):
   root = parse(report([make(tmp_path / 'a', scores=[{'weights_sha256': 'random'}])]))
-  assert any('mean nothing' in p.text() for p in root.find('p', class_='bad'))
+  assert any('random weights' in p.text() for p in root.find('p', class_='bad'))
 
 
 @pytest.mark.parametrize('score, values', [
@@ -59,18 +73,19 @@ def test_random_weights_are_said_to_mean_nothing(tmp_path):
     (COCO | {'protocol': 'legacy-keras', 'size': 128}, ['10.5 to 11.0']),
     (COCO | {'protocol': 'legacy-keras'}, []), (COCO | {'protocol': 'clean'}, []),
     (COCO | {'metric': 'KID'}, []), (COCO | {'data': 'emoji'}, [])])
-def test_published_numbers_are_of_the_same_protocol_data_size_and_metric(tmp_path, score, values):
+def test_published_numbers_have_the_same_protocol_data_size_and_metric(tmp_path, score, values):
   root = parse(report([make(tmp_path / 'a', scores=[score])]))
   tables = [t for t in root.find('table') if 'Source' in [th.text() for th in t.find('th')]]
   assert [row[1] for table in tables for row in rows(table)] == values
 
 
 def test_every_published_number_names_its_source():
-  assert all(re.search(r'arXiv \d{4}\.\d{5}', p.source) for p in page_scores.PUBLISHED)
-  assert '9.33' not in {p.value for p in page_scores.PUBLISHED}   # its protocol is not known
+  found = [row for table in PUBLISHED.values() for row in table]
+  assert all(re.search(r'arXiv \d{4}\.\d{5}', source) for *_, source in found)
+  assert '9.33' not in {value for _, value, *_ in found}   # its protocol is not known
 
 
-def test_a_measure_by_another_network_says_nothing_of_the_protocols_resize(tmp_path):
+def test_metrics_by_another_network_do_not_mention_the_resize_of_the_protocol(tmp_path):
   other = {'network': 'judge_emoji', 'resize': None, 'side': None, 'distance': None,
            'weights_sha256': '00', 'metric': 'alignment-16', 'value': 0.5}
   root = parse(report([make(tmp_path / 'a', scores=[{}, other])]))

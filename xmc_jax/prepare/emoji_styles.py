@@ -122,7 +122,7 @@ def write_captions(record: Mapping, style: Style) -> tuple[str, ...]:
   coloured = emoji.with_colours(record)
   return (styled, f'an emoji of {phrase} in {word} style',
           f'{emoji.with_keywords(record)}, {word} style',
-          f"a {word} image of {phrase}, {record['kind']}",
+          f"a {word} picture of {phrase}, {record['kind']}",
           f'{coloured}, {word} style' if coloured else f'a small {word} drawing of {phrase}',
           f'{phrase}, a {style.family} emoji')
 

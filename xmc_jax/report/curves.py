@@ -1,41 +1,54 @@
-"""Small charts over steps as inline SVG: axes with numbers, a legend, thin raw and thick smooth."""
+"""Charts of values over training steps, drawn by matplotlib.
+
+Matplotlib belongs to the extra `report`, so it is imported only where something is drawn.
+"""
 from __future__ import annotations
 
 import dataclasses
-import math
+import io
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from xmc_jax.report.html import Element, number, tag
-
-COLOURS = 8
-_WIDTH, _HEIGHT = 400, 210           # of the drawing; the page scales it
-_TOP, _RIGHT, _BOTTOM = 8, 10, 34    # room around the axes
-_LETTER = 6.4                        # width of a digit of an axis
-_MOST = 300                          # points of a line: more cannot be told apart
-_SMOOTHING = 20                      # a line's mean is over this part of its points
+# Color-blind readers can tell these apart. In the SVG they become the CSS variables --c0, --c1, ...
+COLORS = ('#0072b2', '#d55e00', '#00876c', '#a8498c', '#8a6d00', '#2f9fd8', '#6b4fbb', '#4b5563')
+_INK, _RULE = '#1b1f24', '#d5d9df'
+_WINDOW = 20         # the moving mean covers 1/20 of the points
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Line:
-  """Values over steps; `spreads` has one or None for each, `colour` counts from 0."""
+  """Values over steps, all of shape [n]; values that are not finite are dropped.
+
+  color: an index into COLORS.
+  spreads: standard deviations, None where unknown.
+  """
   label: str
-  colour: int
+  color: int
   steps: Sequence[float]
   values: Sequence[float]
-  spreads: Sequence[float | None] = ()
-  dash: bool = False
+  spreads: Sequence[float | None] | None = None
+  dashed: bool = False
+
+  def __post_init__(self):
+    values = np.asarray(self.values, np.float64)
+    keep = np.isfinite(values)
+    self.steps, self.values = np.asarray(self.steps, np.float64)[keep], values[keep]
+    self.spreads = np.asarray(self.spreads or [None] * len(keep), np.float64)[keep]
+    self.dashed = self.dashed or self.color >= len(COLORS)
+    self.color %= len(COLORS)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Chart:
-  """Lines that share their axes; values that are not finite are left out.
+  """Lines that share their axes.
 
-  unit    beside the title
-  bounds  of the values, where they are known
-  log     a logarithmic axis, where all values are positive and far apart
-  smooth  a centred mean on top of the thin raw line; otherwise every value gets a dot
+  unit: shown beside the title.
+  bounds: limits of the value axis, if known.
+  log: use a logarithmic axis if all values are positive and the largest is 20 times the smallest.
+  smooth: draw a centered moving mean over the thin raw line; otherwise mark every value by a dot.
   """
   title: str
   lines: Sequence[Line]
@@ -44,170 +57,91 @@ class Chart:
   log: bool = False
   smooth: bool = True
 
+  def __post_init__(self):
+    self.lines = [line for line in self.lines if len(line.steps)]
 
-@dataclasses.dataclass(frozen=True)
-class _Axis:
-  """From values to pixels."""
-  low: float
-  high: float
-  start: float
-  end: float
-  log: bool = False
-
-  def __call__(self, value: np.ndarray) -> np.ndarray:
-    scale = np.log if self.log else np.asarray
-    share = (scale(value) - scale(self.low)) / (scale(self.high) - scale(self.low))
-    return self.start + (self.end - self.start) * share
-
-  def describe(self) -> str:
-    """For the script, which reads pixels back."""
-    return f'{self.low:.8g} {self.high:.8g} {self.start:g} {self.end:g} {int(self.log)}'
+  def mean(self, line: Line) -> np.ndarray:
+    """What the thick line shows."""
+    return moving_mean(line.values) if self.smooth else line.values
 
 
-def figure(chart: Chart) -> Element | None:
-  """The chart with its title and legend; None where no line has a finite value."""
-  lines = [line for line in map(_finite, chart.lines) if len(line.steps)]
-  if not lines:
-    return None
-  means = [_moving_mean(line.values) if chart.smooth else line.values for line in lines]
-  low, high, log = _value_range(chart, lines, means)
-  ticks = _log_ticks(low, high) if log else _ticks(low, high, 6)
-  left = 10 + _LETTER * max(len(_tick(t)) for t in ticks)
-  steps = np.concatenate([line.steps for line in lines])
-  from_zero = steps.min() < steps.max() / 2 or steps.min() == steps.max()
-  x = _Axis(0 if from_zero else steps.min(), max(steps.max(), 1), left, _WIDTH - _RIGHT)
-  y = _Axis(low, high, _HEIGHT - _BOTTOM, _TOP, log)
-  inside = [*_grid(x, y, ticks)]
-  for line, mean in zip(lines, means):
-    inside += _drawn(line, mean, x, y, chart.smooth)
-  inside.append(tag('line', class_='cross', x1=left, x2=left, y1=_TOP, y2=_HEIGHT - _BOTTOM))
-  shared_fakes = tag('svg', *inside, viewBox=f'0 0 {_WIDTH} {_HEIGHT}', role='img',
-                aria_label=f'{chart.title} over steps', data_x=x.describe(), data_y=y.describe())
-  unit = ', '.join(filter(None, [chart.unit, 'log' if log else '']))
-  return tag('figure', tag('figcaption', chart.title, tag('small', unit) if unit else None,
-                           tag('small', '', class_='at')),
-             _legend(lines, means), shared_fakes, class_='chart')
-
-
-def _finite(line: Line) -> Line:
-  values = np.asarray(line.values, np.float64)
-  keep = np.flatnonzero(np.isfinite(values))
-  spreads = [line.spreads[i] for i in keep] if line.spreads else ()
-  return dataclasses.replace(line, steps=np.asarray(line.steps, np.float64)[keep],
-                             values=values[keep], spreads=spreads)
-
-
-def _moving_mean(values: np.ndarray) -> np.ndarray:
-  """The mean over a window around each value, cut at both ends."""
-  reach = len(values) // (2 * _SMOOTHING)
+def moving_mean(values: np.ndarray) -> np.ndarray:
+  """Mean over a window centered on each value, cut off at both ends; [n] -> [n]."""
+  reach = len(values) // (2 * _WINDOW)
   sums = np.concatenate([[0.0], np.cumsum(values)])
-  here = np.arange(len(values))
-  start, stop = np.maximum(here - reach, 0), np.minimum(here + reach + 1, len(values))
+  index = np.arange(len(values))
+  start, stop = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
   return (sums[stop] - sums[start]) / (stop - start)
 
 
-def _value_range(chart, lines, means) -> tuple[float, float, bool]:
+def draw(axes: Any, chart: Chart) -> None:
+  """Draws a chart with at least one line into matplotlib axes, without title and legend."""
+  from matplotlib import ticker
+  low, high, log = _limits(chart)
+  for i, line in enumerate(chart.lines):
+    style = {'color': COLORS[line.color], 'linestyle': '--' if line.dashed else '-'}
+    mean = chart.mean(line)
+    if not np.array_equal(mean, line.values):
+      axes.plot(line.steps, line.values, linewidth=.7, alpha=.35, gid=f'raw{i}', **style)
+    marker = None if chart.smooth and len(mean) > 1 else 'o'
+    axes.plot(line.steps, mean, linewidth=1.8, marker=marker, markersize=4, label=line.label,
+              gid=f'line{i}', **style)
+    if (known := np.isfinite(line.spreads)).any():
+      axes.vlines(line.steps[known], (line.values - line.spreads)[known],
+                  (line.values + line.spreads)[known], color=style['color'], linewidth=1)
+  steps = np.concatenate([line.steps for line in chart.lines])
+  first, last = float(steps.min()), max(float(steps.max()), 1.0)
+  first = 0.0 if first < last / 2 or first == last else first
+  axes.set(xlim=(first - (last - first) / 50, last + (last - first) / 50), ylim=(low, high),
+           yscale='log' if log else 'linear')
+  axes.set_xlabel('step', loc='right')
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+  axes.xaxis.set_major_formatter('{x:,.0f}')
+  axes.yaxis.set_major_locator(ticker.LogLocator(numticks=6) if log
+                               else ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+  axes.yaxis.set_minor_locator(ticker.NullLocator())
+  axes.yaxis.set_major_formatter('{x:,.6g}')
+  axes.grid(axis='y', linewidth=.6)
+  axes.spines[['top', 'right', 'left']].set_visible(False)
+
+
+def svg(chart: Chart, prefix: str = '') -> str:
+  """The chart as an <svg> element for HTML; the same arguments give the same text.
+
+  Element ids start with `prefix`, which must differ between the charts of one document.
+  """
+  import matplotlib
+  from matplotlib.figure import Figure
+  ink = ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color')
+  # Simplified paths keep every spike, but lose detail below one point.
+  style = {'svg.hashsalt': 'xmc_jax', 'svg.fonttype': 'none', 'path.simplify_threshold': 1.0,
+           'font.sans-serif': ['DejaVu Sans'], 'grid.color': _RULE, 'ytick.major.size': 0,
+           **dict.fromkeys(ink, _INK)}
+  with matplotlib.rc_context(style):
+    figure = Figure(figsize=(4.6, 2.5), layout='constrained')
+    draw(figure.add_subplot(facecolor='none'), chart)
+    figure.savefig(file := io.StringIO(), format='svg', transparent=True,
+                   metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
+  text = file.getvalue()
+  for color, name in ((_INK, 'ink'), (_RULE, 'rule'), *zip(COLORS, map('c{}'.format, range(8)))):
+    text = text.replace(color, f'var(--{name})')
+  return re.sub(r'(\bid="|href="#|url\(#)', rf'\g<1>{prefix}', text[text.index('<svg'):])
+
+
+def _limits(chart: Chart) -> tuple[float, float, bool]:
   """Lowest and highest value of the axis, and whether it is logarithmic.
 
-  One wild report does not flatten the rest: of the raw values, the outer hundredths do not count.
+  The outer percent of the raw values is ignored, so that one outlier does not flatten the rest.
   """
   if chart.bounds:
     return *chart.bounds, False
-  ends = [q for line in lines for q in np.quantile(line.values, [0.01, 0.99])]
-  ends += [v + sign * s for line in lines for v, s in zip(line.values, line.spreads) if s
-           for sign in (-1, 1)]
-  low, high = min(*ends, *map(np.min, means)), max(*ends, *map(np.max, means))
+  shown = []
+  for line in chart.lines:
+    spreads = np.nan_to_num(line.spreads)
+    shown += [np.quantile(line.values, [0.01, 0.99]), chart.mean(line)]
+    shown += [line.values - spreads, line.values + spreads] if spreads.any() else []
+  low, high = float(min(map(np.min, shown))), float(max(map(np.max, shown)))
   if chart.log and low > 0 and high > 20 * low:
     return low / 1.1, high * 1.1, True
-  if low == high:
-    low, high = low - max(abs(low), 1) / 10, high + max(abs(high), 1) / 10
-  room = (high - low) / 20
-  from_zero = 0 <= low < high / 2
-  return 0.0 if from_zero else low - room, high + room, False
-
-
-def _ticks(low: float, high: float, most: int) -> np.ndarray:
-  """Round values between two, at most `most` of them."""
-  rough = (high - low) / most
-  power = 10.0 ** math.floor(math.log10(rough))
-  step = next(k * power for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
-  return np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1) * step
-
-
-def _log_ticks(low: float, high: float) -> np.ndarray:
-  """Powers of ten between two values, and 2 and 5 of them where these are few."""
-  powers = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-  some = [k * p for p in powers for k in ((1, 2, 5) if high < 1000 * low else (1,))]
-  return np.array([t for t in some if low <= t <= high])
-
-
-def _tick(value: float) -> str:
-  if abs(value) < 1e4:
-    return f'{value:,.6g}'
-  power, letter = (1e6, 'M') if abs(value) >= 1e6 else (1e3, 'k')
-  return f'{value / power:.4g}{letter}'
-
-
-def _grid(x: _Axis, y: _Axis, ticks: np.ndarray) -> list[Element]:
-  """Lines and numbers of both axes."""
-  inside = []
-  for tick in ticks:
-    at = round(float(y(tick)), 1)
-    inside += [tag('line', class_='grid', x1=x.start, x2=x.end, y1=at, y2=at),
-               tag('text', _tick(tick), x=round(x.start - 5, 1), y=at + 4, text_anchor='end')]
-  for tick in (t for t in _ticks(x.low, x.high, 6) if t == round(t)):      # there are no half steps
-    at = round(float(x(tick)), 1)
-    inside += [tag('line', class_='grid', x1=at, x2=at, y1=y.start, y2=y.start + 4),
-               tag('text', _tick(tick), x=min(at, _WIDTH - len(_tick(tick)) * _LETTER / 2),
-                   y=y.start + 16, text_anchor='middle')]
-  return [*inside, tag('text', 'step', x=x.end, y=y.start + 30, text_anchor='end')]
-
-
-def _drawn(line: Line, mean: np.ndarray, x: _Axis, y: _Axis, smooth: bool) -> list[Element]:
-  """One line: its raw values, their mean or dots, and its spreads."""
-  colour = f'c{line.colour % COLOURS}' + ' dash' * (line.dash or line.colour >= COLOURS)
-  pixels = lambda values: (x(line.steps), np.clip(y(values), y.end, y.start))
-  points = _pairs(*_thinned(*pixels(mean)))
-  inside = [tag('polyline', class_=f'line {colour}', points=points)]
-  if smooth and not np.array_equal(mean, line.values):
-    inside.insert(0, tag('polyline', class_=f'raw {colour}',
-                         points=_pairs(*_extremes(*pixels(line.values)))))
-  if not smooth or len(line.steps) == 1:
-    inside += [tag('circle', class_=colour, cx=f'{a:.1f}', cy=f'{b:.1f}', r=3)
-               for a, b in zip(*pixels(mean))]
-  for step, value, spread in zip(line.steps, line.values, line.spreads):
-    if spread:
-      at = round(float(x(step)), 1)
-      ends = np.clip(y(np.array([value - spread, value + spread])), y.end, y.start)
-      inside.append(tag('line', class_=f'spread {colour}', x1=at, x2=at, y1=f'{ends[0]:.1f}',
-                        y2=f'{ends[1]:.1f}'))
-  return inside
-
-
-def _thinned(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """At most _MOST points of a smooth line, with both ends."""
-  keep = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), _MOST)).round().astype(int))
-  return xs[keep], ys[keep]
-
-
-def _extremes(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The lowest and the highest point of each of _MOST / 2 pieces, so that no spike is lost."""
-  if len(xs) <= _MOST:
-    return xs, ys
-  pieces = np.array_split(np.arange(len(xs)), _MOST // 2)
-  keep = [i for p in pieces for i in sorted({p[ys[p].argmin()], p[ys[p].argmax()]})]
-  return xs[keep], ys[keep]
-
-
-def _pairs(xs: np.ndarray, ys: np.ndarray) -> str:
-  return ' '.join(f'{a:.1f},{b:.2f}' for a, b in zip(xs, ys))
-
-
-def _legend(lines: Sequence[Line], means: Sequence[np.ndarray]) -> Element:
-  """Each line's colour, name and last value."""
-  def entry(line: Line, mean: np.ndarray) -> Element:
-    colour = f'c{line.colour % COLOURS}' + ' dash' * (line.dash or line.colour >= COLOURS)
-    swatch = tag('svg', tag('polyline', points='0,5 18,5', class_=colour), viewBox='0 0 18 10',
-                 aria_hidden='true')
-    return tag('li', swatch, tag('span', line.label), ' ', tag('b', number(float(mean[-1]))))
-  return tag('ul', *map(entry, lines, means), class_='legend')
+  room = (high - low) / 20 or max(abs(high), 1) / 10
+  return (0.0 if 0 <= low < high / 2 else low - room), high + room, False

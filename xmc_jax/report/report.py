@@ -1,191 +1,151 @@
-"""`xmc report RUN`: one page about a training run, or several beside each other.
-
-The page is one file without scripts or images from elsewhere: it can be sent, kept and printed.
-"""
+"""`xmc report RUN`: one self-contained HTML file about one training run or several."""
 from __future__ import annotations
 
 import base64
+import functools
+import importlib
 import io
+import itertools
 import json
+import pkgutil
+import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from etils import epath
 from PIL import Image
 
-from xmc_jax import config
+from xmc_jax import config, methods
 from xmc_jax.evals import results
-from xmc_jax.report import run_folder as page_run
-from xmc_jax.report import score_tables as page_scores
-from xmc_jax.report.curves import Chart, Line, figure
-from xmc_jax.report.html import Element, document, table, tag
-from xmc_jax.report.run_folder import SPEED, Run
+from xmc_jax.report import curves, run_folder, score_tables
+from xmc_jax.report.curves import Chart, Line
+from xmc_jax.report.run_folder import Run
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
 
-_STAGES = 8            # of a run's images that are shown beneath the newest
-_COLUMNS = 8           # of the grids of train.Album
-_WIDEST = 1640         # pixels of an embedded image
-_SPLITS = {'heldout': 'held-out captions', 'train': 'captions of training'}
-_TITLES = {'images_per_second': ('Speed', 'images/s'), 'seconds_per_step': ('Step', 's'),
-           'waiting_for_data': ('Waiting for data', 'share of the time')}
+_STAGES = 8            # number of stages shown under the newest grid
+_COLUMNS = 8           # of the image grids written in training
+_MAX_WIDTH = 1640      # pixels of an embedded image
+_SPLITS = {'heldout': 'Held-out captions', 'train': 'Training captions'}
+_SPEED = {'images_per_second': ('Speed', 'images/s'), 'seconds_per_step': ('Step time', 's'),
+          'waiting_for_data': ('Waiting for data', 'share of the time')}
+# Control characters and lone surrogates, which HTML must not contain.
+_UNPRINTABLE = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 
 
 def report(workdirs: Sequence[str], out: str | None = None,
            across_protocols: bool = False) -> epath.Path:
-  """Writes the page and returns its path.
+  """Writes the report and returns its path.
 
   Args:
-    workdirs: folders of runs; several are laid over each other.
-    out: where to; None: report.html in the run's folder, or comparison.html in the first one's.
-    across_protocols: allows runs that were measured by different protocols.
+    workdirs: folders of runs; several runs share their charts and tables.
+    out: output file; None: report.html in the run's folder, or comparison.html in the first one's.
+    across_protocols: allow runs that have no evaluation protocol in common.
+
   Raises:
-    UserError: no such run, a file of it that is missing or damaged, runs that no protocol has in
-      common, or a place that cannot be written to.
+    UserError: a run or one of its files is missing or damaged, the runs have no protocol in common,
+      `out` cannot be written, or the extra `report` is not installed.
   """
-  runs = page_run.read(workdirs)
-  mixed = _mixed(runs)
+  try:
+    import jinja2
+    import matplotlib  # noqa: F401
+  except ModuleNotFoundError as error:
+    raise UserError(f"xmc report: {error.name} is not installed, run `pip install "
+                    "'xmc_jax[report]'`") from error
+  runs = run_folder.read(workdirs)
+  used = [{str(x.get('protocol', 'unknown')) for x in run.scores if score_tables.is_score(x)}
+          for run in runs]
+  used = [protocols for protocols in used if protocols]
+  mixed = sorted(set.union(*used)) if used and not set.intersection(*used) else []
   if mixed and not across_protocols:
     results.refuse_mixed(mixed, '`xmc evaluate --protocol`, or allow them beside each other with '
-                        '--across_protocols')
-  title, now = ', '.join(run.name for run in runs), time.gmtime()
-  page = document(f'{title}: training report', tag('h1', title), _warning(mixed), _head(runs),
-                  *_curves(runs), *_scores(runs, mixed), *_images(runs), *_config(runs),
-                  tag('p', time.strftime('Written by xmc report on %Y-%m-%d %H:%M UTC.', now),
-                      class_='soft'))
-  default = runs[0].folder / ('report.html' if len(runs) == 1 else 'comparison.html')
-  return _write(epath.Path(out) if out else default, page)
+                         '--across_protocols')
+  sections, other = score_tables.sections({run.name: run.scores for run in runs})
+  facts = [run.facts() for run in runs]
+  prefixes = (f'chart{i}-' for i in itertools.count())
+  # The template is part of the code, its values are not: all are escaped, but for the drawings.
+  environment = jinja2.Environment(
+      loader=jinja2.PackageLoader('xmc_jax.report', ''), autoescape=True, trim_blocks=True,
+      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+  environment.filters |= {'svg': lambda chart: curves.svg(chart, next(prefixes)),
+                          'number': score_tables.number}
+  page = environment.get_template('report.html.j2').render(
+      runs=runs, mixed=mixed, charts=_charts(runs), sections=sections, other=other,
+      facts=[(name, *(found.get(name, '–') for found in facts))
+             for name in dict.fromkeys(itertools.chain(*facts))],
+      images=[image for run in runs for image in _images(run, len(runs) > 1)],
+      settings=_settings(runs), now=time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
+  path = epath.Path(out) if out else runs[0].folder / (
+      'report.html' if len(runs) == 1 else 'comparison.html')
+  try:
+    atomic.save(path, _UNPRINTABLE.sub('\ufffd', page))
+  except OSError as error:
+    raise UserError(f'--out={path}: cannot be written ({error.strerror or error}), choose another '
+                    'place') from error
+  return path
 
 
-def _mixed(runs: Sequence[Run]) -> list[str]:
-  """The protocols of runs that have none in common; empty if they can be compared."""
-  measured = [found for run in runs if (found := page_scores.protocols(run.scores))]
-  return sorted(set.union(*measured)) if measured and not set.intersection(*measured) else []
-
-
-def _warning(mixed: Sequence[str]) -> Element | None:
-  return tag('p', f'These runs were measured by different protocols ({", ".join(mixed)}): their '
-             'numbers are not comparable.', class_='bad') if mixed else None
-
-
-def _head(runs: Sequence[Run]) -> Element:
-  facts = {run.name: run.facts() for run in runs}
-  names = list(dict.fromkeys(name for found in facts.values() for name in found))
-  if len(runs) == 1:
-    return tag('dl', *(tag('div', tag('dt', name), tag('dd', facts[runs[0].name][name]))
-                       for name in names), class_='facts')
-  rows = [[name, *(found.get(name, '–') for found in facts.values())] for name in names]
-  return table(['', *facts], rows)
-
-
-def _curves(runs: Sequence[Run]) -> list[Element]:
-  """Charts of all metrics: groups of one run in one chart, or one metric of several runs."""
-  names = list(dict.fromkeys(name for run in runs for name in run.names))
-  groups: dict[str, list[str]] = {}
-  for name in sorted(names, key=_order):
-    groups.setdefault(_group(name, names), []).append(name)
-  terms = dict.fromkeys(_label(name) for name in sorted(names, key=_order)
-                        if _group(name, names).endswith(': loss'))
-  colours = {label: i for i, label in enumerate(terms)}   # a term has one in all charts
+def _charts(runs: Sequence[Run]) -> list[Chart]:
+  """All metrics: related metrics of one run share a chart; several runs share one per metric."""
+  names = {name for run in runs for line in run.metrics for name in line} - {'step', 'time'}
+  groups: dict[tuple, dict[str, str]] = {}   # {(rank, title, unit): {metric: label}}
+  for rank, title, unit, label, name in sorted(_place(name, names) for name in names):
+    groups.setdefault((rank, title, unit), {})[name] = label
+  # A loss has the same color for all networks.
+  losses = list(dict.fromkeys(label for (rank, *_), metrics in groups.items() if not rank
+                              for label in metrics.values()))
   charts = []
-  for title, members in groups.items():
-    if len(runs) == 1:
-      lines = [Line(_label(name), colours.get(_label(name), i), *runs[0].series(name))
-               for i, name in enumerate(members)]
-      charts.append(_chart(title, members[0], lines))
+  for (rank, title, unit), metrics in groups.items():
+    chart = functools.partial(Chart, unit=unit, bounds=(0, 1) if unit == 'share' else None,
+                              log=title == 'Gradients')
+    if len(runs) > 1:
+      charts += [chart(title if name in _SPEED else name,
+                       [Line(run.name, i, *run.series(name)) for i, run in enumerate(runs)])
+                 for name in metrics]
     else:
-      charts += [_chart(_title(name), name, [Line(run.name, i, *run.series(name))
-                                             for i, run in enumerate(runs)]) for name in members]
-  about = ('Thin: as reported, each the mean of the steps since the report before. Thick: a '
-           'centred mean over a twentieth of the reports, whose last value is in the legend.')
-  return [tag('h2', 'Curves'), tag('p', about, class_='soft'),
-          tag('div', *map(figure, charts), class_='charts')]
+      charts.append(chart(title, [Line(label.strip(), i if rank else losses.index(label),
+                                       *runs[0].series(name))
+                                  for i, (name, label) in enumerate(metrics.items())]))
+  return charts
 
 
-def _order(name: str) -> tuple:
-  """Totals first, then terms, gradients, the rest, speed; in each the order of the alphabet."""
-  network, _, what = name.rpartition('_')
-  kinds = {'loss': 0, 'gradient': 2}
-  if name in SPEED:
-    return 4, SPEED.index(name)
-  return kinds.get(what, 3 if 'accuracy' in name else 1), 0, name
-
-
-def _group(name: str, names: Sequence[str]) -> str:
-  """The chart that a metric of one run belongs to."""
-  if name in SPEED:
-    return _TITLES[name][0]
-  if name.endswith('_gradient'):
-    return 'Gradients'
-  network = name.removesuffix('_loss') if name.endswith('_loss') else name.rpartition('/')[0]
-  return f'{network}: loss' if f'{network}_loss' in names else network or name
-
-
-def _label(name: str) -> str:
-  """What a metric is called inside its group."""
-  if name.endswith('_gradient'):
-    return name.removesuffix('_gradient')
-  return 'total' if name.endswith('_loss') else name.rpartition('/')[2].replace('_', ' ')
-
-
-def _title(name: str) -> str:
-  """What a metric is called in a chart of its own."""
-  return _TITLES[name][0] if name in SPEED else name
-
-
-def _chart(title: str, name: str, lines: Sequence[Line]) -> Chart:
-  """The chart of metrics like `name`, with their unit and bounds."""
-  if name in SPEED:
-    return Chart(title, lines, _TITLES[name][1])
-  if name.endswith('_gradient'):
-    return Chart(title, lines, 'largest entry', log=True)
+def _place(name: str, names: set[str]) -> tuple[int, str, str, str, str]:
+  """The rank, title and unit of the chart of a metric, its label there, and its name."""
+  network, _, term = name.rpartition('/')
+  term = term.replace('_', ' ')
+  if name in _SPEED:
+    return 4, *_SPEED[name], term, name
+  if '_grad' in name:
+    return 3, 'Gradients', 'largest entry', name.rpartition('_grad')[0], name
   if 'accuracy' in name:
-    return Chart(title, lines, 'share', bounds=(0, 1))
-  return Chart(title, lines, 'weighted terms' if title.endswith(': loss') else '')
+    return 2, network or name, 'share', term, name
+  if name.endswith('_loss'):
+    network, term = name.removesuffix('_loss'), ' total'   # the blank sorts it first
+  if f'{network}_loss' in names:
+    return 0, f'{network}: loss', 'weighted', term, name
+  return 1, network or name, '', term, name
 
 
-def _scores(runs: Sequence[Run], mixed: Sequence[str]) -> list[Element | None]:
-  inside = page_scores.section({run.name: run.scores for run in runs})
-  if not inside:
-    inside = [tag('p', 'No scores yet; xmc evaluate adds them.', class_='soft')]
-  elif len(runs) > 1:
-    inside.insert(0, tag('p', 'Scores stand in one table only where they were taken in the same '
-                         'way: protocol, data set, counts, seed, reference, captions.',
-                         class_='soft'))
-  return [tag('h2', 'Scores'), _warning(mixed), *inside]
+def _images(run: Run, several: bool) -> list[dict[str, Any]]:
+  """For each split the newest grid and the first row of earlier ones, newest first."""
+  found = []
+  for split, files in run.images.items():
+    count = min(_STAGES, len(files)) if len(files) > 1 else 0
+    chosen = [files[i * (len(files) - 1) // (count - 1)] for i in reversed(range(count))]
+    (step, newest), title = files[-1], _SPLITS.get(split, split)
+    found.append({'title': f'{run.name}, {title}' if several else title, 'step': f'{step:,}',
+                  'grid': _embedded(_open(newest)), 'of': len(files),
+                  'stages': [(f'{step:,}', _embedded(_first_row(_open(path), run.config)))
+                             for step, path in chosen]})
+  return found
 
 
-def _images(runs: Sequence[Run]) -> list[Element]:
-  """The newest grid of each split, and the first row of earlier ones beneath it."""
-  inside = []
-  for run in runs:
-    for split, found in run.images.items():
-      newest, path = found[-1]
-      name = _SPLITS.get(split, split)
-      title = f'{run.name}, {name}' if len(runs) > 1 else name[0].upper() + name[1:]
-      inside += [tag('h3', title, ' ', tag('small', f'step {newest:,}')),
-                 tag('figure', _image(_open(path), f'{name} at step {newest:,}'),
-                     class_='grid-image'), *_stages(run, found)]
-  return [tag('h2', 'Images'), *(inside or [tag('p', 'No images yet.', class_='soft')])]
-
-
-def _stages(run: Run, found: Sequence[tuple[int, epath.Path]]) -> list[Element]:
-  if len(found) < 2:
-    return []
-  most = min(_STAGES, len(found))
-  chosen = [found[i * (len(found) - 1) // (most - 1)] for i in reversed(range(most))]
-  rows = [tag('div', _image(_first_row(_open(path), run.config), f'first row at step {step:,}'),
-              tag('span', f'step {step:,}')) for step, path in chosen]
-  count = f'{most} of {len(found)} stages' if most < len(found) else f'all {most} stages'
-  return [tag('p', f'The first row above over time, {count}, newest first:', class_='soft'),
-          tag('div', *rows, class_='stages')]
-
-
-def _first_row(grid: Image.Image, settings: dict) -> Image.Image:
-  """The first row of images of a grid without its captions; all of it if made by another hand."""
+def _first_row(grid: Image.Image, settings: dict[str, Any]) -> Image.Image:
+  """The first row of a grid by `image_io.grid`, without captions; any other image as a whole."""
   size = settings.get('model.size')
   if isinstance(size, int) and size > 0:
-    side = size * -(-96 // size)          # as image_io.grid lays them
+    side = size * -(-96 // size)
     margin = max(6, side // 24)
     columns = min(_COLUMNS, settings.get('grid') or _COLUMNS)
     if grid.width == margin + columns * (side + margin):
@@ -197,56 +157,37 @@ def _open(path: epath.Path) -> Image.Image:
   try:
     return Image.open(io.BytesIO(path.read_bytes())).convert('RGB')
   except (OSError, SyntaxError) as error:
-    raise UserError(f'{path} is not an image that can be read; remove it') from error
+    raise UserError(f'{path}: is not a readable image, remove it') from error
 
 
-def _image(image: Image.Image, words: str) -> Element:
-  """An image inside the page: PNG or JPEG, whichever is smaller."""
-  image.thumbnail((_WIDEST, 10 * _WIDEST), Image.Resampling.LANCZOS)
-  kinds = {'png': {'optimize': True}, 'jpeg': {'quality': 90, 'subsampling': 0}}
-  found = {}
-  for kind, options in kinds.items():
-    image.save(file := io.BytesIO(), kind, **options)
-    found[kind] = file.getvalue()
-  kind = min(found, key=lambda kind: len(found[kind]))
-  data = base64.b64encode(found[kind]).decode()
-  return tag('img', src=f'data:image/{kind};base64,{data}', alt=words, width=image.width,
-             height=image.height)
+def _embedded(image: Image.Image) -> dict[str, Any]:
+  """Attributes of <img> with the data inside."""
+  image.thumbnail((_MAX_WIDTH, 10 * _MAX_WIDTH), Image.Resampling.LANCZOS)
+  image.save(file := io.BytesIO(), 'jpeg', quality=90, subsampling=0)
+  return {'src': f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}',
+          'width': image.width, 'height': image.height}
 
 
-def _config(runs: Sequence[Run]) -> list[Element]:
-  """All keys; those that differ from the default, or between the runs, come first."""
-  defaults = page_run.flat(json.loads(config.base().to_json_best_effort()))
-  keys = list(dict.fromkeys(key for run in runs for key in run.config))
-  if not keys:
-    return [tag('h2', 'Config'), tag('p', 'The run has no config.json.', class_='soft')]
-  own = [key for key in keys if any(key not in run.config or key not in defaults
-                                    or run.config[key] != defaults[key] for run in runs)]
-  heads = [run.name for run in runs] if len(runs) > 1 else ['This run']
-  rows = [[('', tag('code', key)), _value(defaults, key), *(_marked(run.config, key, defaults)
-                                                         for run in runs)] for key in own]
-  rest = [tag('li', tag('code', f'{key} = {_value(defaults, key)}'))
-          for key in keys if key not in own]
-  return [tag('h2', 'Config'), tag('p', 'What differs from the defaults is marked.', class_='soft'),
-          table(['Key', 'Default', *heads], rows), tag('p', 'As by default:', class_='soft'),
-          tag('ul', *rest, class_='keys')]
+def _settings(runs: Sequence[Run]) -> dict[str, list]:
+  """`own`: (key, default, value of each run) if any run differs; `rest`: (key, default)."""
+  defaults = _defaults(runs)
+  found: dict[str, list] = {'own': [], 'rest': []}
+  for key in dict.fromkeys(key for run in runs for key in run.config):
+    values = [settings.get(key, '–') for settings in (defaults, *(run.config for run in runs))]
+    shown = [value if isinstance(value, str) else repr(value) for value in values]
+    if len(set(shown)) > 1:
+      found['own'].append((key, *shown))
+    else:
+      found['rest'].append((key, shown[0]))
+  return found
 
 
-def _marked(settings: dict, key: str, defaults: dict) -> str | tuple:
-  same = key in settings and key in defaults and settings[key] == defaults[key]
-  return _value(settings, key) if same else ('mark', _value(settings, key))
-
-
-def _value(settings: dict, key: str) -> str:
-  if key not in settings:
-    return '–'
-  return settings[key] if isinstance(settings[key], str) else repr(settings[key])
-
-
-def _write(path: epath.Path, page: str) -> epath.Path:
-  try:
-    atomic.save(path, page)
-  except OSError as error:
-    raise UserError(f'the page cannot be written to {path} ({error.strerror or error}); give a '
-                    'place that can be written to with --out') from error
-  return path
+def _defaults(runs: Sequence[Run]) -> dict[str, Any]:
+  """Defaults of the method of all runs; if it is unknown or they differ, those of every method."""
+  # `scl` extends the method `base`.
+  names = {str(run.config.get('base') or run.config.get('method')) for run in runs}
+  known = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {'scl'}
+  settings = config.base()
+  if len(names) == 1 and names <= known:
+    settings = importlib.import_module(f'xmc_jax.methods.{names.pop()}').config()
+  return run_folder.flat(json.loads(settings.to_json_best_effort()))

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run on disk; the only file that imports orbax."""
+"""Checkpoints of a training run on disk; with `durable.py` the only file that imports orbax."""
 from __future__ import annotations
 
 import contextlib
@@ -11,19 +11,23 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from xmc_jax.training import durable
 from xmc_jax.types import Tree, UserError
+
+DAMAGED = '.damaged'      # suffix of the folder of a checkpoint that was set aside
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-  """The checkpoints in `directory`, one folder a step with the items `state` and `meta`.
+  """The checkpoints in `directory`, one folder per step with the items `state` and `meta`.
 
   `every` is the number of steps between two saves, `keep` how many of the newest stay. With
-  `every=None` it only reads: it makes no folder, deletes none and may watch a run in progress.
+  `every=None` it only reads: it creates no folder, deletes none and may watch a run in progress.
 
-  A folder under its final name is complete: it is renamed when all of it is on disk, and leftovers
-  of an unfinished save are never read. Saving goes on in the background; use this as a context
-  manager, or call `close()` before the process ends. In a run of several processes each of them
-  calls every method. UserError where the directory cannot be made or written to.
+  A folder under its final name is complete and, on a local disk, flushed: see `durable.py`.
+  Leftovers of an unfinished save are never read, and no file is read whose checksum is wrong.
+  Saving continues in the background; use this as a context manager, or call `close()` before the
+  process ends. In a run of several processes each of them calls every method. UserError if the
+  directory cannot be created or written to.
   """
 
   def __init__(self, directory: str | os.PathLike[str], *, every: int | None, keep: int = 3):
@@ -34,12 +38,15 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.directory.mkdir(parents=True, exist_ok=True)
         if '://' not in str(self.directory) and not os.access(self.directory, os.W_OK):
           raise PermissionError('no permission')
+    self._local = '://' not in str(self.directory)
+    self._intact: set[int] = set()      # steps whose checksums were right
     self._manager = ocp.CheckpointManager(
         self.directory,
         options=ocp.CheckpointManagerOptions(
             save_interval_steps=0 if every is None else 1, create=False,
             max_to_keep=None if every is None else keep, read_only=every is None,
-            cleanup_tmp_directories=every is not None),
+            cleanup_tmp_directories=every is not None,
+            temporary_path_class=durable.DurableTemporaryPath if self._local else None),
         item_handlers={'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()})
 
   def __exit__(self, *_: Any) -> None:
@@ -54,6 +61,25 @@ class Checkpoints(contextlib.AbstractContextManager):
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint, None where there is none; looks at the disk."""
     return max(self.steps(), default=None)
+
+  def set_aside_damaged(self) -> list[str]:
+    """Renames damaged checkpoints that are newer than the newest intact one; says what it did.
+
+    They become `STEP.damaged`, so that training goes on from the intact one. Call it in one process
+    only, before any other method.
+    """
+    said = []
+    for step in reversed(self.steps()):
+      wrong = durable.damage(self.directory / str(step)) if self._local else None
+      if wrong is None:
+        self._intact.add(step)
+        break
+      folder = self.directory / str(step)
+      folder.rename(self.directory / f'{step}{DAMAGED}')
+      said.append(f'the checkpoint of step {step} is damaged ({wrong}) and was renamed to '
+                  f'{folder}{DAMAGED}')
+    self._manager.reload()
+    return said
 
   def restore(self, abstract_state: Tree, step: int | None = None) -> Tree:
     """The state of `step` (the newest by default), bit for bit, in the form of `abstract_state`.
@@ -132,7 +158,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     if step is not None and step not in steps:
       raise UserError(f'there is no checkpoint of step {step} in {self.directory}; choose one of '
                       f'{", ".join(map(str, steps))}')
-    return steps[-1] if step is None else step
+    step = steps[-1] if step is None else step
+    if self._local and step not in self._intact and jax.process_index() == 0:
+      with self._reading(step):
+        if wrong := durable.damage(self.directory / str(step)):
+          raise OSError(wrong)
+      self._intact.add(step)
+    return step
 
   def _stored(self, step: int) -> dict[str, str]:
     """What the state of `step` holds, {'networks/g/params/...': '[3, 4] float32'}."""
@@ -171,8 +203,8 @@ class Checkpoints(contextlib.AbstractContextManager):
       then = ('train from the beginning' if before is None else
               f'resume from the previous complete checkpoint, step {before}')
       raise UserError(
-          f'the checkpoint of step {step} is damaged: a file in {self.directory / str(step)} is '
-          f'missing or cut short ({_reason(error)}); delete that folder to {then}') from error
+          f'the checkpoint of step {step} is damaged, see {self.directory / str(step)} '
+          f'({_reason(error)}); delete that folder to {then}') from error
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:

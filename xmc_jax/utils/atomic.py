@@ -1,33 +1,37 @@
-"""Files that get their names when they are whole, so that a kill leaves no half of one."""
+"""Files that are whole or absent after a kill, and on the disk after a power cut."""
 from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import platform
 from collections.abc import Iterator
 from typing import Any
 
-UNFINISHED = '.partial'      # how the names end of files that a killed process left
+UNFINISHED = '.partial'      # suffix of the files that a killed process leaves behind
 
 
 @contextlib.contextmanager
 def whole(path: Any) -> Iterator[Any]:
-  """Gives a path to write to; what is there becomes `path` when the block ends without an error.
+  """Yields a temporary path to write to; it becomes `path` if the block ends without an error.
 
-  After an error it is removed, and a file that was `path` before stays as it was. The folder is
-  made. No other process is given the same path, so that several may write one file.
+  The file is flushed to the disk before it is renamed and its folder after that, so a power cut
+  leaves the old file or the new one. After an error the temporary file is removed and the old file
+  stays. The folder is created. Several processes may write the same file at once; one of them wins.
 
   Args:
-    path: any kind of path that has pathlib's methods.
+    path: any kind of path with pathlib's methods. Only local paths are flushed.
 
   Raises:
-    OSError: the folder cannot be made, or the file not be named.
+    OSError: the folder cannot be created, or the file cannot be renamed.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   unfinished = path.parent / f'.{path.name}.{platform.node()}-{os.getpid()}{UNFINISHED}'
   try:
     yield unfinished
+    sync(unfinished)
     unfinished.replace(path)
+    sync(path.parent)
   except BaseException:
     with contextlib.suppress(OSError):      # the first error says more
       unfinished.unlink(missing_ok=True)
@@ -35,6 +39,28 @@ def whole(path: Any) -> Iterator[Any]:
 
 
 def save(path: Any, content: bytes | str) -> None:
-  """Writes a file, text as UTF-8, whole or not at all; path and errors as those of `whole`."""
+  """Writes a file, text as UTF-8, all of it or nothing; path and errors as in `whole`."""
   with whole(path) as unfinished:
     unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sync(path: Any) -> None:
+  """Flushes a local file or folder to the disk; paths of buckets are left alone."""
+  if '://' in str(path):
+    return
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  except OSError:      # some network and FUSE file systems cannot flush folders
+    if not os.path.isdir(path):
+      raise
+  finally:
+    os.close(descriptor)
+
+
+def sync_tree(folder: Any) -> None:
+  """Flushes all files and folders below a local `folder`, and the folder itself."""
+  for parent, _, files in os.walk(folder, topdown=False):
+    for name in files:
+      sync(pathlib.Path(parent, name))
+    sync(parent)

@@ -98,8 +98,8 @@ def write_captions(record: dict) -> tuple[str, ...]:
   """The five captions of an image, from its record."""
   name, phrase = record['name'], record['phrase']
   return (name, f'an emoji of {phrase}', with_keywords(record),
-          f"an image of {phrase}, {record['kind']}",
-          with_colours(record) or f'a small image of {phrase} on white')
+          f"a picture of {phrase}, {record['kind']}",
+          with_colours(record) or f'a small picture of {phrase} on white')
 
 
 def with_keywords(record: dict) -> str:

@@ -32,7 +32,7 @@ BACKGROUNDS = {
     'blue': (92, 140, 216), 'light green': (196, 230, 180), 'green': (98, 168, 104),
     'yellow': (250, 228, 120), 'pink': (247, 190, 214), 'orange': (248, 184, 112),
     'purple': (164, 130, 206)}
-REFERENCE = 0.6  # the share of backgrounds of one colour
+PLAIN = 0.6      # the share of backgrounds of one colour
 
 TOUCH = 0.08  # the share of the smaller of two boxes that the other may cover
 HELDOUT_OF = 10  # one pair of kinds in so many is held out
@@ -129,7 +129,7 @@ def _draw_kinds(random: np.random.Generator, count: int, heldout: bool) -> list[
 def _draw_background(random: np.random.Generator) -> tuple[str, ...]:
   names = tuple(BACKGROUNDS)
   top = _below(random, len(names))
-  if random.random() < REFERENCE:
+  if random.random() < PLAIN:
     return (names[top],)
   bottom = (top + 1 + _below(random, len(names) - 1)) % len(names)
   return names[top], names[bottom]

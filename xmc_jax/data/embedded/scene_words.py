@@ -32,7 +32,7 @@ def write_captions(scene: Scene) -> tuple[str, ...]:
     if first == second:
       second = f'there {_is(groups)} {second}'
   return (first, second, f'{_listed([_plain(g) for g in groups])} {background}',
-          f'an image of {_listed([_sized(g) for g in groups[::-1]])}', f'{first}, {background}')
+          f'a picture of {_listed([_sized(g) for g in groups[::-1]])}', f'{first}, {background}')
 
 
 def relation(a: Group, b: Group) -> str | None:

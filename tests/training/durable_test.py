@@ -1,0 +1,96 @@
+"""Checkpoints are flushed before they get their names, and their damage is noticed."""
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from xmc_jax.training import durable
+from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.types import UserError
+
+STATE = {'w': jnp.arange(600.0).reshape(20, 30), 'step': jnp.int32(7)}
+SPEC = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), STATE)
+
+
+def save(folder, *steps):
+  with Checkpoints(folder, every=1) as checkpoints:
+    for step in steps:
+      checkpoints.save(step, STATE, {'config': {'seed': step}})
+  return folder
+
+
+def restore(folder, step=None):
+  with Checkpoints(folder, every=None) as checkpoints:
+    return checkpoints.restore(SPEC, step), checkpoints.meta(step)
+
+
+def files(folder):
+  return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def test_every_file_is_flushed_before_the_name_and_the_name_before_the_save_is_done(
+    tmp_path, monkeypatch):
+  events, flush, rename = [], os.fsync, os.rename
+  inode = lambda path: os.stat(path).st_ino
+  monkeypatch.setattr(os, 'fsync', lambda fd: (events.append(os.fstat(fd).st_ino), flush(fd)))
+  monkeypatch.setattr(os, 'rename', lambda a, b: (rename(a, b), events.append(pathlib.Path(b))))
+  save(tmp_path, 3)
+  named = events.index(tmp_path / '3')
+  inside = [path for path in (tmp_path / '3').rglob('*')] + [tmp_path / '3']
+  assert {inode(path) for path in inside} <= set(events[:named])
+  assert inode(tmp_path) in events[named:]
+
+
+def test_a_flipped_bit_in_any_file_is_not_loaded(tmp_path):
+  save(tmp_path, 1)
+  whole = files(tmp_path / '1')
+  assert len(whole) > 5 and tmp_path / '1' / durable.CHECKSUMS in whole
+  for path in whole:
+    content = bytearray(path.read_bytes())
+    if not content:
+      continue
+    for at in {0, len(content) // 2, len(content) - 1}:
+      content[at] ^= 4
+      path.write_bytes(content)
+      with pytest.raises(UserError, match='step 1 is damaged'):
+        restore(tmp_path)
+      content[at] ^= 4
+    path.write_bytes(content)
+  state, meta = restore(tmp_path)
+  assert (state['w'] == STATE['w']).all() and meta == {'config': {'seed': 1}}
+
+
+@pytest.mark.parametrize('harm', [
+    lambda path: path.write_bytes(bytes(len(path.read_bytes()))),     # zeros of the same length
+    lambda path: path.write_bytes(b''), lambda path: path.unlink()])
+def test_zeroed_empty_and_missing_files_are_not_loaded(tmp_path, harm):
+  save(tmp_path, 1)
+  path = max(files(tmp_path / '1'), key=lambda path: path.stat().st_size)
+  harm(path)
+  assert path.name in durable.damage(tmp_path / '1')
+  with pytest.raises(UserError, match='damaged'):
+    restore(tmp_path)
+
+
+def test_damaged_checkpoints_are_set_aside_down_to_the_newest_intact_one(tmp_path):
+  save(tmp_path, 1, 2, 3)
+  for step in (2, 3):
+    (tmp_path / str(step) / durable.CHECKSUMS).write_text(json.dumps({'state/d/0': 1}))
+  with Checkpoints(tmp_path, every=1) as checkpoints:
+    said = checkpoints.set_aside_damaged()
+    assert [line.split(' is damaged')[0] for line in said] == [
+        'the checkpoint of step 3', 'the checkpoint of step 2']
+    assert checkpoints.latest() == 1
+    assert checkpoints.save(2, STATE, {}) and checkpoints.latest() == 2
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2', '2.damaged', '3.damaged'}
+  assert restore(tmp_path)[1] == {}
+
+
+def test_intact_checkpoints_are_left_alone(tmp_path):
+  save(tmp_path, 1, 2)
+  with Checkpoints(tmp_path, every=1) as checkpoints:
+    assert checkpoints.set_aside_damaged() == []
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2'}

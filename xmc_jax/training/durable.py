@@ -1,0 +1,67 @@
+"""Checkpoint folders that survive a power cut and whose damage is noticed."""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import zlib
+
+from orbax.checkpoint.path import atomicity
+
+from xmc_jax.utils import atomic
+
+CHECKSUMS = 'checksums.json'      # {path inside the checkpoint: CRC-32 of the file}
+_CHUNK = 1 << 22                  # bytes that are read at once
+
+
+class DurableTemporaryPath(atomicity.AtomicRenameTemporaryPath):
+  """Orbax's temporary folder of a checkpoint on a local disk, with checksums and on the disk.
+
+  Orbax renames the folder when its files are written, but flushes only the arrays: for half a
+  minute a power cut could leave a checkpoint under its final name with empty files in it. Here the
+  folder gets its final name after checksums were added and every file and folder was flushed, and
+  the save is complete, so that older checkpoints may go, when the rename was flushed too.
+  """
+
+  async def finalize(self) -> None:
+    final = self._final_path
+    if atomicity.TMP_DIR_SUFFIX in final.parent.name:      # an item inside the folder of its step
+      return await super().finalize()
+    complete = final.parent / f'{self._tmp_path.name}-complete'      # cleaned up like any other
+    self._final_path = complete
+    await super().finalize()
+    atomic.save(pathlib.Path(complete, CHECKSUMS), json.dumps(checksums(complete), indent=1))
+    atomic.sync_tree(complete)
+    os.rename(complete, final)
+    atomic.sync(final.parent)
+    self._final_path = final
+
+
+def checksums(folder: os.PathLike[str]) -> dict[str, int]:
+  """CRC-32 of each file below `folder`, by its path inside; without the checksums themselves."""
+  return {path.relative_to(folder).as_posix(): _crc(path)
+          for path in sorted(pathlib.Path(folder).rglob('*'))
+          if path.is_file() and path.name != CHECKSUMS}
+
+
+def damage(folder: os.PathLike[str]) -> str | None:
+  """What is wrong with the files of a checkpoint on a local disk, or None."""
+  try:
+    expected = json.loads(pathlib.Path(folder, CHECKSUMS).read_bytes())
+    found = checksums(folder)
+  except (OSError, ValueError) as error:
+    return f'{CHECKSUMS}: {error}'
+  for name in sorted(expected.keys() | found.keys()):
+    if name not in found:
+      return f'{name} is missing'
+    if found[name] != expected.get(name):
+      return f'{name} has changed since it was written'
+  return None
+
+
+def _crc(path: pathlib.Path) -> int:
+  value = 0
+  with path.open('rb') as file:
+    while chunk := file.read(_CHUNK):
+      value = zlib.crc32(chunk, value)
+  return value
