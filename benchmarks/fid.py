@@ -1,21 +1,22 @@
-"""Rate of FID's features on this machine, beside torch-fidelity's where it is installed.
+"""Measures the speed of FID features on this machine, and of torch-fidelity if it is installed.
 
   python benchmarks/fid.py
   JAX_NUM_CPU_DEVICES=2 python benchmarks/fid.py --rows 16,64 --rounds 10
 
-uint8 images in memory to pool features in memory: resize, range and network of the protocol
-tf2015, with random weights, which cost as much as real ones. Both libraries see the same images
-and weights in the same process, batch by batch in turn, so that a machine's moods meet both alike.
-A second line tells the time of the last step, the distance of two Gaussians.
+From uint8 images in memory to pool features in memory: resize, input range and network of the
+protocol tf2015, with random weights, which cost as much as real ones. Both libraries get the same
+images and weights in the same process, batch by batch in turn, so that changes in the load of the
+machine affect both alike. A second line has the time of the last step, the distance of two
+Gaussians.
 
-Rows are divided among all devices. JAX takes all cores for one device, and they wait for each other
-a third of the time; with as many CPU devices as cores (JAX_NUM_CPU_DEVICES=2) they do not.
+A batch is divided among all devices. JAX uses all cores for one device, and they wait for each
+other a third of the time; with as many CPU devices as cores (JAX_NUM_CPU_DEVICES=2) they do not.
 
-  images_per_second, seconds     medians over the rounds, by the clock
-  images_per_processor_second    by the time of the processor, all threads: steadier beside others
+  images_per_second, seconds     medians over the rounds, wall-clock time
+  images_per_processor_second    by CPU time of all threads: steadier if the machine is shared
   difference                     of the features, relative L2
-  ratio, ratio_range             torch-fidelity's seconds by ours in the same round: median, range
-  ratio_of_processor_time        the same of the processor's time
+  ratio, ratio_range             torch-fidelity's time divided by ours, per round: median, range
+  ratio_of_processor_time        the same with CPU time
 """
 import argparse
 import importlib.util
@@ -30,14 +31,14 @@ import numpy as np
 from xmc_jax.encoders import inception
 from xmc_jax.evals import resize
 from xmc_jax.evals.frechet import frechet_distance
-from xmc_jax.evals.protocols import centred
+from xmc_jax.evals.protocols import centered
 from xmc_jax.training import mesh as meshes
 
 TOOL = pathlib.Path(__file__).parents[1] / 'tools' / 'inception_goldens.py'
 
 
 def load_tool():
-  """Random weights and images, and torch-fidelity with them, as the tests use them."""
+  """The module that creates random weights and images, and runs torch-fidelity with them."""
   spec = importlib.util.spec_from_file_location('inception_goldens', TOOL)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -49,7 +50,7 @@ def installed(package: str) -> bool:
 
 
 def ours(arrays):
-  """The function from uint8 images [b, h, w, 3] to pool features, rows over all devices."""
+  """The function from uint8 images [b, h, w, 3] to pool features, on all devices."""
   mesh = meshes.make_mesh()
   rows = meshes.by_row(mesh, rounds=False)
   module = inception.Inception('tf2015')
@@ -57,13 +58,13 @@ def ours(arrays):
 
   @jax.jit
   def features(variables, images):
-    return module.apply(variables, centred(resize.tf1_bilinear(images))).pool
+    return module.apply(variables, centered(resize.tf1_bilinear(images))).pool
 
   return lambda images: np.asarray(features(variables, jax.device_put(images, rows)))
 
 
 def theirs(arrays, tool, threads: int | None):
-  """torch-fidelity's, asked for the pool alone; `threads` instead of torch's default."""
+  """The same by torch-fidelity, with `threads` instead of torch's default."""
   import torch
   if threads:
     torch.set_num_threads(threads)
@@ -77,14 +78,14 @@ def theirs(arrays, tool, threads: int | None):
 
 
 def timed(function, *args) -> tuple[float, float]:
-  """Seconds of the clock and of the processor, all threads."""
+  """Wall-clock seconds and CPU seconds of all threads."""
   clock, processor = time.perf_counter(), time.process_time()
   function(*args)
   return time.perf_counter() - clock, time.process_time() - processor
 
 
 def in_turn(functions: dict, rounds: int, *args) -> dict[str, np.ndarray]:
-  """Of each function [rounds, 2] seconds; a first call of each is not counted."""
+  """Seconds [rounds, 2] of each function, as by `timed`; a first call is not counted."""
   for function in functions.values():
     function(*args)
   seconds = {name: [] for name in functions}
@@ -95,7 +96,7 @@ def in_turn(functions: dict, rounds: int, *args) -> dict[str, np.ndarray]:
 
 
 def compared(seconds: dict[str, np.ndarray]) -> dict:
-  """How many times as fast ours is: the median over rounds, and the range."""
+  """The speedup over torch-fidelity: median over rounds, and range."""
   if len(seconds) == 1:
     return {}
   ratios = seconds['torch_fidelity'] / seconds['xmc_jax']
@@ -120,7 +121,7 @@ def features_case(functions: dict, images: np.ndarray, rounds: int) -> dict:
 
 
 def frechet_case(features: int, rounds: int, other: bool) -> dict:
-  """Of two Gaussians with spectra that fall as those of features do."""
+  """Times the distance of two Gaussians with a decaying spectrum, as features have."""
   random = np.random.default_rng(0)
   rows = random.standard_normal((2, 2 * features, features)) / np.sqrt(1 + np.arange(features))
   (mean1, cov1), (mean2, cov2) = ((x.mean(0), np.cov(x, rowvar=False)) for x in rows)
@@ -149,11 +150,11 @@ def machine(other: bool) -> dict:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rows', type=lambda text: [int(rows) for rows in text.split(',')],
-                      default=[16], help='images of a batch; CPUs like 4 to 16 best')
-  parser.add_argument('--px', type=int, default=256, help='pixels of a side of the images')
+                      default=[16], help='batch sizes; 4 to 16 are fastest on CPUs')
+  parser.add_argument('--px', type=int, default=256, help='pixels per side of the images')
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--features', type=int, default=2048,
-                      help='of the last step; 0 leaves it out')
+                      help='number of features in the last step; 0 skips it')
   parser.add_argument('--torch_threads', type=int, help="instead of torch's default")
   parser.add_argument('--alone', action='store_true', help='without torch-fidelity')
   args = parser.parse_args()

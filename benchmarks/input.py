@@ -1,20 +1,20 @@
-"""Rate of the input pipeline on this machine's processor; prints one JSON line a case.
+"""Throughput of the input pipeline on this machine; prints one JSON line per case.
 
   python benchmarks/input.py
   python benchmarks/input.py --data jpeg --sizes 256 --storage square,margin --cores 2 --seconds 20
   python benchmarks/input.py --partners overlap
 
-Every case runs in a process of its own, pinned to --cores cores, through the pipeline of the
-training: captions drawn and tokenised to 17 word pieces, images decoded, cut and mirrored.
-`examples_per_second_per_core` counts seconds of the processor that the process used, user and
-system, all threads: it can be compared on a machine that others use too; `examples_per_second`
-counts seconds of the clock. The files lie in the page cache. With --partners a row has two images
-with their captions, and is still one example.
+Every case runs in its own process, pinned to --cores cores, through the training pipeline: captions
+chosen and tokenized to 17 word pieces, images decoded, cropped and mirrored.
+`examples_per_second_per_core` divides by the CPU time of the process, user and system, all threads,
+so it is comparable on a machine with other load; `examples_per_second` divides by wall time. The
+files are in the page cache. With --partners an example has two images with captions and is still
+counted once.
 
-`jpeg` is a prepared folder of COCO-like images (see `draw`), quality 90, four to three, stored as
+`jpeg` is a prepared folder of COCO-like images (see `synthetic_image`), quality 90, 4:3, stored as
   square    S x S
-  short     the shorter side S
-  margin    the shorter side S * 76 / 64, as the AttnGAN family stores them for its random crops
+  short     shorter side S
+  margin    shorter side S * 76 / 64, as the AttnGAN family stores images for random crops
   original  640 x 480, reduced to S after decoding
 """
 import argparse
@@ -33,17 +33,17 @@ import numpy as np
 import PIL
 from PIL import Image, ImageDraw, features
 
-from xmc_jax.config import LABEL_RULES
 from xmc_jax.data import partners, pipeline, records
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
+from xmc_jax.types import LABEL_RULES
 
 ROUNDS, LENGTH = 2, 17
 QUALITY = 90
 CLASSES = 80   # an image shows 1 to 5 of them
-IMAGES, KINDS = 2048, 32   # of the folder; distinct among them
-# name: from S to the stored width and height and the side that is cut from them
+IMAGES, KINDS = 2048, 32   # in the folder; distinct ones
+# {name: function from S to stored width, height and side of the crop}
 STORAGE = {'square': lambda s: (s, s, s), 'short': lambda s: (round(s * 4 / 3), s, s),
            'margin': lambda s: (round(s * 19 / 12), s * 76 // 64, s),
            'original': lambda s: (640, 480, 480)}
@@ -52,11 +52,13 @@ WORDS = ('a man riding wave on top of surfboard the two dogs playing with frisbe
          'cabinets woman holding an umbrella while walking down wet street').split()
 
 
-def draw(random: np.random.Generator, width: int = 640, height: int = 480) -> Image.Image:
-  """A COCO-like image: textures with the falling spectrum of photographs, in shapes with edges.
+def synthetic_image(random: np.random.Generator, width: int = 640,
+                    height: int = 480) -> Image.Image:
+  """Returns a COCO-like image: textures with the spectrum of photographs, in shapes with edges.
 
-  The exponent is set so that at quality 90 it takes as many bytes a pixel as five photographs of
-  scikit-image do, within a tenth, from 128 x 128 (0.45) to 640 x 480 (0.29).
+  The exponent of the spectrum is chosen so that at quality 90 the image takes as many bytes per
+  pixel as five photographs of scikit-image, within a tenth, from 128 x 128 (0.45) to 640 x 480
+  (0.29).
   """
   ground, figure = (_texture(random, width, height) for _ in range(2))
   mask = Image.new('L', (width, height))
@@ -69,7 +71,7 @@ def draw(random: np.random.Generator, width: int = 640, height: int = 480) -> Im
 
 
 def _texture(random: np.random.Generator, width: int, height: int) -> Image.Image:
-  """Light of the spectrum f ** -1.45, and colours that vary less than light does."""
+  """Returns noise with the spectrum f ** -1.45, stronger in lightness than in color."""
   fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
   fall = 1 / np.maximum(np.hypot(fy, fx), 1 / width) ** 1.45
   noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal((3, height, width))) * fall)
@@ -82,22 +84,22 @@ def _texture(random: np.random.Generator, width: int, height: int) -> Image.Imag
 def write_folder(folder: str, size: int, storage: str) -> None:
   random = np.random.default_rng(0)
   width, height, side = STORAGE[storage](size)
-  about = records.About('coco-like', side, tuple(map(str, range(CLASSES))))
+  info = records.DatasetInfo('coco-like', side, tuple(map(str, range(CLASSES))))
   files = []
   for _ in range(KINDS):
-    file, image = io.BytesIO(), draw(random)
+    file, image = io.BytesIO(), synthetic_image(random)
     image.resize((width, height), Image.Resampling.LANCZOS).save(file, 'JPEG', quality=QUALITY)
     files.append(file.getvalue())
   caption = lambda: ' '.join(random.choice(WORDS, random.integers(8, 14)))
   labels = lambda: tuple(sorted(random.choice(CLASSES, random.integers(1, 6), False).tolist()))
-  some = (records.Record(files[i % KINDS], tuple(caption() for _ in range(5)), labels())
+  some = (records.Example(files[i % KINDS], tuple(caption() for _ in range(5)), labels())
           for i in range(IMAGES))
-  records.write_shard(folder, about, 'train', 0, some)
-  records.finish(folder, about, {'train': 1})
+  records.write_shard(folder, info, 'train', 0, some)
+  records.finish(folder, info, {'train': 1})
 
 
 def run(data: str, size: int, storage: str | None, loader: str, args) -> dict:
-  """One case, in a process of its own."""
+  """Measures one case; runs in its own process."""
   if hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.cores])
   with tempfile.TemporaryDirectory() as folder:
@@ -122,8 +124,8 @@ def run(data: str, size: int, storage: str | None, loader: str, args) -> dict:
 
 
 def measure(batches, least: float) -> tuple[int, float, float, dict]:
-  """Examples, seconds of the clock and of the processor, and a batch."""
-  for _ in range(6):   # what was made while nobody waited, and the first calls' preparations
+  """Returns the number of examples, wall time, CPU time, and a batch."""
+  for _ in range(6):   # batches prefetched before, and warm-up
     batch = next(batches)
   processor, began, examples = _processor(), time.perf_counter(), 0
   while (seconds := time.perf_counter() - began) < least:
@@ -170,7 +172,7 @@ def main() -> None:
   parser.add_argument('--rows', type=int, default=64, help=f'of a round; a step has {ROUNDS}')
   parser.add_argument('--cores', type=int, default=1)
   parser.add_argument('--seconds', type=float, default=10, help='of every case')
-  parser.add_argument('--encoder', default='all-MiniLM-L6-v2', help='whose tokeniser is used')
+  parser.add_argument('--encoder', default='all-MiniLM-L6-v2', help='whose tokenizer is used')
   args = parser.parse_args()
   spawn = multiprocessing.get_context('spawn')
   for data in args.data:

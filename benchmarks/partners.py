@@ -1,11 +1,12 @@
-"""The time of drawing partners of like label, for labels like COCO's; prints one JSON line a rule.
+"""Time to sample partners with matching labels, for COCO-like labels; one JSON line per rule.
 
   python benchmarks/partners.py
   python benchmarks/partners.py --images 500000 --rows 4096
 
-The labels are made, 80 classes in 12 subjects: "person" is in over half of the images, the other
-classes fall off as a power law, most classes of an image are of its subject, and one image in a
-hundred has none. `microseconds_a_row` counts seconds of the clock and one thread.
+The labels are synthetic, 80 classes in 12 subjects: "person" is in more than half of the images,
+the frequency of the other classes falls as a power law, most classes of an image belong to its
+subject, and one image in a hundred has none. `microseconds_a_row` is wall time of one thread per
+example.
 """
 import argparse
 import json
@@ -13,13 +14,13 @@ import time
 
 import numpy as np
 
-from xmc_jax.config import LABEL_RULES
 from xmc_jax.data.partners import Labels, Partners
+from xmc_jax.types import LABEL_RULES
 
 CLASSES, SUBJECTS = 80, 12
 
 
-def draw_labels(images: int, seed: int = 0) -> Labels:
+def make_labels(images: int, seed: int = 0) -> Labels:
   random = np.random.default_rng(seed)
   subject_of_class = random.integers(0, SUBJECTS, CLASSES)
   subject = random.integers(0, SUBJECTS, images)
@@ -39,11 +40,11 @@ def measure(labels: Labels, rule: str, rows: int, steps: int) -> dict:
   partners = Partners(labels, rule)
   ready = time.perf_counter()
   anchors = np.random.default_rng(1).integers(0, labels.images, (steps, rows))
-  partners.draw(anchors[0], 0, 0)
-  shared_fakes = time.perf_counter()
+  partners.sample(anchors[0], 0, 0)
+  first = time.perf_counter()
   for step in range(steps):
-    partners.draw(anchors[step], 0, step)
-  seconds = time.perf_counter() - shared_fakes
+    partners.sample(anchors[step], 0, step)
+  seconds = time.perf_counter() - first
   return {'rule': rule, 'images': labels.images, 'rows': rows,
           'labels_a_image': round(len(labels.image) / labels.images, 2),
           'microseconds_a_row': round(seconds / anchors.size * 1e6, 2),
@@ -57,7 +58,7 @@ def main() -> None:
   parser.add_argument('--rows', type=int, default=512, help='of a step, over all rounds')
   parser.add_argument('--steps', type=int, default=200)
   args = parser.parse_args()
-  labels = draw_labels(args.images)
+  labels = make_labels(args.images)
   for rule in LABEL_RULES:
     print(json.dumps(measure(labels, rule, args.rows, args.steps)), flush=True)
 

@@ -1,19 +1,20 @@
-"""Rate and size of `xmc prepare` on this machine's processor; prints one JSON line a case.
+"""Throughput and output size of `xmc prepare` on this machine; prints one JSON line per case.
 
   python benchmarks/prepare.py
   python benchmarks/prepare.py --codecs webp --margins 1.1875 --images 500
 
-COCO-like originals, 640 x 480 JPEG of about 150 kB, drawn by `input.draw`: their spectrum and their
-bytes a pixel are those of photographs, at a quality that gives about COCO's file size. They go
-through the whole of a preparation but its reader: decoded, resized, encoded, written to a shard
-with five captions each, hashed, counted, words collected. Seconds are of the processor, user and
-system, so that figures compare on a machine that others use too. The originals lie in memory, so
-reading them from a disk is not in it.
+Originals are COCO-like 640 x 480 JPEGs of about 150 kB from `input.synthetic_image`, with the
+spectrum and the bytes per pixel of photographs, at a quality that gives about COCO's file size.
+They
+go through a whole preparation except its reader: decoded, resized, encoded, written to a shard with
+five captions each, hashed, counted, words collected. Times are CPU times, user and system, so they
+are comparable on a machine with other load. The originals are in memory, so disk reads are
+excluded.
 
   images_per_second_per_core  of one process
-  original_bytes, bytes         of an image before and after, captions and index included
-  words_seconds                 of tokenising a caption, by WordPiece and word by word
-  coco                          what follows for 123,287 images: minutes on 16 cores, GB
+  original_bytes, bytes       per image, before and after, with captions and index
+  words_seconds               to tokenize a caption, with WordPiece and with whole words
+  coco                        extrapolation to 123,287 images: minutes on 16 cores, GB
 """
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from xmc_jax.encoders import bert
 from xmc_jax.prepare import finishing
 from xmc_jax.prepare.images import Storage
 from xmc_jax.prepare.job import Job
-from xmc_jax.prepare.original import Raw
+from xmc_jax.prepare.original import OriginalExample
 
 COCO, CORES = 123_287, 16
 KINDS, QUALITY = 24, 96     # distinct images; 96 gives about COCO's average file
@@ -49,7 +50,7 @@ def captions(number: int) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Original:
-  """See `xmc_jax.prepare.original.Original`."""
+  """Implements `xmc_jax.prepare.original.Original`."""
   images: tuple[bytes, ...]
   counts: dict[str, int]
   name: str = 'coco-like'
@@ -62,20 +63,20 @@ class Original:
   def examples(self, split, start, stop):
     for i in range(start, stop):
       image = functools.partial(self.images.__getitem__, i % len(self.images))
-      yield Raw(f'{split} {i}', image, captions(i))
+      yield OriginalExample(f'{split} {i}', image, captions(i))
 
 
-def draw_originals() -> tuple[bytes, ...]:
+def make_originals() -> tuple[bytes, ...]:
   random, files = np.random.default_rng(0), []
   for _ in range(KINDS):
     file = io.BytesIO()
-    input_benchmark.draw(random).save(file, 'JPEG', quality=QUALITY)
+    input_benchmark.synthetic_image(random).save(file, 'JPEG', quality=QUALITY)
     files.append(file.getvalue())
   return tuple(files)
 
 
 def run(original: Original, storage: Storage) -> dict:
-  """Prepares the set in this process; one case."""
+  """Measures one case: prepares the set in this process."""
   with tempfile.TemporaryDirectory() as folder:
     job = Job(original, pathlib.Path(folder), storage, 256, {})
     began = processor()
@@ -98,7 +99,7 @@ def run(original: Original, storage: Storage) -> dict:
 
 
 def words(original: Original, encoder: str, rows: int = 64, times: int = 100) -> dict:
-  """Seconds that tokenising a caption takes, in batches of `rows` as in the input pipeline."""
+  """Measures the seconds to tokenize a caption, in batches of `rows` as in the input pipeline."""
   chosen = [captions(i)[i % 5] for i in range(rows)]
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, finishing.TOKENIZER)
@@ -129,10 +130,10 @@ def main() -> None:
   parser.add_argument('--margins', type=listed(float), default=[1.0, 76 / 64])
   parser.add_argument('--quality', type=int, default=90)
   parser.add_argument('--images', type=int, default=600)
-  parser.add_argument('--encoder', default='all-MiniLM-L6-v2', help='whose tokeniser is used')
+  parser.add_argument('--encoder', default='all-MiniLM-L6-v2', help='whose tokenizer is used')
   args = parser.parse_args()
   held = args.images // 3
-  original = Original(draw_originals(), {'train': args.images - held, 'heldout': held})
+  original = Original(make_originals(), {'train': args.images - held, 'heldout': held})
   for codec in args.codecs:
     for margin in args.margins:
       print(json.dumps(run(original, Storage(args.size, margin, codec, args.quality))), flush=True)

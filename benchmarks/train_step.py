@@ -15,9 +15,8 @@ import common
 import jax
 import numpy as np
 
-from xmc_jax.data.views import PARTNER
 from xmc_jax.training import mesh as meshes
-from xmc_jax.types import UserError
+from xmc_jax.types import PARTNER, UserError
 
 # Multiplications and additions a second of dense bfloat16 products, by jax.Device.device_kind.
 # NVIDIA: data sheets of H100 SXM, H200 SXM and A100; TPU: cloud.google.com/tpu/docs, a chip.

@@ -21,6 +21,7 @@ from xmc_jax.training.state import init_state
 from xmc_jax.training.step import in_turn, make_rounds
 
 FILES = sorted(path for path in (tiny.ROOT / 'configs').glob('*.py') if path.stem != '__init__')
+IN_EXAMPLES = sorted((tiny.ROOT / 'examples').glob('*/*64.py'))
 SMALL, LARGE = {'g': 78_507_779, 'd': 87_911_713}, {'g': 92_865_539, 'd': 99_415_585}
 PAPER = {'xmc_gan_coco256': LARGE, 'xmc_gan_ln_coco256': LARGE, 'xmc_gan_ln_openimages256': LARGE,
          'xmc_gan_coco128': SMALL, 'xmc_gan_coco128_released': SMALL}
@@ -40,7 +41,7 @@ RELEASED = PAPER | {
 
 EXAMPLES = {'coco2014': 82_783, 'ln_coco': 134_272, 'ln_openimages': 507_444}
 
-every_file = pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+every_file = pytest.mark.parametrize('path', [*FILES, *IN_EXAMPLES], ids=lambda path: path.stem)
 
 
 def load(path, *row):
@@ -58,7 +59,8 @@ def test_config_is_locked(path):
 @every_file
 def test_docstring_tells_the_command_that_trains_this_very_file(path):
   told = ast.get_docstring(ast.parse(path.read_text()))
-  named, stem, row = re.search(r'xmc train (--config configs/(\w+)\.py(?::(\w+))?) ', told).groups()
+  named, stem, row = re.search(
+      r'xmc train (--config (?:configs|examples/\w+)/(\w+)\.py(?::(\w+))?) ', told).groups()
   assert stem == path.stem
   assert f'xmc train {named} --workdir runs/{stem}{f"_{row}" if row else ""}\n' in f'{told}\n'
   assert {found.partition(':')[0] for found in re.findall(r'--config \S+', told)} == {

@@ -1,9 +1,13 @@
-"""The benchmark of FID's features runs without torch and tells what it measured, whatever it is."""
+"""The benchmark of FID features runs without torch and prints its measurements."""
 import json
 import os
 import pathlib
 import subprocess
 import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[1]
 ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1',

@@ -19,6 +19,8 @@ from shells import CALLS, TRAIN, Shell
 
 from xmc_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 HOSTS = tiny.ROOT / 'launch' / 'hosts'
 
 

@@ -42,7 +42,7 @@ def test_tensorflow_and_its_kin_are_not_needed_to_sample():
 
 
 def test_a_missing_package_is_told_with_its_extra():
-  with pytest.raises(UserError, match=r"^Drawing needs the package no_such, .*'xmc_jax\[report\]'$"):
+  with pytest.raises(UserError, match=r"^Drawing: no_such is not installed; .*'xmc_jax\[report\]'`$"):
     with optional.extra('report', 'Drawing'):
       import no_such.thing  # noqa: F401
 
@@ -53,8 +53,8 @@ def test_weights_that_need_a_missing_package_are_not_called_damaged(monkeypatch,
   monkeypatch.setitem(sys.modules, 'tensorboard.compat.proto', None)
   with pytest.raises(optional.MissingPackage, match=r'tensorboard.*xmc_jax\[train\]'):
     tf_graph_files.read(tmp_path / 'graph.pb')
-  source = registry.Source('graph.pb', tf_graph_files.read, '')
-  monkeypatch.setitem(registry.ENTRIES, 'toy', registry.Entry('', '', [source], 8, None))
+  source = registry.WeightSource('graph.pb', tf_graph_files.read, '')
+  monkeypatch.setitem(registry.ENTRIES, 'toy', registry.Entry('', (source,), 8, None))
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
   with pytest.raises(optional.MissingPackage):
     registry.load('toy')

@@ -16,7 +16,7 @@ class ToyNetwork(nn.Module):
     return x, nn.Dense(3, name='pool')(x.mean((1, 2)))
 
 
-class ToyBackbone(image_backbones.Backbone):
+class ToyBackbone(image_backbones.ImageBackbone):
   """Weights without a file."""
 
   def load(self):

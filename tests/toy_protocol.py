@@ -1,4 +1,4 @@
-"""A protocol of the name `toy`, whose network is a matrix; run as a program, `xmc` with it.
+"""A protocol named `toy`, whose network is a matrix; as a program, it is `xmc` with this protocol.
 
   python toy_protocol.py evaluate --workdir=RUN --protocol=toy ...
 """
@@ -12,7 +12,7 @@ from xmc_jax.encoders.features import Features
 from xmc_jax.evals import protocols, resize
 
 MATRIX = np.float32(np.random.default_rng(0).normal(size=(4 * 4 * 3, 12)))
-PROTOCOL = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear, protocols.centred,
+PROTOCOL = protocols.Protocol('toy', 'a toy', 'toy', resize.tf1_bilinear, protocols.centered,
                               side=4, fakes=20)
 HASH = 'ab' * 32
 _load = registry.load
@@ -25,7 +25,7 @@ class Toy:
 
 
 def load(name, random=None):
-  """`weights.load`, which knows the toy too."""
+  """`registry.load`, extended by the toy."""
   return registry.Loaded(Toy(), MATRIX, HASH, None) if name == 'toy' else _load(name, random)
 
 

@@ -6,10 +6,10 @@ Images: the 1,911 base images of Google's Noto Emoji, 64 x 64 with alpha, from t
 `emoji-datasource-google`. Words: names and keywords of Unicode's CLDR, from `emojibase-data`.
 Without the two flags the packages are fetched by `npm pack`, at the versions named below.
 
-emoji.npz holds `bytes` uint8 [total], the WebP files end to end, and `ends` int64 [n], where each
-file ends. emoji.json holds one record an image, in the same order: hexcode, name, phrase (the name
+emoji.npz holds `bytes` uint8 [total], the concatenated WebP files, and `ends` int64 [n], the end of
+each file. emoji.json holds one record per image, in the same order: hexcode, name, phrase (the name
 with its article), keywords, group, subgroup, kind (the subgroup in words), colours (none to two
-that cover much of the image; none where the name has a colour), heldout. Needs Pillow with WebP;
+that cover much of the image; none where the name has a color), heldout. Needs Pillow with WebP;
 everything is deterministic.
 """
 from __future__ import annotations
@@ -30,12 +30,12 @@ import emoji_words
 import numpy as np
 from PIL import Image
 
-from xmc_jax.data.embedded.emoji_colours import NAMED, colours
+from xmc_jax.data.embedded.emoji_colors import NAMED, colors
 
 GOOGLE = 'emoji-datasource-google@16.0.0'
 EMOJIBASE = 'emojibase-data@17.0.0'
-ASSETS = pathlib.Path(__file__).resolve().parent.parent / 'xmc_jax' / 'data' / 'assets'
-HELDOUT = 0.1  # the share of every subgroup that the held-out split gets
+ASSETS = pathlib.Path(__file__).resolve().parent.parent / 'xmc_jax' / 'data' / 'embedded' / 'assets'
+HELDOUT = 0.1  # fraction of every subgroup that is held out
 QUALITY = 95
 
 
@@ -73,8 +73,8 @@ def bare(hexcode: str) -> str:
 def keywords(tags: list[str], name: str) -> list[str]:
   """Up to four of CLDR's keywords that add a word to the name, in CLDR's order.
 
-  A keyword that only inflects a word of the name, or one chosen before ("run", "running"), adds
-  none; slang that spells no word ("haha", "lol") is left out.
+  A keyword that only inflects a word of the name or of an earlier keyword ("run", "running") adds
+  none; slang ("haha", "lol") is left out.
   """
   chosen: list[str] = []
   seen = set(re.findall(r'[a-z]+', name.lower()))
@@ -91,12 +91,12 @@ def keywords(tags: list[str], name: str) -> list[str]:
 
 
 def inflects(a: str, b: str) -> bool:
-  """Whether two words are likely to be impl of one: "run" and "running", "smile" and "smiling"."""
+  """Whether two words are likely to be forms of one: "run" and "running", "smile" and "smiling"."""
   return a[:4] == b[:4] or (min(len(a), len(b)) == 3 and a[:3] == b[:3])
 
 
 def twins(images: dict[str, Image.Image]) -> dict[str, str]:
-  """{hexcode: hexcode that stands for it}: same pixels, or the same figure facing right."""
+  """Returns {hexcode: representative hexcode}: same pixels, or the same figure facing right."""
   by_pixels: dict[bytes, str] = {}
   leader = {}
   for code in sorted(images):
@@ -107,9 +107,9 @@ def twins(images: dict[str, Image.Image]) -> dict[str, str]:
 
 
 def heldout(records: list[dict], leader: dict[str, str]) -> set[str]:
-  """Hexcodes of the held-out images: `HELDOUT` of each subgroup, first by hash of the leader.
+  """Returns the hexcodes of the held-out images: `HELDOUT` of each subgroup, by hash of the leader.
 
-  Twins go to the same side, so that no held-out image has been seen in training.
+  Twins are in the same split, so that no held-out image is seen in training.
   """
   by_subgroup: dict[str, set[str]] = {}
   for record in records:
@@ -117,14 +117,14 @@ def heldout(records: list[dict], leader: dict[str, str]) -> set[str]:
   digest = lambda code: hashlib.sha256(code.encode()).hexdigest()
   chosen: set[str] = set()
   for subgroup in sorted(by_subgroup):
-    embeddings = sorted(by_subgroup[subgroup], key=digest)
-    chosen.update(embeddings[:math.floor(len(embeddings) * HELDOUT + 0.5)])
+    codes = sorted(by_subgroup[subgroup], key=digest)
+    chosen.update(codes[:math.floor(len(codes) * HELDOUT + 0.5)])
   return {r['hexcode'] for r in records if leader[r['hexcode']] in chosen}
 
 
 def make_records(google: list[dict], base: dict[str, dict], groups: dict,
                  images: dict[str, Image.Image]) -> list[dict]:
-  """One record an image, as the module's docstring lists them, in Unicode's order."""
+  """Returns one record per image, as listed in the module's docstring, in Unicode's order."""
   records = []
   for item in sorted(google, key=lambda item: item['sort_order']):
     code = item['unified']
@@ -136,7 +136,7 @@ def make_records(google: list[dict], base: dict[str, dict], groups: dict,
         hexcode=code, name=name, phrase=emoji_words.phrase(name, subgroup),
         keywords=keywords(source.get('tags', []), name), group=group, subgroup=subgroup,
         kind=emoji_words.KINDS[subgroup],
-        colours=[] if NAMED.search(name) else colours(images[code])))
+        colours=[] if NAMED.search(name) else colors(images[code])))
   held = heldout(records, twins(images))
   return [{**record, 'heldout': record['hexcode'] in held} for record in records]
 

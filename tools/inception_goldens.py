@@ -1,11 +1,11 @@
-"""Writes what torch-fidelity, torchvision, Keras and others say, for tests that have none of them.
+"""Writes reference outputs of torch-fidelity, torchvision, Keras and others for the tests.
 
   pip install torch torchvision torch-fidelity pytorch-fid clean-fid keras tensorflow-cpu
   python tools/inception_goldens.py
 
-No trained weights are needed: networks are the same if they agree on random ones. Those are drawn
-from a seed, so that the tests can draw them again and only features are stored. The tests use the
-functions here as well, so nothing but numpy is imported before it is needed.
+No trained weights are needed: networks are the same if they agree on random weights. These come
+from a seed, so the tests can create them again and only features are stored. The tests also use the
+functions in this file, so packages other than numpy are imported only where they are needed.
 """
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TESTS = pathlib.Path(__file__).parents[1] / 'tests'
 FEATURES = TESTS / 'encoders' / 'goldens' / 'inception.npz'
 RESIZES = TESTS / 'evals' / 'goldens' / 'resize.npz'
 SIZES = (8, 64, 256, 300)
-STEP = 31  # of the pixels of a resized image that are stored, along both axes
+STEP = 31  # every 31st pixel of a resized image is stored, along both axes
 Arrays = Mapping[str, np.ndarray]
 
 
 def images(number: int, side: int, seed: int = 0) -> np.ndarray:
-  """uint8 [number, side, side, 3]: coloured squares under noise. Whole numbers all the way."""
+  """uint8 [number, side, side, 3]: colored squares with noise, computed in integers."""
   random = np.random.RandomState(seed)
   squares = random.randint(0, 256, (number, 8, 8, 3)).repeat(-(-side // 8), 1)
   squares = squares.repeat(-(-side // 8), 2)[:, :side, :side]
@@ -35,9 +35,9 @@ def images(number: int, side: int, seed: int = 0) -> np.ndarray:
 
 
 def state_dict(classes: int, seed: int = 0) -> dict[str, np.ndarray]:
-  """He's random kernels and BatchNorms that do something, by torch's names, float32.
+  """Random kernels (He initialization) and BatchNorms under torch's names, float32.
 
-  From `RandomState`, whose numbers numpy never changes.
+  They come from `RandomState`, whose sequence numpy never changes.
   """
   random, arrays = np.random.RandomState(seed), {}
   for path, shape in kernels():
@@ -54,10 +54,10 @@ def state_dict(classes: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def kernels():
-  """Of every convolution its path and the shape of its kernel as torch keeps it."""
+  """For every convolution, its path and the shape of its kernel in torch."""
   convs, channels = {}, 3
   for step in inception_layers.STEM:
-    if isinstance(step, inception_layers.Conv):
+    if isinstance(step, inception_layers.ConvSpec):
       convs[step.name,], channels = (step.width, channels, *step.kernel), step.width
   for block, branches in inception_layers.BLOCKS.items():
     after = 0
@@ -65,7 +65,7 @@ def kernels():
       width = channels
       for step in steps:
         if not isinstance(step, str):
-          fork = (step,) if isinstance(step, inception_layers.Conv) else step
+          fork = (step,) if isinstance(step, inception_layers.ConvSpec) else step
           convs |= {(block, conv.name): (conv.width, width, *conv.kernel) for conv in fork}
           width = sum(conv.width for conv in fork)
       after += width
@@ -74,7 +74,7 @@ def kernels():
 
 
 def keras_arrays(arrays: Arrays) -> dict[str, np.ndarray]:
-  """The same weights by Keras' names; it has no scale in BatchNorm."""
+  """The same weights under Keras' names, without the scale of BatchNorm."""
   named = {'predictions/kernel': arrays['fc.weight'].T, 'predictions/bias': arrays['fc.bias']}
   for number, (path, _) in enumerate(kernels()):
     name, suffix = '.'.join(path), f'_{number}' if number else ''
@@ -114,7 +114,7 @@ def pytorch_fid(arrays: Arrays, images: np.ndarray) -> np.ndarray:
 
 
 def torchvision(arrays: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Pool and logits of normalised x [b, 299, 299, 3]."""
+  """Pool and logits of normalized x [b, 299, 299, 3]."""
   import torch
   from torchvision.models import inception_v3
   net = inception_v3(weights=None, init_weights=False, aux_logits=False).eval()
@@ -127,9 +127,9 @@ def torchvision(arrays: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def keras(arrays: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Pool and logits of normalised x [b, 299, 299, 3]."""
+  """Pool and logits of normalized x [b, 299, 299, 3]."""
   import keras
-  keras.backend.clear_session()  # its numbers begin anew
+  keras.backend.clear_session()  # resets the numbers of layers
   net = keras.applications.InceptionV3(weights=None, classifier_activation=None)
   for variable in net.variables:
     variable.assign(arrays[variable.path])
@@ -138,7 +138,7 @@ def keras(arrays: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resized(side: int) -> dict[str, np.ndarray]:
-  """Two images, uint8, resized by those whose resizes ours are; float32 in [0, 255]."""
+  """Two uint8 images resized by the reference libraries; float32 in [0, 255]."""
   import torch
   from cleanfid.resize import make_resizer
   from PIL import Image

@@ -8,9 +8,8 @@ import re
 
 import ml_collections
 
-from xmc_jax.types import UserError
+from xmc_jax.types import LABEL_RULES, UserError
 
-LABEL_RULES = ('exact', 'overlap', 'dominant', 'jaccard', 'self')      # data/partners.py
 _LEAST = {'steps': 1, 'seed': 0, 'microbatches': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
           'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.images': 1,
           'optim.g.lr': 0, 'optim.d.lr': 0, 'optim.encoder.lr': 0, 'optim.encoder.warmup': 0}

@@ -1,6 +1,6 @@
-"""`xmc evaluate --workdir RUN`: scores of a run's checkpoints, by a named protocol.
+"""Evaluation with a named protocol: of the checkpoints of a run, or of two folders of images.
 
-What a protocol and a score are: docs/evaluation.md.
+docs/evaluation.md describes the protocols and metrics.
 """
 from __future__ import annotations
 
@@ -15,68 +15,125 @@ from etils import epath
 
 from xmc_jax.data import source as sources
 from xmc_jax.evals import extra_metrics, feature_cache, image_sets, protocols, results, scores
-from xmc_jax.evals.extract import Collector, Painter
-from xmc_jax.sampling import TextToImage, find_encoder
+from xmc_jax.evals.extract import FeatureCollector, GeneratedImages
+from xmc_jax.sampling import TextToImage, find_text_encoder
 from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.metric_writer import Board
 from xmc_jax.types import UserError
+from xmc_jax.utils.hashing import json_sha256
 
-WAIT = 20.0  # seconds between two looks for a new checkpoint
+POLL_SECONDS = 20.0  # between two checks for a new checkpoint
 WEIGHTS = ('averaged', 'live')
 
 
 def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
              fakes: int | None = None, seed: int = 0, step: int | None = None,
              every: bool = False, follow: bool = False, weights: Sequence[str] = ('averaged',),
-             extra: Sequence[str] = (), random_seed: int | None = None,
+             metrics: Sequence[str] = (), random_seed: int | None = None,
              text_encoder: str | None = None) -> list[dict[str, Any]]:
-  """Scores checkpoints of a run, each number with its manifest; appends to workdir/scores.jsonl.
+  """Scores checkpoints of a run and appends the scores to workdir/scores.jsonl.
 
   Args:
-    protocol: one of `protocols.PROTOCOLS`; None: what the run's config says.
-    fakes: images drawn of held-out captions; None: what the config says, or the protocol.
-    seed: of the choice of captions and of the noise.
+    workdir: folder of the run.
+    protocol: one of `protocols.PROTOCOLS`; None: the one in the run's config.
+    fakes: number of images to generate from held-out captions; None: as the config says, or else
+      the protocol.
+    seed: for the choice of captions and the noise.
     step: the checkpoint; None: the newest.
-    every: all checkpoints instead.
-    follow: all checkpoints, and then the coming ones, until the run has ended.
+    every: score all checkpoints instead.
+    follow: score all checkpoints, and each new one, until the run has ended.
     weights: 'averaged', 'live' or both.
-    extra: more measures, of `also.MEASURES`, beside the protocol's and those of the data set.
-    random_seed: random weights in the protocol's network: the numbers mean nothing.
-    text_encoder: its folder, where the one that the run's config names is not.
+    metrics: of `extra_metrics.EXTRA_METRICS`, in addition to those of the protocol and data set.
+    random_seed: use random weights in the protocol's network, for a trial; the scores are
+      meaningless.
+    text_encoder: folder of the run's text encoder, if it is not where the config says.
   Returns:
-    The lines. What the same commit has measured in the same way before is not measured again.
+    One line (a dict with metric, value, spread and manifest) per score. Scores that the same commit
+    has already computed in the same way are read from scores.jsonl.
   Raises:
-    UserError: no such run, checkpoint, protocol or measure; weights that are not found; a
-      generator whose images are not finite.
+    UserError: there is no such run, checkpoint, protocol or metric; weights are not found; or the
+      generator's images are not finite.
   """
   if not weights or not set(weights) <= set(WEIGHTS):
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
   model = TextToImage.load(workdir, step=step, text_encoder=text_encoder)
-  exam = Exam(model, protocols.find(protocol or model.config.evals.protocol), fakes, seed, extra,
-              random_seed, text_encoder)
+  evaluator = Evaluator(model, protocols.find(protocol or model.config.evals.protocol), fakes, seed,
+                        metrics, random_seed, text_encoder)
   found = []
   with Board(epath.Path(workdir) / 'tensorboard') as board:
     for at in _steps(workdir, model, every, follow):
       for kind in weights:
-        print(f'step {at:,}, {kind} weights, {exam.title}', flush=True)
-        lines = exam.known(workdir, at, kind)
+        print(f'step {at:,}, {kind} weights, {evaluator.title}', flush=True)
+        lines = evaluator.known(workdir, at, kind)
         if not lines:
-          lines = exam.take(model.at(at, live=kind == 'live'))
+          lines = evaluator.score(model.at(at, live=kind == 'live'))
           results.append(workdir, lines)
-          board.scalars(at, {f'{exam.protocol.name}/{kind}/{line["metric"]}': line['value']
+          board.scalars(at, {f'{evaluator.protocol.name}/{kind}/{line["metric"]}': line['value']
                              for line in lines})
         print(results.table(lines), flush=True)
         found += lines
   return found
 
 
+def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *,
+            protocol: str = 'tf2015', workdir: str | os.PathLike[str] | None = None,
+            random_seed: int | None = None) -> list[dict[str, Any]]:
+  """Scores a folder of generated images against a folder of real ones, without any model.
+
+  Images are used as stored. They must be RGB, and all images of a folder must have one size.
+
+  Args:
+    images: folder of the images to score.
+    reference: folder of the real images.
+    protocol: one of `protocols.PROTOCOLS`.
+    workdir: folder whose scores.jsonl the scores are appended to; None: they are only printed.
+    random_seed: use random weights in the protocol's network, for a trial; the scores are
+      meaningless.
+  Returns:
+    One line (a dict with metric, value, spread and manifest) per score.
+  Raises:
+    UserError: a folder or an image is missing or unusable, or weights are not found. Nothing is
+      printed or written then.
+  """
+  chosen, mesh = protocols.find(protocol), make_mesh()
+  fakes = image_sets.FolderImages(images, '--images')
+  reals = image_sets.FolderImages(reference, '--reference')
+  for folder in (fakes, reals):
+    for what, count in folder.skipped.items():
+      print(f'{folder.name}: skipped {count:,} {what}')
+  extractor = chosen.feature_extractor(random_seed)
+  real_features, real_pixels = feature_cache.features(reals, chosen, extractor, mesh)
+  fake_features = FeatureCollector([extractor], mesh)(fakes)[chosen.name]
+  found = scores.distances(fake_features, real_features, chosen)
+  results.refuse_nonfinite(found)
+  lines = results.lines(found, {
+      'step': None, 'weights': None,
+      **_manifest(chosen, extractor.sha256, len(fakes), len(reals)), 'images': fakes.name,
+      'images_sha256': image_sets.fingerprint(fakes), 'reference': reals.name,
+      'reference_sha256': real_pixels, **results.environment()})
+  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against {len(reals):,} of '
+        f'{reals.name}\n{results.table(lines)}')
+  if workdir:
+    results.append(workdir, lines)
+  return lines
+
+
+def _manifest(protocol: protocols.Protocol, weights_sha256: str, fakes: int,
+              reals: int) -> dict[str, Any]:
+  """The part of a manifest that runs and folders have in common."""
+  return {**protocol.facts(), 'weights_sha256': weights_sha256, 'fakes': fakes, 'reals': reals,
+          'precision': 'float32', 'differs': protocol.differences(fakes, reals),
+          'kid_subset': scores.kid_subset(fakes, reals), 'splits': scores.INCEPTION_SPLITS}
+
+
 def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
            follow: bool) -> Iterator[int]:
-  """The steps of the checkpoints to score, in order; with `follow` until the run's last one."""
+  """The steps of the checkpoints to score, in order; with `follow`, until the run's last one."""
   if not (every or follow):
     yield model.step
     return
-  done, told = set(), False
+  done, announced = set(), False
   while True:
     with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
       found = checkpoints.steps()
@@ -84,80 +141,81 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
     done |= set(found)
     if not follow or max(found) >= model.config.steps:
       return
-    if not told:
+    if not announced:
       print(f'waiting for the checkpoints of a run of {model.config.steps:,} steps', flush=True)
-      told = True
-    time.sleep(WAIT)
+      announced = True
+    time.sleep(POLL_SECONDS)
 
 
-class Exam:
-  """What is the same for every checkpoint of a run: captions, noise, networks, real images."""
+class Evaluator:
+  """Scores checkpoints of a run; holds what they share: captions, noise, networks, real images."""
 
   def __init__(self, model: TextToImage, protocol: protocols.Protocol, fakes: int | None, seed: int,
-               extra: Sequence[str], random_seed: int | None,
-               text_encoder: str | None = None):
+               metrics: Sequence[str], random_seed: int | None, text_encoder: str | None = None):
     config = model.config
     load = lambda split: sources.load(config.data.name, split, config.model.size,
                                       **config.data.options)
     heldout = load('heldout')
     against = config.evals.reference
-    real = image_sets.Split(heldout if against == 'heldout' else load(against), against)
-    self.protocol, self._seed = protocol, seed
-    self._fakes = fakes or config.evals.fakes or protocol.fakes or len(real)
-    if self._fakes < 2:
-      raise UserError(f'--fakes={self._fakes}: a distribution needs at least two images')
-    rows, which = choose(heldout, self._fakes, seed)
-    self._captions = [heldout.captions(i)[k] for i, k in zip(rows.tolist(), which.tolist())]
+    real = image_sets.SplitImages(heldout if against == 'heldout' else load(against), against)
+    self.protocol = protocol
+    fakes = fakes or config.evals.fakes or protocol.fakes or len(real)
+    if fakes < 2:
+      raise UserError(f'--fakes={fakes}: a distribution needs at least two images')
+    indices, which = choose_captions(heldout, fakes, seed)
+    captions = [heldout.captions(i)[k] for i, k in zip(indices.tolist(), which.tolist())]
 
-    reader = protocol.reader(random_seed)
-    self._reals, pixels = feature_cache.features(real, protocol, reader, model.mesh)
-    self._also = extra_metrics.choose(extra, extra_metrics.Setting(
-        config, find_encoder(config.text.encoder, text_encoder), heldout,
-        lambda: image_sets.Split(load('train'), 'train'), self._captions, rows, which, seed, model.mesh,
-        protocol, reader, self._reals))
-    readers = {r.name: r for r in (reader, *(r for measure in self._also for r in measure.readers))}
-    self._collect = Collector(list(readers.values()), model.mesh)
-    self._inputs = model.inputs(self._captions, seed=seed)
-    self.title = (f'{protocol.name}: {self._fakes:,} images against {len(real):,} of {real.what}')
+    extractor = protocol.feature_extractor(random_seed)
+    self._reals, pixels = feature_cache.features(real, protocol, extractor, model.mesh)
+    self._extra = extra_metrics.build(metrics, extra_metrics.EvalContext(
+        config, find_text_encoder(config.text.encoder, text_encoder), heldout,
+        lambda: image_sets.SplitImages(load('train'), 'train'), captions, indices, which, seed,
+        model.mesh, protocol, extractor, self._reals))
+    extractors = [extractor, *(x for metric in self._extra for x in metric.extractors)]
+    self._collect = FeatureCollector(list({x.name: x for x in extractors}.values()), model.mesh)
+    self._inputs = model.inputs(captions, seed=seed)
+    self.title = f'{protocol.name}: {fakes:,} images against {len(real):,} of {real.name}'
     self._manifest = {
-        **protocol.facts(), 'weights_sha256': reader.sha256, 'data': config.data.name,
-        'size': config.model.size, 'fakes': self._fakes, 'reals': len(real),
-        'reference': real.what, 'reference_sha256': pixels, 'crop': 'centre', 'seed': seed,
-        'captions_sha256': results.sha256(self._captions), 'precision': 'float32',
-        'config_sha256': results.sha256(config.to_json_best_effort()),
-        'differs': protocol.differences(self._fakes, len(real)), 'also': sorted(extra),
-        'kid_subset': scores.kid_subset(self._fakes, len(real)), 'splits': scores.SPLITS,
-        **results.environment()}
+        **_manifest(protocol, extractor.sha256, fakes, len(real)), 'data': config.data.name,
+        'size': config.model.size, 'reference': real.name, 'reference_sha256': pixels,
+        'crop': 'center', 'seed': seed, 'captions_sha256': json_sha256(captions),
+        'config_sha256': json_sha256(config.to_json_best_effort()),
+        'extra_metrics': sorted(metrics), **results.environment()}
 
-  def take(self, model: TextToImage) -> list[dict[str, Any]]:
-    """The scores of one checkpoint, as lines."""
-    answers = self._collect(Painter('images', model.paint, model.tree, self._inputs))
+  def score(self, model: TextToImage) -> list[dict[str, Any]]:
+    """The scores of one checkpoint, as lines. UserError if its images or a score are not finite."""
+    features = self._collect(GeneratedImages('images', model.forward, model.tree, self._inputs))
     manifest = {'step': model.step, 'weights': model.weights, **self._manifest}
-    of_the_protocol = scores.distances(answers[self.protocol.name], self._reals, self.protocol)
-    parts = [(of_the_protocol, manifest),
-             *((measure.score(answers), {**manifest, **measure.facts}) for measure in self._also)]
+    distances = scores.distances(features[self.protocol.name], self._reals, self.protocol)
+    parts = [(distances, manifest),
+             *((metric.score(features), {**manifest, **metric.facts}) for metric in self._extra)]
     for found, _ in parts:
-      results.finite(found)
+      results.refuse_nonfinite(found)
     return [line for found, facts in parts for line in results.lines(found, facts)]
 
   def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
-    """The run's lines of this checkpoint that the same commit took in this way; none if changed."""
+    """Earlier lines of this checkpoint by the same commit and settings; [] if there are none.
+
+    Also [] if the code has uncommitted changes, and with several processes, which might each see
+    another state of the file.
+    """
     if (self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1:
-      return []      # processes must not decide each for itself
+      return []
     wanted = {'step': step, 'weights': weights, **self._manifest}
     has = lambda line, keys: all(line.get(key) == wanted[key] for key in keys)
+    # Lines of extra metrics differ in the facts of their networks.
     of_a_network = {*self.protocol.facts(), 'weights_sha256'} - {'protocol'}
     lines = [line for line in results.read(workdir) if has(line, wanted.keys() - of_a_network)]
     return lines if any(has(line, of_a_network) for line in lines) else []
 
 
-def choose(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """n rows of a set, and which of its captions each is drawn from.
+def choose_captions(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """Chooses n captions of a data set at random: indices [n] of examples, and which caption [n].
 
-  Rows are in random order, and one comes again only when all have come; captions are random.
+  Examples are in random order, and none comes again before all have come.
   """
   rng = np.random.default_rng(seed)
-  rows = np.concatenate([rng.permutation(len(source)) for _ in range(-(-n // len(source)))])[:n]
-  counts = np.array([len(source.captions(int(i))) for i in rows])
-  return rows, (rng.random(n) * counts).astype(int)
-
+  orders = [rng.permutation(len(source)) for _ in range(-(-n // len(source)))]
+  indices = np.concatenate(orders)[:n]
+  counts = np.array([len(source.captions(int(i))) for i in indices])
+  return indices, (rng.random(n) * counts).astype(int)

@@ -1,4 +1,11 @@
-"""From captions and noise to images, with a trained generator."""
+"""The public Python API for images from captions: `TextToImage`, a trained generator.
+
+  model = TextToImage.load('runs/birds')
+  images = model.generate(['a small red bird', 'a gray bird on a branch'], seed=1)
+  # float32 [2, h, w, 3] in [0, 1]
+
+Neither TensorFlow nor clu is needed.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -22,41 +29,43 @@ from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import files
 
 
-def draw_noise(rng: Array, rows: int, features: int, truncation: float | None = None) -> Array:
-  """Noise float32 [rows, features], standard normal; values beyond +-truncation are drawn again.
+def sample_noise(rng: Array, n: int, features: int, truncation: float | None = None) -> Array:
+  """Noise float32 [n, features] from a standard normal distribution.
 
-  Low truncation gives safer and less varied images (Brock et al. 2018, arXiv 1809.11096).
+  With `truncation`, values beyond +-truncation are resampled. A low threshold gives better and less
+  diverse images (Brock et al. 2018, arXiv 1809.11096). UserError unless it is above 0.
   """
   if truncation is None:
-    return jax.random.normal(rng, (rows, features))
+    return jax.random.normal(rng, (n, features))
   if not truncation > 0:
-    raise UserError(f'--truncation = {truncation} must be above 0; 0.5 is strong, 2 weak')
-  return jax.random.truncated_normal(rng, -truncation, truncation, (rows, features))
+    raise UserError(f'--truncation={truncation}: must be above 0; 0.5 is strong, 2 is weak')
+  return jax.random.truncated_normal(rng, -truncation, truncation, (n, features))
 
 
 class Sampler:
-  """Draws any number of captions in batches of one shape, spread over the devices of a mesh."""
+  """Runs a generator on any number of captions, in batches of one shape over all devices."""
 
-  def __init__(self, method: Method, mesh: jax.sharding.Mesh, rows: int = 32):
+  def __init__(self, method: Method, mesh: jax.sharding.Mesh, batch: int = 32):
     assert method.sample, 'this method draws no images'
-    self._rows = -(-rows // mesh.size) * mesh.size
+    self._batch = -(-batch // mesh.size) * mesh.size
     self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
     self._sample = jax.jit(method.sample, out_shardings=everywhere)
 
   def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree], tokens: np.ndarray,
                mask: np.ndarray, z: Array | np.ndarray) -> np.ndarray:
-    """tokens, mask [n, t] and z [n, z features] -> images float32 [n, h, w, 3] in [0, 1]."""
+    """tokens and mask [n, t], z [n, z features] -> images float32 [n, h, w, 3] in [0, 1]."""
     n, noise, images = len(tokens), np.asarray(z), []
-    for start in range(0, n, self._rows):
-      chosen = np.minimum(np.arange(start, start + self._rows), n - 1)    # the last batch is filled
-      put = lambda x: put_whole(x[chosen], self._by_row)
+    for start in range(0, n, self._batch):
+      # The last batch is filled up with copies of the last example.
+      indices = np.minimum(np.arange(start, start + self._batch), n - 1)
+      put = lambda x: put_whole(x[indices], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
       images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(noise))))
     return np.concatenate(images)[:n]
 
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
-  """The config that a run was made with; keys that it did not know yet have their defaults."""
+  """The config of a run; keys that are newer than the run have their default values."""
   return _config(checkpoints.meta(step))
 
 
@@ -67,49 +76,64 @@ def _config(meta: Mapping[str, Any]) -> ml_collections.ConfigDict:
   return config
 
 
-def find_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
-  """The text encoder of a run on this machine: `given`, or what the config of the run says.
+def find_text_encoder(trained: str, given: str | os.PathLike[str] | None) -> str:
+  """The name or folder of a run's text encoder on this machine.
 
-  A path of the machine that trained is looked for by its last part in the folders of weights too.
+  Args:
+    trained: what the run's config says.
+    given: a folder that replaces it; None: use `trained`. If that is a path that does not exist
+      here, its last part is looked for in the folders of weights.
+  Raises:
+    UserError: the encoder is not found.
   """
   path = pathlib.Path(trained).expanduser()
   if given is not None:
     return str(given)
-  if len(path.parts) == 1 or path.is_dir():      # a name, which the method knows to find
+  if len(path.parts) == 1 or path.is_dir():      # a bare name is resolved by the method
     return trained
   places = [folder / path.name for folder in files.folders()]
   found = next((place for place in places if place.is_dir()), None)
   if found is None:
-    raise UserError(f'The text encoder {trained} of this run is not here, nor is '
+    raise UserError(f'the text encoder {trained} of this run is not here, nor is '
                     f'{" or ".join(map(str, places))}; give its folder with --text_encoder FOLDER')
   return str(found)
 
 
 def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where: str) -> None:
-  """UserError for frozen weights that are not those of the training: they would draw nonsense."""
+  """UserError for frozen weights other than those of the training, which would give nonsense."""
   for name, tree in frozen.items():
     found = files.fingerprint(tree)
     if found != trained.get(name, found):
       raise UserError(
-          f'The {name} encoder {where} is not the one that this run was trained with: the sha256 '
+          f'the {name} encoder {where} is not the one that this run was trained with: the sha256 '
           f'of its numbers is {found} instead of {trained[name]}; give the folder of the right one '
           'with --text_encoder FOLDER')
 
 
 @dataclasses.dataclass(frozen=True)
 class TextToImage:
-  """A trained generator and all it needs to draw; the checkpoint tells how it was made.
+  """A trained generator with everything it needs to turn captions into images.
 
-  paint: (tree, inputs) -> images [b, h, w, 3] in [0, 1], to be traced; `tree` holds the weights,
-    `inputs` are those of `inputs`. The same function for every checkpoint of the run.
+  Create it with `load`; the other methods then need no files but checkpoints.
+
+  Attributes:
+    config: the config of the run; `config.model.size` is the side of the images in pixels.
+    step: of the checkpoint.
+    weights: 'averaged' (the moving average) or 'live'.
+    tokenizer: of the captions.
+    z_features: size of the noise vector.
+    mesh: the devices.
+    forward: (tree, inputs) -> images [b, h, w, 3] in [0, 1], for use inside a jitted function.
+      It is the same function for every checkpoint of the run.
+    tree: the first argument of `forward`: all weights, on the devices.
   """
   config: ml_collections.ConfigDict
   step: int
-  weights: str                  # 'averaged' or 'live'
+  weights: str
   tokenizer: Tokenizer
   z_features: int
   mesh: jax.sharding.Mesh
-  paint: Callable[[Tree, Mapping[str, Array]], Array]
+  forward: Callable[[Tree, Mapping[str, Array]], Array]
   tree: Tree
   _folder: epath.Path
   _spec: Tree
@@ -118,42 +142,48 @@ class TextToImage:
   @classmethod
   def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None, live: bool = False,
            text_encoder: str | os.PathLike[str] | None = None) -> TextToImage:
-    """The generator of a run, of its newest checkpoint or of `step`.
+    """Loads the generator of a run.
 
-    Averaged weights unless `live`. The checkpoint has all that drawing needs but the text encoder,
-    which is the one that the config names, or the folder `text_encoder`. UserError for a run
-    without that checkpoint, a damaged one, or a text encoder that is missing or another.
+    Args:
+      workdir: folder of the run.
+      step: the checkpoint; None: the newest.
+      live: use the live weights instead of their moving average.
+      text_encoder: folder of the text encoder, if it is not where the run's config says. It is the
+        only part that the checkpoint does not contain.
+    Raises:
+      UserError: the run has no such checkpoint, or a damaged one, or trained an encoder instead of
+        a generator; or the text encoder is missing or is not the one used in training.
     """
     folder = epath.Path(workdir) / 'checkpoints'
     with Checkpoints(folder, every=None) as checkpoints:
       meta = checkpoints.meta(step)
     if 'g' not in meta['config']['optim']:
-      raise UserError(f'The run {workdir} draws no images: it trained an encoder; give the run '
-                      'of a generator.')
-    config, here = _config(meta), _config(meta)
-    here.text.encoder = find_encoder(config.text.encoder, text_encoder)
-    method, mesh = methods.build(here), make_mesh()
+      raise UserError(f'--workdir={workdir}: this run draws no images, because it trained an '
+                      'encoder; give a run of a generator')
+    config, local = _config(meta), _config(meta)
+    local.text.encoder = find_text_encoder(config.text.encoder, text_encoder)
+    method, mesh = methods.build(local), make_mesh()
     program = methods.program(method, config, mesh)
     g = program.state_spec.networks['g']
 
     sample = method.sample
     assert sample, 'a method that trains a generator draws with it'
 
-    def paint(tree, inputs):
+    def forward(tree, inputs):
       return sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
 
     frozen = method.load_frozen(method.sample_needs)
-    _check_frozen(frozen, meta.get('frozen', {}), here.text.encoder)
+    _check_frozen(frozen, meta.get('frozen', {}), local.text.encoder)
     tree = {'frozen': program.put_frozen(frozen)}
     tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
-                 if 'tokenizer' in meta else       # as before checkpoints had it
+                 if 'tokenizer' in meta else       # older checkpoints do not have it
                  method.tokenizer())
-    model = cls(config, -1, '', tokenizer, method.z_features, mesh, paint, tree, folder,
-                 {'params': g.params, 'stats': g.stats}, Sampler(method, mesh))
+    model = cls(config, -1, '', tokenizer, method.z_features, mesh, forward, tree, folder,
+                {'params': g.params, 'stats': g.stats}, Sampler(method, mesh))
     return model.at(step, live=live)
 
   def at(self, step: int | None = None, *, live: bool = False) -> TextToImage:
-    """The same with the weights of another checkpoint; errors as of `load`."""
+    """The same model with the weights of another checkpoint; arguments and errors as of `load`."""
     with Checkpoints(self._folder, every=None) as checkpoints:
       step = checkpoints.latest() if step is None else step
       g = checkpoints.restore_sampler(self._spec, step, live=live)
@@ -162,14 +192,31 @@ class TextToImage:
 
   def inputs(self, captions: Sequence[str], *, seed: int = 0,
              truncation: float | None = None) -> dict[str, np.ndarray]:
-    """What `paint` takes for one image a caption; captions that are too long are cut."""
+    """The second argument of `forward` for n captions, as numpy arrays.
+
+    Returns:
+      tokens int32 [n, t], mask bool [n, t] and z float32 [n, z_features]. Captions that are too
+      long are cut; `tokenizer.check_captions` refuses them instead.
+    """
     tokens, mask = self.tokenizer.encode(captions)
-    z = draw_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
+    z = sample_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
     return {'tokens': tokens, 'mask': mask, 'z': np.asarray(z)}
 
   def generate(self, captions: Sequence[str], *, seed: int = 0,
-           truncation: float | None = None) -> np.ndarray:
-    """One image a caption, float32 [n, h, w, 3] in [0, 1]."""
+               truncation: float | None = None) -> np.ndarray:
+    """Generates one image per caption.
+
+    Args:
+      captions: n strings. Captions that are too long are cut.
+      seed: of the noise; the same captions and seed give the same images. Repeat a caption in the
+        list to get several images of it.
+      truncation: threshold in standard deviations beyond which noise is resampled; None: no
+        truncation. Lower values give better and less diverse images.
+    Returns:
+      float32 [n, h, w, 3], RGB in [0, 1]; h and w are `config.model.size`.
+    Raises:
+      UserError: `truncation` is not above 0.
+    """
     tree = self.tree
     return self._sampler(tree['params'], tree['stats'], tree['frozen'],
                          **self.inputs(captions, seed=seed, truncation=truncation))

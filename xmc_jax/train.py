@@ -20,14 +20,14 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
-from xmc_jax.sampling import Sampler, draw_noise
+from xmc_jax.sampling import Sampler, sample_noise
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import compile_to_fit
 from xmc_jax.training.metric_writer import Reporter
 from xmc_jax.training.program import Program, Step
 from xmc_jax.training.state import TrainState
-from xmc_jax.types import Tree
+from xmc_jax.types import PARTNER, Tree
 from xmc_jax.utils import atomic, image_io
 from xmc_jax.weight_files import files
 
@@ -93,7 +93,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       batch = next(batches)
       waited = time.perf_counter() - began
       batch = meshes.put_rows({k: batch[k] for k in method.batch_spec}, program.rows)
-      batch |= {k: to_float(batch[k]) for k in ('image', 'partner_image') if k in batch}
+      batch |= {k: to_float(batch[k]) for k in ('image', f'{PARTNER}image') if k in batch}
       with jax.transfer_guard('disallow'):
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)
@@ -140,7 +140,7 @@ class SampleGrid:
     self._sampler = Sampler(method, mesh)
     self._captions = {name: _evenly(split, config.grid) for name, split in splits.items()}
     self._texts = {name: tokenizer.encode(c) for name, c in self._captions.items()}
-    self._z = draw_noise(jax.random.key(config.seed), config.grid, method.z_features)
+    self._z = sample_noise(jax.random.key(config.seed), config.grid, method.z_features)
 
   def render(self, state: TrainState, frozen: dict[str, Tree]):
     """Pairs of a split's name and its grid, uint8 [H, W, 3], of the averaged generator."""

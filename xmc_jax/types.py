@@ -29,6 +29,16 @@ import jax
 Array = jax.Array
 Batch = Mapping[str, Array]
 Tree = Any  # a pytree of arrays
+PARTNER = 'partner_'      # prefix of the leaves of a batch's second view
+
+# When the labels of two images match: {rule: weight of the pair}. An image without any class
+# matches none. If images have one class each, all rules but "self" require equal classes.
+LABEL_RULES = {
+    'exact': '1 if both have the same set of classes',
+    'overlap': '1 if they share at least one class',
+    'dominant': '1 if the class with the largest amount is the same (of equal amounts the first)',
+    'jaccard': 'number of classes that they share over the number of classes that either has',
+    'self': '1 for an image with itself alone, whatever its label'}
 
 
 class UserError(Exception):

@@ -106,7 +106,7 @@ def test_programs_in_turn_add_up():
 
 def test_of_branches_the_dearest_counts():
   branches = [lambda x, w: x @ w, lambda x, w: x, lambda x, w: x @ w @ w]
-  found = cost(build(lambda k, x, w: jax.lax.switch(k, branches, x, w), shaped(dtype=int), X, W))
+  found = cost(build(lambda k, x, w: jax.lax.switch(k, branches, x, w), shaped(dtype=jnp.int32), X, W))
   assert 0 <= found['flops'] - 2 * PRODUCT <= 100
 
 
@@ -174,12 +174,12 @@ X4 = shaped(2, 8, 8, 12)
 WITHOUT_LOOPS = {
     'softmax': (jax.nn.softmax, X),
     'matmul': (lambda x, w: jnp.tanh(x @ w).sum(), X, W),
-    'gather': (lambda x, i: x[i], X, shaped(7, dtype=int)),
-    'scatter': (lambda x, i: x.at[i].add(1.), X, shaped(7, dtype=int)),
+    'gather': (lambda x, i: x[i], X, shaped(7, dtype=jnp.int32)),
+    'scatter': (lambda x, i: x.at[i].add(1.), X, shaped(7, dtype=jnp.int32)),
     'slices': (lambda x, i: jax.lax.dynamic_slice(x, (i, i), (5, 3)) * x[3:8, :3], X,
-               shaped(dtype=int)),
+               shaped(dtype=jnp.int32)),
     'written in place': (lambda x, i: jax.lax.dynamic_update_slice(x, x[:2, :3] + 1, (i, i)), X,
-                         shaped(dtype=int)),
+                         shaped(dtype=jnp.int32)),
     'table': (lambda x: x * np.arange(96, dtype=np.float32)[::-1] ** 2, X),
     'sort': (jnp.sort, X),
     'argmax': (lambda x: jnp.argmax(x, 1), X),
@@ -204,7 +204,7 @@ def test_without_loops_it_is_the_account_of_xla(name):
   # XLA counts eight bytes for every entry of a tuple's table.
   assert 0 <= account['bytes accessed'] - found['bytes_accessed'] <= 4 * 8
   assert found['argument_bytes'] == sum(
-      np.prod(a.shape, dtype=int) * a.dtype.itemsize for a in jax.tree.leaves(compiled.in_avals))
+      np.prod(a.shape, dtype=jnp.int32) * a.dtype.itemsize for a in jax.tree.leaves(compiled.in_avals))
 
 
 def module(parameters, *lines):

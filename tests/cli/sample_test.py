@@ -12,8 +12,10 @@ from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import bert
-from xmc_jax.sampling import TextToImage, draw_noise
+from xmc_jax.sampling import TextToImage, sample_noise
 from xmc_jax.weight_files.files import fingerprint
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -181,9 +183,9 @@ def test_low_truncation_draws_less_variety(model):
 
 def test_noise_is_normal_and_truncation_bounds_it():
   key = jax.random.key(0)
-  free, bound = draw_noise(key, 500, 16), draw_noise(key, 500, 16, 0.5)
+  free, bound = sample_noise(key, 500, 16), sample_noise(key, 500, 16, 0.5)
   assert free.shape == bound.shape == (500, 16) and free.dtype == np.float32
   assert np.std(free) == pytest.approx(1, abs=0.05) and np.abs(free).max() > 3
   assert np.abs(bound).max() <= 0.5 and np.abs(bound).max() > 0.49
   assert np.std(bound) == pytest.approx(0.5 / np.sqrt(3), abs=0.02)     # nearly uniform
-  np.testing.assert_array_equal(free, draw_noise(key, 500, 16))
+  np.testing.assert_array_equal(free, sample_noise(key, 500, 16))

@@ -10,6 +10,8 @@ from PIL import Image
 from xmc_jax.cli.main import main
 from xmc_jax.evals import results, soa
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def captions(tmp_path):
@@ -48,7 +50,7 @@ def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
 
 @pytest.mark.parametrize('flags, words', [
     ([], '--out FOLDER'), (['--detector=nothing.here:make'], 'nothing'),
-    (['--detector=json:make'], 'cannot be made')])
+    (['--detector=json:make'], 'cannot be loaded')])
 def test_mistakes(trained, captions, flags, words, capsys):
   assert main(['xmc', 'evaluate', f'--workdir={trained}', f'--soa={captions}', *flags]) == 2
   assert words in capsys.readouterr().err

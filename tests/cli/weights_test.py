@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from xmc_jax.cli import weights
 from xmc_jax.encoders import registry
-from xmc_jax.encoders.registry_table import Entry, Source
+from xmc_jax.encoders.registry_table import Entry, WeightSource
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import files
 
@@ -86,7 +86,7 @@ def _toy(server, cache, monkeypatch):
   def make(**change):
     row = {'file': 'w.bin', 'load': load, 'sha256': DIGITS[:8], 'url': f'{server.url}w.bin'}
     monkeypatch.setattr(weights, 'ENTRIES', {'toy': Entry('A toy; MIT', (
-      Source(**(row | change)),), 8)})
+      WeightSource(**(row | change)),), 8)})
     return cache / 'w.bin'
 
   return make

@@ -7,6 +7,8 @@ from PIL import Image
 
 from xmc_jax.data.embedded import emoji_assets
 
+pytestmark = pytest.mark.slow
+
 TOOLS = tiny.ROOT / 'tools'
 
 
@@ -37,7 +39,7 @@ CLEAR, RED, BLUE, GREEN = (0, 0, 0, 0), (220, 30, 30, 255), (30, 60, 220, 255), 
     (((250, 210, 50, 255),), ['yellow']), (((160, 160, 160, 255), RED), ['red']),
     (((0, 0, 0, 255), (255, 255, 255, 255)), ['black', 'white'])])
 def test_colours(build, stripes, names):
-  assert build.colours(filled(*stripes)) == names
+  assert build.colors(filled(*stripes)) == names
 
 
 def test_twins_and_their_split(build):

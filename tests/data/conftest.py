@@ -1,4 +1,4 @@
-"""A tokeniser of single letters and a folder of records; the pipeline's tests download nothing."""
+"""A tokenizer of single letters and a folder of records; the pipeline's tests download nothing."""
 import string
 
 import noise_records

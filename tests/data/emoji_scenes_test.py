@@ -190,5 +190,5 @@ def test_words_of_one_scene():
 def test_lengths_and_user_errors():
   assert len(emoji_scenes.load('train', examples=7, heldout_examples=3)) == 7
   assert len(emoji_scenes.load('heldout', examples=7, heldout_examples=3)) == 3
-  with pytest.raises(UserError, match='examples >= 1.* got 0, 5000 and 0'):
+  with pytest.raises(UserError, match='examples >= 1.* not 0, 5000 and 0'):
     sources.load('emoji_scenes', 'train', 64, examples=0)

@@ -11,6 +11,8 @@ from PIL import Image
 
 from xmc_jax.data import records
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = tiny.ROOT / 'benchmarks' / 'input.py'
 
 
@@ -39,7 +41,7 @@ def test_a_case_prints_one_line(encoder_folder):
     ('square', (64, 64)), ('short', (85, 64)), ('margin', (101, 76)), ('original', (640, 480))])
 def test_images_are_stored_as_said(script, tmp_path, monkeypatch, storage, stored):
   monkeypatch.setattr(script, 'KINDS', 1)
-  monkeypatch.setattr(script, 'PICTURES', 2)
+  monkeypatch.setattr(script, 'IMAGES', 2)
   script.write_folder(str(tmp_path), 64, storage)
   source = records.load('train', 64, str(tmp_path))
   image = Image.open(io.BytesIO(source._shards[0].image(1)))
@@ -52,7 +54,7 @@ def test_images_take_as_many_bytes_as_photographs(script):
   random, sizes = np.random.default_rng(3), []
   for _ in range(4):
     file = io.BytesIO()
-    script.draw(random).resize((256, 256), Image.Resampling.LANCZOS).save(
+    script.synthetic_image(random).resize((256, 256), Image.Resampling.LANCZOS).save(
         file, 'JPEG', quality=script.QUALITY)
     sizes.append(len(file.getvalue()) / 256**2)
   assert 0.32 < np.mean(sizes) < 0.40

@@ -6,7 +6,7 @@ from PIL import Image
 
 from xmc_jax.data import records
 
-ABOUT = records.About('noise', 32, ('cat', 'dog', 'owl'), several_labels=False)
+ABOUT = records.DatasetInfo('noise', 32, ('cat', 'dog', 'owl'), several_labels=False)
 CODECS = (('PNG', {}), ('JPEG', {'quality': 95}), ('WEBP', {'lossless': True}))
 
 
@@ -24,7 +24,7 @@ def make_record(number, about=ABOUT):
   Image.fromarray(noise(number)).save(file, codec, **options)
   captions = tuple(f'noise {number}, {name}' for name in ('one', 'two', 'three')[:number % 3 + 1])
   labels = (number % 3,) if not about.several_labels else (0, 2)[:number % 3]
-  return records.Record(file.getvalue(), captions, labels, number % 5 != 0, {'from': number})
+  return records.Example(file.getvalue(), captions, labels, number % 5 != 0, {'from': number})
 
 
 def make_folder(folder, about=ABOUT, train=(20, 1, 26), heldout=(5,)):

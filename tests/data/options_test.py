@@ -25,7 +25,7 @@ def test_values(value, kind, wanted):
 @pytest.mark.parametrize('value, kind, words', [
     ('x', int, 'a whole number'), (3.5, int, 'a whole number'), (True, int, 'a whole number'),
     ('x', float, 'a number'), ('perhaps', bool, 'true or false'), (None, str, 'a word'),
-    (('a',), str, 'a word'), ({}, Sequence[str] | None, 'words with commas between them')])
+    (('a',), str, 'a word'), ({}, Sequence[str] | None, 'words separated by commas')])
 def test_values_that_are_none(value, kind, words):
   with pytest.raises(ValueError, match=f'^{words}$'):
     options.convert(value, kind)
@@ -36,7 +36,7 @@ def test_values_that_are_none(value, kind, words):
      "'emoji_scenes' takes a whole number there"),
     ('emoji_scenes', {'examples': 0}, '--config.data.options: the scenes need examples >= 1'),
     ('emoji', {'groups': 5}, "--config.data.options.groups: the emoji have no group '5'"),
-    ('emoji', {'groups': {}}, '--config.data.options.groups={}: .* words with commas'),
+    ('emoji', {'groups': {}}, '--config.data.options.groups={}: .* words separated by commas'),
     ('records', {'crop': ('a',)}, '--config.data.options.crop=.*: .* a word there'),
     ('coco2014', {'shuffle': 1}, "'coco2014' does not take these options: .*'shuffle'")])
 def test_a_set_that_is_given_a_wrong_option(name, given, words):

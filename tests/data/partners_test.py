@@ -9,12 +9,11 @@ import pytest
 import tiny
 
 from xmc_jax import config
-from xmc_jax.config import LABEL_RULES
 from xmc_jax.data import arrays, partners
 from xmc_jax.data.partners import Partners
 from xmc_jax.data.plan import plan
 from xmc_jax.losses import positives
-from xmc_jax.types import UserError
+from xmc_jax.types import LABEL_RULES, UserError
 
 COLUMNS = [0, 31, 63, 64, 129]   # of five classes among 130
 BY_LABEL = [rule for rule in LABEL_RULES if rule != 'self']
@@ -105,7 +104,7 @@ def test_partners_are_drawn_as_the_weights_say(rule, tries, monkeypatch):
   assert alone[0] and 1 <= alone.sum() < 12
   expected[alone] = np.eye(24)[alone]
   expected /= expected.sum(1, keepdims=True)
-  drawn = make(labels, rule).draw(np.repeat(np.arange(24), number).reshape(24, number), 0, 0)
+  drawn = make(labels, rule).sample(np.repeat(np.arange(24), number).reshape(24, number), 0, 0)
   assert drawn.shape == (24, number) and drawn.dtype == np.int64
   assert_drawn_from(expected, np.array([np.bincount(row, minlength=24) for row in drawn]))
 
@@ -118,7 +117,7 @@ def test_the_comparison_sees_a_wrong_distribution():
   expected = expected[rows] / expected[rows].sum(1, keepdims=True)
   partner = make(labels, 'jaccard')
   def counts():
-    drawn = partner.draw(np.tile(rows[:, None], (1, 4000)), 0, 0)
+    drawn = partner.sample(np.tile(rows[:, None], (1, 4000)), 0, 0)
     return np.array([np.bincount(row, minlength=24) for row in drawn])
   assert_drawn_from(expected, counts())
   partner._acceptance = lambda anchors, proposed: np.ones(len(anchors))
@@ -129,7 +128,7 @@ def test_the_comparison_sees_a_wrong_distribution():
 @EVERY_RULE
 def test_single_classes_are_the_same_under_every_rule(rule):
   labels = np.array([3, 100_000, 3, 0, 100_000, 2, 3], np.int32)
-  drawn = make(labels, rule).draw(np.tile(np.arange(7), (300, 1)), 0, 0)
+  drawn = make(labels, rule).sample(np.tile(np.arange(7), (300, 1)), 0, 0)
   together = [set(column.tolist()) for column in drawn.T]
   assert together == [{2, 6}, {4}, {0, 6}, {3}, {1}, {5}, {0, 2}]
   assert 100 < (drawn[:, 0] == 2).sum() < 200
@@ -139,7 +138,7 @@ def test_single_classes_are_the_same_under_every_rule(rule):
 def test_without_any_label_all_are_their_own(rule):
   for labels in (np.zeros((4, 3), np.float32), np.zeros((4, 0), np.float32)):
     partner = make(labels, rule)
-    np.testing.assert_array_equal(partner.draw(np.arange(4), 0, 0), np.arange(4))
+    np.testing.assert_array_equal(partner.sample(np.arange(4), 0, 0), np.arange(4))
     assert (partner.alone(), partner.mean_weight()) == (1, 0)
 
 
@@ -172,12 +171,12 @@ def test_a_row_depends_on_its_own_anchor_alone(rule):
   two[2, 11:14] = one[2, 11:14]
   same = np.zeros((4, 30), bool)
   same[2, 11:14] = True
-  drawn = partner.draw(one, 5, 9), partner.draw(two, 5, 9)
+  drawn = partner.sample(one, 5, 9), partner.sample(two, 5, 9)
   np.testing.assert_array_equal(drawn[0][same], drawn[1][same])
   assert (drawn[0] != drawn[1]).any()
-  np.testing.assert_array_equal(partner.draw(one, 5, 9), drawn[0])
-  assert (partner.draw(one, 6, 9) != drawn[0]).any()
-  assert (partner.draw(one, 5, 10) != drawn[0]).any()
+  np.testing.assert_array_equal(partner.sample(one, 5, 9), drawn[0])
+  assert (partner.sample(one, 6, 9) != drawn[0]).any()
+  assert (partner.sample(one, 5, 10) != drawn[0]).any()
 
 
 def test_captions_flips_and_crops_are_the_partners_own():
@@ -225,7 +224,7 @@ def test_another_images_caption_is_any():
 def test_partners_are_positive_by_the_rule_of_the_losses(rule):
   labels = make_labels(60)
   found = np.asarray(positives.positive_pairs(jnp.array(labels), rule))
-  drawn = make(labels, rule).draw(np.arange(60), 0, 0)
+  drawn = make(labels, rule).sample(np.arange(60), 0, 0)
   others = drawn != np.arange(60)
   assert others.sum() > 30 and (found[np.arange(60), drawn][others] > 0).all()
 
@@ -233,14 +232,16 @@ def test_partners_are_positive_by_the_rule_of_the_losses(rule):
 def test_under_self_all_are_their_own_partners():
   for labels in (make_labels(20), np.zeros(20, np.int32)):
     found = make(labels, 'self')
-    assert found.alone() == 1 and (found.draw(np.arange(20), 0, 0) == np.arange(20)).all()
+    assert found.alone() == 1 and (found.sample(np.arange(20), 0, 0) == np.arange(20)).all()
 
 
-def test_rules_have_the_same_names_everywhere():
-  assert set(LABEL_RULES) == set(positives.RULES)
+def test_every_part_knows_every_rule():
   settings = config.base()
   assert settings.data.partners == ''
   for rule in LABEL_RULES:
+    assert positives.positive_pairs(jnp.ones((2, 3)), rule).shape == (2, 2)
+    alone = Partners(partners.read_labels(Toy(np.zeros(2, np.int32))), rule).alone()
+    assert alone == (rule == 'self')
     settings.data.partners = rule
     config.check(settings)
   settings.data.partners = 'same'

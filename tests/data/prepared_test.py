@@ -16,7 +16,7 @@ def root(tmp_path, monkeypatch):
 
 
 def put(folder, size):
-  return make_folder(folder, records.About('cub', size, ('a', 'b', 'c'), False), (3,), (2,))
+  return make_folder(folder, records.DatasetInfo('cub', size, ('a', 'b', 'c'), False), (3,), (2,))
 
 
 def test_the_smallest_that_is_large_enough_is_taken(root):
@@ -27,14 +27,23 @@ def test_the_smallest_that_is_large_enough_is_taken(root):
   for wanted, found in ((8, 8), (9, 16), (16, 16), (17, 32), (32, 32)):
     assert prepared.find('cub', wanted) == root / f'cub-{found}'
     source = sources.load('cub', 'train', wanted)
-    assert source.about.size == found and source.image(0).shape == (wanted, wanted, 3)
+    assert source.info.size == found and source.image(0).shape == (wanted, wanted, 3)
     assert source.name == 'cub' and len(source) == 3
 
 
 def test_an_option_names_another_folder(root, tmp_path):
   put(tmp_path / 'mine', 32)
-  source = sources.load('cub', 'heldout', 32, folder=str(tmp_path / 'mine'), crop='centre')
+  source = sources.load('cub', 'heldout', 32, folder=str(tmp_path / 'mine'), crop='center')
   assert len(source) == 2
+
+
+def test_a_set_of_any_name_is_found(root):
+  put(root / 'my-flowers-16', 16)
+  assert len(sources.load('my-flowers', 'train', 16)) == 3
+  (root / 'notes-16').write_text('not a folder')
+  for name in ('my', 'flowers', 'notes'):
+    with pytest.raises(UserError, match=f'--config.data.name={name}: there is no such data set'):
+      sources.load(name, 'train', 16)
 
 
 def test_by_default_the_root_is_the_folder_data(monkeypatch):

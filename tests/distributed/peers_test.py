@@ -15,6 +15,8 @@ from xmc_jax.distributed import wire
 from xmc_jax.distributed.peers import PEER_IS_GONE, NotTogether, Peers
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 # A process that meets the others, says so, and then does nothing until told how to end.
 CHILD = """
 import sys

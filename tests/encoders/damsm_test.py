@@ -1,4 +1,4 @@
-"""DAMSM's networks: sizes, the folder, what padding and size of images change, mistakes."""
+"""DAMSM: network sizes, saved folders, padding, image sizes, errors."""
 import json
 
 import jax
@@ -20,7 +20,7 @@ def _module(monkeypatch):
 
 def variables(module):
   return damsm.with_backbone(damsm.create(module, jax.random.key(0)),
-                          image_backbones.find(module.backbone_name).load())
+                             image_backbones.find(module.backbone_name).load())
 
 
 @pytest.mark.parametrize('words, text', [(5_450, 2_075_320), (27_297, 8_629_420)])
@@ -29,26 +29,26 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(words, 
   spec = damsm.spec(module)['params']
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
   assert (count(spec['captions']), count(spec['images'])) == (text, 721_152)
-  look = lambda v, x: module.apply(v, x, method='image')
-  code, regions = jax.eval_shape(look, {'params': spec}, jnp.zeros((2, 256, 256, 3)))
-  assert code.shape == (2, 256) and regions.shape == (2, 17 * 17, 256)
+  embed = lambda v, x: module.apply(v, x, method='image')
+  embedding, regions = jax.eval_shape(embed, {'params': spec}, jnp.zeros((2, 256, 256, 3)))
+  assert embedding.shape == (2, 256) and regions.shape == (2, 17 * 17, 256)
 
 
 @pytest.mark.parametrize('name, regions', [('squeezenet', (15 * 15, 256)),
                                            ('vgg16-backbone', (16 * 16, 512))])
-def test_small_backbones_have_as_many_regions(name, regions):
+def test_small_backbones_have_the_expected_regions(name, regions):
   assert image_backbones.find(name).shapes() == (regions, 512)
 
 
-def test_both_encoders_give_words_and_places_in_one_space(module):
+def test_both_encoders_give_words_and_regions_in_one_space(module):
   given = variables(module)
   mask = np.arange(4) < np.array([[4], [2]])
   tokens = np.where(mask, 3, 0)
   words, sentence = module.apply(given, tokens, mask, method='text')
   assert words.shape == (2, 4, 4) and sentence.shape == (2, 4) and not np.any(words[1, 2:])
-  code, regions = module.apply(given, toys.numbers(0).random((2, 8, 8, 3)), method='image')
-  assert code.shape == (2, 4) and regions.shape == (2, 16, 4)
-  assert {x.dtype for x in (words, sentence, code, regions)} == {jnp.dtype('float32')}
+  embedding, regions = module.apply(given, toys.numbers(0).random((2, 8, 8, 3)), method='image')
+  assert embedding.shape == (2, 4) and regions.shape == (2, 16, 4)
+  assert {x.dtype for x in (words, sentence, embedding, regions)} == {jnp.dtype('float32')}
 
 
 def test_tokens_at_padding_change_nothing(module):
@@ -58,7 +58,7 @@ def test_tokens_at_padding_change_nothing(module):
     np.testing.assert_array_equal(one, other)
 
 
-def test_words_drop_by_the_keys_of_their_rows_alone(module):
+def test_dropout_depends_on_the_key_of_each_caption_only(module):
   given, mask = variables(module), np.ones((3, 4), bool)
   tokens = np.full((3, 4), 2)
   run = lambda rngs: module.apply(given, tokens, mask, rngs, method='text').sentence
@@ -71,7 +71,8 @@ def test_words_drop_by_the_keys_of_their_rows_alone(module):
 def test_images_are_resized_corner_on_corner():
   # A ramp stays a ramp with the same ends; of 3 pixels, 5: halfway between neighbours.
   x = jnp.array([0.0, 1, 4])[None, None, :, None] * jnp.ones((1, 3, 1, 1))
-  np.testing.assert_allclose(image_backbones.resize(x, 5)[0, 2, :, 0], [0, 0.5, 1, 2.5, 4], atol=1e-6)
+  found = image_backbones.resize(x, 5)[0, 2, :, 0]
+  np.testing.assert_allclose(found, [0, 0.5, 1, 2.5, 4], atol=1e-6)
   np.testing.assert_array_equal(image_backbones.resize(x, 3), x)
 
 
@@ -87,9 +88,9 @@ def test_resize_is_that_of_torch():
 
 def test_gradients_reach_the_pixels(module):
   given, images = variables(module), jnp.array(toys.numbers(0).random((2, 5, 5, 3)), jnp.float32)
-  slopes = jax.grad(lambda x: sum(jnp.sum(part ** 2) for part in module.apply(
+  grads = jax.grad(lambda x: sum(jnp.sum(part ** 2) for part in module.apply(
       given, x, method='image')))(images)
-  assert np.mean(np.abs(slopes).sum(-1) > 0) > 0.9      # a ReLU or two may be closed
+  assert np.mean(np.abs(grads).sum(-1) > 0) > 0.9      # a ReLU or two may be closed
 
 
 def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):
@@ -108,8 +109,8 @@ def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):
 @pytest.mark.parametrize('spoil, message', [
     (lambda f: (f / 'tokenizer.json').unlink(), 'tokenizer.json is missing; give the folder of a'),
     (lambda f: rewrite(f, backbone_sha256='abc'), r'toy .* not those .* sha256 is abc'),
-    (lambda f: rewrite(f, vocabulary=8), 'not those of the DAMSM of its config.json'),
-    (lambda f: rewrite(f, model_type='bert'), 'it is of a bert'),
+    (lambda f: rewrite(f, vocabulary=8), 'do not match their config.json'),
+    (lambda f: rewrite(f, model_type='bert'), 'model_type is bert'),
     (lambda f: (f / 'config.json').write_text('{'), 'config.json cannot be read')])
 def test_folders_that_are_refused(module, tmp_path, spoil, message):
   damsm.save(tmp_path, module, damsm.create(module, jax.random.key(0)), '{}')
@@ -124,5 +125,5 @@ def rewrite(folder, **facts):
 
 
 def test_an_unknown_backbone_is_named():
-  with pytest.raises(UserError, match="no image backbone 'resnet'; choose one of inception-torchvis"):
+  with pytest.raises(UserError, match="no image backbone 'resnet'; choose one of inception-"):
     image_backbones.find('resnet')

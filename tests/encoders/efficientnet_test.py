@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 against its PyTorch port with random weights; goldens keep what that says.
+"""EfficientNet-Lite0 against its PyTorch port with random weights; goldens store its outputs.
 
   pip install efficientnet-lite-pytorch==0.1.0        # needs torch
   pytest tests/encoders/efficientnet_test.py --regenerate
@@ -25,7 +25,7 @@ def images():
   return efficientnet.scaled(networks.images(efficientnet.SIDE))
 
 
-def test_the_network_equals_what_its_torch_port_said(ours):
+def test_the_network_equals_the_stored_outputs_of_its_torch_port(ours):
   _, pool, logits = networks.golden('efficientnet')
   found = networks.run(*ours, images())
   assert found[0].shape == (2, 1280) and found[1].shape == (2, 1000)

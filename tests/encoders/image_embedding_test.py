@@ -1,4 +1,4 @@
-"""The image networks of the losses: what they see, what of them is taken, and from which files."""
+"""Image networks of the losses: their inputs, outputs and weight files."""
 import dataclasses
 
 import jax
@@ -15,6 +15,8 @@ from xmc_jax.encoders.features import Features
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import torch_files
 from xmc_jax.weight_files.files import fingerprint
+
+pytestmark = pytest.mark.slow
 
 NARROW = ((3, 4), (4,), (5, 5, 5, 5), (6,), (6, 8))
 
@@ -53,15 +55,15 @@ def test_vgg19_is_its_convolutions_from_torchvisions_file(put, monkeypatch, zipp
 
   put('vgg19', state, zipped,
       load=lambda path: (whole, vgg.from_torch(torch_files.read(path), whole)))
-  monkeypatch.setitem(image_embedding.KINDS, 'vgg19', dataclasses.replace(
-    image_embedding.KINDS['vgg19'], network=lambda dtype: vgg.Backbone(NARROW, dtype, None)))
+  monkeypatch.setitem(image_embedding.EMBEDDERS, 'vgg19', dataclasses.replace(
+    image_embedding.EMBEDDERS['vgg19'], network=lambda dtype: vgg.VggConvs(NARROW, dtype, None)))
   image = image_embedding.build('vgg19')
   variables = image.load()
   assert set(variables['params']) == {f'conv_{i}' for i in range(10)}
   assert jax.tree.map(jnp.shape, variables) == jax.tree.map(lambda x: x.shape, image.spec())
   images = networks.images(48) / 255
   embeddings = jax.jit(image.embed)(variables, images)
-  wanted = vgg.Backbone(NARROW).apply(vgg.from_torch(state, vgg.Backbone(NARROW)),
+  wanted = vgg.VggConvs(NARROW).apply(vgg.from_torch(state, vgg.VggConvs(NARROW)),
                                    (images - np.float32(vgg.MEAN)) / np.float32(vgg.STD)).pool
   networks.assert_near(embeddings, wanted)
 
@@ -77,15 +79,15 @@ def test_resnet50_is_its_logits_at_224_pixels_from_torchvisions_file(put, zipped
 
 
 class Mirror(nn.Module):
-  """A network that says what it sees."""
+  """A network that returns its input."""
 
   def __call__(self, x):
     return Features(-x, x)
 
 
-def test_resnet50_sees_standardised_images_of_224_pixels():
+def test_resnet50_gets_standardized_images_of_224_pixels():
   image = dataclasses.replace(image_embedding.build('resnet50'), network=Mirror())
-  pillow = Image.Resampling.BILINEAR      # antialiased, pixel centres on pixel centres
+  pillow = Image.Resampling.BILINEAR      # antialiased, half-pixel centers
   for side in (64, 256, 224):
     x = networks.images(side, rows=1) / 255
     large = np.stack([Image.fromarray(x[0, :, :, c]).resize((224, 224), pillow)
@@ -94,12 +96,12 @@ def test_resnet50_sees_standardised_images_of_224_pixels():
     np.testing.assert_allclose(image.embed({}, x)[0], wanted, atol=1e-3)
 
 
-def test_the_vggs_see_images_as_large_as_they_are():
+def test_the_vggs_do_not_resize_images():
   image = dataclasses.replace(image_embedding.build('vgg19'), network=Mirror())
   assert image.embed({}, networks.images(64)).shape == (2, 64, 64, 3)
 
 
-@pytest.mark.parametrize('name', image_embedding.KINDS)
+@pytest.mark.parametrize('name', image_embedding.EMBEDDERS)
 def test_sizes_are_those_of_the_table_of_weights(name):
   image, entry = image_embedding.build(name, jnp.bfloat16), registry.entry(name)
   images = jax.ShapeDtypeStruct((1, entry.side, entry.side, 3), jnp.float32)
@@ -108,17 +110,19 @@ def test_sizes_are_those_of_the_table_of_weights(name):
     assert layers == {layer: whole[part][layer] for layer in layers}
   images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
   embeddings = jax.eval_shape(image.embed, image.spec(), images)
-  assert embeddings.shape == (2, 1000 if name == 'resnet50' else 512) and embeddings.dtype == jnp.float32
+  assert embeddings.shape == (2, 1000 if name == 'resnet50' else 512)
+  assert embeddings.dtype == jnp.float32
 
 
 def test_parameters_are_those_of_the_published_networks():
-  count = lambda name: sum(x.size for x in jax.tree.leaves(image_embedding.build(name).spec()['params']))
-  assert {name: count(name) for name in image_embedding.KINDS} == {
+  spec = lambda name: image_embedding.build(name).spec()['params']
+  count = lambda name: sum(x.size for x in jax.tree.leaves(spec(name)))
+  assert {name: count(name) for name in image_embedding.EMBEDDERS} == {
     'vgg16-backbone': 14_714_688, 'vgg19': 20_024_384, 'resnet50': 25_557_032}
 
 
 def test_another_name_is_refused():
-  with pytest.raises(UserError, match='image.encoder=vgg11: choose one of vgg16-backbone, vgg19, res'):
+  with pytest.raises(UserError, match='image.encoder=vgg11: choose one of vgg16-backbone, vgg19'):
     image_embedding.build('vgg11')
 
 

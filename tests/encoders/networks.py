@@ -1,4 +1,4 @@
-"""Networks with random weights, drawn alike with and without torch, for the tests of encoders."""
+"""Random weights and goldens for the tests of encoders, the same with and without torch."""
 import json
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The registry of frozen networks: where it looks, what it refuses, and that its table holds."""
+"""The registry of frozen networks: search order, refused files, consistency of the table."""
 import dataclasses
 import hashlib
 import pathlib
@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors_numpy
 from tensorboard.compat.proto import graph_pb2, types_pb2
 
 from xmc_jax.encoders import registry
-from xmc_jax.encoders.registry_table import Entry, Source
+from xmc_jax.encoders.registry_table import Entry, WeightSource
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import files
 
@@ -59,8 +59,8 @@ DIGITS = hashlib.sha256(b'1.5').hexdigest()
 def _toy(monkeypatch, places):
   """An entry with two sources: `a.txt`, which a package carries too, and the folder `b`."""
   entry = Entry('A toy', (
-    Source('a.txt', load_toy, DIGITS[:8], package=('toys', 'a.txt'), pip='pip install toys'),
-    Source('b', lambda path: load_toy(path / 'w.txt'), '', parts=('w.txt', 'c.txt'))), 4)
+    WeightSource('a.txt', load_toy, DIGITS[:8], package=('toys', 'a.txt'), pip='pip install toys'),
+    WeightSource('b', lambda path: load_toy(path / 'w.txt'), '', parts=('w.txt', 'c.txt'))), 4)
   monkeypatch.setitem(registry.ENTRIES, 'toy', entry)
   return entry
 
@@ -89,11 +89,11 @@ def test_the_cache_is_in_the_home_folder_by_default(monkeypatch):
   assert files.folders() == [pathlib.Path.home() / '.cache' / 'xmc_jax' / 'weights']
 
 
-def test_a_missing_file_is_told_with_all_places_and_the_command(toy, places):
+def test_the_error_for_a_missing_file_has_all_places_and_the_command(toy, places):
   with pytest.raises(UserError) as error:
     registry.find('toy')
   assert str(error.value) == (
-    f'The weights toy were not found: there is no a.txt or b/w.txt in {places[0]} or {places[1]} '
+    f'the weights toy were not found: there is no a.txt or b/w.txt in {places[0]} or {places[1]} '
     'or the installed package toys; to get them run: pip install toys')
   with pytest.raises(UserError, match='to get them run: xmc weights get inception-tf2015'):
     registry.load('inception-tf2015')
@@ -121,7 +121,7 @@ def test_the_hash_of_a_folder_is_that_of_its_weights(toy, places):
   assert registry.load('toy').sha256 == hashlib.sha256(b'2').hexdigest()
 
 
-def test_a_damaged_file_of_unknown_hash_is_told_with_what_to_do(toy, places):
+def test_a_damaged_file_of_unknown_hash_is_refused_with_what_to_do(toy, places):
   (places[0] / 'b').mkdir()
   (places[0] / 'b' / 'w.txt').write_text('x')
   (places[0] / 'b' / 'c.txt').write_text('')
@@ -145,8 +145,8 @@ def test_random_weights_follow_their_seed():
   assert np.isfinite(pool).all() and pool.std() > 0 and logits.shape == (2, 1000)
 
 
-def test_sizes_that_only_a_file_says_cannot_be_drawn():
-  with pytest.raises(UserError, match='only their config.json says'):
+def test_networks_whose_sizes_are_in_a_file_cannot_be_random():
+  with pytest.raises(UserError, match='only their config.json has'):
     registry.load('clip-vit-base-patch32', random=0)
 
 
@@ -185,7 +185,7 @@ def test_rows_of_the_table_hold_together(name):
 def put(path, kind):
   """A readable file of a kind that holds something else than a network here."""
   if kind == 'pth':
-    shutil.copy(networks.GOLDENS / 'tiny_zip.pth', path)
+    shutil.copy(networks.GOLDENS.parents[1] / 'weight_files' / 'goldens' / 'tiny_zip.pth', path)
   elif kind == 'h5':
     with h5py.File(path, 'w') as file:
       file.attrs['layer_names'] = np.bytes_(['conv2d_1'])
@@ -204,7 +204,7 @@ def put(path, kind):
   ('inception-tf2015', 1, 'pth', r'tensor Conv2d_1a_3x3\.'),
   ('inception-tf2015', 3, 'pb', 'tensor conv/'),
   ('inception-torchvision', 0, 'pth', r'tensor Conv2d_1a_3x3\.'),
-  ('inception-keras', 0, 'h5', 'layers conv2d'),
+  ('inception-keras', 0, 'h5', 'conv2d layers'),
   ('resnet50', 0, 'pth', r'tensor (bn|conv)1\.'),
   ('vgg16', 0, 'pth', r'tensor features\.0\.'), ('vgg19', 0, 'pth', r'tensor features\.0\.'),
   ('efficientnet-lite0', 0, 'pth', r'tensor _\w+\.')])

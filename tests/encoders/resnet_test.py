@@ -1,4 +1,4 @@
-"""ResNet-50 against torchvision with random weights; goldens keep what torchvision says.
+"""ResNet-50 against torchvision with random weights; goldens store its outputs.
 
   pytest tests/encoders/resnet_test.py --regenerate       # where torchvision is installed
 """
@@ -21,7 +21,7 @@ def _ours():
   return module, resnet.from_torch(state, module)
 
 
-def test_the_network_equals_what_torchvision_said(ours):
+def test_the_network_equals_the_stored_outputs_of_torchvision(ours):
   _, pool, logits = networks.golden('resnet50')
   found = networks.run(*ours, resnet.scaled(networks.images(SIDE)))
   assert found[0].shape == (2, 2048) and found[1].shape == (2, 1000)

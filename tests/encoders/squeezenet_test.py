@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 against torchvision's with random weights; goldens keep what torchvision says.
+"""SqueezeNet 1.1 against torchvision's with random weights; goldens store its outputs.
 
   pytest tests/encoders/squeezenet_test.py --regenerate       # where torchvision is installed
 
@@ -42,7 +42,7 @@ def _ours():
   return module, squeezenet.from_package(as_packaged(state), module)
 
 
-def test_the_network_equals_what_torchvision_said(ours):
+def test_the_network_equals_the_stored_outputs_of_torchvision(ours):
   _, pool, logits = networks.golden('squeezenet')
   found = networks.run(*ours, networks.images(SIDE) / 255)
   assert found[0].shape == (2, 512) and found[1].shape == (2, 1000)

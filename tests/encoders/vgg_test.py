@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xmc_jax.encoders import registry, vgg
+from xmc_jax.encoders.features import variables_spec
 from xmc_jax.types import UserError
 
 
@@ -60,13 +61,13 @@ def test_a_missing_package_gives_the_command(monkeypatch):
   {f'VGG16_0/Conv_{i}/{leaf}': np.ones(2) for i in range(13) for leaf in ('kernel', 'bias')}])
 def test_another_networks_arrays_are_refused(arrays):
   with pytest.raises(UserError, match='no tensor VGG16_0/Conv_0|has the shape'):
-    vgg.from_package(arrays, vgg.Backbone())
+    vgg.from_package(arrays, vgg.VggConvs())
 
 
 def test_the_backbone_is_the_mean_of_what_goes_into_the_last_pooling():
   shapes, *_ = networks.golden('vgg')
   state = networks.random_state(shapes)
-  backbone = vgg.Backbone(NARROW.stages)
+  backbone = vgg.VggConvs(NARROW.stages)
   variables = vgg.from_torch(state, backbone)
   assert set(variables['params']) == {f'conv_{i}' for i in range(8)}
   x = vgg.scaled(networks.images(32, rows=1))
@@ -105,7 +106,7 @@ def narrow_torch(torchvision):
   return theirs
 
 
-def test_the_whole_network_equals_what_torchvision_said():
+def test_the_whole_network_equals_the_stored_outputs_of_torchvision():
   shapes, pool, logits = networks.golden('vgg')
   variables = vgg.from_torch(networks.random_state(shapes), NARROW)
   found = networks.run(NARROW, variables, vgg.scaled(networks.images(224)))
@@ -130,7 +131,7 @@ def test_the_whole_network_equals_torchvision(request):
 @pytest.mark.parametrize('name, stages, parameters', [
   ('vgg16', vgg.STAGES, 138_357_544), ('vgg19', vgg.STAGES_19, 143_667_240)])
 def test_sizes_and_names_are_those_of_the_published_files(name, stages, parameters):
-  wanted = jax.tree.leaves(vgg.wanted(vgg.Vgg(stages)))
+  wanted = jax.tree.leaves(variables_spec(vgg.Vgg(stages), vgg.SIDE))
   assert sum(x.size for x in wanted) == parameters
   torchvision = pytest.importorskip('torchvision')
   import torch
@@ -148,5 +149,5 @@ def test_images_of_another_size_are_refused():
 
 def test_another_networks_state_dict_is_refused():
   shapes = networks.golden('vgg')[0]
-  with pytest.raises(UserError, match=r'features.0.(weight|bias) in it has the shape'):
+  with pytest.raises(UserError, match=r'features.0.(weight|bias) has the shape'):
     vgg.from_torch(networks.random_state(shapes), vgg.Vgg())

@@ -1,4 +1,4 @@
-"""The judge that comes with the project, on real held-out images."""
+"""The alignment networks of the package on real held-out images."""
 import numpy as np
 import pytest
 
@@ -20,7 +20,7 @@ def _minilm():
 
 
 @pytest.mark.parametrize('name', LEAST)
-def test_the_judge_knows_real_heldout_images(minilm, name):
+def test_real_heldout_images_match_their_captions(minilm, name):
   data = source.load(name, 'heldout', 64)
   rows = np.linspace(0, len(data) - 1, 150).astype(int)
   images = np.stack([data.image(i) for i in rows]) / np.float32(255)
@@ -33,14 +33,14 @@ def test_the_judge_knows_real_heldout_images(minilm, name):
 def test_images_of_another_size_are_resized(minilm):
   small = np.random.default_rng(0).uniform(size=(3, 16, 16, 3)).astype(np.float32)
   large = small.repeat(8, 1).repeat(8, 2)
-  a, b = alignment.image_codes(small, 'emoji'), alignment.image_codes(large, 'emoji')
+  a, b = alignment.image_embeddings(small, 'emoji'), alignment.image_embeddings(large, 'emoji')
   assert a.shape == (3, 128)
   np.testing.assert_allclose(np.linalg.norm(a, axis=1), 1, atol=1e-5)
   assert (np.sum(a * b, 1) > 0.8).all()
 
 
-def test_codes_do_not_depend_on_the_other_rows(minilm):
+def test_embeddings_do_not_depend_on_the_other_captions(minilm):
   captions = ['a red apple', 'two dogs and a cat on a green field under the sun', 'a house']
-  together = alignment.caption_codes(captions, 'emoji')
-  alone = np.concatenate([alignment.caption_codes([c], 'emoji') for c in captions])
+  together = alignment.caption_embeddings(captions, 'emoji')
+  alone = np.concatenate([alignment.caption_embeddings([c], 'emoji') for c in captions])
   np.testing.assert_allclose(together, alone, atol=1e-5)

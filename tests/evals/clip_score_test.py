@@ -1,12 +1,13 @@
-"""CLIP score: closed impl, and codes that do not depend on how they were batched."""
+"""CLIP score: closed forms, and embeddings that do not depend on the batch size."""
 
 import jax
 import numpy as np
 import pytest
 import tiny
 
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
-from xmc_jax.encoders.clip_inputs import ClipTokenizer, prepare
+from xmc_jax.encoders.clip_inputs import preprocess
 from xmc_jax.evals import clip_score
 from xmc_jax.types import UserError
 
@@ -52,9 +53,9 @@ def test_the_standard_error_is_that_of_repeated_draws():
 
 
 def test_wrong_rows_are_refused_and_nan_is_not_hidden():
-  with pytest.raises(UserError, match='needs 2 images, not 1'):
+  with pytest.raises(UserError, match='needs at least 2 images, not 1'):
     clip_score.clip_score(np.ones((1, 4)), np.ones((1, 4)))
-  with pytest.raises(ValueError, match='same rows'):
+  with pytest.raises(ValueError, match='same shape'):
     clip_score.clip_score(np.ones((3, 4)), np.ones((2, 4)))
   embeddings = np.ones((3, 4))
   embeddings[1] = np.nan
@@ -62,11 +63,11 @@ def test_wrong_rows_are_refused_and_nan_is_not_hidden():
 
 
 @pytest.mark.parametrize('batch', [1, 2, 5, 8])
-def test_codes_are_the_networks_at_unit_length_for_any_batch(folder, batch):
+def test_embeddings_are_the_networks_at_unit_length_for_any_batch(folder, batch):
   module, variables = clip.load(folder)
-  encoder = clip_score.ClipEncoder(folder, batch)
-  image = module.apply(variables, prepare(images(), 14), method='image')
-  text = module.apply(variables, ClipTokenizer(folder).encode(CAPTIONS), method='text')
+  encoder = clip_score.ClipEmbeddings(folder, batch)
+  image = module.apply(variables, preprocess(images(), 14), method='image')
+  text = module.apply(variables, Tokenizer(folder, 77).encode(CAPTIONS)[0], method='text')
   for found, wanted in ((encoder.images(images()), image), (encoder.captions(CAPTIONS), text)):
     assert found.shape == (5, 10) and found.dtype == np.float32
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
@@ -75,7 +76,7 @@ def test_codes_are_the_networks_at_unit_length_for_any_batch(folder, batch):
 
 
 def test_one_shape_is_compiled(folder):
-  encoder = clip_score.ClipEncoder(folder, 2)
+  encoder = clip_score.ClipEmbeddings(folder, 2)
   shapes = set()
   network = encoder._image
   encoder._image = lambda variables, x: (shapes.add(x.shape), network(variables, x))[1]
@@ -84,7 +85,7 @@ def test_one_shape_is_compiled(folder):
 
 
 def test_the_prefix_stands_before_each_caption(folder):
-  encoder = clip_score.ClipEncoder(folder, 2)
+  encoder = clip_score.ClipEmbeddings(folder, 2)
   written = [f'A photo depicts {caption}' for caption in CAPTIONS]
   found = encoder.captions(CAPTIONS, clip_score.PREFIX)
   np.testing.assert_array_equal(found, encoder.captions(written))
@@ -92,7 +93,7 @@ def test_the_prefix_stands_before_each_caption(folder):
 
 
 def test_images_of_several_sizes_and_cmmds_crop(folder):
-  encoder = clip_score.ClipEncoder(folder, 2)
+  encoder = clip_score.ClipEmbeddings(folder, 2)
   wide, square = images(1, (20, 31))[0], images(1)[0]
   found = encoder.images([wide, square], crop_first=True)
   np.testing.assert_allclose(
@@ -101,7 +102,7 @@ def test_images_of_several_sizes_and_cmmds_crop(folder):
 
 
 def test_weights_are_arguments_of_the_program(folder):
-  encoder = clip_score.ClipEncoder(folder, 2)
+  encoder = clip_score.ClipEmbeddings(folder, 2)
   text = encoder._image.lower(
     encoder._variables, jax.ShapeDtypeStruct((2, 14, 14, 3), np.float32)).as_text()
   assert 'dense<"0x' not in text

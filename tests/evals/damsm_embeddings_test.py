@@ -1,4 +1,4 @@
-"""Codes of a DAMSM's folder: of unit length, whatever the batch; images find their captions."""
+"""Embeddings of a DAMSM: unit length, any batch size; images retrieve their captions."""
 import dataclasses
 import itertools
 
@@ -11,8 +11,8 @@ from toy_backbone import TOY
 from xmc_jax.data import vocabulary
 from xmc_jax.encoders import damsm, image_backbones
 from xmc_jax.evals import extra_metrics
-from xmc_jax.evals.damsm_embeddings import DamsmCodes
-from xmc_jax.evals.extract import Collector
+from xmc_jax.evals.damsm_embeddings import DamsmEmbeddings
+from xmc_jax.evals.extract import FeatureCollector
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
 
@@ -33,8 +33,8 @@ def images(n=5):
   return toys.numbers(0).integers(0, 256, (n, 8, 8, 3)).astype(np.uint8)
 
 
-def test_codes_have_unit_length_and_do_not_depend_on_the_batch(folder):
-  few, many = DamsmCodes(folder, batch=2), DamsmCodes(folder, batch=7)
+def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(folder):
+  few, many = DamsmEmbeddings(folder, batch=2), DamsmEmbeddings(folder, batch=7)
   for a, b in ((few.images(images()), many.images(images())),
                (few.captions(CAPTIONS), many.captions(CAPTIONS))):
     assert a.shape == (5, 4)
@@ -45,23 +45,24 @@ def test_codes_have_unit_length_and_do_not_depend_on_the_batch(folder):
 
 def test_they_are_the_networks_own(folder):
   module, variables = damsm.load(damsm.find(folder))
-  code = module.apply(variables, images() / np.float32(255), method='image')[0]
-  np.testing.assert_allclose(DamsmCodes(folder).images(images()),
-                             code / np.linalg.norm(code, axis=1, keepdims=True), atol=1e-6)
+  embedding = module.apply(variables, images() / np.float32(255), method='image')[0]
+  np.testing.assert_allclose(DamsmEmbeddings(folder).images(images()),
+                             embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
+                             atol=1e-6)
 
 
-def test_the_reader_of_an_evaluation_sees_the_same(folder):
-  embeddings = DamsmCodes(folder)
+def test_the_extractor_gives_the_same(folder):
+  embeddings = DamsmEmbeddings(folder)
 
   class Real:
-    what = 'images'
+    name = 'images'
 
     def __len__(self):
       return 5
 
-    def read(self, rows):
-      return images()[rows]
-  found = Collector([embeddings.reader()], make_mesh(jax.devices()[:1]))(Real())['damsm']
+    def read(self, indices):
+      return images()[indices]
+  found = FeatureCollector([embeddings.extractor()], make_mesh(jax.devices()[:1]))(Real())['damsm']
   np.testing.assert_allclose(found, embeddings.images(images()), atol=1e-6)
 
 
@@ -71,20 +72,20 @@ class Heldout:
   images = np.tile(images(), (30, 1, 1, 1))
 
 
-def test_the_measure_counts_images_that_find_their_caption(folder):
+def test_the_metric_counts_images_that_find_their_caption(folder):
   four = itertools.product(('red', 'dog', 'apple', 'two'), repeat=4)
   captions = [' '.join(words) for words in itertools.islice(four, 150)]
-  given = dict.fromkeys(field.name for field in dataclasses.fields(extra_metrics.Setting))
-  given |= dict(text_encoder=str(folder), heldout=Heldout(), rows=np.arange(150), seed=0,
+  given = dict.fromkeys(field.name for field in dataclasses.fields(extra_metrics.EvalContext))
+  given |= dict(text_encoder=str(folder), heldout=Heldout(), indices=np.arange(150), seed=0,
                 captions=captions)
-  measure = extra_metrics.MEASURES['damsm'](extra_metrics.Setting(**given))
-  texts = DamsmCodes(folder).captions(captions)
-  found = {score.metric: score.value for score in measure.score({'damsm': texts})}
+  metric = extra_metrics.EXTRA_METRICS['damsm'](extra_metrics.EvalContext(**given))
+  texts = DamsmEmbeddings(folder).captions(captions)
+  found = {score.metric: score.value for score in metric.score({'damsm': texts})}
   assert found['DAMSM R-precision-100 (in training)'] > 0.9        # a caption finds itself
   assert found['DAMSM R-precision-100 (in training) of real'] < 0.2
-  assert measure.facts['network'] == 'damsm' and len(measure.facts['weights_sha256']) == 64
+  assert metric.facts['network'] == 'damsm' and len(metric.facts['weights_sha256']) == 64
 
 
-def test_a_folder_without_one_is_told(tmp_path):
-  with pytest.raises(UserError, match='There is no DAMSM'):
-    DamsmCodes(tmp_path)
+def test_a_folder_without_a_damsm_is_refused(tmp_path):
+  with pytest.raises(UserError, match='there is no DAMSM'):
+    DamsmEmbeddings(tmp_path)

@@ -13,7 +13,7 @@ def draw(n, seed, d=16):
 TRAINING, HELDOUT = draw(900, 0), draw(3000, 1)
 
 
-def test_independent_draws_are_near_as_often_as_the_quantile_says():
+def test_independent_draws_are_near_as_often_as_the_quantile():
   for quantile in (0.01, 0.1):
     found = duplicates.near_duplicates(draw(4000, 2), TRAINING, HELDOUT, quantile)
     spread = np.sqrt(quantile / 4000 + quantile / 3000)

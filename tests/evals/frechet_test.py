@@ -1,4 +1,4 @@
-"""The Frechet distance against closed impl, scipy's square root and torch-fidelity."""
+"""The Frechet distance against closed forms, scipy's square root and torch-fidelity."""
 import numpy as np
 import pytest
 
@@ -6,8 +6,8 @@ from xmc_jax.evals import frechet
 from xmc_jax.evals.statistics import FeatureStats
 from xmc_jax.types import UserError
 
-# torch-fidelity 0.4.0, of `features(700, 64, 1)` and `features(900, 64, 2)` in float64; of the same
-# in float32 it says 1.2006064610, since it takes means in float32.
+# torch-fidelity 0.4.0, for `features(700, 64, 1)` and `features(900, 64, 2)` in float64. In float32
+# it gives 1.2006064610, because it computes means in float32.
 GOLDEN = 1.2006062968078695
 
 
@@ -74,7 +74,7 @@ def test_it_is_symmetric_and_grows_with_the_square_of_scale():
 
 
 @pytest.mark.parametrize('n, m', [(50, 60), (3, 200), (200, 3), (2, 2), (300, 400)])
-def test_features_and_statistics_say_the_same(n, m):
+def test_features_and_statistics_give_the_same_distance(n, m):
   a, b = features(n, 128, 1), features(m, 128, 2)
   stats = frechet.frechet_of_stats(FeatureStats.of(a), FeatureStats.of(b))
   assert frechet.frechet_of_features(a, b) == pytest.approx(stats, abs=1e-8)
@@ -121,7 +121,7 @@ def test_what_is_no_covariance_is_an_error():
     for pair in ((one, matrix), (matrix, one)):
       with pytest.raises(UserError, match='3 and 4|4 and 3' if '4' in words else words):
         frechet.frechet_distance(zero, pair[0], zero, pair[1])
-  with pytest.raises(UserError, match='one row'):
+  with pytest.raises(UserError, match='vector'):
     frechet.frechet_distance(zero * np.nan, one, zero, one)
 
 

@@ -1,4 +1,4 @@
-"""Folders of images and splits: what is read, and which sentence a bad folder gets."""
+"""Sets of images: what is read, and the errors for unusable folders."""
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,22 +22,36 @@ def folder(tmp_path):
 
 
 def test_folder_reads_every_image_to_the_bit_in_the_order_of_paths(folder):
-  read = image_sets.Folder(folder, '--images')
+  read = image_sets.FolderImages(folder, '--images')
   assert len(read) == 12
   np.testing.assert_array_equal(read.read(range(12)), noise(12))
   np.testing.assert_array_equal(read.read([11, 3]), noise(12)[[11, 3]])
 
 
+def test_folder_is_read_as_a_preparation_reads_it(folder):
+  """Hidden files are skipped and counted; EXIF turns an image upright."""
+  (folder / '._00.png').write_bytes(b'resource fork')
+  (folder / '.ipynb_checkpoints').mkdir()
+  image = Image.fromarray(noise(1)[0])
+  exif = image.getexif()
+  exif[0x0112] = 3
+  image.save(folder / '00.PNG', exif=exif)
+  (folder / '00.png').unlink()
+  read = image_sets.FolderImages(folder, '--images')
+  assert len(read) == 12 and read.skipped == {'hidden image files': 1, 'hidden folders': 1}
+  np.testing.assert_array_equal(read.read([0])[0], noise(1)[0][::-1, ::-1])
+
+
 def refused(folder, *words):
   with pytest.raises(UserError) as error:
-    read = image_sets.Folder(folder, '--images')
+    read = image_sets.FolderImages(folder, '--images')
     read.read(range(len(read)))
   for word in ('--images', *words):
     assert word in str(error.value)
 
 
 def test_folder_that_is_not_there_or_holds_too_little(tmp_path, folder):
-  refused(tmp_path / 'none', 'no folder', 'none')
+  refused(tmp_path / 'none', 'not a folder', 'none')
   (tmp_path / 'one').mkdir()
   Image.fromarray(noise(1)[0]).save(tmp_path / 'one' / 'a.png')
   refused(tmp_path / 'one', 'holds 1 images')
@@ -65,16 +79,16 @@ def test_damaged_images(folder, damage):
 
 def test_split_reads_a_data_set():
   heldout = source.load('emoji', 'heldout', 16)
-  split = image_sets.Split(heldout, 'heldout')
-  assert split.what == 'emoji/heldout' and len(split) == len(heldout)
+  split = image_sets.SplitImages(heldout, 'heldout')
+  assert split.name == 'emoji/heldout' and len(split) == len(heldout)
   np.testing.assert_array_equal(split.read([3, 0])[1], heldout.image(0))
 
 
 def test_fingerprint_knows_pixels_order_number_and_size_but_not_the_batches():
   images = noise(10)
-  of = lambda images, **how: image_sets.fingerprint(image_sets.Stack(images, 'noise'), **how)
+  of = lambda images, **how: image_sets.fingerprint(image_sets.ArrayImages(images, 'noise'), **how)
   first = of(images)
-  assert first == of(images, at_once=3) == of(images.copy())
+  assert first == of(images, batch=3) == of(images.copy())
   changed = images.copy()
   changed[9, 7, 7, 2] ^= 1
   others = [changed, images[::-1], images[:9], images.reshape(10, 4, 16, 3)]

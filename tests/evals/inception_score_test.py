@@ -62,5 +62,5 @@ def test_wrong_splits_and_logits_are_errors():
     inception_score(logits(7), 0)
   with pytest.raises(UserError, match='1 of 2 rows of logits'):
     inception_score(np.array([[0, np.nan], [1, 2]]), 1)
-  with pytest.raises(ValueError, match='logits must be'):
+  with pytest.raises(ValueError, match='logits must have'):
     inception_score(np.zeros(5))

@@ -85,7 +85,7 @@ def test_cmmd_by_hand():
   assert kernels.cmmd(features(50, 1), features(50, 1)) == pytest.approx(0, abs=1e-10)
 
 
-def test_the_bias_of_cmmd_is_bounded_as_it_says():
+def test_the_bias_of_cmmd_is_bounded_as_documented():
   x, y = (np.random.RandomState(s).randn(200, 64) for s in (0, 1))
   assert 0 < kernels.cmmd(x, y) < 1000 / 100 * (2 / 200)
 
@@ -104,7 +104,7 @@ def test_cmmd_is_that_of_the_public_package():
 def test_a_row_of_zeros_or_nan_has_no_direction():
   x = features(20, 1)
   x[3:5] = 0
-  with pytest.raises(UserError, match='2 of 20 rows .* all zero'):
+  with pytest.raises(UserError, match='2 of 20 .* all zero'):
     kernels.cmmd(x, features(20, 2))
   x[3] = np.nan
   with pytest.raises(UserError, match='1 of 20 rows'):

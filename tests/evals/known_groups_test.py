@@ -6,8 +6,10 @@ from PIL import Image, ImageFilter
 
 from xmc_jax.data import source
 from xmc_jax.evals import image_sets, protocols, scores
-from xmc_jax.evals.extract import Collector
+from xmc_jax.evals.extract import FeatureCollector
 from xmc_jax.training.mesh import make_mesh
+
+pytestmark = pytest.mark.slow
 
 N = 128
 
@@ -30,8 +32,8 @@ def found():
       'noise': np.clip(others + noise, 0, 255).astype(np.uint8),
       'pure noise': rng.integers(0, 256, others.shape, np.uint8)}
   protocol = protocols.find('offline')
-  collect = Collector([protocol.reader()], make_mesh(jax.devices()[:1]))
-  features = {name: collect(image_sets.Stack(images, name), quiet=True)['offline']
+  collect = FeatureCollector([protocol.feature_extractor()], make_mesh(jax.devices()[:1]))
+  features = {name: collect(image_sets.ArrayImages(images, name), quiet=True)['offline']
               for name, images in groups.items()}
   features['collapse'] = jax.tree.map(lambda x: np.repeat(x[:4], N // 4, 0), features['real'])
   reference = features.pop('reference')

@@ -110,7 +110,7 @@ def test_all_four_are_those_of_prdc():
 
 @pytest.mark.parametrize('measure', [manifold.precision_recall, manifold.density_coverage])
 def test_too_few_rows_are_a_clear_error(measure):
-  with pytest.raises(UserError, match='more than 3 rows .* 3 generated and 20 real'):
+  with pytest.raises(UserError, match='more than 3 images .* 3 generated and 20 real'):
     measure(features(3, 1), features(20, 2), 3)
   with pytest.raises(UserError, match='NaN'):
     measure(features(20, 1) * np.nan, features(20, 2), 3)

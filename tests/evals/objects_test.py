@@ -36,7 +36,7 @@ def _real(heldout):
 
 
 def read(caption):
-  """What a caption says, read from its words alone."""
+  """The truth of a caption, parsed from its words only."""
   text = re.split(r',? on an? (?!left|right)', caption)[0]
   things = [(NOUNS[noun], NUMBERS[number], size) for number, size, noun in THING.findall(text)]
   word, relation = RELATION.search(text), None
@@ -58,7 +58,7 @@ def same_way(relation):
 
 
 @pytest.mark.parametrize('split', source.SPLITS)
-def test_truths_say_what_the_captions_say(split):
+def test_truths_match_the_captions(split):
   scenes, seen = source.load('emoji_scenes', split, 64), []
   for i in range(300):
     for number, caption in enumerate(scenes.captions(i)):
@@ -71,11 +71,11 @@ def test_truths_say_what_the_captions_say(split):
 
 
 def found(*things):
-  """What a detector says that found things (kind, box)."""
+  """The output of a detector that found these objects (kind, box)."""
   return {kind: np.array([box for k, box in things if k == kind]) for kind, _ in things}
 
 
-def test_a_image_by_hand():
+def test_an_image_by_hand():
   truth = Truth({DOG: 2, CAT: 1}, {CAT: 'small'}, (CAT, 'to the right of', DOG), None)
   shares = objects.score([found((DOG, LEFT), (CAT, RIGHT), (OWL, RIGHT))], [truth])
   assert shares == {'objects': 1, 'kinds': 1, 'images': 1, 'precision': pytest.approx(2 / 3),
@@ -192,6 +192,6 @@ def test_mistakes_are_clear_errors(real):
   with pytest.raises(UserError, match='at least 2 images'):
     objects.object_accuracy(images[:1], truths[:1])
   with pytest.raises(UserError, match="no detector 'birds'"):
-    objects.object_accuracy(images, truths, which='birds')
-  with pytest.raises(ValueError, match='same rows'):
+    objects.object_accuracy(images, truths, network='birds')
+  with pytest.raises(ValueError, match='same length'):
     objects.object_accuracy(images, truths[1:])

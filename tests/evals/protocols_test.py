@@ -16,9 +16,9 @@ def seen_by_the_network(name, images, monkeypatch):
     def apply(self, variables, x):
       return Features(x, x)
   monkeypatch.setattr(registry, 'load', lambda *_, **__: registry.Loaded(Show(), {}, 'hash', None))
-  reader = protocols.find(name).reader()
-  ready = reader.prepare(images) if reader.prepare else jnp.asarray(images)
-  return np.asarray(reader.read(reader.variables, ready).pool)
+  extractor = protocols.find(name).feature_extractor()
+  ready = extractor.preprocess(images) if extractor.preprocess else jnp.asarray(images)
+  return np.asarray(extractor.apply(extractor.variables, ready).pool)
 
 
 RANGES = {'tf2015': (-1, 127 / 128), 'clean': (-1, 127 / 128), 'pytorch-fid': (-1, 1),
@@ -69,12 +69,12 @@ def test_unknown_protocol_and_missing_weights(monkeypatch, tmp_path):
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
   monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
   with pytest.raises(UserError, match='pt_inception-2015-12-05-6726825d.pth'):
-    protocols.find('tf2015').reader()
+    protocols.find('tf2015').feature_extractor()
 
 
 def test_random_weights_are_called_random():
-  reader = protocols.find('offline').reader(random_seed=0)
-  assert reader.sha256 == 'random'
-  found = jax.eval_shape(reader.read, reader.variables,
+  extractor = protocols.find('offline').feature_extractor(random_seed=0)
+  assert extractor.sha256 == 'random'
+  found = jax.eval_shape(extractor.apply, extractor.variables,
                          jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8))
   assert found.pool.shape == (2, 1280) and found.logits.shape == (2, 1000)

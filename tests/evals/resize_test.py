@@ -75,7 +75,7 @@ def slow(images, side, offset):
 
 @pytest.mark.parametrize('name, offset', [('tf1_bilinear', 0), ('half_pixel_bilinear', 0.5)])
 @pytest.mark.parametrize('shape', [(9, 14), (30, 17)])
-def test_bilinear_is_what_it_says_for_any_shape(name, offset, shape):
+def test_bilinear_is_as_documented_for_any_shape(name, offset, shape):
   images = tool.images(2, 30)[:, :shape[0], :shape[1]]
   found = getattr(resize, name)(images, 21)
   np.testing.assert_allclose(found, slow(images, 21, offset), atol=6e-4)

@@ -1,4 +1,4 @@
-"""Semantic object accuracy with a detector that is told what to see, and the public files."""
+"""Semantic object accuracy with a scripted detector, and the public caption files."""
 import pickle
 
 import numpy as np
@@ -124,11 +124,11 @@ def test_the_public_scorer_finds_the_images_it_expects(tmp_path):
 
 
 def test_wrong_names_and_images_are_errors(tmp_path):
-  with pytest.raises(UserError, match="'cat' has no name like"):
+  with pytest.raises(UserError, match="'cat' must be like"):
     soa.write_images(tmp_path, 'cat', [(0, 0)], painted((1, 1)))
   with pytest.raises(ValueError, match='2 numbers but 1 images'):
     soa.write_images(tmp_path, 'label_15_cat', [(0, 0), (0, 1)], painted((1, 1)))
   with pytest.raises(ValueError, match='uint8'):
     soa.hits(detector, np.zeros((1, 8, 8, 3)), 1)
-  with pytest.raises(ValueError, match='0 of 1 images'):
+  with pytest.raises(ValueError, match='0 results for 1 images'):
     soa.hits(lambda x: [], painted((1, 1)), 1)

@@ -92,7 +92,7 @@ def test_wrong_shapes_and_sizes_are_errors():
     FeatureStats.of(ROWS, np.ones(3))
   with pytest.raises(ValueError, match=r'\[n, d\]'):
     FeatureStats.of(ROWS[0])
-  with pytest.raises(UserError, match='24 and of 5 features'):
+  with pytest.raises(UserError, match='24 and 5 features'):
     FeatureStats.of(ROWS).add(ROWS[:, :5])
   with pytest.raises(UserError, match='at least 2 images, not 1'):
     FeatureStats.of(ROWS[:1]).covariance()

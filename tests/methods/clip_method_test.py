@@ -20,6 +20,8 @@ from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 tool = tiny.script('tools/clip_goldens.py')
 SETTINGS = {'batch_size': 8, 'model.size': 16, 'model.trained': 'all', 'text.encoder': '',
             'text.length': toys.LENGTH, 'clip.side': 16, 'clip.patch': 4, 'clip.width': 64,
@@ -181,7 +183,7 @@ def test_a_vocabulary_too_small_for_a_tokeniser_and_a_missing_clip_are_named():
 
 @pytest.mark.filterwarnings('ignore')
 def test_a_run_leaves_a_clip_that_galip_reads(tmp_path, capsys):
-  config = small(**{'clip.pieces': clip_tokens.LEAST + 40, 'clip.layers': 3, 'text.length': 20,
+  config = small(**{'clip.pieces': clip_tokens.MIN_SIZE + 40, 'clip.layers': 3, 'text.length': 20,
                     'steps': 2, 'every.report': 1, 'data.loader': 'arrays',
                     'data.options.groups': ('food-drink',), 'terms.mask_same_class': False})
   params = jax.device_get(train(config, tmp_path / 'run').networks['encoder'].params)

@@ -20,6 +20,8 @@ from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {'batch_size': 8, 'model.size': 8, 'model.width': 4, 'model.z_features': 5,
             'model.dtype': 'float32', 'text.encoder': '/nowhere', 'text.length': toys.LENGTH,
             'clip.side': 16, 'clip.patch': 4, 'clip.width': 64, 'clip.layers': 1,
@@ -167,7 +169,7 @@ def test_a_folder_tells_the_sizes_and_has_weights_and_words(tmp_path):
 
 
 @pytest.mark.parametrize('encoder, words', [
-    ('/nowhere', 'cannot be found in /nowhere; .*configs/clip_emoji.py'), ('', 'No CLIP is named')])
+    ('/nowhere', 'cannot be found in /nowhere; .*configs/clip_emoji.py'), ('', 'no CLIP is given')])
 def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
   method = methods.build(small(**{'text.encoder': encoder}))
   for ask in (method.load_frozen, method.tokenizer):

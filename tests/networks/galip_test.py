@@ -63,7 +63,7 @@ def stage(**changes):
 def looked():
   """Codes and maps of the real images."""
   made, _, frozen, batch = world()
-  return made.network.apply(frozen['clip'], clip_inputs.see(batch['image'], TINY.side), (0, 1, 2),
+  return made.network.apply(frozen['clip'], clip_inputs.preprocess_on_device(batch['image'], TINY.side), (0, 1, 2),
                             method='image_features')
 
 
@@ -153,7 +153,7 @@ def test_logits_are_those_of_a_slow_twin_and_wrong_pairs_close_the_circle():
 def test_what_is_said_of_fakes_is_what_clip_sees_in_them():
   made, params, frozen, _ = world()
   outputs = stage()
-  code, maps = made.network.apply(frozen['clip'], clip_inputs.see(outputs.fake[0], TINY.side),
+  code, maps = made.network.apply(frozen['clip'], clip_inputs.preprocess_on_device(outputs.fake[0], TINY.side),
                                   (0, 1, 2), method='image_features')
   np.testing.assert_allclose(outputs.fake_embedding, code, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(

@@ -32,8 +32,8 @@ def folder(tmp_path):
 
 
 def test_places_are_searched_in_their_order(archive, folder):
-  assert archives.Images([archive, folder]).read('3.jpg') == CONTENT['3.jpg']
-  images = archives.Images([folder, archive])
+  assert archives.ImageStore([archive, folder]).read('3.jpg') == CONTENT['3.jpg']
+  images = archives.ImageStore([folder, archive])
   assert images.read('3.jpg') == b'other' and images.read('x.jpg') == b'x'
   assert images.read('49.jpg') == CONTENT['49.jpg']
   with pytest.raises(BadImage, match='50.jpg is not in .*more, .*images.zip'):
@@ -44,21 +44,21 @@ def test_a_wrong_checksum_is_a_bad_image(archive):
   data = bytearray(archive.read_bytes())
   data[data.index(CONTENT['7.jpg']) + 5] ^= 1
   archive.write_bytes(data)
-  images = archives.Images([archive])
+  images = archives.ImageStore([archive])
   with pytest.raises(BadImage, match='7.jpg in .*images.zip is damaged .*CRC'):
     images.read('7.jpg')
   assert images.read('8.jpg') == CONTENT['8.jpg']
 
 
 def test_threads_share_one(archive):
-  images = archives.Images([archive])
+  images = archives.ImageStore([archive])
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
     found = pool.map(images.read, list(CONTENT) * 20)
     assert list(found) == list(CONTENT.values()) * 20
 
 
 def test_a_copy_opens_the_zip_for_itself(archive, monkeypatch):
-  images = archives.Images([archive])
+  images = archives.ImageStore([archive])
   images.read('1.jpg')
   assert len(pickle.dumps(images)) < 500
   assert pickle.loads(pickle.dumps(images)).read('1.jpg') == CONTENT['1.jpg']
@@ -79,9 +79,9 @@ def test_files_inside_and_outside_of_a_zip(archive, folder):
   with pytest.raises(UserError, match='no.zip is damaged'):
     archives.read(folder / 'no.zip', 'x')
   with pytest.raises(UserError, match='no.zip is damaged'):
-    archives.Images([folder / 'no.zip']).check()
+    archives.ImageStore([folder / 'no.zip']).check()
   with pytest.raises(UserError, match='gone does not exist'):
-    archives.Images([folder / 'gone']).check()
+    archives.ImageStore([folder / 'gone']).check()
 
 
 def test_the_first_of_several_names_is_taken(archive, tmp_path):

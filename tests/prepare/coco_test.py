@@ -119,7 +119,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_download_that_was_cut_short(folder, name):
   path = folder / name
   path.write_bytes(path.read_bytes()[:-40])
-  with pytest.raises(UserError, match=f'{name} is damaged, or its download was cut short'):
+  with pytest.raises(UserError, match=f'{name} is damaged or incomplete'):
     coco.open(folder)
 
 

@@ -166,7 +166,7 @@ def test_what_is_missing_is_named_and_where_it_is_published(tmp_path):
   refused(tmp_path / 'CUB_200_2011.tgz', 'tar -xzf .*CUB_200_2011.tgz')
   root = cub_files.write_images(tmp_path)
   refused(tmp_path, r'train/filenames\.pickle.*taoxugit/AttnGAN')
-  refused(tmp_path, 'neither a folder nor a whole zip', captions=str(tmp_path / 'none'))
+  refused(tmp_path, 'neither a folder nor a complete zip', captions=str(tmp_path / 'none'))
   files = cub_files.reed()
   cub_files.write(tmp_path / 'cvpr2016_cub', {'trainvalclasses.txt': files['trainvalclasses.txt']})
   refused(tmp_path, r'no testclasses\.txt.*reedscot')

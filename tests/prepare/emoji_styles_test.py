@@ -3,10 +3,10 @@ import pickle
 
 import package_files as made
 import pytest
+from emoji_styles import reader as emoji_styles
 from PIL import Image
 
 from xmc_jax.data.embedded import emoji_assets
-from xmc_jax.prepare import emoji_styles
 from xmc_jax.prepare.images import Storage, store
 from xmc_jax.types import UserError
 
@@ -94,10 +94,10 @@ def test_splits_are_those_of_the_embedded_set(tmp_path):
   pack(tmp_path, TWEMOJI, every | {twin[0]: every[twin[1]]})
   original = emoji_styles.open(tmp_path)
   held = {r['hexcode'] for r in records if r['heldout']}
-  embeddings = {split: [raw.more['hexcode'] for raw in original.examples(split, 0, 9999)]
+  hexcodes = {split: [raw.more['hexcode'] for raw in original.examples(split, 0, 9999)]
            for split in ('train', 'heldout')}
-  assert set(embeddings['heldout']) == held and not held & set(embeddings['train'])
-  assert embeddings['heldout'].count(twin[0]) == 2
+  assert set(hexcodes['heldout']) == held and not held & set(hexcodes['train'])
+  assert hexcodes['heldout'].count(twin[0]) == 2
   assert original.left_out['held-out images that training has too'] == 1
   flags = sum(r['subgroup'] in ('country-flag', 'subdivision-flag') for r in records)
   assert sum(original.counts.values()) == 3 * len(records) - flags - 1

@@ -35,7 +35,7 @@ def found(original):
 
 
 def raws(original):
-  """{name: Raw} of both splits."""
+  """{name: OriginalExample} of both splits."""
   return {raw.name: raw for split, count in original.counts.items()
           for raw in original.examples(split, 0, count)}
 
@@ -62,7 +62,8 @@ def test_text_files_beside_images_of_all_kinds(tmp_path):
   write(root, ['.hidden/y.png', '__MACOSX/y.png'], {'train/.0.jpg': b'resource fork'})
   original = pickle.loads(pickle.dumps(folder.open(root)))
   assert original.name == 'flowers' and original.class_names == () and original.several_labels
-  assert original.vocabulary is None and original.left_out == {} and original.files == {}
+  assert original.vocabulary is None and original.files == {}
+  assert original.left_out == {'hidden image files': 1, 'hidden folders': 2}
   assert original.counts == {'train': 9, 'heldout': 1}
   assert found(original) == {
     'train': {name: (f'number {i}', 'two words') for i, name in enumerate(names[:9])},
@@ -187,9 +188,9 @@ def test_nothing_to_read(tmp_path):
   refused(tmp_path / 'none', 'is not a folder')
   (tmp_path / 'a.zip').write_bytes(b'')
   refused(tmp_path / 'a.zip', 'unpacked')
-  refused(tmp_path, r'has no images, that is files that end in \.jpg')
+  refused(tmp_path, r'has no images, that is, files that end in \.jpg')
   write(tmp_path, ['b.jpg', 'a.jpg'])
-  refused(tmp_path, r'2 images and no captions: .* such as a\.txt, .* captions\.csv')
+  refused(tmp_path, r'2 images and no captions; .* such as a\.txt, .* captions\.csv')
   refused(tmp_path, 'there is no such file', captions='c.csv')
 
 
@@ -209,7 +210,7 @@ HEAD = 'file,caption\n'
    r'it caption \(or captions, text\); its columns are file, title'),
   ('captions.csv', 'caption,name\nA,a.jpg\n', 'no column for the file .* are caption, name'),
   ('captions.csv', HEAD + 'a.jpg,a dog, big\n', r'line 2 has 3 cells .* has 2 \(file; caption\); '
-   'put a caption that has a comma'),
+   'put a caption that contains a comma'),
   ('captions.csv', HEAD + 'a.jpg,"a dog\nb.jpg,B\n', 'unexpected end of data.*quotes'),
   ('captions.csv', HEAD + 'a.jpg,A\nB.JPG,B\nc.jpg,C\nc.jpg,D\n',
    r'names images that are not in .*, 2 in all, first B\.JPG on line 3; is sub/b\.jpg meant'),
@@ -218,25 +219,27 @@ HEAD = 'file,caption\n'
   ('captions.csv', HEAD + ',A\n', 'line 2 names no image'),
   ('captions.csv', HEAD + 'a.jpg,\n', 'has no caption'),
   ('captions.csv', '', 'has no caption'),
-  ('captions.csv', HEAD.encode() + b'a.jpg,caf\xe9\n', r'not UTF-8 \(byte 0xe9 at place 22\)'),
+  ('captions.csv', HEAD.encode() + b'a.jpg,caf\xe9\n',
+   r'captions\.csv, line 2: byte 0xe9 is not UTF-8'),
   ('captions.csv', HEAD.encode('utf-16'), 'not UTF-8'),
   ('captions.csv', 'file,caption,split\na.jpg,A,train\nsub/b.jpg,B,later\n',
-   r'sub/b\.jpg is in no split .*\(later\).* train, heldout, val'),
-  ('captions.csv', 'file,caption,split\na.jpg,A,train\nsub/b.jpg,B,\n', 'b.jpg is in no split'),
+   r'sub/b\.jpg is in no known split.*\(later\).* train, heldout, val'),
+  ('captions.csv', 'file,caption,split\na.jpg,A,train\nsub/b.jpg,B,\n',
+   'b.jpg is in no known split'),
   ('captions.csv', 'file,caption,split\na.jpg,A,train\n', 'none of the 1 .* in the heldout split'),
   ('captions.csv', 'file,caption,split\na.jpg,A,train\na.jpg,B,val\n',
    "line 3: a.jpg has the split 'val', and 'train'"),
   ('captions.csv', 'file,caption,split,label\na.jpg,A,train,x\nsub/b.jpg,B,val,\n',
    'without a label, 1 in all, first sub/b.jpg'),
-  ('captions.tsv', 'file\tcaption\na.jpg\tA\tB\n', 'line 2 has 3 cells.*exactly one tabulator'),
+  ('captions.tsv', 'file\tcaption\na.jpg\tA\tB\n', 'line 2 has 3 cells.*exactly one tab'),
   ('captions.jsonl', '{"file": "a.jpg", "caption": "A"\n', 'line 1 is not JSON'),
   ('captions.jsonl', '\n["a.jpg", "A"]\n', 'line 2 is not an object'),
   ('captions.jsonl', '{"file": "a.jpg", "caption": 1.5}\n', 'the caption 1.5, which is not text'),
   ('captions.jsonl', '{"file": {"bytes": ""}, "caption": "A"}\n', 'which is not text'),
   ('captions.jsonl', '{"file": "a.jpg", "caption": "A", "labels": 3}\n', 'write a list of names'),
   ('captions.jsonl', '{}\n', 'its columns are none'),
-  ('captions.token', 'a.jpg A\n', 'line 1 is not as in a token file'),
-  ('a.txt', b'\xff\xfea\x00', r'a\.txt is not UTF-8')])
+  ('captions.token', 'a.jpg A\n', 'line 1 is not a line of a token file'),
+  ('a.txt', b'\xff\xfea\x00', r'a\.txt, line 1: byte 0xff is not UTF-8')])
 def test_tables_with_mistakes(tmp_path, name, text, words):
   refused(write(tmp_path, ['a.jpg', 'sub/b.jpg'], {name: text}), words)
 
@@ -244,7 +247,7 @@ def test_tables_with_mistakes(tmp_path, name, text, words):
 def test_contradictions_of_the_folder(tmp_path):
   in_splits(tmp_path)
   write(tmp_path, ['stray.jpg'], {'stray.txt': 'C'})
-  refused(tmp_path, r'stray\.jpg is in no split that is known, after the folders')
+  refused(tmp_path, r'stray\.jpg is in no known split, according to the folders')
   (tmp_path / 'stray.txt').unlink()
   write(tmp_path, ['train/a.png'])
   refused(tmp_path, r'train/a\.png and train/a\.jpg would share the captions of a\.txt')
@@ -252,11 +255,11 @@ def test_contradictions_of_the_folder(tmp_path):
   write(tmp_path, [], {'captions.csv': HEAD, 'metadata.jsonl': ''})
   refused(tmp_path, r'several tables .* captions\.csv, metadata\.jsonl')
   (tmp_path / 'notes.docx').write_text('')
-  refused(tmp_path, r'no kind that can be read, which are \.csv', captions='notes.docx')
+  refused(tmp_path, r'of an unknown kind; save it as one of \.csv', captions='notes.docx')
 
 
 def test_a_few_images_may_all_fall_into_one_split(tmp_path):
-  refused(many(tmp_path, [0]), 'a share of heldout=1e-06 .* none of the 1 .*heldout', heldout=1e-6)
+  refused(many(tmp_path, [0]), 'heldout=1e-06 .* none of the 1 .*heldout', heldout=1e-6)
 
 
 def test_a_broken_image_is_left_to_the_preparation(tmp_path):

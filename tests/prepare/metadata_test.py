@@ -114,5 +114,5 @@ def test_a_zip_in_a_zip_and_its_top_folder(tmp_path):
   assert place.inner('text.zip').read('a.txt') == b'hello' and place.inner('b.zip') is None
   assert place.file('train/a') == path
   path.write_bytes(path.read_bytes()[:40])
-  with pytest.raises(UserError, match='nor a whole zip'):
+  with pytest.raises(UserError, match='nor a complete zip'):
     Tree(path)

@@ -11,6 +11,8 @@ from xmc_jax.data import prepared, records
 from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols, results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
@@ -71,7 +73,7 @@ def test_images_of_ones_own(tmp_path, encoder_folder, capsys):
     rgba = np.full((36, 33, 4 if i % 2 else 3), 8 * i, np.uint8)
     Image.fromarray(rgba).save(source / name, quality=95)
     lines += [f'{name},"grey, {i}",{"odd" if i % 2 else "even"},{"val" if i >= 20 else "train"}',
-              f'{name},left of {i},,' if i == 3 else f'{name},an image,,']
+              f'{name},left of {i},,' if i == 3 else f'{name},a picture,,']
   (source / 'captions.csv').write_text('\n'.join(lines))
   Image.fromarray(np.zeros((40, 40), np.uint8)).save(source / 'silent.png')
   out = tmp_path / 'ready'
@@ -80,7 +82,7 @@ def test_images_of_ones_own(tmp_path, encoder_folder, capsys):
   assert 'left out: 1, images without a caption (silent.png)' in told
   assert f'--config.data.options.folder={out}' in told
   train, heldout = (records.load(split, 32, folder=str(out)) for split in ('train', 'heldout'))
-  assert (len(train), len(heldout)) == (20, 10) and train.about.name == 'my images'
+  assert (len(train), len(heldout)) == (20, 10) and train.info.name == 'my images'
   assert train.class_names == ('even', 'odd')
   assert train.captions(3) == ('grey, 3', 'left of 3') and int(train.label(3)) == 1
   assert heldout.captions(4) == ('grey, 24', 'a picture') and int(heldout.label(4)) == 0

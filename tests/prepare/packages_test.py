@@ -1,7 +1,7 @@
+import package_archives as packages
 import package_files as made
 import pytest
 
-from xmc_jax.prepare import packages
 from xmc_jax.types import UserError
 
 FILES = {'usr/': b'', 'usr/a.txt': b'one', 'usr/b.txt': b'two' * 400_000, 'usr/c.txt': 'a.txt'}
@@ -34,13 +34,13 @@ def test_every_cut_is_noticed(tmp_path, kind):
   last = data.index(b'_extra') if kind == 'deb' else len(data)
   for length in range(0, last - 1, 7):
     path.write_bytes(data[:length])
-    with pytest.raises(UserError, match=rf'x\.{kind} is damaged, or its download was cut short'):
+    with pytest.raises(UserError, match=rf'x\.{kind} is damaged or incomplete'):
       packages.read(path, lambda name: True)
 
 
 @pytest.mark.parametrize('members, told', [
     ([('debian-binary', b'2.0\n')], 'has no data.tar'),
-    ([('data.tar.zst', b'123')], 'data.tar.zst, and only .xz and .gz are read here; take the'),
+    ([('data.tar.zst', b'123')], 'data.tar.zst, but only .xz and .gz are supported'),
     ([('data.tar.xz', b'no xz at all')], 'damaged')])
 def test_debs_that_cannot_be_read(tmp_path, members, told):
   path = tmp_path / 'x.deb'
@@ -73,5 +73,5 @@ def test_a_missing_package_tells_the_command(tmp_path):
   first = made.deb(tmp_path / 'x_1_all.deb', {})
   assert packages.debian(tmp_path, 'x') == first
   made.deb(tmp_path / 'x_2_all.deb', {})
-  with pytest.raises(UserError, match='several x_.*: x_1_all.deb, x_2_all.deb; leave one'):
+  with pytest.raises(UserError, match='several x_.*: x_1_all.deb, x_2_all.deb; keep one'):
     packages.debian(tmp_path, 'x')

@@ -105,7 +105,7 @@ def test_more_processes_make_the_same_bytes(broken, tmp_path, capsys):
                    r'2 cores\n', told)
   assert re.search(r'30 images in \d+ s, [\d.]+ a second\n', told)
   assert 'train: 21 images, 31 captions, ' in told and '2 unusable' in told
-  assert 'left out: 3, it has no caption' in told and 'bad.jsonl says which' in told
+  assert 'left out: 3, it has no caption' in told and 'bad.jsonl lists the unusable' in told
 
 
 def test_more_hosts_make_the_same_bytes(broken, tmp_path, capsys):
@@ -113,7 +113,7 @@ def test_more_hosts_make_the_same_bytes(broken, tmp_path, capsys):
   for host in (2, 0):
     assert run.prepare(job, host=host, hosts=3, most_bad=0.2) is None
     assert 'manifest.json' not in contents(tmp_path / 'out')
-  assert 'host 0 of 3 is done; 2 shards of other hosts are still to come' in capsys.readouterr().out
+  assert 'host 0 of 3 is done; 2 shards of other hosts are missing' in capsys.readouterr().out
   assert run.prepare(job, host=1, hosts=3, most_bad=0.2)
   assert contents(tmp_path / 'out') == contents(broken)
 
@@ -152,7 +152,7 @@ def test_what_was_stopped_goes_on_and_gives_the_same_bytes(broken, tmp_path, wor
   process.send_signal(number)
   _, said = process.communicate(timeout=60)        # also the workers have gone: they hold its pipe
   assert process.returncode == code, said
-  assert 'goes on' in said or number == signal.SIGKILL
+  assert 'continues' in said or number == signal.SIGKILL
   assert 'Traceback' not in said
   done = {path.name: path.stat().st_mtime_ns for path in shards()}
   assert 2 <= len(done) < 7 and not (tmp_path / 'out' / 'manifest.json').exists()
@@ -174,7 +174,7 @@ def test_a_disk_that_gets_full_is_told(tmp_path, monkeypatch):
   def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
   monkeypatch.setattr(records, 'write', full)
-  with pytest.raises(UserError, match=r'out cannot be written \(No space left on device\); make'):
+  with pytest.raises(UserError, match=r'out: cannot be written \(No space left on device\); free'):
     run.prepare(make_job(tmp_path))
 
 
@@ -217,8 +217,8 @@ def test_too_many_bad_images_are_refused_and_can_be_repaired(tmp_path):
 def test_a_source_without_images_is_refused_at_once(tmp_path, monkeypatch):
   monkeypatch.setattr(toy_original, 'BAD', {(split, i): 'none' for split in ('train', 'heldout')
                                             for i in range(23)})
-  with pytest.raises(UserError, match=r'30 of 30 images, taken evenly .*train 0 \(No such file .*'
-                     r'; and 27 more; give the right --source'):
+  with pytest.raises(UserError, match=r'30 of 30 images, sampled evenly .*train 0 \(No such file .*'
+                     r'; and 27 more; give the right folder'):
     run.prepare(make_job(tmp_path, broken=True))
   assert not (tmp_path / 'out').exists()
 
@@ -226,7 +226,7 @@ def test_a_source_without_images_is_refused_at_once(tmp_path, monkeypatch):
 def test_a_image_without_a_caption_is_bad(tmp_path):
   raw = next(toy(tmp_path).examples('train', 1, 2))
   with pytest.raises(job.BadImage, match='it has no caption'):
-    job.store_raw(dataclasses.replace(raw, captions=(' ', '')), Storage(32))
+    job.encode_example(dataclasses.replace(raw, captions=(' ', '')), Storage(32))
 
 
 @pytest.mark.parametrize('storage, shard_examples, words', [
@@ -250,7 +250,7 @@ def test_what_is_prepared_is_left_alone_unless_forced(broken, tmp_path, capsys):
   times = lambda: {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out').iterdir()}
   before = times()
   run.prepare(one, most_bad=0.2)
-  assert times() == before and 'is prepared already; --force' in capsys.readouterr().out
+  assert times() == before and 'is already prepared; --force' in capsys.readouterr().out
   run.prepare(one, most_bad=0.2, force=True)
   assert not set(times().items()) & set(before.items())
   assert contents(tmp_path / 'out') == contents(broken)

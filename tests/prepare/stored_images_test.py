@@ -148,7 +148,7 @@ def test_square_around_a_box(box, expected):
     (encode(Image.fromarray(pixels(1)))[:900], None, 'truncated'),
     (encode(Image.fromarray(pixels(1)), 'JPEG')[:900], None, 'runcated'),
     (flat('RGB', (1, 2, 3), size=(90, 3)), None, 'only 90 x 3 px'),
-    (flat('RGB', (1, 2, 3)), (100, 100, 4, 4), 'not in the image of 40 x 40')])
+    (flat('RGB', (1, 2, 3)), (100, 100, 4, 4), 'outside the image of 40 x 40')])
 def test_broken_images(data, box, words):
   with pytest.raises(BadImage, match=words):
     store(data, LOSSLESS, box)

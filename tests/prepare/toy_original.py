@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xmc_jax.prepare.original import Raw, bad
+from xmc_jax.prepare.original import OriginalExample, bad
 
 COUNTS = {'train': 23, 'heldout': 7}
 BAD = {('train', 4): 'cut', ('train', 11): 'none', ('heldout', 2): 'listed'}
@@ -49,7 +49,7 @@ class Toy:
         yield bad(f'{split} {i}', 'its line says so')
         continue
       labels = ((), (0,), (0, 2))[i % 3]
-      yield Raw(f'{split} {i}', functools.partial(self._image, number, why),
+      yield OriginalExample(f'{split} {i}', functools.partial(self._image, number, why),
                 (f'  Noise number {number}, one ', f'a café, {split}')[:1 + i % 2], labels,
                 (0.5, 0.25)[:len(labels)], None, i % 5 != 0, {'from': number})
 

@@ -5,8 +5,8 @@ import numpy as np
 import package_files as made
 import pytest
 from PIL import Image
+from tuxpaint import reader as tuxpaint
 
-from xmc_jax.prepare import tuxpaint
 from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 
@@ -99,7 +99,7 @@ def test_a_stamp_in_a_white_square():
 
 
 @pytest.mark.parametrize('data, told', [
-    (made.image((255, 255, 255)), 'as white as the ground'),
+    (made.image((255, 255, 255)), 'differs from white'),
     (made.image(RED, (1, 4))[:-30], 'Error'), (b'', 'cannot identify')])
 def test_images_that_cannot_be_used(data, told):
   with pytest.raises(BadImage, match=told):

@@ -86,10 +86,10 @@ def test_every_published_number_names_its_source():
 
 
 def test_metrics_by_another_network_do_not_mention_the_resize_of_the_protocol(tmp_path):
-  other = {'network': 'judge_emoji', 'resize': None, 'side': None, 'distance': None,
+  other = {'network': 'alignment_net_emoji', 'resize': None, 'side': None, 'distance': None,
            'weights_sha256': '00', 'metric': 'alignment-16', 'value': 0.5}
   root = parse(report([make(tmp_path / 'a', scores=[{}, other])]))
   heads = [h3.text() for h3 in root.find('h3') if h3.text().startswith('offline')]
   assert len(heads) == 2 and not any('None' in head for head in heads)
   assert sum('efficientnet-lite0 · antialiased_bilinear' in head for head in heads) == 1
-  assert sum('judge_emoji · seed 0' in head for head in heads) == 1
+  assert sum('alignment_net_emoji · seed 0' in head for head in heads) == 1

@@ -3,10 +3,11 @@ import jax
 import numpy as np
 import pytest
 
-from xmc_jax.evals.judges import alignment_net, detector
+from xmc_jax.evals.networks import alignment_net, detector
 from xmc_jax.types import UserError
 
-KINDS = pytest.mark.parametrize('kind', (alignment_net, detector), ids=('judge', 'detector'))
+KINDS = pytest.mark.parametrize('kind', (alignment_net, detector),
+                                ids=('alignment_net', 'detector'))
 
 
 @KINDS

@@ -123,7 +123,7 @@ def test_damaged_and_other_files_are_refused(tmp_path):
   with pytest.raises(UserError, match=r'x\.pb cannot be read'):
     tf_graph_files.read(path)
   path.write_bytes(b'')
-  with pytest.raises(UserError, match='not a frozen graph'):
+  with pytest.raises(UserError, match='not a frozen TensorFlow graph'):
     tf_graph_files.read(path)
   short = graph().replace(KERNEL.tobytes(), KERNEL.tobytes()[::-1])
   path.write_bytes(short.replace(b'\x12\x02\x08\x03', b'\x12\x02\x08\x05', 1))

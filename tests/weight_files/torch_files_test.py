@@ -2,7 +2,7 @@
 
 `goldens/tiny_*.pth` were written by torch 2.13; where torch is installed, it writes them anew with
 
-  pytest tests/encoders/torch_files_test.py --regenerate
+  pytest tests/weight_files/torch_files_test.py --regenerate
 """
 import collections
 import io
@@ -154,11 +154,11 @@ def hand_made(path, kind, arguments):
   ('FloatStorage', (0, (2, 2), (2, 1)), None),
   ('FloatStorage', (1, (2, 2), (2, 1)), 'ends beyond its storage'),
   ('FloatStorage', (0, (2, 2), (1000000, 1)), 'ends beyond its storage'),
-  ('FloatStorage', (-1, (2,), (1,)), 'has the shape'),
-  ('FloatStorage', (3, (2,), (-1,)), 'has the shape'),
-  ('FloatStorage', (0, (2, 2), (1,)), 'has the shape'),
+  ('FloatStorage', (-1, (2,), (1,)), 'of shape'),
+  ('FloatStorage', (3, (2,), (-1,)), 'of shape'),
+  ('FloatStorage', (0, (2, 2), (1,)), 'of shape'),
   ('DoubleStorage', (0, (2,), (1,)), 'has 2 numbers instead of 4'),
-  ('QInt8Storage', (0, (2,), (1,)), 'asks for torch.QInt8Storage')])
+  ('QInt8Storage', (0, (2,), (1,)), 'refers to torch.QInt8Storage')])
 def test_tensors_stay_inside_their_storage(tmp_path, kind, arguments, message):
   hand_made(tmp_path / 'x.pth', kind, arguments)
   if message is None:
@@ -195,7 +195,7 @@ def test_other_files_are_refused(tmp_path):
   with pytest.raises(UserError, match='without a data.pkl'):
     torch_files.read(tmp_path / 'x.pth')
   (tmp_path / 'x.pth').write_bytes(pickle.dumps([1, 2]))
-  with pytest.raises(UserError, match='not a file of torch'):
+  with pytest.raises(UserError, match='not written by torch'):
     torch_files.read(tmp_path / 'x.pth')
   with pytest.raises(UserError, match='compressed'):
     torch_files.read(rewritten(tmp_path, lambda _, data: data, zipfile.ZIP_DEFLATED))

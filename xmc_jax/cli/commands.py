@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import pathlib
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -12,6 +11,7 @@ from absl import flags
 from xmc_jax import __version__
 from xmc_jax.cli import config_file
 from xmc_jax.types import UserError
+from xmc_jax.utils.text_lines import read_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _train_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
 def _sample(values: flags.FlagValues) -> None:
   captions = list(values.caption)
   if values.captions:
-    captions += _read_lines(values.captions)
+    captions += read_lines(values.captions, '--captions')
   with _processes(values):
     from xmc_jax.cli.sample import sample
     sample(values.workdir, captions, out=values.out, each=values.each, seed=values.seed,
@@ -69,20 +69,22 @@ def _evaluate(values: flags.FlagValues) -> None:
   one_cpu_device_a_core()
   with _processes(values):
     if values.images or values.reference:
-      from xmc_jax.cli.compare import compare
+      from xmc_jax.evaluate import compare
+      if not (values.images and values.reference):
+        raise UserError('give two folders: --images, which is scored, and --reference, real images')
       compare(values.images, values.reference, protocol=values.protocol or 'tf2015',
               workdir=values.workdir, random_seed=values.random_weights)
       return
     if values.soa:
-      from xmc_jax.cli.soa import object_accuracy
-      object_accuracy(values.workdir, values.soa, out=values.out, detector=values.detector,
-                      seed=values.seed, step=values.step, live='live' in values.weights,
-                      text_encoder=values.text_encoder)
+      from xmc_jax.evaluate_soa import evaluate_soa
+      evaluate_soa(values.workdir, values.soa, out=values.out, detector=values.detector,
+                   seed=values.seed, step=values.step, live='live' in values.weights,
+                   text_encoder=values.text_encoder)
       return
     from xmc_jax.evaluate import evaluate
     evaluate(values.workdir, protocol=values.protocol, fakes=values.fakes, seed=values.seed,
              step=values.step, every=values.every, follow=values.follow, weights=values.weights,
-             extra=values.also, random_seed=values.random_weights,
+             metrics=values.metrics, random_seed=values.random_weights,
              text_encoder=values.text_encoder)
 
 
@@ -100,7 +102,7 @@ def _evaluate_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
   yes('every', False, 'Score every checkpoint that has no score yet.', flag_values=values)
   yes('follow', False, 'The same, then each new one, until the run has ended.', flag_values=values)
   several('weights', ['averaged'], 'averaged, live or both: averaged,live.', flag_values=values)
-  several('also', [], 'More measures: clip, cmmd, duplicates.', flag_values=values)
+  several('metrics', [], 'Extra metrics: clip, cmmd, damsm, duplicates.', flag_values=values)
   text('soa', None, 'Folder of label_XX_name.pkl caption files: semantic object accuracy instead.',
        flag_values=values)
   text('out', None, 'Where to write the images for the public scorer, with --soa.',
@@ -249,9 +251,3 @@ COMMANDS: dict[str, Command] = {
     'describe': Command(_describe, _describe_flags, ('config',))}
 
 
-def _read_lines(path: str) -> list[str]:
-  try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'--captions: {path} cannot be read as UTF-8 text ({error})') from error
-  return [line.strip() for line in lines if line.strip()]

@@ -21,9 +21,7 @@ _OWN = {
     'ln_coco': {256: [('xmc_gan_ln_coco256',)]},
     'ln_openimages': {256: [('xmc_gan_ln_openimages256',)]},
     'cub': {299: [('damsm_cub',), ('attngan_cub',)],
-            256: [('damsm_cub', '--config.model.size=256'), ('attngan_cub',)]},
-    'emoji_styles': {64: [('emoji_styles64',)]},
-    'tuxpaint': {64: [('tuxpaint64',)]}}
+            256: [('damsm_cub', '--config.model.size=256'), ('attngan_cub',)]}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,7 @@ def list_() -> None:
   """Prints the data sets that can be prepared."""
   for name, dataset in readers.DATASETS.items():
     options = ', '.join(readers.options_of(name))
-    print(f'{name:<15}{dataset.about}\n{"":<15}{dataset.published}; {dataset.size} px'
+    print(f'{name:<15}{dataset.summary}\n{"":<15}{dataset.published}; {dataset.size} px'
           f'{f"; --option {options}" if options else ""}')
   print('\nxmc prepare DATASET --source DIR prepares one; `xmc prepare --help` has the flags.')
 

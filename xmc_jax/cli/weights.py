@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from xmc_jax.encoders import registry
 from xmc_jax.types import UserError
+from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.utils.progress import Progress
 from xmc_jax.weight_files import files
 
@@ -106,7 +107,7 @@ def download(url: str, target: pathlib.Path, sha256: str = '') -> None:
     again = 'run the same command to go on' if sha256 else 'run the same command again'
     raise UserError(f'The download of {url} to {target} failed ({error}); {again}, or put the file '
                     'there yourself.') from error
-  digits = files.sha256(part)
+  digits = file_sha256(part)
   if not digits.startswith(sha256):
     part.unlink()
     raise UserError(f'What came from {url} has the sha256 {digits} instead of {sha256} and was '

@@ -1,4 +1,4 @@
-"""The input pipeline in numpy: a thread makes the batches of the next steps."""
+"""The input pipeline in numpy; a thread makes the batches of the next steps."""
 from __future__ import annotations
 
 import queue
@@ -10,12 +10,13 @@ import numpy as np
 from xmc_jax.data.plan import Plan, caption_number, other_caption_number
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
+from xmc_jax.types import PARTNER
 
-AHEAD = 2  # batches that wait ready
+AHEAD = 2  # batches made in advance
 
 
 def make_batch(source: Source, tokenizer: Tokenizer, *plans: Plan) -> dict[str, np.ndarray]:
-  """Realises the plan of each view: the leaves of `pipeline.batches`, [r, b, …]."""
+  """Makes the batch that the plan of each view describes: leaves as of `pipeline.batches`."""
   rows = make_rows(source, tokenizer, *(plan.flat() for plan in plans))
   shape = plans[0].index.shape
   return {key: leaf.reshape(*shape, *leaf.shape[1:]) for key, leaf in rows.items()}
@@ -23,12 +24,12 @@ def make_batch(source: Source, tokenizer: Tokenizer, *plans: Plan) -> dict[str, 
 
 def make_rows(source: Source, tokenizer: Tokenizer, anchors: Plan,
               partners: Plan | None = None) -> dict[str, np.ndarray]:
-  """The rows of flat plans, leaves [b, …]; those of the partners are named `partner_…`."""
+  """Makes a batch from plans without the axis of rounds: leaves [b, …]."""
   rows = {'image': _make_images(source, anchors), **_make_text(source, tokenizer, anchors)}
   if partners is not None:
     second = {'image': _make_images(source, partners),
               **_make_text(source, tokenizer, partners, anchors)}
-    rows |= {f'partner_{key}': leaf for key, leaf in second.items()}
+    rows |= {f'{PARTNER}{key}': leaf for key, leaf in second.items()}
   return rows
 
 
@@ -40,14 +41,14 @@ def _make_images(source: Source, plan: Plan) -> np.ndarray:
     for row, (index, crop) in enumerate(zip(plan.index.tolist(), plan.crop.tolist(), strict=True)):
       images[row] = source.image(index, crop)
   mirrored = images[plan.flip][:, :, ::-1]
-  for channel in range(3):  # together they are copied byte by byte, five times slower
+  for channel in range(3):  # numpy copies all three together byte by byte, five times slower
     images[plan.flip, ..., channel] = mirrored[..., channel]
   return images
 
 
 def _make_text(source: Source, tokenizer: Tokenizer, plan: Plan,
                anchors: Plan | None = None) -> dict[str, np.ndarray]:
-  """An image that is its own partner gets another caption than the anchor's, if it has one."""
+  """Makes tokens, masks and labels. An image that is its own partner gets another caption."""
   captions, labels = [], []
   for row, (index, choice) in enumerate(
       zip(plan.index.tolist(), plan.caption.tolist(), strict=True)):
@@ -58,16 +59,17 @@ def _make_text(source: Source, tokenizer: Tokenizer, plan: Plan,
       number = other_caption_number(choice, len(known), taken)
     captions.append(known[number])
     labels.append(source.label(index))
-  # Digits of the draw that the caption's number does not hang on say which words a long one loses.
+  # The low-order digits of the same random number choose which words of a long caption to drop;
+  # they are independent of the caption's index.
   tokens, mask = tokenizer.encode(captions, plan.caption * 1e6 % 1)
   return {'tokens': tokens, 'mask': mask, 'label': np.stack(labels)}
 
 
 class Ahead(Iterator):
-  """An endless iterator over make(step), make(step + 1), …, computed in a thread, two ahead.
+  """Endless iterator over make(start), make(start + 1), …, computed ahead of time in a thread.
 
-  An exception of `make` is raised by the `next` that would have returned its batch. `close` stops
-  the thread; it is also called when the iterator is used as a context manager, or is lost.
+  An exception in `make` is raised by the `next` that would have returned its batch. `close` stops
+  the thread; leaving the context manager does too.
   """
 
   def __init__(self, make: Callable[[int], dict[str, np.ndarray]], start: int):
@@ -87,7 +89,7 @@ class Ahead(Iterator):
     return batch
 
   def close(self) -> None:
-    """Stops the thread and waits for it; the iterator is then at its end."""
+    """Stops the thread and waits for it; after that the iterator is exhausted."""
     self._stop.set()
     while not self._ready.empty():
       self._ready.get_nowait()
@@ -104,12 +106,12 @@ class Ahead(Iterator):
 
 
 def _work(make: Callable, start: int, ready: queue.Queue, stop: threading.Event) -> None:
-  """The thread's work; a function, so that the thread does not keep the iterator alive."""
+  """Runs in the thread. A method would keep the iterator alive through its `self`."""
   step = start
   while not stop.is_set():
     try:
       item = make(step), None
-    except BaseException as error:  # handed to the reader, whatever it is
+    except BaseException as error:  # raised again in the thread that reads
       _put(ready, (None, error), stop)
       return
     _put(ready, item, stop)

@@ -1,4 +1,4 @@
-"""Options of a data set: what a command line or a config says, as the function takes it."""
+"""Options of a data set, converted from a command line or a config to their declared types."""
 from __future__ import annotations
 
 import collections.abc
@@ -12,16 +12,16 @@ from typing import Any
 from xmc_jax.types import UserError
 
 _WANTED = {bool: 'true or false', int: 'a whole number', float: 'a number', str: 'a word',
-           pathlib.Path: 'a path', tuple: 'words with commas between them'}
+           pathlib.Path: 'a path', tuple: 'words separated by commas'}
 _TRUTH = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
 
 
 def check(name: str, load: Callable[..., Any], split: str, size: int,
           options: Mapping[str, Any]) -> dict[str, Any]:
-  """The options of the data set `name` in the types that `load(split, size, **options)` declares.
+  """Converts the options of the data set `name` to the types that `load` declares.
 
   Raises:
-    UserError: `load` does not take an option, or not such a value.
+    UserError: `load(split, size, **options)` does not take an option or a value.
   """
   signature = _signature(load)
   try:
@@ -41,13 +41,13 @@ def check(name: str, load: Callable[..., Any], split: str, size: int,
 
 
 def convert(value: Any, kind: Any) -> Any:
-  """A word of the command line, or a value of a config, as a value of an annotated type.
+  """Converts a word of the command line, or a value of a config, to an annotated type.
 
-  Text with commas becomes a tuple where `kind` is a sequence; types that no word can have are let
-  through.
+  Text with commas becomes a tuple if `kind` is a sequence. Values for types that cannot be written
+  as a word are returned unchanged.
 
   Raises:
-    ValueError: it is no such value; it says what would be one.
+    ValueError: the value does not fit; the message says what would.
   """
   if isinstance(kind, types.UnionType):          # X | None
     if value is None:
@@ -79,5 +79,5 @@ def _as(value: Any, kind: type) -> Any:
 def _signature(load: Callable[..., Any]) -> inspect.Signature:
   try:
     return inspect.signature(load, eval_str=True)
-  except NameError:      # somebody's own module whose annotations are for type checkers only
+  except NameError:      # annotations of a user's module may exist for type checkers only
     return inspect.signature(load)

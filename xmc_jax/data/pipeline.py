@@ -1,4 +1,4 @@
-"""From a source to the batches of the training steps and of the evaluation."""
+"""From a source to the batches of training and of evaluation."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -31,35 +31,36 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
             partners: Partners | None = None) -> Batches:
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
-  A batch is a pure function of (seed, step) and the same from both loaders, to the bit. It has the
-  leaves of `xmc_jax.types`, as numpy arrays [r, rows here, …]: image, tokens, mask, label; but the
-  images are uint8, a quarter of the memory and of the way to the device, where `to_float` scales
-  them. With partners there are as many leaves again, `partner_…`, and the others are the same as
-  without. The iterator has `close()`, which stops its threads, and is a context manager.
+  A batch is a pure function of (seed, step), and bitwise the same from both loaders. It has the
+  leaves of `xmc_jax.types` as numpy arrays [r, local batch size, …]: image, tokens, mask, label.
+  Images are uint8, to save memory and transfer; `to_float` scales them on the device. With partners
+  there are also the leaves `partner_…`, and the others do not change. The iterator has `close()`,
+  which stops its threads, and is a context manager.
 
   Args:
-    source, tokenizer: the images and what turns their captions to tokens.
-    seed, start: integers >= 0.
+    source, tokenizer: the images, and the tokenizer of their captions.
+    seed, start: integers, at least 0.
     rounds: r, rounds of one step.
-    rows: rows of one round of the global batch, over all processes.
-    loader: "tf_data" (TensorFlow's tf.data), "arrays" (numpy and a thread), or "auto": tf_data where
-      TensorFlow is installed, arrays elsewhere.
-    process: this process and the number of processes; each gets one block of `rows // number`
-      successive rows, in the order of the processes.
-    partners: who draws each row's image of like label from the same source, if anyone.
+    rows: global batch size of one round, over all processes.
+    loader: "tf_data" (TensorFlow's tf.data), "arrays" (numpy and a thread), or "auto": tf_data if
+      TensorFlow is installed, arrays otherwise.
+    process: index of this process and number of processes; each gets a contiguous block of
+      `rows // number` examples, in the order of the processes.
+    partners: samples the second view of each example from the same source; None for one view.
 
   Raises:
-    UserError: if the loader is unknown, TensorFlow is missing, the source is empty or the processes
-      do not divide the rows.
+    UserError: the loader is unknown, TensorFlow is missing, the source is empty, or the batch size
+      is not a multiple of the number of processes.
   """
   if loader == 'auto':
     loader = 'tf_data' if find_spec('tensorflow') else 'arrays'
   if loader not in LOADERS:
-    raise UserError(f"The loader {loader!r} is unknown; choose one of auto, {', '.join(LOADERS)}.")
+    raise UserError(f"--config.data.loader={loader}: choose one of auto, {', '.join(LOADERS)}")
   if len(source) == 0:
-    raise UserError(f'The data set {source.name!r} has no examples here; choose other options.')
+    raise UserError(f'--config.data.options: the data set {source.name!r} has no examples with '
+                    'these options; choose others')
   if seed < 0:
-    raise UserError(f'The seed of the data must be 0 or more, and is {seed}.')
+    raise UserError(f'--config.seed={seed}: must be at least 0')
   first, last = _block(rows, process)
 
   def plans_of(step: int) -> tuple[Plan, ...]:
@@ -69,26 +70,30 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
 
   if loader == 'arrays':
     return arrays.Ahead(lambda step: arrays.make_batch(source, tokenizer, *plans_of(step)), start)
-  from xmc_jax.data import tf_data  # imports TensorFlow, which the other loader does without
+  from xmc_jax.data import tf_data  # imports TensorFlow, which the other loader does not need
   return tf_data.batches(source, tokenizer, plans_of, start, (rounds, last - first),
                          views=2 if partners else 1)
 
 
 def to_float(image: Array) -> Array:
-  """uint8 -> float32 in [0, 1], on the device that has the image."""
+  """Scales uint8 images to float32 in [0, 1], on their device."""
   return image.astype(jnp.float32) * SCALE
 
 
 def eval_batches(source: Source, tokenizer: Tokenizer, rows: int,
                  process: tuple[int, int] = (0, 1)) -> Iterator[dict]:
-  """Returns an iterator over every example once, in order, with its first caption, unflipped.
+  """Returns an iterator over every example once, in order, with its first caption, not mirrored.
 
-  The leaves are [rows here, …]: those of a training batch, without the axis of rounds, and `weight`
-  float32, 1 for an example and 0 for a row that fills the last batch. All processes get the same
-  number of batches.
+  Leaves are [local batch size, …]: those of a training batch without the axis of rounds, and
+  `weight`, float32: 1 for an example and 0 for padding of the last batch. All processes get the
+  same number of batches.
+
+  Args:
+    source, tokenizer, process: as of `batches`.
+    rows: global batch size.
 
   Raises:
-    UserError: if the processes do not divide the rows.
+    UserError: the batch size is not a multiple of the number of processes.
   """
   first, last = _block(rows, process)
 
@@ -106,17 +111,17 @@ def eval_batches(source: Source, tokenizer: Tokenizer, rows: int,
 
 
 def truncated_share(source: Source, tokenizer: Tokenizer, sample: int = 2000) -> float:
-  """The share of captions that `tokenizer` cuts, of up to `sample` images evenly over the set."""
+  """Returns the fraction of truncated captions, in an even sample of at most `sample` images."""
   chosen = np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)
   captions = [caption for index in chosen.tolist() for caption in source.captions(index)]
   return tokenizer.count_truncated(captions) / len(captions)
 
 
 def _block(rows: int, process: tuple[int, int]) -> tuple[int, int]:
-  """The first row of this process, and the one after its last."""
+  """Returns the start and stop of the block of this process."""
   index, count = process
   if rows < 1 or rows % count:
-    raise UserError(f'A batch of {rows} rows cannot be shared by {count} processes; choose a '
-                    f'multiple of {count}.')
+    raise UserError(f'--config.batch_size={rows}: {count} processes cannot share it; choose a '
+                    f'multiple of {count}')
   share = rows // count
   return index * share, (index + 1) * share

@@ -1,8 +1,8 @@
-"""Every random choice of the pipeline, as a function of (seed, step).
+"""All random choices of the input pipeline, as a function of (seed, step).
 
-The order is an endless row of epochs, each a shuffle keyed by (seed, epoch); step s reads the
-positions s * r * b … (s + 1) * r * b of it. No state is carried from step to step, so that a run
-can start at any step and reads there what a run from the first step would have read.
+The order is an endless sequence of epochs, each shuffled by (seed, epoch). Step s reads the
+positions s * r * b to (s + 1) * r * b - 1. No state is carried from step to step, so a run that
+starts at any step reads there what a run from the beginning would have read.
 """
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import functools
 
 import numpy as np
 
-MIDDLE = (0.5, 0.5)     # the crop of an image where none is drawn
-ORDER, CHOICE = 0, 1  # the streams of randomness: the shuffles, and the choices within a step
+MIDDLE = (0.5, 0.5)   # the center crop
+ORDER, CHOICE = 0, 1  # random streams: the shuffles, and the choices within a step
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What one step reads: arrays [r, b], or [b] where there are no rounds.
+  """What one step reads: arrays [r, b], or [b] without rounds.
 
-  index    int64, the example, in [0, size of the source)
-  caption  float64 in [0, 1), which of the captions, see `caption_number`
-  flip     bool, whether to mirror the image
-  crop     float64 in [0, 1), a last axis y, x more: which part of a larger image is taken
+  Attributes:
+    index: int64, the example, in [0, size of the source).
+    caption: float64 in [0, 1), which of the captions; see `caption_number`.
+    flip: bool, whether to mirror the image.
+    crop: float64 in [0, 1), with one more axis (y, x): place of the square in a larger image.
   """
   index: np.ndarray
   caption: np.ndarray
@@ -30,31 +31,32 @@ class Plan:
   crop: np.ndarray
 
   def rows(self, start: int, stop: int) -> Plan:
-    """The plan of the rows start … stop of every round."""
+    """Returns the plan of the examples start to stop - 1 of every round."""
     return Plan(*(array[:, start:stop] for array in self.leaves()))
 
   def flat(self) -> Plan:
-    """The same rows without the axis of rounds."""
+    """Merges the axes of rounds and examples."""
     return Plan(*(array.reshape(-1, *array.shape[2:]) for array in self.leaves()))
 
   def leaves(self) -> tuple[np.ndarray, ...]:
+    """Returns the arrays in the order of the attributes."""
     return self.index, self.caption, self.flip, self.crop
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
-  """The random numbers that belong to (seed, *key); all are integers >= 0."""
+  """Returns the random generator of (seed, *key), integers that are at least 0."""
   return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *key))))
 
 
 def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: int,
          rows: int) -> Plan:
-  """Returns the plan of one step for all rows of the global batch.
+  """Returns the plan of one step for the whole global batch.
 
   Args:
-    size: the number of examples of the source, >= 1; may be smaller than rounds * rows.
-    flippable: one bool, or bool [size].
-    seed, step: integers >= 0.
-    rounds, rows: r and b; within an epoch no example repeats, in this round or another.
+    size: number of examples of the source, at least 1; may be smaller than rounds * rows.
+    flippable: a bool, or bool [size].
+    seed, step: integers, at least 0.
+    rounds, rows: r and b. Within an epoch no example is repeated.
   """
   count = rounds * rows
   positions = np.arange(step * count, (step + 1) * count)
@@ -66,7 +68,7 @@ def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: 
 
 
 def choose(index: np.ndarray, flippable: bool | np.ndarray, random: np.random.Generator) -> Plan:
-  """The plan of the examples `index` [r, b], their captions, flips and crops drawn anew."""
+  """Returns the plan of the examples `index` [r, b] with random captions, flips and crops."""
   caption = random.random(index.shape)
   allowed = flippable[index] if np.ndim(flippable) else flippable
   flip = (random.random(index.shape) < 0.5) & allowed
@@ -74,12 +76,12 @@ def choose(index: np.ndarray, flippable: bool | np.ndarray, random: np.random.Ge
 
 
 def caption_number(choice: float, count: int) -> int:
-  """The number of the caption among `count` of them; `choice` in [0, 1) is of a `Plan`."""
+  """Returns the index of a caption among `count`, from `Plan.caption` in [0, 1)."""
   return int(choice * count)
 
 
 def other_caption_number(choice: float, count: int, taken: int) -> int:
-  """The same among all but number `taken`, if there is another; each as likely."""
+  """As `caption_number`, but never `taken` if there is another caption."""
   if count == 1:
     return taken
   number = caption_number(choice, count - 1)

@@ -1,7 +1,7 @@
-"""Where the data sets lie that `xmc prepare` has prepared, by name.
+"""Finds by name the data sets that `xmc prepare` has made.
 
-A set NAME at S pixels is the folder ROOT/NAME-S; ROOT is the environment's XMC_JAX_DATA, or `data`
-in the folder where the command runs.
+The set NAME at S pixels is the folder ROOT/NAME-S. ROOT is the environment variable XMC_JAX_DATA,
+by default `data` in the current folder.
 """
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from xmc_jax.types import UserError
 
 
 def root() -> pathlib.Path:
-  """The folder of all prepared sets."""
+  """Returns the folder of all prepared sets."""
   return pathlib.Path(os.environ.get('XMC_JAX_DATA') or 'data').expanduser()
 
 
 def folder_of(name: str, size: int) -> pathlib.Path:
-  """Where the set `name` is, or will be, when prepared at `size` pixels."""
+  """Returns where `xmc prepare` puts the set `name` at `size` pixels."""
   return root() / f'{name}-{size}'
 
 
 def find(name: str, size: int) -> pathlib.Path:
-  """The folder of the smallest prepared set `name` of at least `size` pixels a side.
+  """Returns the folder of the set `name` prepared at `size` pixels, or at the next larger size.
 
   Raises:
-    UserError: there is none; it has the command that makes it.
+    UserError: there is none; names the command that makes it.
   """
-  sizes = {int(found[1]): path for path in sorted(root().glob(f'{name}-*'))
-           if (found := re.fullmatch(rf'{re.escape(name)}-(\d+)', path.name))}
-  ready = [s for s, path in sizes.items() if s >= size and (path / records.MANIFEST).is_file()]
+  folders = sizes(name)
+  ready = [s for s, path in folders.items() if s >= size and (path / records.MANIFEST).is_file()]
   if ready:
-    return sizes[min(ready)]
+    return folders[min(ready)]
+  flag = f'--config.data.name={name}'
   command = f'`xmc prepare {name} --source DIR --size {size}`'
-  if size in sizes:
-    raise UserError(f'The data set {name!r} in {sizes[size]} is not finished; run {command} '
-                    'again.')
-  raise UserError(f'The data set {name!r} is not prepared at {size} px or more in {root()}; '
-                  f'prepare it with {command}, or give its folder with '
-                  '--config.data.options.folder=FOLDER.')
+  if size in folders:
+    raise UserError(f'{flag}: the preparation in {folders[size]} is not finished; run {command} '
+                    'again')
+  raise UserError(f'{flag}: the data set is not prepared at {size} px or more in {root()}; prepare '
+                  f'it with {command}, or give its folder with --config.data.options.folder=FOLDER')
+
+
+def sizes(name: str) -> dict[int, pathlib.Path]:
+  """Returns {size in pixels: folder} of the prepared sets of a name, finished or not."""
+  return {int(found[1]): path for path in sorted(root().glob('*-*'))
+          if (found := re.fullmatch(rf'{re.escape(name)}-(\d+)', path.name)) and path.is_dir()}
 
 
 def load(name: str, split: str, size: int, folder: str | None = None,
          crop: str = 'random') -> records.Records:
-  """Returns a split of a prepared set; the options are those of `records.load`.
-
-  Raises:
-    UserError: as `find` and `records.load` say.
-  """
+  """Loads a split of a prepared set; options and errors are those of `records.load` and `find`."""
   return records.load(split, size, folder=folder or str(find(name, size)), crop=crop)

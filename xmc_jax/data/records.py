@@ -1,18 +1,17 @@
-"""Prepared images in a folder: shards of encoded images with captions, and a manifest.
+"""A prepared data set: a folder with shards of encoded images and captions, and a manifest.
 
-  manifest.json                      what the set is, and its shards; written last
-  train-00000.rec, train-00001.rec   `xmc_jax.data.shards`, some thousand images each
+  manifest.json                      describes the set and lists its shards; written last
+  train-00000.rec, train-00001.rec   `xmc_jax.data.shards`, some thousand examples each
   heldout-00000.rec
 
 A preparation calls `write_shard` for every shard, in any order and from any number of processes,
-and then `finish`; `xmc prepare` does (`xmc_jax/prepare/run.py`). Images are stored at `size`
-pixels or more a side; the reader takes a square of `size` from each, at a place that the plan
-draws, and reduces it where a run asks for less.
+and then `finish`; `xmc prepare` does this (`xmc_jax/prepare/run.py`). Images are stored with both
+sides of at least `DatasetInfo.size` pixels. When an image is read, a square of that size is cropped
+at the place that the plan chose, and reduced if the run asks for a smaller size.
 """
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -24,24 +23,26 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax.data.plan import MIDDLE
-from xmc_jax.data.shards import Example, Shard, write
+from xmc_jax.data.shards import Shard, StoredExample, write
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
+from xmc_jax.utils.hashing import file_sha256
 
 FORMAT, VERSION = 'xmc_jax records', 1
 MANIFEST = 'manifest.json'
-CROPS = ('random', 'centre')
+CROPS = ('random', 'center')
 _CODECS = ('JPEG', 'PNG', 'WEBP')
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
-  """What holds for all images of a folder.
+class DatasetInfo:
+  """Properties of a whole prepared data set.
 
-  name            of the set, for people
-  size            pixels of a side of the square that is taken from an image
-  class_names     the names of the l classes; there may be none
-  several_labels  whether an image has any number of labels, or exactly one
+  Attributes:
+    name: of the set, for people.
+    size: side in pixels of the square that is cropped from an image.
+    class_names: names of the l classes; may be empty.
+    several_labels: whether an image has any number of labels (True) or exactly one.
   """
   name: str
   size: int
@@ -50,15 +51,16 @@ class About:
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-  """One example as a preparation gives it.
+class Example:
+  """One captioned image, ready to be stored.
 
-  image    bytes of an RGB JPEG, PNG or WebP file, both sides at least `About.size`
-  captions   one or more
-  labels     numbers of its classes
-  flippable  whether the captions stay true of the mirror image
-  more       further facts (boxes, the original's name), ready for JSON
-  areas      of each label in (0, 1]: the share of the image that it covers; none if not known
+  Attributes:
+    image: bytes of an RGB JPEG, PNG or WebP file, both sides at least `DatasetInfo.size` pixels.
+    captions: one or more.
+    labels: indices of its classes.
+    flippable: whether the captions stay true of the mirror image.
+    more: further metadata (boxes, name of the original); must be valid JSON.
+    areas: for each label the fraction of the image that it covers, in (0, 1]; empty if unknown.
   """
   image: bytes
   captions: tuple[str, ...]
@@ -68,53 +70,57 @@ class Record:
   areas: tuple[float, ...] = ()
 
 
-def write_shard(folder: str | os.PathLike, about: About, split: str, number: int,
-                records: Iterable[Record], facts: Mapping[str, Any] | None = None) -> int:
-  """Writes one shard unless it is there already, and returns its number of examples.
+def write_shard(folder: str | os.PathLike, info: DatasetInfo, split: str, number: int,
+                examples: Iterable[Example], facts: Mapping[str, Any] | None = None) -> int:
+  """Writes one shard unless it exists, and returns its number of examples.
 
-  `facts`, ready for JSON, are kept in the shard (`Shard.facts`) beside `about`. They are read when
-  the last record has been written, so that `records` may add to them on its way.
+  `facts`, valid JSON, are stored in the shard (`Shard.facts`) next to `info`. They are read after
+  the last example has been written, so the iterator `examples` may add to them.
 
   Raises:
-    UserError: if the shard is there and is damaged or of another set.
-    ValueError: if a record is not as `Record` and `about` say.
+    UserError: the shard exists and is damaged, or belongs to another set.
+    ValueError: an example is not as `Example` and `info` require.
   """
   path = shard_path(folder, split, number)
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = dataclasses.asdict(about)
-    write(path, lambda: {**(facts or {}), **own}, _checked(about, records))
-  return len(open_shard(path, about))
+    own = dataclasses.asdict(info)
+    write(path, lambda: {**(facts or {}), **own}, _checked(info, examples))
+  return len(open_shard(path, info))
 
 
-def finish(folder: str | os.PathLike, about: About, shards: Mapping[str, int],
+def finish(folder: str | os.PathLike, info: DatasetInfo, shards: Mapping[str, int],
            facts: Mapping[str, Any] | None = None) -> None:
-  """Writes the manifest of shards 0 … number - 1 of every split; the folder can then be read.
+  """Writes the manifest, after which the folder can be read.
 
-  The manifest has the size and the sha256 of every shard, and `facts`, ready for JSON.
+  Args:
+    folder, info: as of `write_shard`.
+    shards: {split: number of its shards}, all of which must exist.
+    facts: further entries of the manifest, valid JSON.
 
   Raises:
-    UserError: if a shard is missing, damaged or of another set.
+    UserError: a shard is missing, damaged or belongs to another set.
   """
   splits = {split: [] for split in shards}
   for split, number in shards.items():
     for path in (shard_path(folder, split, i) for i in range(number)):
-      splits[split].append({'file': path.name, 'examples': len(open_shard(path, about)),
-                            'bytes': path.stat().st_size, 'sha256': sha256(path)})
-  manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(about), **(facts or {}),
+      splits[split].append({'file': path.name, 'examples': len(open_shard(path, info)),
+                            'bytes': path.stat().st_size, 'sha256': file_sha256(path)})
+  manifest = {'format': FORMAT, 'version': VERSION, **dataclasses.asdict(info), **(facts or {}),
               'splits': splits}
   atomic.save(pathlib.Path(folder, MANIFEST), json.dumps(manifest, indent=1) + '\n')
 
 
 class Records:
-  """See `xmc_jax.data.source.Source`. Files are opened by the process that first reads them.
+  """Implements `xmc_jax.data.source.Source`. Each process opens the files at its first read.
 
-  about  what the manifest says of the set
+  Attributes:
+    info: of the whole set, from the manifest.
   """
   images = None
 
-  def __init__(self, about: About, shards: Sequence[Shard], size: int, crop: str):
-    self.name, self.about, self.size, self.class_names = about.name, about, size, about.class_names
+  def __init__(self, info: DatasetInfo, shards: Sequence[Shard], size: int, crop: str):
+    self.name, self.info, self.size, self.class_names = info.name, info, size, info.class_names
     self.flippable = np.concatenate([shard.index['flippable'] for shard in shards])
     self._shards, self._crop = shards, crop
     self._ends = np.cumsum([len(shard) for shard in shards])
@@ -127,8 +133,8 @@ class Records:
     data = shard.image(at)
     try:
       image = Image.open(io.BytesIO(data), formats=_CODECS)
-      return np.asarray(self._cut(image, MIDDLE if self._crop == 'centre' else crop))
-    except Exception as error:  # Pillow raises all kinds for files that it cannot decode
+      return np.asarray(self._cut(image, MIDDLE if self._crop == 'center' else crop))
+    except Exception as error:  # Pillow raises many kinds of errors for broken files
       raise shard.damaged(f'the image of example {at} cannot be decoded ({error})') from error
 
   def captions(self, index: int) -> tuple[str, ...]:
@@ -136,24 +142,24 @@ class Records:
 
   def label(self, index: int) -> np.ndarray:
     record = self.record(index)
-    if not self.about.several_labels:
+    if not self.info.several_labels:
       return np.int32(record['labels'][0])
     label = np.zeros(len(self.class_names), np.float32)
     label[record['labels']] = record.get('areas') or 1
     return label
 
   def record(self, index: int) -> dict[str, Any]:
-    """All that was stored beside the image: captions, labels, areas and `Record.more`."""
+    """Returns all that is stored with the image: captions, labels, areas and `Example.more`."""
     shard, at = self._find(index)
-    return shard.words(at)
+    return shard.metadata(at)
 
   def _find(self, index: int) -> tuple[Shard, int]:
-    """The shard of an example, and the example's place in it."""
+    """Returns the shard of an example and its index in that shard."""
     number = int(np.searchsorted(self._ends, index, 'right'))
     return self._shards[number], index - (int(self._ends[number - 1]) if number else 0)
 
   def _cut(self, image: Image.Image, crop: Sequence[float]) -> Image.Image:
-    side = self.about.size
+    side = self.info.size
     x, y = (int(place * (extent - side + 1))
             for place, extent in zip(reversed(crop), image.size, strict=True))
     box = x, y, x + side, y + side
@@ -167,111 +173,105 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
 
   Args:
     split: "train" or "heldout".
-    size: pixels of a side, at most the prepared size.
-    folder: with the manifest.
-    crop: which square of an image to take: "random", as the plan draws it, or "centre".
+    size: side of the images in pixels, at most the prepared size.
+    folder: that holds the manifest.
+    crop: which square of an image to take: "random", at the place that the plan chose, or "center".
 
   Raises:
-    UserError: if an option is missing or wrong, or the folder is missing, unfinished, damaged or of
+    UserError: an option is missing or wrong, or the folder is missing, unfinished, damaged or of
       another version.
   """
   if not folder:
-    raise UserError("The data set 'records' needs its folder; give it with "
-                    '--config.data.options.folder=FOLDER.')
+    raise UserError('--config.data.name=records: the folder is missing; give it with '
+                    '--config.data.options.folder=FOLDER')
   if '://' in str(folder):
-    raise UserError(f'--config.data.options.folder={folder}: a bucket cannot be read; copy the '
-                    'folder to a disk of every host, or mount the bucket, and give that path.')
+    raise UserError(f'--config.data.options.folder={folder}: buckets cannot be read; copy '
+                    'the folder to a disk of every host, or mount the bucket, and give that path')
   if crop not in CROPS:
-    raise UserError(f'--config.data.options.crop={crop}: choose one of {", ".join(CROPS)}.')
-  folder = pathlib.Path(str(folder))     # its name may be a number
+    raise UserError(f'--config.data.options.crop={crop}: choose one of {", ".join(CROPS)}')
+  folder = pathlib.Path(str(folder))     # ml_collections may give a name such as 2024 as an int
   manifest = read_manifest(folder)
   try:
-    about = _about(manifest)
+    info = _about(manifest)
     files = manifest['splits'].get(split, [])
     expected = {file['file']: (file['examples'], file['bytes']) for file in files}
   except (KeyError, TypeError, AttributeError) as error:
     raise UserError(f'{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); '
-                    'copy or prepare the data set again.') from error
+                    'copy or prepare the data set again') from error
   if not expected:
-    raise UserError(f'The data set in {folder} has no {split!r} split, only '
-                    f'{", ".join(manifest["splits"])}; prepare it with that split.')
-  if size > about.size:
-    raise UserError(f'The images in {folder} were prepared for {about.size} px, and '
-                    f'--config.model.size={size}; prepare them at {size} px or train at '
-                    f'{about.size}.')
-  shards = [open_shard(folder / name, about) for name in expected]
+    raise UserError(f'{folder}: there is no {split!r} split, only '
+                    f'{", ".join(manifest["splits"])}; prepare the data set with that split')
+  if size > info.size:
+    raise UserError(f'--config.model.size={size}: the images in {folder} were prepared at '
+                    f'{info.size} px; prepare them at {size} px or train at {info.size}')
+  shards = [open_shard(folder / name, info) for name in expected]
   for shard in shards:
     if (len(shard), shard.path.stat().st_size) != expected[shard.path.name]:
       raise shard.damaged('it is not the file that the manifest describes')
-  return Records(about, shards, size, crop)
+  return Records(info, shards, size, crop)
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
-  """The manifest of a prepared folder. UserError if there is none, or not one that can be read."""
+  """Returns the manifest of a prepared folder. UserError if it is missing or not readable."""
   path = folder / MANIFEST
   if not path.is_file():
     unfinished = any(folder.glob('*.rec*'))
     what = ('its preparation has not finished; run the same preparation again' if unfinished else
             'prepare a data set there, or give the folder of one with '
             '--config.data.options.folder=FOLDER')
-    raise UserError(f'{folder} has no manifest.json: {what}.')
+    raise UserError(f'{folder} has no manifest.json: {what}')
   try:
     manifest = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read ({error}); copy or prepare the data set '
-                    'again.') from error
+    raise UserError(f'{path}: cannot be read ({error}); copy or prepare the data set '
+                    'again') from error
   found = (manifest.get('format'), manifest.get('version')) if isinstance(manifest, dict) else None
   if found is None or found[0] != FORMAT:
-    raise UserError(f'{path} does not describe prepared images; give the folder of a prepared '
-                    'data set with --config.data.options.folder=FOLDER.')
+    raise UserError(f'{path} does not describe a prepared data set; give the folder of one with '
+                    '--config.data.options.folder=FOLDER')
   if found[1] != VERSION:
     raise UserError(f'{folder} was prepared by another version of xmc_jax (format {found[1]}, this '
-                    f'one reads {VERSION}); prepare it again.')
+                    f'one reads {VERSION}); prepare it again')
   return manifest
 
 
-def _about(facts: Mapping[str, Any]) -> About:
-  values = {field.name: facts[field.name] for field in dataclasses.fields(About)}
-  return About(**values | {'class_names': tuple(values['class_names'])})
+def _about(facts: Mapping[str, Any]) -> DatasetInfo:
+  values = {field.name: facts[field.name] for field in dataclasses.fields(DatasetInfo)}
+  return DatasetInfo(**values | {'class_names': tuple(values['class_names'])})
 
 
 def shard_path(folder: str | os.PathLike, split: str, number: int) -> pathlib.Path:
-  """Where `write_shard` writes."""
+  """Returns the path of a shard."""
   return pathlib.Path(folder, f'{split}-{number:05d}.rec')
 
 
-def open_shard(path: pathlib.Path, about: About) -> Shard:
-  """A shard of the set `about`. UserError if it is missing, damaged or of another set."""
+def open_shard(path: pathlib.Path, info: DatasetInfo) -> Shard:
+  """Opens a shard of the set `info`. UserError if it is missing, damaged or of another set."""
   shard = Shard(path)
-  if _about(shard.facts) != about:
+  if _about(shard.facts) != info:
     raise UserError(f'{path} belongs to another data set, {shard.facts["name"]!r} at '
                     f'{shard.facts["size"]} px; choose another folder, or delete the file and '
-                    'prepare it again.')
+                    'prepare it again')
   return shard
 
 
-def _checked(about: About, records: Iterable[Record]) -> Iterator[Example]:
-  for number, record in enumerate(records):
-    with Image.open(io.BytesIO(record.image), formats=_CODECS) as image:
-      if image.mode != 'RGB' or min(image.size) < about.size:
-        raise ValueError(f'record {number}: the image is {image.mode}, {image.size}; it must '
-                         f'be RGB and at least {about.size} px a side')
-    if not record.captions or not all(caption.strip() for caption in record.captions):
-      raise ValueError(f'record {number} has no caption, or an empty one')
-    known = set(record.labels) <= set(range(len(about.class_names)))
-    if not known or not (about.several_labels or len(record.labels) == 1):
-      raise ValueError(f'record {number} has the labels {record.labels}, of '
-                       f'{len(about.class_names)} classes')
-    if record.areas and (len(record.areas) != len(record.labels) or
-                         not all(0 < area <= 1 for area in record.areas)):
-      raise ValueError(f'record {number} has the areas {record.areas}; there must be one in (0, 1] '
-                       f'for each of the labels {record.labels}, or none at all')
-    words = {**record.more, 'captions': record.captions, 'labels': record.labels}
-    yield Example(record.image, words | ({'areas': record.areas} if record.areas else {}),
-                  record.flippable)
-
-
-def sha256(path: str | os.PathLike) -> str:
-  """Of a file's bytes, in hexadecimal."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+def _checked(info: DatasetInfo, examples: Iterable[Example]) -> Iterator[StoredExample]:
+  for number, example in enumerate(examples):
+    with Image.open(io.BytesIO(example.image), formats=_CODECS) as image:
+      if image.mode != 'RGB' or min(image.size) < info.size:
+        raise ValueError(f'example {number}: the image is {image.mode}, {image.size}; it must '
+                         f'be RGB and at least {info.size} px a side')
+    if not example.captions or not all(caption.strip() for caption in example.captions):
+      raise ValueError(f'example {number} has no caption, or an empty one')
+    known = set(example.labels) <= set(range(len(info.class_names)))
+    if not known or not (info.several_labels or len(example.labels) == 1):
+      raise ValueError(f'example {number} has the labels {example.labels}, of '
+                       f'{len(info.class_names)} classes')
+    if example.areas and (len(example.areas) != len(example.labels) or
+                          not all(0 < area <= 1 for area in example.areas)):
+      raise ValueError(f'example {number} has the areas {example.areas}; there must be one in '
+                       f'(0, 1] for each of the labels {example.labels}, or none')
+    metadata = {**example.more, 'captions': example.captions, 'labels': example.labels}
+    yield StoredExample(example.image,
+                        metadata | ({'areas': example.areas} if example.areas else {}),
+                        example.flippable)

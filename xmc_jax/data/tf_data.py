@@ -1,4 +1,4 @@
-"""The input pipeline in tf.data; the same batches as `xmc_jax.data.arrays`, to the bit."""
+"""The input pipeline in tf.data: bitwise the same batches as `xmc_jax.data.arrays`."""
 from __future__ import annotations
 
 import os
@@ -10,17 +10,18 @@ from xmc_jax.data import arrays
 from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
+from xmc_jax.types import PARTNER
 from xmc_jax.utils.optional import extra
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # nothing here uses it, and it prints a notice
-with extra('train', "The loader 'tf_data' (the loader 'arrays' does not)"):
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # not needed here, and it prints a notice
+with extra('train', '--config.data.loader=tf_data (the loader arrays does without)'):
   import tensorflow as tf
 
-# Cores of this process, where the system tells them apart from those of the machine.
+# Cores that this process may use, if the system knows; otherwise those of the machine.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2
 THREADS = max(2, min(16, CORES))
-CHUNK = 16  # rows of one call of Python: alone, a row costs two to three times as much
+CHUNK = 16  # examples per call of Python; one by one they cost two to three times as much
 LAST = np.iinfo(np.int64).max
 
 
@@ -28,8 +29,8 @@ def batches(source: Source, tokenizer: Tokenizer, plans_of: Callable[[int], tupl
             start: int, shape: tuple[int, int], views: int = 1) -> Iterator[dict[str, np.ndarray]]:
   """Returns an endless iterator over the batches of plans_of(start), plans_of(start + 1), …
 
-  `shape` is that of the plans, [r, b], and `views` their number. TensorFlow is kept off the
-  accelerators. An exception of the source is raised, as it was, by the next `next`.
+  `shape` is that of the plans, [r, b], and `views` is their number. TensorFlow does not use the
+  accelerators. An exception in the source is raised unchanged by the next call of `next`.
   """
   for kind in ('GPU', 'TPU'):
     tf.config.set_visible_devices([], kind)
@@ -54,7 +55,7 @@ class _Batches(Iterator):
     return batch
 
   def close(self) -> None:
-    """Stops the threads; the iterator is then at its end."""
+    """Stops the threads; after that the iterator is exhausted."""
     self._iterator = None
 
   def __enter__(self) -> _Batches:
@@ -67,7 +68,7 @@ class _Batches(Iterator):
 class _Calls:
   """The parts of the pipeline that run in Python, as TensorFlow operations.
 
-  The rows of a step, r * b, go through them in `chunks` chunks of `chunk` rows.
+  The r * b examples of a step are processed in `chunks` chunks of `chunk` examples.
   """
 
   def __init__(self, source, tokenizer, plans_of, shape, views, failures):
@@ -78,7 +79,7 @@ class _Calls:
     self.chunks = count // self.chunk
 
   def plans(self, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The leaves of the views' plans, one view after the other, each [chunks, chunk, …]."""
+    """Returns the leaves of the plans of all views in order, each [chunks, chunk, …]."""
     shape = self.chunks, self.chunk
     def call(step):
       leaves = [leaf for plan in self._plans_of(int(step)) for leaf in plan.flat().leaves()]
@@ -87,13 +88,13 @@ class _Calls:
                             [shape, shape, shape, (*shape, 2)] * self._views))
 
   def rows(self, *leaves: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The rows of one chunk's plans, as `arrays.make_rows` has them."""
+    """Returns the batch of one chunk, as `arrays.make_rows` makes it."""
     size = len(leaves) // self._views
     def call(*leaves):
       plans = [Plan(*leaves[i:i + size]) for i in range(0, len(leaves), size)]
       return [*arrays.make_rows(self._source, self._tokenizer, *plans).values()]
     label, side, n = np.asarray(self._source.label(0)), self._source.size, self.chunk
-    names = [f'{view}{leaf}' for view in ('', 'partner_')[:self._views]
+    names = [f'{view}{leaf}' for view in ('', PARTNER)[:self._views]
              for leaf in ('image', 'tokens', 'mask', 'label')]
     made = self._call(
         call, leaves, (tf.uint8, tf.int32, tf.bool, tf.as_dtype(label.dtype)) * self._views,
@@ -106,7 +107,7 @@ class _Calls:
     def guarded(*values):
       try:
         return function(*values)
-      except Exception as error:  # raised by the iterator, before the zeros can be seen
+      except Exception as error:  # raised by `__next__` before anyone sees the zeros
         self._failures.append(error)
         return [np.zeros(shape, dtype.as_numpy_dtype)
                 for shape, dtype in zip(shapes, dtypes, strict=True)]
@@ -117,7 +118,7 @@ class _Calls:
 
 
 def _dataset(calls: _Calls, start: int, shape: tuple[int, int]) -> tf.data.Dataset:
-  """steps -> plans -> chunks of rows -> [r, b, …]."""
+  """Steps -> plans -> chunks of examples -> batches [r, b, …]."""
   data = tf.data.Dataset.range(start, LAST).map(calls.plans)
   data = data.unbatch().map(calls.rows, THREADS).batch(calls.chunks, drop_remainder=True)
 

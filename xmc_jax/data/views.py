@@ -1,27 +1,26 @@
-"""How a batch becomes the views that the branches are run on."""
-from xmc_jax.types import Batch, UserError
-
-PARTNER = 'partner_'
+"""Splits a batch into the views that the networks see in separate forward passes."""
+from xmc_jax.types import PARTNER, Batch, UserError
 
 
 def one_view(batch: Batch) -> tuple[Batch, ...]:
-  """The batch as it is: one branch."""
+  """Returns the batch itself: one view."""
   return (batch,)
 
 
 def two_views(batch: Batch) -> tuple[Batch, Batch]:
-  """Anchors and their partners, row by row, under the usual names: two branches of one network.
+  """Returns the anchors and their partners, aligned, both under the usual names.
 
-  UserError if the batch has no partners.
+  Raises:
+    UserError: the batch has no partners.
   """
   partners = {key.removeprefix(PARTNER): leaf for key, leaf in batch.items()
               if key.startswith(PARTNER)}
   if not partners:
-    raise UserError('two branches need partners of like label; choose their rule with '
-                    '--config.data.partners, for instance exact')
+    raise UserError('--config.data.partners: two branches need partners with matching labels; '
+                    'choose their rule, for instance exact')
   return {key: leaf for key, leaf in batch.items() if not key.startswith(PARTNER)}, partners
 
 
 def with_partners(batch: Batch) -> Batch:
-  """What `two_views` splits, where every view is as `batch`: for shapes of batches."""
+  """Returns a batch whose two views are both `batch`; used for the shapes of batches."""
   return {**batch, **{f'{PARTNER}{key}': leaf for key, leaf in batch.items()}}

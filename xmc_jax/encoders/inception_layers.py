@@ -1,4 +1,4 @@
-"""The layers of Inception-v3, a table: widths, kernels, order, and what files call them.
+"""The layers of Inception-v3 as a table: widths, kernels, order, and names in weight files.
 
 The names are torchvision's, which pytorch-fid and torch-fidelity use too.
 """
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-class Conv(NamedTuple):
-  """A convolution with a ReLU after it; no padding where it has a stride."""
+class ConvSpec(NamedTuple):
+  """A convolution followed by a ReLU; without padding if it has a stride."""
 
   name: str
   width: int
@@ -18,54 +18,55 @@ class Conv(NamedTuple):
   padding: str = 'SAME'
 
 
-# A branch is a chain of steps: a convolution, a tuple of convolutions that see the same input and
-# are concatenated, or a pool of 3 x 3: HALVE, AROUND (stride 1) or LAST (stride 1, last block).
+# A branch is a chain of steps: a convolution, a tuple of convolutions that are applied to the same
+# input and concatenated, or a 3 x 3 pooling: HALVE (stride 2), AROUND (stride 1) or LAST (stride 1,
+# in the last block).
 HALVE, AROUND, LAST = 'halve', 'around', 'last'
-Step = Conv | tuple[Conv, ...] | str
-ForwardOutputs = tuple[Step, ...]
+Step = ConvSpec | tuple[ConvSpec, ...] | str
+BranchSpec = tuple[Step, ...]
 
 
-def _halving(name: str, width: int) -> Conv:
-  return Conv(name, width, (3, 3), 2, 'VALID')
+def _halving(name: str, width: int) -> ConvSpec:
+  return ConvSpec(name, width, (3, 3), 2, 'VALID')
 
 
-def _block_35(pool: int) -> tuple[ForwardOutputs, ...]:
+def _block_35(pool: int) -> tuple[BranchSpec, ...]:
   return (
-    (Conv('branch1x1', 64),),
-    (Conv('branch5x5_1', 48), Conv('branch5x5_2', 64, (5, 5))),
-    (Conv('branch3x3dbl_1', 64), Conv('branch3x3dbl_2', 96, (3, 3)),
-     Conv('branch3x3dbl_3', 96, (3, 3))),
-    (AROUND, Conv('branch_pool', pool)))
+    (ConvSpec('branch1x1', 64),),
+    (ConvSpec('branch5x5_1', 48), ConvSpec('branch5x5_2', 64, (5, 5))),
+    (ConvSpec('branch3x3dbl_1', 64), ConvSpec('branch3x3dbl_2', 96, (3, 3)),
+     ConvSpec('branch3x3dbl_3', 96, (3, 3))),
+    (AROUND, ConvSpec('branch_pool', pool)))
 
 
-def _block_17(width: int) -> tuple[ForwardOutputs, ...]:
+def _block_17(width: int) -> tuple[BranchSpec, ...]:
   return (
-    (Conv('branch1x1', 192),),
-    (Conv('branch7x7_1', width), Conv('branch7x7_2', width, (1, 7)),
-     Conv('branch7x7_3', 192, (7, 1))),
-    (Conv('branch7x7dbl_1', width), Conv('branch7x7dbl_2', width, (7, 1)),
-     Conv('branch7x7dbl_3', width, (1, 7)), Conv('branch7x7dbl_4', width, (7, 1)),
-     Conv('branch7x7dbl_5', 192, (1, 7))),
-    (AROUND, Conv('branch_pool', 192)))
+    (ConvSpec('branch1x1', 192),),
+    (ConvSpec('branch7x7_1', width), ConvSpec('branch7x7_2', width, (1, 7)),
+     ConvSpec('branch7x7_3', 192, (7, 1))),
+    (ConvSpec('branch7x7dbl_1', width), ConvSpec('branch7x7dbl_2', width, (7, 1)),
+     ConvSpec('branch7x7dbl_3', width, (1, 7)), ConvSpec('branch7x7dbl_4', width, (7, 1)),
+     ConvSpec('branch7x7dbl_5', 192, (1, 7))),
+    (AROUND, ConvSpec('branch_pool', 192)))
 
 
-def _block_8(pool: str) -> tuple[ForwardOutputs, ...]:
+def _block_8(pool: str) -> tuple[BranchSpec, ...]:
   return (
-    (Conv('branch1x1', 320),),
-    (Conv('branch3x3_1', 384),
-     (Conv('branch3x3_2a', 384, (1, 3)), Conv('branch3x3_2b', 384, (3, 1)))),
-    (Conv('branch3x3dbl_1', 448), Conv('branch3x3dbl_2', 384, (3, 3)),
-     (Conv('branch3x3dbl_3a', 384, (1, 3)), Conv('branch3x3dbl_3b', 384, (3, 1)))),
-    (pool, Conv('branch_pool', 192)))
+    (ConvSpec('branch1x1', 320),),
+    (ConvSpec('branch3x3_1', 384),
+     (ConvSpec('branch3x3_2a', 384, (1, 3)), ConvSpec('branch3x3_2b', 384, (3, 1)))),
+    (ConvSpec('branch3x3dbl_1', 448), ConvSpec('branch3x3dbl_2', 384, (3, 3)),
+     (ConvSpec('branch3x3dbl_3a', 384, (1, 3)), ConvSpec('branch3x3dbl_3b', 384, (3, 1)))),
+    (pool, ConvSpec('branch_pool', 192)))
 
 
 STEM = (
   _halving('Conv2d_1a_3x3', 32),
-  Conv('Conv2d_2a_3x3', 32, (3, 3), padding='VALID'),
-  Conv('Conv2d_2b_3x3', 64, (3, 3)),
+  ConvSpec('Conv2d_2a_3x3', 32, (3, 3), padding='VALID'),
+  ConvSpec('Conv2d_2b_3x3', 64, (3, 3)),
   HALVE,
-  Conv('Conv2d_3b_1x1', 80),
-  Conv('Conv2d_4a_3x3', 192, (3, 3), padding='VALID'),
+  ConvSpec('Conv2d_3b_1x1', 80),
+  ConvSpec('Conv2d_4a_3x3', 192, (3, 3), padding='VALID'),
   HALVE)
 BLOCKS = {
   'Mixed_5b': _block_35(32),
@@ -73,7 +74,7 @@ BLOCKS = {
   'Mixed_5d': _block_35(64),
   'Mixed_6a': (
     (_halving('branch3x3', 384),),
-    (Conv('branch3x3dbl_1', 64), Conv('branch3x3dbl_2', 96, (3, 3)),
+    (ConvSpec('branch3x3dbl_1', 64), ConvSpec('branch3x3dbl_2', 96, (3, 3)),
      _halving('branch3x3dbl_3', 96)),
     (HALVE,)),
   'Mixed_6b': _block_17(128),
@@ -81,35 +82,34 @@ BLOCKS = {
   'Mixed_6d': _block_17(160),
   'Mixed_6e': _block_17(192),
   'Mixed_7a': (
-    (Conv('branch3x3_1', 192), _halving('branch3x3_2', 320)),
-    (Conv('branch7x7x3_1', 192), Conv('branch7x7x3_2', 192, (1, 7)),
-     Conv('branch7x7x3_3', 192, (7, 1)), _halving('branch7x7x3_4', 192)),
+    (ConvSpec('branch3x3_1', 192), _halving('branch3x3_2', 320)),
+    (ConvSpec('branch7x7x3_1', 192), ConvSpec('branch7x7x3_2', 192, (1, 7)),
+     ConvSpec('branch7x7x3_3', 192, (7, 1)), _halving('branch7x7x3_4', 192)),
     (HALVE,)),
   'Mixed_7b': _block_8(AROUND),
   'Mixed_7c': _block_8(LAST)}
 
 
 def layers() -> Iterator[tuple[tuple[str, ...], str]]:
-  """Of every convolution its path in our parameters, and its scope in the graph of 2015.
+  """For every convolution, its path in the parameters and its scope in the graph of 2015.
 
-  The order is that in which Keras makes them. In the graph a branch of a block is a tower, unless
-  it is one convolution and nothing else; encoder of a block, and convolutions of a tower, are
-  numbered from the second on.
+  The order is that of Keras. In the graph, a branch of a block has a scope "tower", unless it is a
+  single convolution. These scopes, and the convolutions in them, are numbered from the second on.
   """
-  for number, conv in enumerate(step for step in STEM if isinstance(step, Conv)):
+  for number, conv in enumerate(step for step in STEM if isinstance(step, ConvSpec)):
     yield (conv.name,), _numbered('conv', number)
   for number, (block, branches) in enumerate(BLOCKS.items()):
-    scope, encoder = _numbered('mixed', number), 0
+    scope, tower = _numbered('mixed', number), 0
     for steps in branches:
-      transformer = scope
+      branch_scope = scope
       if len(steps) > 1:
-        transformer, encoder = f'{scope}/{_numbered("tower", encoder)}', encoder + 1
+        branch_scope, tower = f'{scope}/{_numbered("tower", tower)}', tower + 1
       for place, step in enumerate(step for step in steps if not isinstance(step, str)):
-        if isinstance(step, Conv):
-          yield (block, step.name), f'{transformer}/{_numbered("conv", place)}'
+        if isinstance(step, ConvSpec):
+          yield (block, step.name), f'{branch_scope}/{_numbered("conv", place)}'
         else:
           for side, conv in enumerate(step):
-            yield (block, conv.name), f'{transformer}/mixed/{_numbered("conv", side)}'
+            yield (block, conv.name), f'{branch_scope}/mixed/{_numbered("conv", side)}'
 
 
 def _numbered(name: str, number: int) -> str:

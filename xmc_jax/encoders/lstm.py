@@ -1,7 +1,7 @@
-"""A bidirectional LSTM over captions of any lengths, as `torch.nn.LSTM` computes it of packed ones.
+"""A bidirectional LSTM for captions of any lengths; equals `torch.nn.LSTM` on packed sequences.
 
-Both directions are one scan; what the inputs give to the gates of all steps is one product of
-matrices before it.
+Both directions run in one scan. The contributions of the inputs to the gates of all steps are
+computed before it, in one matrix product.
 """
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ from xmc_jax.types import Array
 
 
 class BiLstm(nn.Module):
-  """One layer, `width` features a direction; initial states are zero.
+  """One layer with `width` features per direction; initial states are zero.
 
-  Parameters, the two directions along the first axis: `input` [2, d, 4 * width] and `hidden`
-  [2, width, 4 * width], gates in the order in, forget, cell, out; and two biases, as PyTorch has
-  them. All begin uniform in +-1 / sqrt(width), PyTorch's default.
+  Parameters, with the two directions along the first axis: `input` [2, d, 4 * width], `hidden`
+  [2, width, 4 * width] and two biases, as in PyTorch; the gates are in the order input, forget,
+  cell, output. All are initialized uniformly in +-1 / sqrt(width), PyTorch's default.
   """
 
   width: int
 
   @nn.compact
   def __call__(self, x: Array, mask: Array) -> tuple[Array, Array]:
-    """x [b, t, d] and mask [b, t] bool, True up to each caption's end, padding behind it.
+    """Encodes captions.
 
-    Returns the states of all steps [b, t, 2 * width], 0 at padding, and the last ones
-    [b, 2 * width]: of the forward direction that of the last word, of the backward one that of the
-    first. Of a caption without words all are 0.
+    Args:
+      x: [b, t, d].
+      mask: bool [b, t], True for words, followed by padding.
+    Returns:
+      The states of all steps [b, t, 2 * width], 0 at padding; and the final states [b, 2 * width],
+      at the last word in the forward and at the first word in the backward direction. All are 0 for
+      a caption without words.
     """
-    def begin(rng, shape):
+    def init(rng, shape):
       bound = 1 / np.sqrt(self.width)
       return jax.random.uniform(rng, shape, jnp.float32, -bound, bound)
 
     gates = 4 * self.width
-    kernel = self.param('input', begin, (2, x.shape[-1], gates))
-    hidden = self.param('hidden', begin, (2, self.width, gates))
-    bias = sum(self.param(f'{name}_bias', begin, (2, gates)) for name in ('input', 'hidden'))
+    kernel = self.param('input', init, (2, x.shape[-1], gates))
+    hidden = self.param('hidden', init, (2, self.width, gates))
+    bias = sum(self.param(f'{name}_bias', init, (2, gates)) for name in ('input', 'hidden'))
 
     given = jnp.einsum('btd,zdg->ztbg', x, kernel) + bias[:, None, None]
     both = lambda forward, backward: jnp.stack([forward, backward[::-1]], 1)    # [t, 2, ...]
-    # The backward direction meets padding first, and begins at the last word with a zero state.
+    # The backward direction starts in the padding, and keeps a zero state until the last word.
     there = both(mask.T, mask.T)[..., None]                                     # [t, 2, b, 1]
 
     def step(state, now):

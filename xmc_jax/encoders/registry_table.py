@@ -1,6 +1,6 @@
-"""The table of frozen networks that are known by name, and the files that hold their weights.
+"""The table of frozen networks by name, and the files with their weights.
 
-`weights` finds and loads them. A source is a file as it was published, or a folder of such files.
+`registry` finds and loads them. A source is a file as published, or a folder of such files.
 """
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ _BERT = ('https://huggingface.co/google-bert/bert-base-uncased/resolve/'
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-  """One published form of an entry's weights.
+class WeightSource:
+  """A published file or folder with the weights of an entry.
 
   Attributes:
-    file: its name, of a file or of a folder.
-    load: from its path to a network and its variables; UserError if it is damaged or another's.
-    sha256: of the file, or of `parts[0]`; the first digits at least. Empty where it is not known.
-    url: where it is published; for a folder, the address in front of its parts. Empty if only a
-      package carries it or nobody publishes it alone.
-    parts: the files of a folder, that with the weights first.
-    package, pip: `(package, path in it)` of an installed package, and what installs it.
+    file: name of the file or folder.
+    load: from its path to a network and its variables; UserError if it is damaged or belongs to
+      another network.
+    sha256: of the file, or of `parts[0]`; at least the first digits. Empty if unknown.
+    url: where it is published; for a folder, the common prefix of its parts. Empty if it comes only
+      in a package, or is not published separately.
+    parts: the files of a folder; the first one has the weights.
+    package, pip: `(package, path in it)` of an installed package, and the command to install it.
   """
 
   file: str
@@ -46,11 +47,11 @@ class Source:
   pip: str = ''
 
   def weights(self, path: pathlib.Path) -> pathlib.Path:
-    """The file that holds the numbers, whose hash counts."""
+    """The file with the weights, whose hash is checked."""
     return path / self.parts[0] if self.parts else path
 
   def is_at(self, path: pathlib.Path) -> bool:
-    """Whether all files of this source are at `path`."""
+    """Whether all files of this source exist at `path`."""
     return all((path / part).is_file() for part in self.parts) if self.parts else path.is_file()
 
 
@@ -59,20 +60,20 @@ class Entry:
   """A network that is known by name.
 
   Attributes:
-    about: what it is, what it was trained on, and the licence of the weights.
-    sources: accepted files in order.
-    side: pixels of a side of the images that it takes; 0 if it takes captions alone.
-    module: makes the network, for weights drawn at random; None where a file says its sizes.
+    about: what it is, what it was trained on, and the license of the weights.
+    sources: accepted files, in order of preference.
+    side: pixels per side of its input images; 0 if its inputs are captions only.
+    module: creates the network, for random weights; None if a file has the sizes.
   """
 
   about: str
-  sources: tuple[Source, ...]
+  sources: tuple[WeightSource, ...]
   side: int
   module: Callable[[], nn.Module] | None = None
 
 
 def _loader(read: Callable, module: Callable[[], nn.Module], convert: Callable):
-  """From a reader of files and `convert(arrays, module)` to the `load` of a source."""
+  """The `load` of a source, from a reader of files and `convert(arrays, module)`."""
 
   def load(path: pathlib.Path) -> tuple[nn.Module, Tree]:
     network = module()
@@ -83,7 +84,7 @@ def _loader(read: Callable, module: Callable[[], nn.Module], convert: Callable):
 
 def _inception(variant: str, sources: Mapping[Callable, tuple[tuple[str, str, str], ...]],
                about: str) -> Entry:
-  """`sources` gives for each reader (url, file, hash)."""
+  """`sources` has tuples (url, file, hash) for each reader."""
   convert = {
     torch_files.read: lambda arrays, _: inception.from_torch(arrays, variant),
     tf_graph_files.read: lambda arrays, _: inception.from_graph(arrays),
@@ -93,41 +94,42 @@ def _inception(variant: str, sources: Mapping[Callable, tuple[tuple[str, str, st
     return inception.Inception(variant)
 
   return Entry(about, tuple(
-    Source(file, _loader(read, module, convert[read]), sha256, url and url + file)
+    WeightSource(file, _loader(read, module, convert[read]), sha256, url and url + file)
     for read, rows in sources.items() for url, file, sha256 in rows), inception.SIDE, module)
 
 
 def _torchvision(module: Callable[[], nn.Module], convert: Callable, side: int, about: str,
                  *names: str) -> Entry:
-  """torchvision's files end in the first digits of their hash."""
+  """From torchvision's files, whose names end with the first digits of their hash."""
   load = _loader(torch_files.read, module, convert)
-  return Entry(about, tuple(
-    Source(f'{name}.pth', load, name.rsplit('-')[-1], f'{_TORCH}{name}.pth') for name in names),
-    side, module)
+  sources = (WeightSource(f'{name}.pth', load, name.rsplit('-')[-1], f'{_TORCH}{name}.pth')
+             for name in names)
+  return Entry(about, tuple(sources), side, module)
 
 
 def _package(module: Callable[[], nn.Module], read: Callable, convert: Callable,
              home: ModuleType, sha256: str, about: str) -> Entry:
-  """Of an installed package; `home` is the module here that names it."""
+  """From an installed package; `home` is the module of this package that defines it."""
   file = pathlib.PurePosixPath(home.PACKAGE[1]).name
-  source = Source(file, _loader(read, module, convert), sha256, package=home.PACKAGE, pip=home.PIP)
+  source = WeightSource(file, _loader(read, module, convert), sha256, package=home.PACKAGE,
+                        pip=home.PIP)
   return Entry(about, (source,), home.SIDE, module)
 
 
 def _clip(name: str, revision: str, sha256: str, side: int, about: str) -> Entry:
-  """In Hugging Face's layout; OpenAI published the weights as pytorch_model.bin alone."""
+  """In Hugging Face's layout; OpenAI published the weights only as pytorch_model.bin."""
   rest = ('config.json', 'tokenizer.json')
   return Entry(about, (
-    Source(name, clip.load, parts=('model.safetensors', *rest)),
-    Source(name, clip.load, sha256, f'{_CLIP}{name}/resolve/{revision}/',
+    WeightSource(name, clip.load, parts=('model.safetensors', *rest)),
+    WeightSource(name, clip.load, sha256, f'{_CLIP}{name}/resolve/{revision}/',
            ('pytorch_model.bin', *rest))), side)
 
 
 def _bert(about: str, sha256: Mapping[str, str], url: str = '', **package) -> Entry:
-  """In Hugging Face's layout; `sha256` of each file that may hold the weights."""
+  """In Hugging Face's layout; `sha256` has the hash of each possible weight file."""
   name = bert.MINILM if package else bert.BASE
   return Entry(about, tuple(
-    Source(name, bert.load, digits, url, (file, 'config.json', words), **package)
+    WeightSource(name, bert.load, digits, url, (file, 'config.json', words), **package)
     for file, digits in sha256.items() for words in ('tokenizer.json', 'vocab.txt')), 0)
 
 
@@ -142,17 +144,17 @@ ENTRIES: Mapping[str, Entry] = {
        'weights-inception-2015-12-05-6726825d.pth', _FID)),
     tf_graph_files.read: (
       (_TF, 'inception-2015-12-05.tgz', ''), ('', 'classify_image_graph_def.pb', ''))},
-    'Inception-v3 of December 2015, ImageNet: that of FID and the Inception Score; Apache-2.0'),
+    'Inception-v3 of December 2015, ImageNet: for FID and the Inception Score; Apache-2.0'),
   'inception-torchvision': _inception('torchvision', {
     torch_files.read: (
       (_TORCH, 'inception_v3_google-0cc3c7bd.pth', '0cc3c7bd'),
       (_TORCH, 'inception_v3_google-1a9a5a14.pth', '1a9a5a14'))},
-    'Inception-v3 of torchvision, ImageNet: that of DM-GAN, DF-GAN and GALIP; BSD-3'),
+    'Inception-v3 of torchvision, ImageNet: for the FID of DM-GAN, DF-GAN and GALIP; BSD-3'),
   'inception-keras': _inception('keras', {
     keras_files.read: (
       (_KERAS, 'inception_v3_weights_tf_dim_ordering_tf_kernels.h5',
        '00c9ea4e4762f716ac4d300d6d9c2935639cc5e4d139b5790d765dcbeea539d0'),)},
-    "InceptionV3 of Keras, ImageNet: that of XMC-GAN's released code; Apache-2.0"),
+    "InceptionV3 of Keras, ImageNet: for the FID of XMC-GAN's released code; Apache-2.0"),
   'resnet50': _torchvision(
     resnet.ResNet50, resnet.from_torch, resnet.SIDE,
     "ResNet-50 of torchvision, ImageNet: as in XMC-GAN's image loss; BSD-3",
@@ -165,9 +167,9 @@ ENTRIES: Mapping[str, Entry] = {
     lambda: vgg.Vgg(vgg.STAGES_19), vgg.from_torch, vgg.SIDE,
     'VGG-19 of torchvision, ImageNet; BSD-3', 'vgg19-dcbb9e9d'),
   'vgg16-backbone': _package(
-    vgg.Backbone, pickles.read, vgg.from_package, vgg,
+    vgg.VggConvs, pickles.read, vgg.from_package, vgg,
     '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
-    'The convolutions of vgg16 alone, ImageNet; BSD-3'),
+    'The convolutions of vgg16, ImageNet; BSD-3'),
   'clip-vit-base-patch32': _clip(
     'clip-vit-base-patch32', '3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268',
     'a63082132ba4f97a80bea76823f544493bffa8082296d62d71581a4feff1576f', 224,
@@ -192,5 +194,5 @@ ENTRIES: Mapping[str, Entry] = {
   'squeezenet': _package(
     squeezenet.SqueezeNet, pickles.read, squeezenet.from_package, squeezenet,
     'f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1',
-    'SqueezeNet 1.1, ImageNet: the smallest, for quick checks; MIT'),
+    'SqueezeNet 1.1, ImageNet: the smallest, for quick tests; MIT'),
 }

@@ -1,7 +1,7 @@
-"""The frozen ResNet-50, trained on ImageNet; XMC-GAN's released code takes one for its image loss.
+"""The frozen ResNet-50, trained on ImageNet; XMC-GAN's released code uses one in its image loss.
 
 He et al., "Deep Residual Learning for Image Recognition" (arXiv 1512.03385), in torchvision's
-version 1.5: the stride of a block is in its 3 x 3 convolution.
+version 1.5, where the stride of a block is in its 3 x 3 convolution.
 """
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.encoders.vgg import scaled as scaled
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
 from xmc_jax.weight_files.torch_files import LEAVES
 
-SIDE = 224  # pixels that it was trained on
-BLOCKS = (3, 4, 6, 3)  # of 256, 512, 1024 and 2048 channels
+SIDE = 224  # pixels per side in training
+BLOCKS = (3, 4, 6, 3)  # with 256, 512, 1024 and 2048 channels
 
 
-class Layers(NamedTuple):
-  """How the layers of a ResNet compute."""
+class LayerFactory(NamedTuple):
+  """Creates the layers of a ResNet."""
 
   dtype: jnp.dtype
   precision: jax.lax.Precision | None
@@ -38,9 +38,9 @@ class Layers(NamedTuple):
 
 
 class ResNet50(nn.Module):
-  """Images to the mean of the last block's outputs, and logits of ImageNet's classes.
+  """Maps images to the spatial mean of the last block's output, and logits of ImageNet's classes.
 
-  `precision` is that of products in float32: the highest for a measure, None to train with.
+  `precision` of float32 products: the highest for evaluation, None (the default) in losses.
   """
 
   classes: int = 1000
@@ -49,11 +49,11 @@ class ResNet50(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Features:
-    """x [b, h, w, 3] as `scaled` makes it, h and w at least 32, to pool [b, 2048].
+    """x [b, h, w, 3] normalized by `scaled`, h and w at least 32, to pool [b, 2048].
 
-    Nothing is resized here; 224 px are what it was trained on.
+    Nothing is resized here; the weights were trained at 224 px.
     """
-    layers = Layers(self.dtype, self.precision)
+    layers = LayerFactory(self.dtype, self.precision)
     x = nn.relu(layers.norm('bn1')(layers.conv('conv1', 64, 7, 2)(x)))
     x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     for i, blocks in enumerate(BLOCKS):
@@ -65,11 +65,11 @@ class ResNet50(nn.Module):
 
 
 class Bottleneck(nn.Module):
-  """Three convolutions, the outer ones 1 x 1, added to what came in; 4 `width` channels go out."""
+  """1 x 1, 3 x 3 and 1 x 1 convolution with a residual sum; the output has 4 `width` channels."""
 
   width: int
   stride: int
-  layers: Layers
+  layers: LayerFactory
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -84,16 +84,14 @@ class Bottleneck(nn.Module):
 
 
 def from_torch(arrays: Mapping[str, np.ndarray], module: ResNet50) -> Tree:
-  """The variables of `module`, from a state dict of torchvision's `resnet50`.
+  """The variables of `module`, from the state dict of torchvision's `resnet50`.
 
   Raises:
     UserError: a tensor is missing or has another shape.
   """
 
-  def spell(path: Path) -> list[str]:
+  def names_of(path: Path) -> list[str]:
     _, *modules, leaf = path
     return [f"{'.'.join(modules).replace('_', '.')}.{LEAVES[leaf]}"]
 
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return fill(wanted, arrays, spell)
+  return fill(variables_spec(module, SIDE), arrays, names_of)

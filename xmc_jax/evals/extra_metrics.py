@@ -1,7 +1,7 @@
-"""Measures beside a protocol's distances: does the image show its caption, is it a copy?
+"""Metrics in addition to a protocol's distances: text alignment, object accuracy, memorization.
 
-The data sets that the project carries have their own judges and always get them; the others are
-asked for by name.
+The metrics of the embedded data sets are always computed for runs on these sets. The others are
+requested by name.
 """
 from __future__ import annotations
 
@@ -18,172 +18,180 @@ import numpy as np
 from xmc_jax.data.source import Source
 from xmc_jax.encoders import clip
 from xmc_jax.evals import alignment, feature_cache, image_sets, objects
-from xmc_jax.evals.clip_score import ClipEncoder, clip_score
-from xmc_jax.evals.damsm_embeddings import DamsmCodes
+from xmc_jax.evals.clip_score import ClipEmbeddings, clip_score
+from xmc_jax.evals.damsm_embeddings import DamsmEmbeddings
 from xmc_jax.evals.duplicates import near_duplicates
-from xmc_jax.evals.extract import Collector, Reader
-from xmc_jax.evals.judges import alignment_net, detector
+from xmc_jax.evals.extract import FeatureCollector, FeatureExtractor
 from xmc_jax.evals.kernels import cmmd
+from xmc_jax.evals.networks import alignment_net, detector
 from xmc_jax.evals.protocols import Protocol
 from xmc_jax.evals.retrieval import r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import Tree, UserError
-from xmc_jax.weight_files import files
+from xmc_jax.utils.hashing import file_sha256
 
-AMONG = 100  # captions of the R-precisions of CLIP and of DAMSM
-# Behind the name of a figure whose judge the generator was trained to please.
+CANDIDATES = 100  # captions of the R-precisions of CLIP and DAMSM
+# Suffix of a metric whose network was also in the generator's losses.
 IN_TRAINING = ' (in training)'
-IMAGES = Reader('images', {}, lambda _, images: images)
+IMAGES = FeatureExtractor('images', {}, lambda _, images: images)
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
-  """What there is to measure: image i is drawn from caption `which[i]` of held-out row `rows[i]`.
+class EvalContext:
+  """The evaluation of a run that extra metrics belong to.
 
-  text_encoder   where the generator's own encoder lies, or its name
-  train      gives the images that the generator learned from
-  reals      features of the images of reference, by the protocol's network
+  Generated image i comes from caption `which[i]` of example `indices[i]` of the held-out split.
+
+  text_encoder  folder or name of the generator's own text encoder
+  train         loads the training images
+  extractor     of the protocol
+  reals         its features of the reference images
   """
   config: ml_collections.ConfigDict
   text_encoder: str
   heldout: Source
-  train: Callable[[], image_sets.Images]
+  train: Callable[[], image_sets.ImageSet]
   captions: Sequence[str]
-  rows: np.ndarray
+  indices: np.ndarray
   which: np.ndarray
   seed: int
   mesh: jax.sharding.Mesh
   protocol: Protocol
-  reader: Reader
+  extractor: FeatureExtractor
   reals: Tree
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure:
-  """`score` makes numbers of what the protocol's reader and these `readers` say of all images.
+class ExtraMetric:
+  """Computes scores from the features of the generated images.
 
-  facts      of another network than the protocol's, for the manifests of these numbers
+  extractors  that are needed beside the protocol's
+  score       {extractor name: features of all images} -> scores
+  facts       for the manifests of these scores, if another network than the protocol's is used
   """
-  readers: tuple[Reader, ...]
+  extractors: tuple[FeatureExtractor, ...]
   score: Callable[[dict[str, Any]], list[Score]]
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def choose(extra: Sequence[str], setting: Setting) -> list[Measure]:
-  """The measures of the data set, then those asked for; UserError for an unknown name."""
-  for name in extra:
-    if name not in MEASURES:
-      raise UserError(f'--also={name}: there is no such measure; choose of {", ".join(MEASURES)}')
-  own = [make for names, make in OF_THE_SET if setting.config.data.name in names]
-  return [make(setting) for make in (*own, *(MEASURES[name] for name in extra))]
+def build(names: Sequence[str], context: EvalContext) -> list[ExtraMetric]:
+  """The metrics of the data set, then those in `names`; UserError for an unknown name."""
+  for name in names:
+    if name not in EXTRA_METRICS:
+      raise UserError(f'--metrics={name}: unknown metric; choose from {", ".join(EXTRA_METRICS)}')
+  own = [make for sets, make in DATASET_METRICS if context.config.data.name in sets]
+  return [make(context) for make in (*own, *(EXTRA_METRICS[name] for name in names))]
 
 
-def _alignment(setting: Setting) -> Measure:
-  """R-precision by the set's judge, of generated and of the real images."""
-  measure = functools.partial(alignment.alignment, captions=setting.captions,
-                              which=setting.config.data.name, group=alignment.AMONG,
-                              seed=setting.seed)
-  real = measure(_real(setting))
+def _alignment(context: EvalContext) -> ExtraMetric:
+  """R-precision by the alignment network of the data set, of generated and of real images."""
+  r_precision = functools.partial(
+      alignment.alignment, captions=context.captions, network=context.config.data.name,
+      candidates=alignment.CANDIDATES, seed=context.seed)
+  real = r_precision(_real(context))
 
-  def score(answers):
-    name = f'alignment-{alignment.AMONG}'
-    return [Score(name, measure(_float(answers['images']))), Score(f'{name} of real', real)]
-  return Measure((IMAGES,), score, _network(alignment_net, setting))
+  def score(features):
+    name = f'alignment-{alignment.CANDIDATES}'
+    return [Score(name, r_precision(_float(features['images']))), Score(f'{name} of real', real)]
+  return ExtraMetric((IMAGES,), score, _packaged_facts(alignment_net, context))
 
 
-def _objects(setting: Setting) -> Measure:
-  """Shares of what captions say that a detector finds, see `objects.object_accuracy`."""
-  truths = [setting.heldout.truth(int(i), int(k)) for i, k in zip(setting.rows, setting.which)]
-  real = _real(setting)
+def _objects(context: EvalContext) -> ExtraMetric:
+  """How much of what the captions say a detector finds, see `objects.object_accuracy`."""
+  truths = [context.heldout.truth(int(i), int(k)) for i, k in zip(context.indices, context.which)]
+  real = _real(context)
 
-  def score(answers):
-    found = objects.object_accuracy(_float(answers['images']), truths, real, seed=setting.seed)
+  def score(features):
+    found = objects.object_accuracy(_float(features['images']), truths, real, seed=context.seed)
     words = {'_real': ' of real', '_chance': ' by chance'}
     return [Score('objects: ' + functools.reduce(lambda k, w: k.replace(*w), words.items(), key),
                   value) for key, value in found.items() if value is not None]
-  return Measure((IMAGES,), score, _network(detector, setting))
+  return ExtraMetric((IMAGES,), score, _packaged_facts(detector, context))
 
 
-def _clip(setting: Setting) -> Measure:
-  """The mean cosine of image and caption by CLIP ViT-B/32, times 100; and R-precision by it."""
-  encoder = ClipEncoder(clip.BASE)
-  reader, texts = encoder.reader(), encoder.captions(setting.captions)
-  judged = IN_TRAINING if _trained_by(setting, encoder.sha256) else ''
+def _clip(context: EvalContext) -> ExtraMetric:
+  """CLIP score by ViT-B/32 (mean cosine of image and caption, times 100), and its R-precision."""
+  embeddings = ClipEmbeddings(clip.BASE)
+  extractor, texts = embeddings.extractor(), embeddings.captions(context.captions)
+  suffix = IN_TRAINING if _trained_with(context, embeddings.sha256) else ''
 
-  def score(answers):
-    embeddings = answers[reader.name]
-    mean, error = clip_score(embeddings, texts)
-    return [Score(f'CLIP score{judged}', mean, error),
-            Score(f'CLIP R-precision-{AMONG}{judged}', *_r_precision(setting, embeddings, texts))]
-  return Measure((reader,), score, _facts(reader))
+  def score(features):
+    images = features[extractor.name]
+    mean, error = clip_score(images, texts)
+    return [Score(f'CLIP score{suffix}', mean, error),
+            Score(f'CLIP R-precision-{CANDIDATES}{suffix}', *_r_precision(context, images, texts))]
+  return ExtraMetric((extractor,), score, _facts(extractor))
 
 
-def _trained_by(setting: Setting, sha256: str) -> bool:
-  """Whether a CLIP of these weights is the generator's own encoder, and so was in its losses."""
+def _trained_with(context: EvalContext, sha256: str) -> bool:
+  """Whether the CLIP with these weights is the generator's own encoder, so it was in its losses."""
   try:
-    folder = clip.find(setting.text_encoder)
-  except UserError:      # it is no CLIP
+    folder = clip.find(context.text_encoder)
+  except UserError:      # not a CLIP
     return False
-  return files.sha256(clip.weights_of(folder)) == sha256
+  return file_sha256(clip.weights_file(folder)) == sha256
 
 
-def _damsm(setting: Setting) -> Measure:
-  """R-precision as AttnGAN and DM-GAN have it, by the DAMSM that was in the generator's losses."""
-  embeddings = DamsmCodes(setting.text_encoder)
-  reader, texts = embeddings.reader(), embeddings.captions(setting.captions)
-  name = f'DAMSM R-precision-{AMONG}{IN_TRAINING}'
-  real = embeddings.images(image_sets.Split(setting.heldout, 'heldout').read(setting.rows))
+def _damsm(context: EvalContext) -> ExtraMetric:
+  """R-precision as in AttnGAN and DM-GAN, by the DAMSM that was in the generator's losses."""
+  embeddings = DamsmEmbeddings(context.text_encoder)
+  extractor, texts = embeddings.extractor(), embeddings.captions(context.captions)
+  name = f'DAMSM R-precision-{CANDIDATES}{IN_TRAINING}'
+  real = embeddings.images(image_sets.SplitImages(context.heldout, 'heldout').read(context.indices))
 
-  def score(answers):
-    return [Score(name, *_r_precision(setting, answers[reader.name], texts)),
-            Score(f'{name} of real', *_r_precision(setting, real, texts))]
-  return Measure((reader,), score, _facts(reader))
-
-
-def _r_precision(setting: Setting, embeddings: np.ndarray, texts: np.ndarray) -> tuple[float, float]:
-  """Mean and spread over folds, among captions of other images."""
-  return r_precision_folds(r_precision_hits(embeddings, texts, AMONG, setting.seed,
-                                            captions=setting.captions, avoid=setting.rows))
+  def score(features):
+    return [Score(name, *_r_precision(context, features[extractor.name], texts)),
+            Score(f'{name} of real', *_r_precision(context, real, texts))]
+  return ExtraMetric((extractor,), score, _facts(extractor))
 
 
-def _cmmd(setting: Setting) -> Measure:
-  reader = ClipEncoder(clip.LARGE).reader(crop_first=True)
-  split = image_sets.Split(setting.heldout, 'heldout')
-  real = Collector([reader], setting.mesh)(split)[reader.name]
-  return Measure((reader,), lambda answers: [Score('CMMD', cmmd(answers[reader.name], real))],
-                 _facts(reader))
+def _r_precision(context: EvalContext, images: np.ndarray, texts: np.ndarray
+                 ) -> tuple[float, float]:
+  """Mean and standard deviation over folds; the other captions belong to other images."""
+  return r_precision_folds(r_precision_hits(images, texts, CANDIDATES, context.seed,
+                                            captions=context.captions, avoid=context.indices))
 
 
-def _duplicates(setting: Setting) -> Measure:
+def _cmmd(context: EvalContext) -> ExtraMetric:
+  extractor = ClipEmbeddings(clip.LARGE).extractor(crop_first=True)
+  split = image_sets.SplitImages(context.heldout, 'heldout')
+  real = FeatureCollector([extractor], context.mesh)(split)[extractor.name]
+  return ExtraMetric((extractor,),
+                     lambda features: [Score('CMMD', cmmd(features[extractor.name], real))],
+                     _facts(extractor))
+
+
+def _duplicates(context: EvalContext) -> ExtraMetric:
   """The share of images nearer to a training image than almost all held-out ones are."""
-  train, _ = feature_cache.features(setting.train(), setting.protocol, setting.reader, setting.mesh)
+  train, _ = feature_cache.features(context.train(), context.protocol, context.extractor,
+                                    context.mesh)
 
-  def score(answers):
-    found = near_duplicates(answers[setting.protocol.name].pool, train.pool, setting.reals.pool)
+  def score(features):
+    found = near_duplicates(features[context.protocol.name].pool, train.pool, context.reals.pool)
     return [Score('near-duplicates of training', found.share)]
-  return Measure((), score)
+  return ExtraMetric((), score)
 
 
-def _facts(reader: Reader) -> dict[str, Any]:
-  """What a manifest says of a network; it resizes in a way of its own."""
-  return {'network': reader.name, 'weights_sha256': reader.sha256, 'resize': None, 'side': None,
-          'distance': None}
+def _facts(extractor: FeatureExtractor) -> dict[str, Any]:
+  """What a manifest says of a network that has its own preprocessing."""
+  return {'network': extractor.name, 'weights_sha256': extractor.sha256, 'resize': None,
+          'side': None, 'distance': None}
 
 
-def _network(kind: ModuleType, setting: Setting) -> dict[str, Any]:
-  """The same of a network that comes with the project for the data set."""
-  path = kind.find(setting.config.data.name)
-  return _facts(Reader(path.stem, {}, None, sha256=files.sha256(path)))
+def _packaged_facts(kind: ModuleType, context: EvalContext) -> dict[str, Any]:
+  """The same for a network that comes with the package for this data set."""
+  path = kind.find(context.config.data.name)
+  return _facts(FeatureExtractor(path.stem, {}, None, sha256=file_sha256(path)))
 
 
-def _real(setting: Setting) -> np.ndarray:
-  return _float(image_sets.Split(setting.heldout, 'heldout').read(setting.rows))
+def _real(context: EvalContext) -> np.ndarray:
+  return _float(image_sets.SplitImages(context.heldout, 'heldout').read(context.indices))
 
 
 def _float(images: np.ndarray) -> np.ndarray:
   return images.astype(np.float32) / 255
 
 
-OF_THE_SET = ((alignment_net.NAMES, _alignment), (detector.NAMES, _objects))
-MEASURES: dict[str, Callable[[Setting], Measure]] = {
+DATASET_METRICS = ((alignment_net.NAMES, _alignment), (detector.NAMES, _objects))
+EXTRA_METRICS: dict[str, Callable[[EvalContext], ExtraMetric]] = {
     'clip': _clip, 'cmmd': _cmmd, 'damsm': _damsm, 'duplicates': _duplicates}

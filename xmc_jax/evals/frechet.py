@@ -1,13 +1,15 @@
-"""The Frechet distance of two Gaussians (Heusel et al., arXiv 1706.08500): FID's last step.
+"""The Frechet distance of two Gaussians (Heusel et al., arXiv 1706.08500): the last step of FID.
 
   |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2
 
-With S1 = A A' and S2 = B B' the last trace is the sum of the singular values of A' B. So we take
-factors A and B and never the square root of a product of covariances, as the original and its
-descendants do: no complex numbers, no multiple of the identity added, and singular covariances
-(fewer images than features) are exact. Where those others are accurate, the results are the same.
+With S1 = A A' and S2 = B B', the last trace is the sum of the singular values of A' B. We therefore
+compute factors A and B instead of the square root of a product of covariances, which the original
+code and its descendants take. There are no complex numbers, no multiple of the identity is added,
+and singular covariances (fewer images than features) are exact. Where the other implementations are
+accurate, the results agree.
 
-Features, image counts and resizing decide what a distance means; this file is arithmetic only.
+The meaning of a distance depends on the features, the numbers of images and the resizing; this file
+is arithmetic only.
 """
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ import numpy as np
 from xmc_jax.evals.statistics import FeatureStats, finite_pair
 from xmc_jax.types import UserError
 
-# An eigenvalue of a covariance below -NEGATIVE times the largest is no rounding error.
+# An eigenvalue of a covariance below -NEGATIVE times the largest is not a rounding error.
 NEGATIVE = 1e-6
 
 
@@ -24,9 +26,9 @@ def frechet_distance(
     mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
   """The squared Frechet distance of two Gaussians, as FID is reported.
 
-  For 2048 features it takes about 6 seconds of one CPU core, more where many threads share few
-  cores. Eigenvalues below rounding, d times the float64 epsilon times the largest, count as zero.
-  Two equal Gaussians give less than 1e-10 times the trace, not always 0.
+  For 2048 features it takes about 6 seconds of one CPU core, more if many threads share few cores.
+  Eigenvalues below rounding (d times the float64 epsilon times the largest) count as zero. Two
+  equal Gaussians give less than 1e-10 times the trace, not always exactly 0.
 
   Args:
     mean1, mean2: [d].
@@ -39,67 +41,67 @@ def frechet_distance(
   mean2, factor2 = _mean(mean2), _factor(cov2)
   if not len(mean1) == len(factor1) == len(mean2) == len(factor2):
     raise UserError(
-      f'Means of {len(mean1):,} and {len(mean2):,} features and covariances of {len(factor1):,} '
-      f'and {len(factor2):,} cannot be compared; take all from the same network.')
+      f'means of {len(mean1):,} and {len(mean2):,} features and covariances of {len(factor1):,} '
+      f'and {len(factor2):,} cannot be compared; take all from the same network')
   return _distance(mean1 - mean2, factor1, factor2)
 
 
 def frechet_of_stats(a: FeatureStats, b: FeatureStats) -> float:
-  """`frechet_distance` of two collected statistics; UserError below two rows as well."""
+  """`frechet_distance` of collected statistics; UserError also for fewer than two images."""
   return frechet_distance(a.mean, a.covariance(), b.mean, b.covariance())
 
 
 def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
-  """The same distance from features, [n, d] and [m, d], kept in memory.
+  """The same distance computed from features in memory, [n, d] and [m, d].
 
-  The rows less their mean are factors already, so no eigenvalue is taken and only the n x m
-  products matter: 500 images take a fraction of a second. For more rows than features
-  `FeatureStats` is the better way.
+  The centered features already are a factor of the covariance, so no eigenvalues are needed and the
+  cost is that of n x m products: 500 images take a fraction of a second. With more images than
+  features, `FeatureStats` is faster.
 
   Raises:
-    UserError: fewer than two rows on a side, unequal d, or a value that is not finite.
+    UserError: fewer than two images on a side, unequal d, or a value that is not finite.
   """
   a, b = finite_pair(a, b)
   if min(len(a), len(b)) < 2:
-    raise UserError('A covariance needs at least 2 images on each side; '
-                    f'there are {len(a)} and {len(b)}.')
-  return _distance(a.mean(0) - b.mean(0), _centred(a).T, _centred(b).T)
+    raise UserError('a covariance needs at least 2 images on each side; '
+                    f'there are {len(a)} and {len(b)}')
+  return _distance(a.mean(0) - b.mean(0), _centered(a).T, _centered(b).T)
 
 
 def _distance(step: np.ndarray, factor1: np.ndarray, factor2: np.ndarray) -> float:
-  """From the difference of means [d] and factors [d, r1], [d, r2] of the covariances."""
+  """From the difference of the means [d] and factors [d, r1], [d, r2] of the covariances."""
   nuclear = np.linalg.svd(factor1.T @ factor2, compute_uv=False).sum()
   traces = (factor1 * factor1).sum() + (factor2 * factor2).sum()
-  # Never negative but for rounding.
+  # Negative only by rounding.
   return max(float(step @ step + traces - 2 * nuclear), 0.0)
 
 
 def _mean(mean: np.ndarray) -> np.ndarray:
   mean = np.asarray(mean, np.float64)
   if mean.ndim != 1 or not np.isfinite(mean).all():
-    raise UserError(f'A mean of features must be one row of finite numbers; this one has the shape '
-                    f'{mean.shape} or holds NaN.')
+    raise UserError(f'a mean of features must be a vector of finite numbers; this one has shape '
+                    f'{mean.shape} or holds NaN')
   return mean
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-  """A with A A' = covariance [d, d]: [d, r], one column for each eigenvalue above rounding."""
+  """A with A A' = covariance [d, d]: [d, r], one column per eigenvalue above rounding."""
   covariance = np.asarray(covariance, np.float64)
   if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
-    raise UserError(f'A covariance must be square, not of the shape {covariance.shape}.')
+    raise UserError(f'a covariance must be square, not of shape {covariance.shape}')
   if not np.isfinite(covariance).all():
-    raise UserError('A covariance holds NaN or infinite values; compute it anew.')
+    raise UserError('a covariance holds NaN or infinite values; compute it again')
   if abs(covariance - covariance.T).max() > NEGATIVE * abs(covariance).max():
-    raise UserError('A covariance is not symmetric; compute it anew.')
+    raise UserError('a covariance is not symmetric; compute it again')
   values, vectors = np.linalg.eigh(covariance)
   largest = max(abs(values[0]), values[-1])
   if values[0] < -NEGATIVE * largest:
-    raise UserError(f'A covariance has the eigenvalue {values[0]:.3g} beside {largest:.3g}, which '
-                    'no covariance has; compute it anew, in float64.')
+    raise UserError(f'a covariance has the negative eigenvalue {values[0]:.3g} (the largest is '
+                    f'{largest:.3g}); compute it again, in float64')
   kept = values > len(values) * np.finfo(np.float64).eps * largest
   return vectors[:, kept] * np.sqrt(values[kept])
 
 
-def _centred(rows: np.ndarray) -> np.ndarray:
-  """[n, d] features less their mean, scaled so that their Gram matrix is the covariance."""
+def _centered(rows: np.ndarray) -> np.ndarray:
+  """Features [n, d] minus their mean, scaled so that their Gram matrix is the covariance."""
   return (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)

@@ -1,4 +1,4 @@
-"""A set of images to measure: a folder of files, or a data set's."""
+"""Sets of images to evaluate: a folder of files, a split of a data set, or an array."""
 from __future__ import annotations
 
 import concurrent.futures
@@ -11,107 +11,109 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from xmc_jax.data.image_folder import SUFFIXES, find_images, upright
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
 
-KINDS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 _THREADS = min(16, os.cpu_count() or 1)
 
 
-class Images(Protocol):
-  """Images of one size. `what` names the set in messages and manifests."""
-  what: str
+class ImageSet(Protocol):
+  """Images of one size. `name` is shown in messages and stored in manifests."""
+  name: str
 
   def __len__(self) -> int: ...
 
-  def read(self, rows: Sequence[int]) -> np.ndarray:
-    """The images of these rows, uint8 [n, h, w, 3]."""
+  def read(self, indices: Sequence[int]) -> np.ndarray:
+    """The images at `indices`, uint8 [n, h, w, 3]."""
 
 
-class Folder:
-  """All images in a folder and the folders in it, in the order of their paths.
+class FolderImages:
+  """All images in a folder, found, ordered and turned upright as in `data.image_folder`.
 
-  UserError for a folder that is not there or holds fewer than two images; and, when it is read,
-  for a file that is damaged, grey, transparent, or of another size than the first: a measure of
-  images that were silently converted would be a measure of the conversion.
+  `skipped` counts hidden files and folders. Images are never converted silently, because a score
+  would then partly measure the conversion.
+
+  Raises:
+    UserError: the folder does not exist or has fewer than two images. When read: a file is damaged,
+      grayscale, indexed or transparent, or differs in size from the first one. Messages start with
+      `flag`.
   """
 
   def __init__(self, path: str | os.PathLike[str], flag: str):
-    self.what, self._flag = str(path), flag
-    folder = pathlib.Path(path).expanduser()
-    if not folder.is_dir():
-      raise UserError(f'{flag}: there is no folder {folder}')
-    self.paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in KINDS)
+    self.name, self._flag = str(path), flag
+    found = find_images(path, flag)
+    self.paths, self.skipped = tuple(found.paths.values()), found.skipped()
     if len(self.paths) < 2:
-      raise UserError(f'{flag}: {folder} holds {len(self.paths)} images ({", ".join(KINDS)}); '
+      raise UserError(f'{flag}: {path} holds {len(self.paths)} images ({", ".join(SUFFIXES)}); '
                       'a distribution needs at least two')
-    self._size = self._open(self.paths[0]).shape
+    self._shape = self._open(self.paths[0]).shape
 
   def __len__(self) -> int:
     return len(self.paths)
 
-  def read(self, rows: Sequence[int]) -> np.ndarray:
+  def read(self, indices: Sequence[int]) -> np.ndarray:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-      images = list(pool.map(self._open, [self.paths[row] for row in rows]))
-    for row, image in zip(rows, images):
-      if image.shape != self._size:
+      images = list(pool.map(self._open, [self.paths[i] for i in indices]))
+    for i, image in zip(indices, images):
+      if image.shape != self._shape:
         raise UserError(
-            f'{self._flag}: {self.paths[row]} has {_sides(image.shape)} pixels and '
-            f'{self.paths[0]} {_sides(self._size)}; bring all images to one size first')
+            f'{self._flag}: {self.paths[i]} has {_size(image.shape)} pixels and '
+            f'{self.paths[0]} {_size(self._shape)}; resize all images to one size first')
     return np.stack(images)
 
   def _open(self, path: pathlib.Path) -> np.ndarray:
     try:
       with Image.open(path) as image:
-        image.load()
+        image = upright(image)
         if image.mode != 'RGB':
-          raise UserError(f'{self._flag}: {path} is of mode {image.mode}, not RGB; convert grey, '
-                          'indexed and transparent images to RGB first')
+          raise UserError(f'{self._flag}: {path} has mode {image.mode}, not RGB; convert '
+                          'grayscale, indexed and transparent images to RGB first')
         return np.asarray(image)
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
       raise UserError(f'{self._flag}: {path} cannot be read as an image ({error}); '
                       'replace or remove it') from error
 
 
-class Split:
-  """The images of one split of a data set, cropped in the middle."""
+class SplitImages:
+  """The images of one split of a data set, center-cropped."""
 
   def __init__(self, source: Source, split: str):
-    self.what, self._source = f'{source.name}/{split}', source
+    self.name, self._source = f'{source.name}/{split}', source
 
   def __len__(self) -> int:
     return len(self._source)
 
-  def read(self, rows: Sequence[int]) -> np.ndarray:
+  def read(self, indices: Sequence[int]) -> np.ndarray:
     if self._source.images is not None:
-      return self._source.images[np.asarray(rows)]
+      return self._source.images[np.asarray(indices)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-      return np.stack(list(pool.map(self._source.image, [int(row) for row in rows])))
+      return np.stack(list(pool.map(self._source.image, [int(i) for i in indices])))
 
 
-class Stack:
+class ArrayImages:
   """Images in memory, uint8 [n, h, w, 3]."""
 
-  def __init__(self, images: np.ndarray, what: str):
-    self.what, self._images = what, images
+  def __init__(self, images: np.ndarray, name: str):
+    self.name, self._images = name, images
 
   def __len__(self) -> int:
     return len(self._images)
 
-  def read(self, rows: Sequence[int]) -> np.ndarray:
-    return self._images[np.asarray(rows)]
+  def read(self, indices: Sequence[int]) -> np.ndarray:
+    return self._images[np.asarray(indices)]
 
 
-def fingerprint(images: Images, at_once: int = 64) -> str:
-  """sha256 of the pixels of all images, in order, and of their number and size."""
+def fingerprint(images: ImageSet, batch: int = 64) -> str:
+  """sha256 of the number, size and pixels of all images, in order; independent of `batch`."""
   digest = hashlib.sha256()
-  for start in range(0, len(images), at_once):
-    rows = images.read(range(start, min(start + at_once, len(images))))
+  for start in range(0, len(images), batch):
+    part = images.read(range(start, min(start + batch, len(images))))
     if not start:
-      digest.update(repr((len(images), rows.shape[1:])).encode())
-    digest.update(np.ascontiguousarray(rows).data)
+      digest.update(repr((len(images), part.shape[1:])).encode())
+    digest.update(np.ascontiguousarray(part).data)
   return digest.hexdigest()
 
 
-def _sides(shape: Sequence[int]) -> str:
+def _size(shape: Sequence[int]) -> str:
   return f'{shape[1]} x {shape[0]}'

@@ -1,4 +1,4 @@
-"""Distances by kernels: KID (Binkowski et al., arXiv 1801.01401), CMMD (arXiv 2401.09603)."""
+"""Kernel distances: KID (Binkowski et al., arXiv 1801.01401) and CMMD (arXiv 2401.09603)."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from xmc_jax.evals.statistics import finite_pair, finite_rows, squared_distances
 from xmc_jax.types import UserError
 
-BLOCK = 2048  # rows and columns of a kernel matrix that are in memory at a time
+BLOCK = 2048  # rows and columns of a kernel matrix in memory at a time
 
 
 class Kid(NamedTuple):
@@ -20,28 +20,28 @@ class Kid(NamedTuple):
 
 def kid(generated: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size: int = 1000,
         seed: int = 2020) -> Kid:
-  """The unbiased squared MMD under the kernel (x.y / d + 1)^3, over random subsets.
+  """The unbiased squared MMD with the kernel (x.y / d + 1)^3, over random subsets.
 
-  The subsets are those that torch-fidelity 0.4 draws from the same seed when the generated
-  images are its first input, so figures agree to its float32. A small negative mean is no error:
-  it says that the two sets are alike. 2048 features take about 20 seconds of one CPU core.
+  The subsets are those that torch-fidelity 0.4 draws from the same seed if the generated images are
+  its first input, so figures agree up to its float32 rounding. A slightly negative mean is not an
+  error: it means that the two sets are alike. 2048 features take about 20 seconds of one CPU core.
 
   Args:
-    generated, real: [n, d] and [m, d].
+    generated, real: features [n, d] and [m, d].
     subsets: how many subsets of each side are compared.
-    subset_size: rows of a subset, drawn without replacement; at least 2. The figure hardly depends
-      on it, its spread does: name it if it is not 1000.
+    subset_size: images in a subset, drawn without replacement; at least 2. The mean hardly depends
+      on it but the spread does, so report it if it is not 1000.
   Raises:
-    UserError: fewer rows than a subset needs, unequal d, or a value that is not finite.
+    UserError: fewer images than `subset_size`, unequal d, or a value that is not finite.
   """
   generated, real = finite_pair(generated, real)
   if subsets < 1 or subset_size < 2:
     raise UserError(f'KID needs at least 1 subset of at least 2 images, not {subsets} of '
-                    f'{subset_size}.')
+                    f'{subset_size}')
   if min(len(generated), len(real)) < subset_size:
     raise UserError(
       f'KID compares subsets of {subset_size:,} images, and there are {len(generated):,} '
-      f'generated and {len(real):,} real ones; evaluate more, or give a smaller subset_size.')
+      f'generated and {len(real):,} real ones; evaluate more, or give a smaller subset_size')
   rng = np.random.RandomState(seed)
   draw = lambda rows: rows[rng.choice(len(rows), subset_size, replace=False)]  # noqa: E731
   values = [_unbiased(draw(generated), draw(real)) for _ in range(subsets)]
@@ -49,18 +49,19 @@ def kid(generated: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size
 
 
 def cmmd(generated: np.ndarray, real: np.ndarray, sigma: float = 10, scale: float = 1000) -> float:
-  """`scale` times the squared MMD of unit vectors under a Gaussian kernel of width `sigma`.
+  """`scale` times the squared MMD of unit vectors with a Gaussian kernel of width `sigma`.
 
-  As in the public reference it is the biased estimate (a V-statistic, each row also with itself),
-  never negative, which for unequal sets of n and m rows stands above the unbiased one by at most
-  about scale / sigma^2 (1/n + 1/m). The reference's CLIP scales its vectors to length one; here
-  that is done, so raw projections may be given. Memory does not grow with the square of the rows.
+  As in the public reference, this is the biased estimate (a V-statistic, which includes pairs of an
+  example with itself). It is never negative; for sets of n and m images it exceeds the unbiased one
+  by at most about scale / sigma^2 (1/n + 1/m). The reference's CLIP normalizes its embeddings; here
+  `cmmd` does, so raw projections may be given. Memory does not grow with the square of the number
+  of images.
 
   Args:
-    generated, real: CLIP's projected image codes, [n, d] and [m, d]; published figures are of
+    generated, real: CLIP's projected image embeddings, [n, d] and [m, d]; published figures use
       ViT-L/14 at 336 px.
   Raises:
-    UserError: no rows, unequal d, a value that is not finite, or a row of zeros.
+    UserError: no images, unequal d, a value that is not finite, or an embedding of zeros.
   """
   x, y = (unit_rows(rows) for rows in finite_pair(generated, real))
   gamma = 1 / (2 * sigma ** 2)
@@ -69,27 +70,27 @@ def cmmd(generated: np.ndarray, real: np.ndarray, sigma: float = 10, scale: floa
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-  """Rows [n, d] scaled to length one; UserError if one is zero or not finite."""
+  """Rows [n, d] scaled to unit length. UserError if one is zero or not finite."""
   rows = finite_rows(rows)
   lengths = np.linalg.norm(rows, axis=1, keepdims=True)
   if not lengths.all():
-    raise UserError(f'{(lengths == 0).sum():,} of {len(rows):,} rows of features are all zero and '
-                    'have no direction; look at the images that they were made from.')
+    raise UserError(f'{(lengths == 0).sum():,} of {len(rows):,} feature vectors are all zero and '
+                    'have no direction; look at the images they come from')
   return rows / lengths
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
-  """MMD^2 of equally many rows; a row is not compared with itself."""
+  """MMD^2 of equally many rows, without pairs of a row with itself."""
   m, d = x.shape
 
-  def group(rows):
+  def within(rows):
     kernel = (rows @ rows.T / d + 1) ** 3
     return (kernel.sum() - np.trace(kernel)) / (m * (m - 1))
-  return group(x) + group(y) - 2 * ((x @ y.T / d + 1) ** 3).mean()
+  return within(x) + within(y) - 2 * ((x @ y.T / d + 1) ** 3).mean()
 
 
 def _mean_rbf(x: np.ndarray, y: np.ndarray, gamma: float) -> float:
-  """The mean over all pairs of exp(-gamma |x_i - y_j|^2) - 1; the ones cancel in a distance."""
+  """The mean over all pairs of exp(-gamma |x_i - y_j|^2) - 1; the ones cancel in the MMD."""
   total = 0.0
   for i in range(0, len(x), BLOCK):
     for j in range(0, len(y), BLOCK):

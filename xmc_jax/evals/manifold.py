@@ -1,16 +1,16 @@
-"""Fidelity and variety apart: precision, recall, density and coverage by nearest neighbours.
+"""Fidelity and diversity separately: precision, recall, density, coverage by nearest neighbors.
 
-A set of features stands for the region covered by balls around its rows, each as large as the
-distance to the row's k-th nearest neighbour in the same set.
+A set of features stands for the region covered by balls around its points. The radius of each ball
+is the distance from its center to the k-th nearest neighbor in the same set.
 
-* precision and recall: Kynkaanniemi et al., arXiv 1904.06991, k = 3 (in the paper VGG16's second
-  fully connected layer, 50,000 images a side).
+* precision and recall: Kynkaanniemi et al., arXiv 1904.06991, k = 3 (in the paper VGG-16's second
+  fully connected layer, 50,000 images per side).
 * density and coverage: Naeem et al., arXiv 2002.09797, k = 5.
 
-Which network the features are from and how many images there are decide the figures: name both.
-A row on the rim of a ball is inside, as in the first paper; the code of the second leaves it out,
-which matters only for exact copies. A beta of torch-fidelity 0.4 interchanged precision and recall;
-here the first argument is the generated one and the fields have names.
+The network and the number of images decide the figures: report both. A point on the boundary of a
+ball counts as inside, as in the first paper. The code of the second paper counts it as outside,
+which matters only for exact copies. A beta version of torch-fidelity 0.4 swapped precision and
+recall; here the first argument is always the generated set, and the results have names.
 """
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ ENTRIES = 2 ** 24  # distances in memory at a time; 128 MB
 
 
 class PrecisionRecall(NamedTuple):
-  """Shares in [0, 1]: generated rows inside the real region, real rows inside the generated one."""
+  """Shares in [0, 1]: generated points in the real region, real points in the generated one."""
 
   precision: float
   recall: float
 
 
 class DensityCoverage(NamedTuple):
-  """How often generated rows lie in real balls, against k (above 1 is possible); the share of real
-  balls that hold a generated row, in [0, 1]."""
+  """density: mean number of real balls around a generated point, divided by k; it may exceed 1.
+
+  coverage: the share of real balls that contain a generated point, in [0, 1].
+  """
 
   density: float
   coverage: float
 
 
 def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 3) -> PrecisionRecall:
-  """Improved precision and recall, exactly, in blocks.
+  """Improved precision and recall, computed exactly, in blocks.
 
-  Time grows with the product of the rows: 5,000 rows of 2048 features on each side take about 8
-  seconds of one CPU core, 30,000 about five minutes.
+  Time grows with the product of the set sizes: 5,000 images with 2048 features on each side take
+  about 8 seconds of one CPU core, 30,000 about five minutes.
 
   Args:
-    generated, real: [n, d] and [m, d], best as many on both sides.
-    k: the neighbour that a ball reaches to; more makes both larger.
+    generated, real: features [n, d] and [m, d], ideally with n = m.
+    k: the neighbor that defines the radius of a ball; a larger k increases both values.
   Raises:
-    UserError: no more than k rows on a side, unequal d, or a value that is not finite.
+    UserError: at most k images on a side, unequal d, or a value that is not finite.
   """
   generated, real = _pair(generated, real, k)
   real_radii, generated_radii = _radii(real, k), _radii(generated, k)
@@ -62,7 +64,7 @@ def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 3) -> Pre
 
 
 def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = 5) -> DensityCoverage:
-  """Density and coverage, exactly, in blocks; arguments and errors as of `precision_recall`."""
+  """Density and coverage, computed exactly, in blocks; arguments as of `precision_recall`."""
   generated, real = _pair(generated, real, k)
   radii = _radii(real, k)
   inside, covered = 0, np.zeros(len(real), bool)
@@ -77,13 +79,13 @@ def _pair(generated: np.ndarray, real: np.ndarray, k: int) -> tuple[np.ndarray, 
   generated, real = finite_pair(generated, real)
   if k < 1 or min(len(generated), len(real)) <= k:
     raise UserError(
-      f'The neighbour number {k} of each row needs more than {k} rows on each side, and there are '
-      f'{len(generated):,} generated and {len(real):,} real ones; evaluate more.')
+      f'nearest neighbor number {k} needs more than {k} images on each side, and there are '
+      f'{len(generated):,} generated and {len(real):,} real ones; evaluate more images')
   return generated, real
 
 
 def _blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-  """Slices of the rows of `x` and their squared distances to all rows of `y`."""
+  """Slices of `x` and their squared distances to all of `y`."""
   size = max(ENTRIES // len(y), 1)
   for start in range(0, len(x), size):
     rows = slice(start, start + size)

@@ -1,9 +1,10 @@
-"""The resizes of the protocols: they move a distance 10,000 times as much as a port of a network.
+"""The resize operations of the protocols.
 
-All take uint8 images [b, h, w, 3], or float32 ones of any range, and give float32
-[b, side, side, 3] of the same range. `tf1_bilinear`, `half_pixel_bilinear`, `antialiased_bilinear`
-and `jax_bilinear` run on the device, inside jit; `pil_bicubic` and `pil_bilinear` are Pillow's own,
-on the host, and take uint8 only. Nothing is rounded unless it is said so.
+Their differences change a distance 10,000 times as much as porting a network does. All take uint8
+images [b, h, w, 3], or float32 ones of any range, and return float32 [b, side, side, 3] of the same
+range. `tf1_bilinear`, `half_pixel_bilinear`, `antialiased_bilinear` and `jax_bilinear` run on the
+device, inside jit. `pil_bicubic` and `pil_bilinear` are Pillow's own, run on the host, and take
+uint8 only. Nothing is rounded unless stated.
 """
 from __future__ import annotations
 
@@ -14,15 +15,15 @@ from PIL import Image
 
 from xmc_jax.types import Array
 
-SIDE = 299  # that of Inception-v3
+SIDE = 299  # of Inception-v3
 _LEAST = np.finfo(np.float32).min
 
 
 def tf1_bilinear(images: Array, side: int = SIDE) -> Array:
-  """TensorFlow 1's bilinear: pixel i of the result lies at i * (in / out), without antialias.
+  """TensorFlow 1's bilinear: output pixel i is sampled at i * (in / out), without antialiasing.
 
   Used by TTUR's FID, torch-fidelity, torchmetrics, StyleGAN-T, and clean-fid's "legacy_tensorflow",
-  with images in [0, 255]. On CPUs equal to torch-fidelity's to the bit.
+  with images in [0, 255]. On CPUs it equals torch-fidelity's bit for bit.
   """
   rows, columns = (np.arange(side, dtype=np.float32) * np.float32(size / side)
                    for size in images.shape[1:3])
@@ -30,23 +31,24 @@ def tf1_bilinear(images: Array, side: int = SIDE) -> Array:
 
 
 def half_pixel_bilinear(images: Array, side: int = SIDE) -> Array:
-  """Bilinear between the centres of pixels, without antialias: torch's `align_corners=False`.
+  """Bilinear with half-pixel centers, without antialiasing: torch's `align_corners=False`.
 
   Used by pytorch-fid, with images in [0, 1], and clean-fid's "legacy_pytorch", with [0, 255].
-  Equal to `torch.nn.functional.interpolate` but for rounding (about 1e-7 of the range).
+  Equal to `torch.nn.functional.interpolate` up to rounding (about 1e-7 of the range).
   """
-  # PyTorch rounds the ratio to float32, and a place only once after that.
+  # PyTorch rounds the ratio to float32, and the sampling position only once after that.
   rows, columns = (np.maximum((np.arange(side) + 0.5) * float(np.float32(size / side)) - 0.5, 0)
                    for size in images.shape[1:3])
   return _bilinear(images, rows, columns)
 
 
 def antialiased_bilinear(images: Array, side: int = SIDE) -> Array:
-  """Bilinear; where the image shrinks, a triangle as wide as a pixel of the result.
+  """Bilinear; when shrinking, with a triangle filter as wide as an output pixel.
 
   Used by DF-GAN and GALIP: torchvision's `Resize` of a tensor in [0, 1], in versions that antialias
-  by default. At 256 px, which is enlarged, it is `half_pixel_bilinear` in all versions. Their
-  `upsample(align_corners=True)` to 299 x 299 after it does nothing at that size, so it is not here.
+  by default. For 256 px images, which are enlarged, it is `half_pixel_bilinear` in all versions.
+  Their `upsample(align_corners=True)` to 299 x 299 after it does nothing at that size, so it is not
+  reproduced here.
   """
   shape = (images.shape[0], side, side, images.shape[3])
   return jax.image.resize(jnp.asarray(images, jnp.float32), shape, 'linear',
@@ -56,16 +58,17 @@ def antialiased_bilinear(images: Array, side: int = SIDE) -> Array:
 def jax_bilinear(images: Array, side: int = SIDE) -> Array:
   """`jax.image.resize(..., 'bilinear')`, which antialiases by default; no resize at size `side`.
 
-  Used by the released XMC-GAN code, with images in [0, 1]. There products have the precision of
-  the backend, bfloat16 on TPUs; here they are float32. It is `antialiased_bilinear` by another way.
+  Used by the released XMC-GAN code, with images in [0, 1]. Its products have the default precision
+  of the backend, bfloat16 on TPUs; here they are float32. The result is that of
+  `antialiased_bilinear`; the protocols differ in name.
   """
   return antialiased_bilinear(images, side)
 
 
 def pil_bicubic(images: np.ndarray, side: int = SIDE) -> np.ndarray:
-  """Pillow's bicubic with antialias, each channel as float32, cut to [0, 255] and not rounded.
+  """Pillow's antialiased bicubic, each channel as float32, clipped to [0, 255] and not rounded.
 
-  Used by clean-fid's "clean", hence by GigaGAN. Takes and gives [0, 255]; runs on the host.
+  Used by clean-fid's "clean", hence by GigaGAN. Input and output are in [0, 255]; on the host.
   """
   def one(channel: np.ndarray) -> np.ndarray:
     image = Image.fromarray(channel.astype(np.float32))
@@ -76,9 +79,9 @@ def pil_bicubic(images: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 
 def pil_bilinear(images: np.ndarray, side: int = SIDE) -> np.ndarray:
-  """Pillow's bilinear with antialias of uint8 images, so the result is whole numbers.
+  """Pillow's antialiased bilinear on uint8 images, so the result is whole numbers.
 
-  Used by DM-GAN: torchvision's `Resize((299, 299))` of files. [0, 255]; runs on the host.
+  Used by DM-GAN: torchvision's `Resize((299, 299))` of files. In [0, 255]; on the host.
   """
   resized = [Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR)
              for image in _uint8(images)]
@@ -93,25 +96,25 @@ def _uint8(images: np.ndarray) -> np.ndarray:
 
 
 def _bilinear(images: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
-  """Values at places [side] along both axes; along the columns first, as TensorFlow does it."""
+  """Samples at positions [side] along both axes; columns first, as TensorFlow does."""
   x = jnp.asarray(images, jnp.float32)
-  low, high, share = _neighbours(columns, x.shape[2])
-  x = _between(x[:, :, low], x[:, :, high], share[:, None])
-  low, high, share = _neighbours(rows, x.shape[1])
-  return _between(x[:, low], x[:, high], share[:, None, None])
+  low, high, weight = _neighbors(columns, x.shape[2])
+  x = _interpolate(x[:, :, low], x[:, :, high], weight[:, None])
+  low, high, weight = _neighbors(rows, x.shape[1])
+  return _interpolate(x[:, low], x[:, high], weight[:, None, None])
 
 
-def _neighbours(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Of places along an axis the pixels around them, and how far each is from the first."""
-  places = places.astype(np.float32)
-  low = places.astype(np.int32)
-  return low, np.minimum(low + 1, size - 1), places - low.astype(np.float32)
+def _neighbors(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The two pixels around each position, and the weight of the second."""
+  positions = positions.astype(np.float32)
+  low = positions.astype(np.int32)
+  return low, np.minimum(low + 1, size - 1), positions - low.astype(np.float32)
 
 
-def _between(low: Array, high: Array, share: np.ndarray) -> Array:
-  """low + (high - low) * share, rounded after the product as well.
+def _interpolate(low: Array, high: Array, weight: np.ndarray) -> Array:
+  """low + (high - low) * weight, with the product rounded before the sum.
 
-  Without the maximum, which changes no finite number, XLA makes one operation of product and sum
-  that rounds once, and a tenth of all results differ in their last bit.
+  The maximum changes no finite number. Without it XLA fuses product and sum into one operation that
+  rounds once, and a tenth of all results differ in their last bit.
   """
-  return low + jnp.maximum((high - low) * share, _LEAST)
+  return low + jnp.maximum((high - low) * weight, _LEAST)

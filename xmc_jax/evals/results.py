@@ -1,8 +1,7 @@
-"""Scores on disk: one line of JSON for each number, with all that makes it comparable."""
+"""Scores on disk: one JSON line per number, with everything that makes it comparable."""
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import json
 import pathlib
@@ -23,14 +22,9 @@ FILE = 'scores.jsonl'
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy', 'pillow')
 
 
-def sha256(value: Any) -> str:
-  """Of a value's JSON, such as a list of captions."""
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 @functools.cache
 def environment() -> dict[str, Any]:
-  """Versions, device and commit; the commit is None outside a checkout, and '+' marks changes."""
+  """Versions, device and commit. The commit is None outside a checkout; '+' marks local changes."""
   device = jax.devices()[0]
   return {'xmc_jax': __version__, 'commit': _commit(), 'device': device.device_kind,
           'devices': jax.device_count(),
@@ -38,14 +32,14 @@ def environment() -> dict[str, Any]:
 
 
 def lines(scores: Iterable[Score], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """One dict a score: metric, value, spread, the time, and the whole manifest."""
+  """One dict per score: metric, value, spread, time, and the whole manifest."""
   now = round(time.time(), 3)
   return [{'metric': s.metric, 'value': s.value, 'spread': s.spread, 'time': now, **manifest}
           for s in scores]
 
 
 def append(workdir: epath.PathLike, found: Sequence[Mapping[str, Any]]) -> None:
-  """Adds lines to the run's scores.jsonl, by process 0 alone; UserError where that fails."""
+  """Appends lines to the scores.jsonl of a run, on process 0 only. UserError if that fails."""
   if jax.process_index():
     return
   path = epath.Path(workdir) / FILE
@@ -54,12 +48,12 @@ def append(workdir: epath.PathLike, found: Sequence[Mapping[str, Any]]) -> None:
     with path.open('a') as file:
       file.write(''.join(json.dumps(line) + '\n' for line in found))
   except OSError as error:
-    raise UserError(f'scores cannot be written to {path} ({error.strerror or error}); give a '
-                    'folder that can be written to') from error
+    raise UserError(f'{path} cannot be written ({error.strerror or error}); give a writable '
+                    'folder') from error
 
 
 def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
-  """All lines of a run's scores.jsonl; what a killed run left unfinished is dropped."""
+  """All lines of a run's scores.jsonl; an incomplete last line of a killed run is ignored."""
   path = epath.Path(workdir) / FILE
   if not path.exists():
     return []
@@ -67,11 +61,11 @@ def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
   try:
     return [json.loads(line) for line in whole]
   except ValueError as error:
-    raise UserError(f'{path} has a line that is not JSON ({error}); mend or remove it') from error
+    raise UserError(f'{path} has a line that is not JSON ({error}); fix or remove it') from error
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
-  """Scores as the terminal shows them: metric, value, spread."""
+  """Scores as a table for the terminal: metric, value, spread."""
   width = max(len(line['metric']) for line in found)
   return '\n'.join(f'  {line["metric"]:{width}}  {_digits(line["value"])}'
                    + (f' ± {_digits(line["spread"])}' if line['spread'] is not None else '')
@@ -79,11 +73,19 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def refuse_mixed(protocols: Iterable[str], flag: str) -> None:
-  """UserError where there is more than one protocol."""
+  """Raises a UserError that names `flag` if there is more than one protocol."""
   names = sorted(set(protocols))
   if len(names) > 1:
-    raise UserError(f'{" and ".join(names)} are different protocols and their numbers cannot be '
-                    f'compared; choose one with {flag}')
+    raise UserError(f'{" and ".join(names)} are different protocols and their scores are not '
+                    f'comparable; choose one with {flag}')
+
+
+def refuse_nonfinite(scores: Sequence[Score]) -> None:
+  """Raises a UserError if a score is NaN or infinite, so that none is reported."""
+  for score in scores:
+    if not np.isfinite(score.value):
+      raise UserError(f'{score.metric} came out as {score.value}, so no score is reported; look at '
+                      'the images with xmc sample')
 
 
 def _digits(value: float) -> str:
@@ -99,12 +101,3 @@ def _commit() -> str | None:
   except (OSError, subprocess.TimeoutExpired):
     return None
   return head.stdout.strip() + '+' * bool(changed.stdout) if not head.returncode else None
-
-
-def finite(scores: Sequence[Score]) -> None:
-  """UserError where a score is no number: then none is worth printing."""
-  for score in scores:
-    if not np.isfinite(score.value):
-      raise UserError(f'{score.metric} came out as {score.value}; no score is printed. Look at the '
-                      'images with xmc sample')
-

@@ -1,14 +1,15 @@
-"""R-precision (Xu et al., AttnGAN, arXiv 1711.10485): does an image find its own caption?
+"""R-precision (Xu et al., AttnGAN, arXiv 1711.10485): does an image retrieve its own caption?
 
-The share of images whose code is nearer to their own caption's than to those of a few others.
-The network of the codes decides the figure; where the same network was a loss (DAMSM in AttnGAN
-and DM-GAN, CLIP in GALIP) the generator was trained to please it. DM-GAN's rule is 30,000 images,
-1 own caption and 99 of other classes, cosines, and mean and spread over 10 folds:
+The share of images that are nearer to their own caption than to a few other captions, in the
+embedding space of some network. The network decides the figure. If it was also in the generator's
+loss (DAMSM in AttnGAN and DM-GAN, CLIP in GALIP), the generator was trained to please it. DM-GAN's
+protocol is 30,000 images, one true caption and 99 captions of other classes, cosine similarity, and
+mean and standard deviation over 10 folds:
 
-  hits = r_precision_hits(unit(image_embeddings), unit(text_codes), among=100, avoid=class_numbers)
+  hits = r_precision_hits(unit(image_embeddings), unit(text_embeddings), 100, avoid=class_numbers)
   mean, std = r_precision_folds(hits)
 
-DM-GAN draws the others anew for each caption, so one may come twice; here all are of other rows.
+DM-GAN draws the other captions with replacement, so one may come twice; here they are distinct.
 """
 from __future__ import annotations
 
@@ -19,87 +20,91 @@ import numpy as np
 
 from xmc_jax.types import Array, UserError
 
-AMONG = 16
+CANDIDATES = 16
 
 
 class Folds(NamedTuple):
-  """Mean and standard deviation (ddof 0) of the folds' shares."""
+  """Mean and standard deviation (ddof 0) of the shares of hits over folds."""
 
   mean: float
   std: float
 
 
 def r_precision(
-    image_embeddings: Array, text_codes: Array, group: int = AMONG, seed: int = 0, *,
+    image_embeddings: Array, text_embeddings: Array, candidates: int = CANDIDATES, seed: int = 0, *,
     captions: Sequence[str] | None = None, avoid: Sequence | None = None) -> float:
-  """The share of rows that are hits, in [0, 1]; all of it as in `r_precision_hits`."""
-  hits = r_precision_hits(image_embeddings, text_codes, group, seed, captions=captions, avoid=avoid)
+  """The share of hits, in [0, 1]; arguments and errors as of `r_precision_hits`."""
+  hits = r_precision_hits(image_embeddings, text_embeddings, candidates, seed, captions=captions,
+                          avoid=avoid)
   return float(hits.mean())
 
 
 def r_precision_hits(
-    image_embeddings: Array, text_codes: Array, group: int = AMONG, seed: int = 0, *,
+    image_embeddings: Array, text_embeddings: Array, candidates: int = CANDIDATES, seed: int = 0, *,
     captions: Sequence[str] | None = None, avoid: Sequence | None = None) -> np.ndarray:
-  """Which rows' own text is strictly nearer than `among - 1` others: bool [n]; a tie is a miss.
+  """Whether each image is strictly nearer to its own text than to `candidates - 1` other texts.
 
   Args:
-    image_embeddings, text_codes: [n, d]; nearness is the dot product. NaN is a miss.
-    among: texts an image is compared with, its own included; at least 2.
-    seed: of the draw of the others.
-    captions: n strings, if some may be equal: the others are drawn from rows of another string.
-    avoid: n numbers or strings, such as classes or images: the others are drawn from rows of
-      another one. With `captions` as well, they differ in both.
+    image_embeddings, text_embeddings: [n, d], compared by dot product. NaN counts as a miss.
+    candidates: texts that each image is compared with, including its own; at least 2.
+    seed: for the choice of the other texts.
+    captions: n strings, if some may be equal; the other texts then differ from the image's own.
+    avoid: n numbers or strings, such as classes or image ids; the other texts then have a different
+      one. With `captions` as well, both differ.
+  Returns:
+    bool [n]; a tie is a miss.
   Raises:
-    UserError: no rows, or a row has fewer than `among - 1` others to draw from.
-    ValueError: the arguments are not of the same rows.
+    UserError: no examples, or fewer than `candidates - 1` other texts to choose from.
+    ValueError: the arguments do not have the same length.
   """
-  image_embeddings, text_codes = np.asarray(image_embeddings), np.asarray(text_codes)
+  image_embeddings, text_embeddings = np.asarray(image_embeddings), np.asarray(text_embeddings)
   n = len(image_embeddings)
-  kinds = [_kinds(values, n) for values in (captions, avoid) if values is not None]
-  if text_codes.shape != image_embeddings.shape or image_embeddings.ndim != 2:
-    raise ValueError('image codes and text codes must be of the same rows, both [n, d]')
-  if group < 2:
-    raise UserError(f'R-precision compares at least 2 captions, not {group}.')
+  groups = [_groups(values, n) for values in (captions, avoid) if values is not None]
+  if text_embeddings.shape != image_embeddings.shape or image_embeddings.ndim != 2:
+    raise ValueError('image and text embeddings must have the same shape [n, d]')
+  if candidates < 2:
+    raise UserError(f'R-precision compares at least 2 captions, not {candidates}')
   if not n:
-    raise UserError('There are no images: R-precision needs at least one.')
-  kinds = kinds or [np.arange(n)]
+    raise UserError('R-precision needs at least one image')
+  groups = groups or [np.arange(n)]
   rng = np.random.default_rng(seed)
   hits = np.zeros(n, bool)
   for i in range(n):
     order = rng.permutation(n)
-    allowed = np.logical_and.reduce([kind[order] != kind[i] for kind in kinds])
-    others = order[allowed][:group - 1]
-    if len(others) < group - 1:
+    allowed = np.logical_and.reduce([group[order] != group[i] for group in groups])
+    others = order[allowed][:candidates - 1]
+    if len(others) < candidates - 1:
       raise UserError(
-        f'R-precision among {group} captions needs {group - 1} rows with another caption than a '
-        f"row's own, and of {n} rows only {len(others)} are; evaluate more rows.")
-    # Summed row by row, so that equal texts get equal scores and tie; a matrix product rounds the
+        f'R-precision with {candidates} candidates needs {candidates - 1} captions other than an '
+        f"image's own, and only {len(others)} of {n} qualify; evaluate more images")
+    # Summed one by one, so that equal texts get equal scores and tie: a matrix product sums the
     # last rows of a block in another order.
-    scores = (text_codes[np.append(i, others)] * image_embeddings[i]).sum(-1)
+    scores = (text_embeddings[np.append(i, others)] * image_embeddings[i]).sum(-1)
     hits[i] = (scores[0] > scores[1:]).all()
   return hits
 
 
 def r_precision_folds(hits: np.ndarray, folds: int = 10) -> Folds:
-  """Mean and spread of the shares of hits of `folds` equal runs of rows, in their order.
+  """Mean and standard deviation of the shares of hits of `folds` consecutive parts.
 
-  Rows that the number of folds leaves over go to the folds in between, so sizes differ by at most
-  one and the mean is then not quite `hits.mean()`.
+  If the number of examples is not a multiple of `folds`, sizes differ by at most one, and the mean
+  is not exactly `hits.mean()`.
 
   Raises:
-    UserError: fewer rows than folds.
+    UserError: fewer examples than folds.
   """
   hits = np.asarray(hits, bool)
   if hits.ndim != 1:
-    raise ValueError(f'hits must be one truth value for each row, not of the shape {hits.shape}')
+    raise ValueError(f'hits must have shape [n], not {hits.shape}')
   if not 1 <= folds <= len(hits):
-    raise UserError(f'{len(hits):,} rows cannot be divided into {folds} folds; evaluate more rows.')
+    raise UserError(f'{len(hits):,} images cannot be divided into {folds} folds; evaluate more '
+                    'images')
   shares = [part.mean() for part in np.array_split(hits, folds)]
   return Folds(float(np.mean(shares)), float(np.std(shares)))
 
 
-def _kinds(values: Sequence, n: int) -> np.ndarray:
-  """Numbers that are equal where the values are."""
+def _groups(values: Sequence, n: int) -> np.ndarray:
+  """Integers [n] that are equal where the values are equal."""
   if len(values) != n:
-    raise ValueError('image codes, text codes, captions and avoid must be of the same rows')
+    raise ValueError('embeddings, captions and avoid must have the same length')
   return np.unique(list(values), return_inverse=True)[1]

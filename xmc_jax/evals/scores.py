@@ -1,4 +1,4 @@
-"""From what a protocol's network says of two sets of images to numbers."""
+"""Scores that compare the features of two sets of images."""
 from __future__ import annotations
 
 import dataclasses
@@ -9,42 +9,45 @@ from xmc_jax.evals.inception_score import inception_score
 from xmc_jax.evals.protocols import Protocol
 from xmc_jax.evals.statistics import FeatureStats
 
-SUBSET = 1000   # rows of a subset of KID
-SPLITS = 10     # of the inception score
+KID_SUBSET = 1000
+INCEPTION_SPLITS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """A number; `spread` is the standard deviation over subsets, splits or folds where there are."""
+  """A number; `spread` is its standard deviation over subsets, splits or folds, if it has one."""
   metric: str
   value: float
   spread: float | None = None
 
 
 def kid_subset(fakes: int, reals: int) -> int:
-  """Rows of a subset of KID: 1,000, or half the smaller set where that has fewer."""
+  """Images in a subset of KID: 1,000, or half of the smaller set if that has fewer."""
   fewer = min(fakes, reals)
-  return SUBSET if fewer >= SUBSET else max(2, fewer // 2)
+  return KID_SUBSET if fewer >= KID_SUBSET else max(2, fewer // 2)
 
 
 def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Score]:
-  """All that compares two distributions: arrays of numpy, at least two rows each.
+  """All metrics that compare two distributions, from numpy features of at least two images each.
 
-  Where the network is not an Inception, all names say which it is. UserError where features are not
-  finite, or there are too few for the neighbours that precision and recall look at.
+  If the network is not an Inception, the metric names say so. The Inception Score needs at least
+  ten images and is left out otherwise.
+
+  Raises:
+    UserError: features are not finite, or there are too few images for precision and recall.
   """
   inception = protocol.distance == 'FID'
   named = (lambda metric: metric) if inception else (lambda metric: f'{metric}-lite0')
   kid = kernels.kid(fakes.pool, reals.pool, subset_size=kid_subset(len(fakes.pool),
                                                                   len(reals.pool)))
-  spread = manifold.precision_recall(fakes.pool, reals.pool)
-  cover = manifold.density_coverage(fakes.pool, reals.pool)
+  pr = manifold.precision_recall(fakes.pool, reals.pool)
+  dc = manifold.density_coverage(fakes.pool, reals.pool)
   found = [Score(protocol.distance, frechet.frechet_of_stats(FeatureStats.of(fakes.pool),
                                                              FeatureStats.of(reals.pool))),
            Score(named('KID'), kid.mean, kid.std),
-           Score(named('precision'), spread.precision), Score(named('recall'), spread.recall),
-           Score(named('density'), cover.density), Score(named('coverage'), cover.coverage)]
-  if len(fakes.logits) >= SPLITS:
-    score = inception_score(fakes.logits, SPLITS)
+           Score(named('precision'), pr.precision), Score(named('recall'), pr.recall),
+           Score(named('density'), dc.density), Score(named('coverage'), dc.coverage)]
+  if len(fakes.logits) >= INCEPTION_SPLITS:
+    score = inception_score(fakes.logits, INCEPTION_SPLITS)
     found.append(Score(named('IS'), score.mean, score.std))
   return found

@@ -1,15 +1,18 @@
-"""Semantic object accuracy (Hinz et al., arXiv 1910.13321): is the thing of the caption to be seen?
+"""Semantic object accuracy, SOA (Hinz et al., arXiv 1910.13321): does the image show the object?
 
-For each of COCO's 80 classes there is a file of captions that name it; a detector looks for the
-class in images drawn from them. The public scorer takes YOLOv3 at 256 px, objectness at least
-0.5 and non-maximum suppression at an overlap of 0.4; figures of other detectors do not compare.
-Either a `Detector` is given here, or `write_images` lays the images out for the public scorer:
+For each of COCO's 80 classes there is a file of captions that mention it. A detector looks for the
+class in images generated from these captions. The public scorer uses YOLOv3 at 256 px, objectness
+of at least 0.5 and non-maximum suppression at an overlap of 0.4; figures of other detectors are not
+comparable. Either pass a `Detector` to `hits`, or let `write_images` write the images for the
+public scorer:
 
   FOLDER/label_01_bicycle/00012_0.png      caption 12 of label_01_bicycle.pkl, its first image
 
 The scorer takes every entry of FOLDER for a class and the two digits after `label_` for its number
-(COCO's 80 classes from 0), counts the PNG and JPEG files whatever their names, and takes a .pkl for
-boxes: nothing else may lie there. Its overlaps (SOA-IoU) need a layout as input and are left out.
+(COCO's 80 classes from 0). It counts PNG and JPEG files whatever their names, and takes a .pkl for
+boxes, so nothing else may be there. Its overlaps (SOA-IoU) need a layout as input and are left out.
+
+`xmc_jax.evaluate_soa.evaluate_soa` does all of this for a trained run.
 """
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ from xmc_jax.types import UserError
 from xmc_jax.utils import image_io
 
 PERSON = 0
-EACH = 3  # images of a caption
-PERSONS = 30_000  # captions of the class person, which has far more, one image each
+EACH = 3  # images per caption
+PERSONS = 30_000  # captions of the class person, which has many more; one image each
 THRESHOLD = 0.5
 NAME = re.compile(r'label_(\d\d)_\w+')
 
 
 class Detection(NamedTuple):
-  """A thing that was found; `box` is x, y, width and height as shares of the image's sides."""
+  """A detected object; `box` is x, y, width and height as fractions of the image's sides."""
 
   label: int
   score: float
@@ -41,17 +44,17 @@ class Detection(NamedTuple):
 
 
 class Detector(Protocol):
-  """Finds things: uint8 [b, h, w, 3] -> for each image its detections, after suppression.
+  """Object detector: uint8 [b, h, w, 3] -> detections of each image, after suppression.
 
-  Class numbers are COCO's 80 from 0 in the usual order. A score is the objectness where the network
-  has one. Resizing is the detector's affair.
+  Labels are COCO's 80 classes from 0 in the usual order. The score is the objectness if the network
+  has one. The detector resizes the images itself.
   """
 
   def __call__(self, images: np.ndarray) -> Sequence[Sequence[Detection]]: ...
 
 
 class ClassCaptions(NamedTuple):
-  """A class: its number, its file's name without .pkl, and the captions that name it."""
+  """A class: its number, the name of its file without .pkl, and the captions that mention it."""
 
   label: int
   name: str
@@ -59,10 +62,10 @@ class ClassCaptions(NamedTuple):
 
 
 class Soa(NamedTuple):
-  """SOA-C and its halves are means of classes, SOA-I is the mean of images; all in [0, 1].
+  """`by_class` (SOA-C) is a mean over classes, `by_image` (SOA-I) over images; all in [0, 1].
 
-  `top` and `bottom` are of the classes with the most and the fewest images: of 80 classes the
-  published Top-40 and Bot-40. `classes` has each class's share.
+  `top` and `bottom` are means over the half of the classes with the most and the fewest images; for
+  80 classes, the published Top-40 and Bot-40. `classes` has the share of each class.
   """
 
   by_class: float
@@ -72,34 +75,37 @@ class Soa(NamedTuple):
   classes: dict[int, float]
 
 
-class _Plain(pickle.Unpickler):
-  """Reads containers, numbers and strings; what would run something is refused."""
+class _PlainUnpickler(pickle.Unpickler):
+  """Reads containers, numbers and strings, and refuses whatever would run code."""
 
   def find_class(self, module, name):
-    raise UserError(f'it asks for {module}.{name}, and only plain lists and strings are allowed')
+    raise UserError(f'it refers to {module}.{name}, but only plain lists and strings are allowed')
 
 
 def read_captions(folder: str | os.PathLike[str]) -> list[ClassCaptions]:
-  """The public files `label_01_bicycle.pkl`, lists of dicts with the key `caption`, by number.
+  """Reads the public caption files, such as `label_01_bicycle.pkl`, sorted by number.
+
+  Each is a list of dicts with the key `caption`.
 
   Raises:
-    UserError: no such file, two of one number, or a file is damaged or holds anything else.
+    UserError: there is no such file, two have the same number, or one is damaged or holds something
+      else.
   """
   classes = [_read(path) for path in sorted(pathlib.Path(folder).glob('*.pkl'))
              if NAME.fullmatch(path.stem)]
   if not classes:
-    raise UserError(f'There are no caption files in {folder}: expected names like '
-                    'label_01_bicycle.pkl, from the authors of SOA.')
+    raise UserError(f'there are no caption files in {folder}; expected files of the authors of SOA '
+                    'with names like label_01_bicycle.pkl')
   if len({c.label for c in classes}) < len(classes):
-    raise UserError(f'Two caption files in {folder} have the same number; keep one of them.')
+    raise UserError(f'two caption files in {folder} have the same number; keep one of them')
   return classes
 
 
 def requests(label: int, captions: int, seed: int = 0) -> list[tuple[int, int]]:
-  """(number of the caption, copy) of every image that a class of so many captions asks for.
+  """(index of the caption, copy) of every image that a class with this many captions needs.
 
-  Three copies of each; of the class person one of each of 30,000 drawn at random, or of all if
-  there are not as many.
+  Three images per caption. For the class person, one image for each of 30,000 captions chosen at
+  random, or of all captions if there are fewer.
   """
   if label != PERSON:
     return [(row, copy) for row in range(captions) for copy in range(EACH)]
@@ -108,18 +114,18 @@ def requests(label: int, captions: int, seed: int = 0) -> list[tuple[int, int]]:
 
 
 def write_images(folder: str | os.PathLike[str], name: str, numbers: Sequence[tuple[int, int]],
-                   images: np.ndarray) -> list[pathlib.Path]:
-  """Writes a batch into the public scorer's layout, see above; a file that is there is replaced.
+                 images: np.ndarray) -> list[pathlib.Path]:
+  """Writes a batch in the public scorer's layout (see above); existing files are replaced.
 
   Args:
-    folder: of all classes; made where missing.
+    folder: of all classes; created if missing.
     name: of the class's caption file, such as `label_01_bicycle`.
-    numbers: (caption, copy) of each image, as `requests` gives them.
+    numbers: (caption, copy) of each image, as returned by `requests`.
     images: uint8 [b, h, w, 3].
   """
   if not NAME.fullmatch(name):
-    raise UserError(f'The class {name!r} has no name like label_01_bicycle, from which the SOA '
-                    'scorer reads its number.')
+    raise UserError(f'the class name {name!r} must be like label_01_bicycle; the SOA scorer reads '
+                    'the class number from it')
   images = _uint8(images)
   if len(numbers) != len(images):
     raise ValueError(f'{len(numbers)} numbers but {len(images)} images')
@@ -131,20 +137,20 @@ def write_images(folder: str | os.PathLike[str], name: str, numbers: Sequence[tu
 
 def hits(detector: Detector, images: np.ndarray, label: int,
          threshold: float = THRESHOLD) -> np.ndarray:
-  """In which images, uint8 [b, h, w, 3], the class is found at least once: bool [b]."""
+  """Whether the class is found at least once in each image uint8 [b, h, w, 3]: bool [b]."""
   images = _uint8(images)
   found = detector(images)
   if len(found) != len(images):
-    raise ValueError(f'the detector said something of {len(found)} of {len(images)} images')
-  return np.array([any(thing.label == label and thing.score >= threshold for thing in things)
-                   for things in found], bool)
+    raise ValueError(f'the detector returned {len(found)} results for {len(images)} images')
+  return np.array([any(x.label == label and x.score >= threshold for x in detections)
+                   for detections in found], bool)
 
 
 def soa(found: Mapping[int, np.ndarray]) -> Soa:
-  """From {class: the `hits` of its images, bool [n]}, two classes at least.
+  """SOA from {class: `hits` of its images, bool [n]}, for at least two classes.
 
-  Where two classes have as many images, the one with the lower number counts as smaller (the
-  public scorer takes the order of the file system). Of an odd number of classes the middle one is
+  If two classes have the same number of images, the one with the lower label counts as smaller (the
+  public scorer uses the order of the file system). Of an odd number of classes, the middle one is
   in the upper half.
 
   Raises:
@@ -153,8 +159,8 @@ def soa(found: Mapping[int, np.ndarray]) -> Soa:
   rows = {label: np.asarray(values, bool).ravel() for label, values in sorted(found.items())}
   empty = [label for label, values in rows.items() if not len(values)]
   if len(rows) < 2 or empty:
-    raise UserError('Semantic object accuracy needs two classes or more with at least one image '
-                    f'each; there are {len(rows)}, and without images: {empty or "none"}.')
+    raise UserError('semantic object accuracy needs at least two classes with at least one image '
+                    f'each; there are {len(rows)}, and without images: {empty or "none"}')
   classes = {label: float(values.mean()) for label, values in rows.items()}
   order = sorted(rows, key=lambda label: len(rows[label]))  # stable: equal ones stay by number
   half = len(order) // 2
@@ -166,12 +172,12 @@ def soa(found: Mapping[int, np.ndarray]) -> Soa:
 def _read(path: pathlib.Path) -> ClassCaptions:
   try:
     with open(path, 'rb') as file:
-      entries = _Plain(file).load()
+      entries = _PlainUnpickler(file).load()
     captions = tuple(entry['caption'] for entry in entries)
     if not all(isinstance(caption, str) for caption in captions):
-      raise UserError('a caption in it is no text')
+      raise UserError('a caption in it is not a string')
   except Exception as error:  # a damaged pickle can fail in any way
-    raise UserError(f'The captions {path} cannot be read: {error}.') from error
+    raise UserError(f'the captions {path} cannot be read: {error}') from error
   return ClassCaptions(int(NAME.fullmatch(path.stem)[1]), path.stem, captions)
 
 

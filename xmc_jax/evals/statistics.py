@@ -1,9 +1,9 @@
-"""Mean and covariance of features in one pass, and what all measures ask of their features.
+"""Mean and covariance of features in one pass, and checks that all metrics make of their features.
 
-Everything is float64 on the host. Rows may come in batches of any size and order, from any number
-of processes: the sums are about the mean of what has been seen, and two of them are joined exactly
-(Chan, Golub and LeVeque, "Updating formulae", 1979), so nothing is lost where the mean is large
-and the variance small.
+Everything is float64 on the host. Features may come in batches of any size and order, from any
+number of processes: sums are taken about the mean of what has been seen, and two of them are merged
+exactly (Chan, Golub and LeVeque, "Updating formulae", 1979). No precision is lost if the mean is
+large and the variance small.
 """
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ def finite_rows(rows: np.ndarray, what: str = 'features') -> np.ndarray:
   """`rows` as float64 [n, d].
 
   Raises:
-    UserError: there is no row, or a row holds NaN or an infinite value.
-    ValueError: `rows` is no matrix.
+    UserError: there are no rows, or one holds NaN or an infinite value.
+    ValueError: `rows` is not a matrix.
   """
   rows = np.asarray(rows, np.float64)
   if rows.ndim != 2 or not rows.shape[1]:
-    raise ValueError(f'{what} must be [n, d], not of the shape {rows.shape}')
+    raise ValueError(f'{what} must have shape [n, d], not {rows.shape}')
   if not len(rows):
-    raise UserError(f'There are no {what}: a measure needs at least one image.')
+    raise UserError(f'there are no {what}: a metric needs at least one image')
   wrong = len(rows) - np.isfinite(rows).all(axis=1).sum()
   if wrong:
     raise UserError(
-      f'{wrong:,} of {len(rows):,} rows of {what} are NaN or infinite, so no measure of them is '
-      'meaningful; look at the images and weights that they were made from.')
+      f'{wrong:,} of {len(rows):,} rows of {what} hold NaN or infinity, so no metric of them is '
+      'meaningful; look at the images and weights that they come from')
   return rows
 
 
 def finite_pair(generated: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Both as `finite_rows` gives them, [n, d] and [m, d]; UserError also if d differs."""
+  """Both as by `finite_rows`, [n, d] and [m, d]; UserError also if d differs."""
   generated = finite_rows(generated, 'generated features')
   real = finite_rows(real, 'real features')
   if generated.shape[1] != real.shape[1]:
-    raise UserError(f'Features of {generated.shape[1]:,} and {real.shape[1]:,} numbers cannot be '
-                    'compared; take both from the same network.')
+    raise UserError(f'features of {generated.shape[1]:,} and {real.shape[1]:,} numbers cannot be '
+                    'compared; take both from the same network')
   return generated, real
 
 
@@ -59,9 +59,11 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureStats:
-  """Moments of `count` rows of d features; a value, so `add` and `merge` give a new one.
+  """Moments of `count` feature vectors; immutable, so `add` and `merge` return new ones.
 
-  count int; mean [d]; scatter [d, d], the sum of the outer products of the rows less their mean.
+  count    int
+  mean     [d]
+  scatter  [d, d], the sum of the outer products of the centered vectors
   """
 
   count: int
@@ -73,11 +75,11 @@ class FeatureStats:
     """The moments of one batch.
 
     Args:
-      rows: [n, d], any type of real numbers.
+      rows: [n, d], any real type.
       weight: [n], 1 or True where a row counts; a row of weight 0 is padding and may hold anything.
     Raises:
-      UserError: a row that counts is NaN or infinite.
-      ValueError: the shapes do not fit, or another weight than 0 and 1.
+      UserError: a row that counts holds NaN or infinity.
+      ValueError: the shapes do not match, or a weight is neither 0 nor 1.
     """
     rows = np.asarray(rows)
     if weight is not None:
@@ -90,19 +92,19 @@ class FeatureStats:
       return cls(0, np.zeros(d), np.zeros((d, d)))
     rows = finite_rows(rows)
     mean = rows.mean(axis=0)
-    centred = rows - mean
-    return cls(len(rows), mean, centred.T @ centred)
+    centered = rows - mean
+    return cls(len(rows), mean, centered.T @ centered)
 
   def add(self, rows: np.ndarray, weight: np.ndarray | None = None) -> FeatureStats:
-    """The moments of these rows and another batch; arguments and errors as those of `of`."""
+    """The moments with another batch included; arguments and errors as of `of`."""
     return self.merge(FeatureStats.of(rows, weight))
 
   def merge(self, other: FeatureStats) -> FeatureStats:
-    """The moments of the rows of both. UserError if they have not the same number of features."""
+    """The moments of both sets together. UserError if the numbers of features differ."""
     if self.mean.shape != other.mean.shape:
       raise UserError(
-        f'Statistics of {len(self.mean):,} and of {len(other.mean):,} features cannot be joined; '
-        'take both from the same network.')
+        f'statistics of {len(self.mean):,} and {len(other.mean):,} features cannot be joined; '
+        'take both from the same network')
     if not other.count:
       return self
     count = self.count + other.count
@@ -113,37 +115,37 @@ class FeatureStats:
     return FeatureStats(count, self.mean + step * share, scatter)
 
   def covariance(self) -> np.ndarray:
-    """[d, d], divided by count - 1 as everywhere in this literature; UserError below two rows."""
+    """[d, d], divided by count - 1 as usual for FID; UserError for fewer than two images."""
     if self.count < 2:
-      raise UserError(f'A covariance needs at least 2 images, not {self.count}.')
+      raise UserError(f'a covariance needs at least 2 images, not {self.count}')
     return self.scatter / (self.count - 1)
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes a .npz of `count`, `mean` and `scatter`, whole or not at all; makes the folder.
+    """Writes a .npz of `count`, `mean` and `scatter` atomically; creates the folder.
 
-    Equal statistics give equal bytes. UserError where the file cannot be written.
+    Equal statistics give equal bytes. UserError if the file cannot be written.
     """
     path, data = epath.Path(path), io.BytesIO()
     np.savez(data, count=self.count, mean=self.mean, scatter=self.scatter)
     try:
       atomic.save(path, data.getvalue())
     except OSError as error:
-      raise UserError(f'The statistics {path} cannot be written ({error.strerror or error}); give '
-                      'a path in a folder that can be written to.') from error
+      raise UserError(f'the statistics {path} cannot be written ({error.strerror or error}); give '
+                      'a path in a writable folder') from error
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> FeatureStats:
-    """What `save` wrote. UserError if the file is missing, damaged or something else."""
+    """Reads what `save` wrote. UserError if the file is missing, damaged or something else."""
     try:
       with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as file:
         stats = cls(int(file['count']), file['mean'], file['scatter'])
     except Exception as error:  # a damaged archive can fail in any way
-      raise UserError(f'The statistics {path} cannot be read: {error}. '
-                      'Compute them anew.') from error
+      raise UserError(f'the statistics {path} cannot be read ({error}); compute them '
+                      'again') from error
     d = stats.mean.size
     if (stats.mean.shape != (d,) or stats.scatter.shape != (d, d) or stats.count < 0
         or stats.mean.dtype != np.float64 or stats.scatter.dtype != np.float64
         or not np.isfinite(stats.mean).all() or not np.isfinite(stats.scatter).all()):
-      raise UserError(f'The statistics {path} are not a mean and a scatter of finite float64 '
-                      'numbers; compute them anew.')
+      raise UserError(f'the statistics {path} are not a mean and a scatter of finite float64 '
+                      'numbers; compute them again')
     return stats

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from xmc_jax.types import Array, UserError
+from xmc_jax.types import LABEL_RULES, Array, UserError
 
 # Of two sets of classes, given how many they share and how many either has.
 _OF_SETS = {
@@ -11,25 +11,20 @@ _OF_SETS = {
     'overlap': lambda shared, either: shared > 0,
     'jaccard': lambda shared, either: shared / jnp.maximum(either, 1),
 }
-RULES = (*_OF_SETS, 'dominant', 'self')
 
 
 def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
   """Positives [m, m] of `labels`, symmetric; UserError for an unknown rule.
 
-  labels: int [m], one class a row: equal classes are positive, under every rule but self.
-  Or float [m, l], amounts of the classes: 0 is absent, more than 0 present. Rules:
-    exact     the two rows have the same set of classes
-    overlap   they share at least one class
-    dominant  the classes with the largest amounts are the same; of equal amounts the first class
-              counts, so the amounts should be areas and not just 0 and 1
-    self      a row is positive with itself alone, whatever its label: contrast without labels
-    jaccard   float32 weights in [0, 1] in place of bools: classes shared over classes of either
-  A row without any class is positive with none, not with itself either. What rows of the same
-  image should then be is for the caller to add.
+  labels: int [m], one class each: equal classes are positive, under every rule but self.
+  Or float [m, l], amounts of the classes: 0 is absent, more than 0 present; the rules are those of
+  `xmc_jax.types.LABEL_RULES`. `jaccard` returns float32 weights in [0, 1], the others bools. For
+  `dominant` the amounts should be areas, not just 0 and 1.
+  An example without any class is positive with none, not even with itself; the caller decides what
+  examples of the same image should then be.
   """
-  if rule not in RULES:
-    raise UserError(f'the label rule {rule!r} is unknown; choose one of {", ".join(RULES)}')
+  if rule not in LABEL_RULES:
+    raise UserError(f'the label rule {rule!r} is unknown; choose one of {", ".join(LABEL_RULES)}')
   if rule == 'self':
     return jnp.eye(len(labels), dtype=bool)
   if labels.ndim == 1:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from xmc_jax.encoders import clip, registry
-from xmc_jax.encoders.clip_inputs import SEEN
+from xmc_jax.encoders.clip_inputs import INPUT_MODES
 from xmc_jax.encoders.clip_layers import TransformerConfig
 from xmc_jax.types import Tree, UserError
 
@@ -53,9 +53,9 @@ def sizes_of(c: ml_collections.ConfigDict) -> clip.ClipConfig:
 
 def network(config: ml_collections.ConfigDict) -> clip.Clip:
   """The CLIP of the folder `text.encoder`, or of the sizes in the config if there is none yet."""
-  if config.model.clip_input not in SEEN:
+  if config.model.clip_input not in INPUT_MODES:
     raise UserError(f'--config.model.clip_input={config.model.clip_input}: choose one of '
-                    f'{", ".join(SEEN)}')
+                    f'{", ".join(INPUT_MODES)}')
   try:
     found = clip.ClipConfig.read(clip.find(config.text.encoder))
   except UserError:      # a missing folder is reported when its weights are read

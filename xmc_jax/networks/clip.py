@@ -59,7 +59,7 @@ class ClipNetworks:
     """Fills text, real_embedding and, with classes, label_logits."""
     variables = {'params': self.whole(params['encoder'], frozen)}
     words, sentence = self.network.apply(variables, batch['tokens'], method='token_features')
-    pixels = clip_inputs.see(batch['image'], self.network.config.side, self.clip_input)
+    pixels = clip_inputs.preprocess_on_device(batch['image'], self.network.config.side, self.clip_input)
     embedding = self.network.apply(variables, pixels, method='image')
     logits = ()
     if self.classes:

@@ -221,7 +221,7 @@ class _Head(nn.Module):
 class GalipNetworks:
   """Generator "g" and discriminator "d", with the frozen CLIP `frozen["clip"]` in both.
 
-  clip_input: how images come to CLIP, as of `clip_inputs.see`.
+  clip_input: how images come to CLIP, as of `clip_inputs.preprocess_on_device`.
   """
   generator: Generator
   discriminator: Discriminator
@@ -268,7 +268,7 @@ class GalipNetworks:
 
   def _embed_images(self, frozen: dict[str, Tree], images: Array) -> tuple[Array, Array]:
     """Embeddings [b, d] and feature maps of images [b, s, s, 3] in [0, 1]."""
-    pixels = clip_inputs.see(images, self.network.config.side, self.clip_input)
+    pixels = clip_inputs.preprocess_on_device(images, self.network.config.side, self.clip_input)
     return self.network.apply(frozen['clip'], pixels, feature_layers(self.network.config.image.layers),
                               method='image_features')
 

@@ -1,7 +1,7 @@
-"""Files as people have them after a download: in a zip, or in folders.
+"""Downloaded files, zipped or unpacked in folders.
 
-Images are read one at a time, by name. Zips are not unpacked: COCO's hold 120,000 JPEGs, stored
-without compression, and reading a member of one costs about as much as opening a file.
+Images are read one at a time, by name. Zips are not unpacked: COCO's hold 120,000 JPEGs without
+compression, and reading a member costs about as much as opening a file.
 """
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 def find(source: pathlib.Path, names: Sequence[str], published: str) -> pathlib.Path:
-  """The first of several paths below `source` that exists.
+  """Returns the first of several paths below `source` that exists.
 
   Args:
-    source: the folder that the user named.
+    source: folder that the user gave.
     names: paths below it, the preferred one first.
-    published: the address to download it from.
+    published: address to download it from.
 
   Raises:
-    UserError: if the folder does not exist, or has none of them.
+    UserError: the folder does not exist, or has none of them.
   """
   if not source.is_dir():
     raise UserError(f'{source} is not a folder; give the folder that holds {names[0]}, from '
-                    f'{published}.')
+                    f'{published}')
   for name in names:
     if (source / name).exists():
       return source / name
   others = f' (nor {", ".join(names[1:])})' if names[1:] else ''
   raise UserError(f'{source} has no {names[0]}{others}; download it from {published} into that '
-                  'folder.')
+                  'folder')
 
 
 def read(path: pathlib.Path, name: str) -> bytes:
-  """A whole file: `path` itself, or the member `name` of it where it is a zip.
+  """Returns the bytes of a file: `path` itself, or its member `name` if it is a zip.
 
   Raises:
-    UserError: if the zip is not one, lacks the member, or either is damaged.
+    UserError: the zip lacks the member, or either is damaged.
   """
   try:
     if path.suffix != '.zip':
@@ -52,20 +52,20 @@ def read(path: pathlib.Path, name: str) -> bytes:
     with _open(path) as archive:
       return archive.read(name)
   except KeyError as error:
-    raise UserError(f'{path} has no member {name}; download it again.') from error
+    raise UserError(f'{path} has no member {name}; download it again') from error
   except _DAMAGE as error:
     raise _damaged(path, error) from error
 
 
-class Images:
-  """The images of several folders and zips; random access by the names of their files.
+class ImageStore:
+  """Random access by file name to the images of several folders and zips.
 
-  Can be pickled and shared by threads. Every process opens zips for itself, at its first image:
-  that takes half a second for 80,000 members.
+  Can be pickled and shared by threads. Every process opens the zips at its first image, which takes
+  half a second for 80,000 members.
   """
 
   def __init__(self, places: Iterable[pathlib.Path]):
-    """`places`: folders, searched as they are and not deeper, and zips, searched at any depth."""
+    """`places` are folders, whose subfolders are not searched, and zips, searched at any depth."""
     self.places = tuple(places)
     self._lock = threading.Lock()
     self._process, self._readers = None, ()
@@ -77,19 +77,19 @@ class Images:
     self.__init__(places)
 
   def check(self) -> None:
-    """Opens everything once.
+    """Opens every zip once.
 
     Raises:
-      UserError: if a place is not there, or a zip is damaged or not complete.
+      UserError: a place does not exist, or a zip is damaged or incomplete.
     """
     for place in self.places:
       if not place.exists():
-        raise UserError(f'{place} does not exist; give its folder again.')
+        raise UserError(f'{place} does not exist; give its folder again')
       if not place.is_dir():
         _open(place).close()
 
   def names(self) -> set[str]:
-    """The names of all images."""
+    """Returns the names of all files."""
     found = set()
     for place in self.places:
       if place.is_dir():
@@ -100,10 +100,10 @@ class Images:
     return found
 
   def read(self, name: str) -> bytes:
-    """The bytes of an image.
+    """Returns the bytes of an image.
 
     Raises:
-      BadImage: if there is no such image, or it does not have the checksum that its zip gives.
+      BadImage: there is no such image, or its checksum in the zip is wrong.
     """
     for reader in self._open_readers():
       found = reader(name)
@@ -112,7 +112,7 @@ class Images:
     raise BadImage(f'{name} is not in {", ".join(str(place) for place in self.places)}')
 
   def _open_readers(self) -> Sequence[Callable[[str], bytes | None]]:
-    # A file that two processes share after a fork has one position for both.
+    # After a fork both processes would share the position of an open file.
     with self._lock:
       if self._process != os.getpid():
         self._readers = [_in_folder(place) if place.is_dir() else _in_zip(place)
@@ -150,5 +150,4 @@ def _open(path: pathlib.Path) -> zipfile.ZipFile:
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
-  return UserError(f'{path} is damaged, or its download was cut short ({error}); download it '
-                   'again.')
+  return UserError(f'{path} is damaged or incomplete ({error}); download it again')

@@ -1,4 +1,4 @@
-"""Captions of original files: their white space, and whether a mirror image keeps them true."""
+"""Captions of original files: white space, and whether they stay true of the mirror image."""
 from __future__ import annotations
 
 import re
@@ -8,15 +8,15 @@ _SIDES = re.compile(r'\b(left|right)(?!over)', re.IGNORECASE)
 
 
 def clean(text: str) -> str:
-  """The text on one line: every run of white space is one space, none around it."""
+  """Replaces every run of white space by one space and strips both ends."""
   return ' '.join(text.split())
 
 
 def may_flip(captions: Iterable[str]) -> bool:
-  """Whether captions stay true of the mirror image: none has a word that begins with left, right.
+  """Whether captions stay true of the mirror image: no word begins with "left" or "right".
 
-  The rule is ours; the papers mirror every image. It errs to one side: "a cake left on a table"
-  is not mirrored either. Writing and clocks are mirrored, as in the papers, where captions of
-  photographs rarely tell them.
+  The rule is ours; the papers mirror every image. It is conservative: "a cake left on a table" is
+  not mirrored either. Images of writing and clocks are mirrored, as in the papers, since captions
+  of photographs rarely mention them.
   """
   return not any(_SIDES.search(caption) for caption in captions)

@@ -1,19 +1,18 @@
-"""MS-COCO-14: 82,783 images to train with and 40,504 held out, five captions each or a few more.
+"""Reader of MS-COCO-14: 82,783 training and 40,504 held-out images, five or more captions each.
 
-The training split is train2014, the held-out one val2014, as in the text-to-image literature. (The
-lists of AttnGAN are believed to hold 40,470 of the latter; we have not seen them.) The folder holds
-what https://cocodataset.org/#download publishes, as it is or unpacked:
+The training split is train2014, the held-out one val2014, as in the text-to-image literature.
+(AttnGAN's lists are believed to contain 40,470 of the latter; we have not seen them.) The source
+folder holds what https://cocodataset.org/#download publishes, zipped or unpacked:
 
   train2014.zip, val2014.zip     or train2014/, val2014/; also below images/
   annotations_trainval2014.zip   or annotations/captions_train2014.json, instances_train2014.json
                                  and the same of val2014; also without annotations/
 
-The zips lie at http://images.cocodataset.org/zips/ and /annotations/.
+The zips are at http://images.cocodataset.org/zips/ and /annotations/.
 
-An image is one example. The order is that of the images' numbers: the files list them in an
-order of their own, and this one can be had again from any copy. Labels are the 80 categories in
-the order of their numbers, from the objects that people outlined (`coco_objects`); an image
-without any has no label. An image without captions is left out.
+Examples are images, ordered by image id, since the order inside the files is arbitrary. Labels are
+the 80 categories, ordered by category id, of the annotated objects (`coco_objects`); an image
+without objects has no label. An image without captions is left out.
 """
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ import numpy as np
 
 from xmc_jax.prepare import archives, captions
 from xmc_jax.prepare.coco_objects import Objects, read_json, read_objects, shaped_like_coco
-from xmc_jax.prepare.original import Original, Raw
+from xmc_jax.prepare.original import Original, OriginalExample
 from xmc_jax.prepare.packed import Numbers, Texts
 from xmc_jax.types import UserError
 
@@ -42,22 +41,22 @@ def open(source: pathlib.Path, through: str = 'files') -> Original:
 
   Args:
     source: the folder of the files, or of tensorflow_datasets.
-    through: "files" as COCO publishes them, or "tfds": prepared by tensorflow_datasets, see
-      `xmc_jax.prepare.tfds`.
+    through: "files" as COCO publishes them, or "tfds" if tensorflow_datasets has prepared them (see
+      `xmc_jax.prepare.tfds`).
 
   Raises:
-    UserError: if a file is missing or damaged, or an option is wrong.
+    UserError: a file is missing or damaged, or an option is wrong.
   """
   if through == 'files':
     return Coco(pathlib.Path(source))
   if through == 'tfds':
     from xmc_jax.prepare import tfds  # imports TensorFlow
     return tfds.open(pathlib.Path(source))
-  raise UserError(f'through={through}: choose files or tfds.')
+  raise UserError(f'through={through}: choose files or tfds')
 
 
 class Coco:
-  """See `xmc_jax.prepare.original.Original`."""
+  """Implements `xmc_jax.prepare.original.Original`."""
   name = 'coco2014'
   several_labels = True
   vocabulary = None
@@ -69,7 +68,7 @@ class Coco:
       def left_out(why: str, count: int) -> None:
         missed[f'{part}, {why}'] += count
       lists = find_list(source, 'captions', part), find_list(source, 'instances', part)
-      self._parts[split] = _Part(*lists, left_out)
+      self._parts[split] = _CocoSplit(*lists, left_out)
       self.files |= {path.name: str(path) for path, _ in lists}
       unlisted = PUBLISHED[part] - self._parts[split].listed
       missed[f'{part}, images of the {PUBLISHED[part]:,} published that its list does not '
@@ -78,27 +77,28 @@ class Coco:
     self.counts = {split: len(part.ids) for split, part in self._parts.items()}
     self.class_names = self._parts['train'].objects.class_names
     if self._parts['heldout'].objects.class_names != self.class_names:
-      raise UserError(f'The instances_*.json in {source} name different categories; download '
-                      f'annotations_trainval2014.zip from {ADDRESS} again.')
+      raise UserError(f'{source}: the two instances_*.json name different categories; download '
+                      f'annotations_trainval2014.zip from {ADDRESS} again')
 
-  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+  def examples(self, split: str, start: int, stop: int) -> Iterator[OriginalExample]:
     """See `Original`."""
     part = self._parts[split]
     for row in range(start, stop):
-      name, said = part.names[row][0], part.captions[row]
+      name, texts = part.names[row][0], part.captions[row]
       marks = part.objects.marks(row)
-      yield Raw(name, functools.partial(self._images[split].read, name), said, marks.labels,
-                marks.areas, flippable=captions.may_flip(said),
-                more={'image_id': int(part.ids[row]), 'caption_ids': part.numbers[row],
-                      **marks.more})
+      yield OriginalExample(
+          name, functools.partial(self._images[split].read, name), texts, marks.labels, marks.areas,
+          flippable=captions.may_flip(texts),
+          more={'image_id': int(part.ids[row]), 'caption_ids': part.numbers[row], **marks.more})
 
 
-class _Part:
-  """One of the two halves: numbers and names of its images, captions and objects, by row."""
+class _CocoSplit:
+  """One split: ids and names of its images, captions and objects, by row."""
 
-  def __init__(self, said: tuple[pathlib.Path, str], seen: tuple[pathlib.Path, str], left_out):
-    facts = read_json(*said)
-    with shaped_like_coco(*said):
+  def __init__(self, caption_file: tuple[pathlib.Path, str],
+               object_file: tuple[pathlib.Path, str], left_out):
+    facts = read_json(*caption_file)
+    with shaped_like_coco(*caption_file):
       names = {image['id']: image['file_name'] for image in facts['images']}
       by_image = _by_image(facts['annotations'], names, left_out)
     self.listed = len(names)
@@ -109,12 +109,12 @@ class _Part:
     self.captions = Texts([text for _, text in by_image[one]] for one in rows)
     self.numbers = Numbers([number for number, _ in by_image[one]] for one in rows)
     del facts
-    self.objects: Objects = read_objects(*seen, rows, left_out)
+    self.objects: Objects = read_objects(*object_file, rows, left_out)
 
 
 def _by_image(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
                 left_out) -> dict[int, list[tuple[int, str]]]:
-  """{image: its captions with their numbers, ascending}."""
+  """Returns {image id: [(caption id, caption), …]}, ordered by caption id."""
   found, missed = defaultdict(list), Counter()
   for one in annotations:
     text = captions.clean(one['caption'])
@@ -129,23 +129,28 @@ def _by_image(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
   return {image: sorted(those) for image, those in found.items()}
 
 
-def find_images(source: pathlib.Path, part: str) -> archives.Images:
-  """The images of "train2014" and the like, in a zip or a folder.
+def find_images(source: pathlib.Path, part: str) -> archives.ImageStore:
+  """Returns the images of `part`, such as "train2014", in a zip or a folder.
 
   Raises:
-    UserError: if they are not there, or the zip is damaged.
+    UserError: they are missing, or the zip is damaged.
   """
   names = [f'{part}.zip', part, f'images/{part}.zip', f'images/{part}']
-  found = archives.Images([archives.find(source, names, f'{ADDRESS} ({ZIPS}zips/{part}.zip)')])
+  found = archives.ImageStore([archives.find(source, names, f'{ADDRESS} ({ZIPS}zips/{part}.zip)')])
   found.check()
   return found
 
 
 def find_list(source: pathlib.Path, kind: str, part: str) -> tuple[pathlib.Path, str]:
-  """Where "captions" or "instances" of "train2014" and the like are: a file, and the member of it.
+  """Returns the path of the annotations of `kind` and `part`, and their member name if it is a zip.
+
+  Args:
+    source: folder that the user gave.
+    kind: "captions" or "instances".
+    part: such as "train2014".
 
   Raises:
-    UserError: if they are not there.
+    UserError: they are missing.
   """
   name, year = f'annotations/{kind}_{part}.json', part[-4:]
   archive = f'annotations_trainval{year}.zip'

@@ -1,8 +1,8 @@
-"""Objects that people outlined in COCO's images: instances_*.json of any year.
+"""Annotated objects of COCO's images: instances_*.json of any year.
 
-The labels of an image are the categories of its objects, areas are summed by category. Outlines of
-crowds (`iscrowd` 1: one outline around a group of one category) count as any other: what they cover
-is of that category. They are marked in `crowd`.
+The labels of an image are the categories of its objects; areas are summed by category. Crowds
+(`iscrowd` 1: one outline around a group of one category) count like other objects, since what they
+cover belongs to that category. They are marked in `crowd`.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xmc_jax.types import UserError
 
 
 class Marks(NamedTuple):
-  """What the objects of an image say of it: fields of `Raw`."""
+  """Fields of `OriginalExample` that follow from the objects of an image."""
   labels: tuple[int, ...]
   areas: tuple[float, ...]
   more: dict[str, Any]
@@ -29,19 +29,19 @@ class Marks(NamedTuple):
 
 def marks(label: Sequence[int], area: Sequence[float], box: Sequence[Sequence[float]],
           crowd: Sequence[bool], width: int, height: int) -> Marks:
-  """Sums up the objects of an image.
+  """Summarizes the objects of an image.
 
   Args:
-    label: of each object, its number among the names of classes.
-    area: of each object, in pixels.
-    box: of each object, x, y, width, height in pixels.
-    crowd: whether an object is a crowd.
+    label: class index of each object.
+    area: of each object, in square pixels.
+    box: x, y, width, height of each object, in pixels.
+    crowd: whether each object is a crowd.
     width, height: of the image, in pixels.
 
   Returns:
-    Labels ascending, each once; the share of the image that each covers, at least one pixel and
-    at most all (objects overlap); {"size": [width, height], "boxes": …, "box_labels": …,
-    "crowd": …} in pixels of the original image.
+    `Marks` with the labels ascending, each once; the fraction of the image that each covers,
+    clipped to one pixel and to the whole image, since objects overlap; and {"size": [width,
+    height], "boxes": …, "box_labels": …, "crowd": …} in pixels of the original image.
   """
   covered = {}
   for one, pixels in zip(label, area, strict=True):
@@ -56,10 +56,13 @@ def marks(label: Sequence[int], area: Sequence[float], box: Sequence[Sequence[fl
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
-  """The objects of many images in flat arrays; those of row i are `starts[i]` to `starts[i+1]`.
+  """The objects of n images in flat arrays; those of row i are `starts[i]` to `starts[i + 1] - 1`.
 
-  label int16 [m], area float64 [m], box float32 [m, 4], crowd bool [m]; starts int64 [n+1],
-  size int32 [n, 2] of the images
+  Attributes:
+    class_names: of the l classes.
+    starts: int64 [n + 1].
+    label, area, box, crowd: of the m objects: int16 [m], float64 [m], float32 [m, 4], bool [m].
+    size: width and height of the images, int32 [n, 2].
   """
   class_names: tuple[str, ...]
   starts: np.ndarray
@@ -70,7 +73,7 @@ class Objects:
   size: np.ndarray
 
   def marks(self, row: int) -> Marks:
-    """The objects of a row, see `marks`."""
+    """Summarizes the objects of a row; see the function `marks`."""
     own = slice(self.starts[row], self.starts[row + 1])
     return marks(self.label[own].tolist(), self.area[own].tolist(), self.box[own].tolist(),
                  self.crowd[own].tolist(), *self.size[row].tolist())
@@ -80,17 +83,17 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
                  left_out: Callable[[str, int], None]) -> Objects:
   """Reads instances_*.json, from a file or a zip of annotations.
 
-  Both halves of COCO-14 take some 25 s of one core and 1.3 GB at the peak: the outlines are dropped
-  while they are read.
+  Both splits of COCO-14 take about 25 s of one core and at most 1.3 GB, since outlines are dropped
+  while parsing.
 
   Args:
     path: of the file, or of the zip.
-    name: of the member, where it is a zip.
-    ids: of the images, in the order of the rows.
-    left_out: is told why and how many objects, or labels, there are none of.
+    name: of the member, if it is a zip.
+    ids: image ids, in the order of the rows.
+    left_out: called with (reason, number) for objects that are left out.
 
   Raises:
-    UserError: if it is not JSON, or not as COCO has it.
+    UserError: the file is not JSON, or not as COCO publishes it.
   """
   facts = read_json(path, name, drop='segmentation')
   with shaped_like_coco(path, name):
@@ -115,7 +118,7 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
 
 def _sorted_in(annotations: Sequence[Mapping[str, Any]], rows: Mapping[int, int],
                number: Mapping[int, int]) -> tuple[list[Mapping[str, Any]], Counter]:
-  """Objects by row, then by their own number; and why others are left out."""
+  """Returns the objects ordered by row and object id, and {reason: number} of those left out."""
   missed, found = Counter(), []
   for one in annotations:
     if one['image_id'] not in rows:
@@ -128,26 +131,26 @@ def _sorted_in(annotations: Sequence[Mapping[str, Any]], rows: Mapping[int, int]
 
 
 def read_json(path: pathlib.Path, name: str, drop: str = '') -> Any:
-  """A JSON file, or the member `name` of a zip, without the values of the keys `drop`."""
+  """Parses a JSON file, or the member `name` of a zip, without the key `drop` of any object."""
   def without(found: dict[str, Any]) -> dict[str, Any]:
     found.pop(drop, None)
     return found
   try:
     return json.loads(archives.read(path, name), object_hook=without if drop else None)
   except ValueError as error:
-    raise UserError(f'{told(path, name)} is not JSON ({error}); download it again.') from error
+    raise UserError(f'{place(path, name)} is not JSON ({error}); download it again') from error
 
 
 @contextlib.contextmanager
 def shaped_like_coco(path: pathlib.Path, name: str) -> Iterator[None]:
-  """In this context a missing key, or a value of another kind, is the file's fault."""
+  """Turns missing keys and values of a wrong type into a UserError about the file."""
   try:
     yield
   except (KeyError, TypeError, ValueError, AttributeError) as error:
-    raise UserError(f'{told(path, name)} is not as COCO publishes it ({type(error).__name__}: '
-                    f'{error}); download it again.') from error
+    raise UserError(f'{place(path, name)} is not as COCO publishes it ({type(error).__name__}: '
+                    f'{error}); download it again') from error
 
 
-def told(path: pathlib.Path, name: str) -> str:
-  """How a file, or a member of a zip, is called in messages."""
+def place(path: pathlib.Path, name: str) -> str:
+  """Formats the name of a file, or of a member of a zip, for messages."""
   return f'{name} in {path}' if path.suffix == '.zip' else str(path)

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 
 from xmc_jax.types import UserError
+from xmc_jax.utils.text_lines import read_lines
 
 ADDRESS = 'https://www.vision.caltech.edu/datasets/cub_200_2011/'
 FOLDER = 'CUB_200_2011'
@@ -13,13 +14,14 @@ FOLDER = 'CUB_200_2011'
 
 @dataclasses.dataclass(frozen=True)
 class Birds:
-  """What the lists say.
+  """Contents of the lists.
 
-  images       the folder of the images
-  class_names  of the species, such as "001.Black_footed_Albatross"
-  numbers      {name: number of the image}; names as in images.txt, without ".jpg", in its order
-  labels       {number: index in `class_names`}
-  boxes        {number: x, y, width, height of the bird in pixels}
+  Attributes:
+    images: folder of the images.
+    class_names: of the species, such as "001.Black_footed_Albatross".
+    numbers: {name: image number}; names are those of images.txt without ".jpg", in its order.
+    labels: {image number: index in `class_names`}.
+    boxes: {image number: x, y, width, height of the bird in pixels}.
   """
   images: pathlib.Path
   class_names: tuple[str, ...]
@@ -29,10 +31,10 @@ class Birds:
 
 
 def read_birds(source: pathlib.Path) -> tuple[Birds, dict[str, str]]:
-  """Reads the lists; the second is {name of a list: its path}.
+  """Reads the lists; returns them and {name of a list: its path}.
 
   Raises:
-    UserError: if something is missing, damaged or contradicts the rest.
+    UserError: something is missing, damaged or contradicts the rest.
   """
   root = _root(source)
   lists = {name: root / f'{name}.txt' for name in (
@@ -43,7 +45,7 @@ def read_birds(source: pathlib.Path) -> tuple[Birds, dict[str, str]]:
     lost = names.keys() - tables[name].keys()
     if lost:
       raise UserError(f'{lists[name]} has no line for image {min(lost)} of images.txt; extract '
-                      f'{FOLDER}.tgz from {ADDRESS} again.')
+                      f'{FOLDER}.tgz from {ADDRESS} again')
   places = {number: place for place, number in enumerate(species)}
   birds = Birds(
     root / 'images', tuple(species.values()),
@@ -56,19 +58,19 @@ def read_birds(source: pathlib.Path) -> tuple[Birds, dict[str, str]]:
 
 
 def read_table(path: pathlib.Path) -> dict[int, str]:
-  """{number: the rest of its line} of a list with a number at the beginning of every line.
+  """Reads a list whose lines start with a number; returns {number: rest of the line}.
 
   Raises:
-    UserError: if the file is missing or damaged.
+    UserError: the file is missing or damaged.
   """
   found = {}
   try:
-    for line in filter(str.strip, path.read_text(encoding='utf-8').splitlines()):
-      number, _, rest = line.strip().partition(' ')
+    for line in read_lines(path):
+      number, _, rest = line.partition(' ')
       if int(number) in found or not rest:
         raise ValueError(f'line {line!r}')
       found[int(number)] = rest.strip()
-  except (OSError, ValueError) as error:
+  except (UserError, ValueError) as error:
     raise _damaged(path, error) from error
   if not found:
     raise _damaged(path, 'it is empty')
@@ -79,15 +81,15 @@ def _root(source: pathlib.Path) -> pathlib.Path:
   for root in (source, source / FOLDER):
     if (root / 'images.txt').is_file():
       if not (root / 'images').is_dir():
-        raise UserError(f'{root} has no images/; extract {FOLDER}.tgz from {ADDRESS} again.')
+        raise UserError(f'{root} has no images/; extract {FOLDER}.tgz from {ADDRESS} again')
       return root
   archives = [source] if source.suffix in ('.tgz', '.gz') else sorted(source.glob(f'{FOLDER}.t*gz'))
   if archives and archives[0].is_file():
     raise UserError(f'{archives[0]} cannot be read in place; extract it with: tar -xzf '
                     f'{archives[0]} -C {archives[0].parent}, and give the folder '
-                    f'{archives[0].parent}.')
+                    f'{archives[0].parent}')
   raise UserError(f'{source} has no {FOLDER}/images.txt; download {FOLDER}.tgz from {ADDRESS} into '
-                  'that folder and extract it there.')
+                  'that folder and extract it there')
 
 
 def _number(path: pathlib.Path, number: int, text: str, places: Mapping[int, int]) -> int:
@@ -106,4 +108,4 @@ def _box(path: pathlib.Path, number: int, text: str) -> tuple[float, float, floa
 
 
 def _damaged(path: pathlib.Path, why: object) -> UserError:
-  return UserError(f'{path} cannot be read ({why}); extract {FOLDER}.tgz from {ADDRESS} again.')
+  return UserError(f'{path} cannot be read ({why}); extract {FOLDER}.tgz from {ADDRESS} again')

@@ -1,4 +1,4 @@
-"""What a preparation will take, told and checked before the work."""
+"""Estimates the time and the disk space of a preparation before it starts."""
 from __future__ import annotations
 
 import dataclasses
@@ -8,29 +8,29 @@ import time
 
 import numpy as np
 
-from xmc_jax.prepare.job import Job, store_raw
+from xmc_jax.prepare.job import Job, encode_example
 from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 from xmc_jax.utils.progress import duration
 
 SAMPLE = 48                 # images, evenly spread over all splits
-RESERVE = 1.1               # the sample may be smaller than the rest by chance
-_WORDS = 64                 # bytes an example of index and numbers beside its words
-_HOPELESS = 0.25            # of the sample; a few bad ones can be chance
+RESERVE = 1.1               # the sampled images may happen to be smaller than average
+_OVERHEAD = 64              # bytes per example for index and metadata besides its captions
+_HOPELESS = 0.25            # fraction of bad images in the sample; a few may be chance
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """Seconds of one core and bytes that an example takes, each an average of a sample."""
+  """Averages over a sample: seconds of one core, and stored bytes, per example."""
   seconds: float
   bytes: float
 
 
 def measure(job: Job, most_bad: float) -> Estimate:
-  """Prepares a sample in memory.
+  """Encodes a sample of the images in memory.
 
   Raises:
-    UserError: more than a quarter of the sample cannot be used, and more than `most_bad`.
+    UserError: more than a quarter of the sample, and more than `most_bad` of it, cannot be used.
   """
   counts = job.original.counts
   whole = sum(counts.values())
@@ -39,25 +39,26 @@ def measure(job: Job, most_bad: float) -> Estimate:
   for split, first in zip(counts, np.cumsum([0, *counts.values()]).tolist(), strict=False):
     for place in places:
       if first <= place < first + counts[split]:
-        for raw in job.original.examples(split, place - first, place - first + 1):
+        for example in job.original.examples(split, place - first, place - first + 1):
           try:
-            size += len(store_raw(raw, job.storage).data) + len(str(raw.captions).encode()) + _WORDS
+            size += len(encode_example(example, job.storage).data) + _OVERHEAD
+            size += len(str(example.captions).encode())
           except BadImage as error:
-            bad.append((raw.name, str(error)))
+            bad.append((example.name, str(error)))
   seconds = time.perf_counter() - began
   if len(bad) > max(_HOPELESS, most_bad) * len(places):
-    raise UserError(f'{len(bad)} of {len(places)} images, taken evenly from all of '
-                    f'{job.original.name}, cannot be used: {some(bad)}; give the right --source, '
-                    'or allow more with --most_bad')
+    raise UserError(f'--source: {len(bad)} of {len(places)} images, sampled evenly from '
+                    f'{job.original.name}, cannot be used: {some(bad)}; give the right folder, or '
+                    'allow more with --most_bad')
   good = len(places) - len(bad)
   return Estimate(seconds / len(places), size / max(good, 1))
 
 
-def tell(job: Job, left: int, workers: int, estimate: Estimate) -> None:
-  """Prints what there is to do for `left` examples here, and what it takes.
+def report(job: Job, left: int, workers: int, estimate: Estimate) -> None:
+  """Prints how much work and disk space the remaining `left` examples need.
 
   Raises:
-    UserError: the disk has no room for it.
+    UserError: the disk has not enough free space.
   """
   need, free = left * estimate.bytes * RESERVE, free_bytes(job.folder)
   counts = ' + '.join(f'{count:,}' for count in job.original.counts.values())
@@ -74,17 +75,17 @@ def tell(job: Job, left: int, workers: int, estimate: Estimate) -> None:
 
 
 def free_bytes(folder: pathlib.Path) -> int:
-  """Free bytes of the disk on which a folder is, or will be."""
+  """Returns the free bytes of the disk on which a folder is, or will be."""
   folder = folder.absolute()
   return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
 
 
 def gigabytes(count: float) -> str:
-  """'2.9 GB', or '340 MB'."""
+  """Formats a number of bytes, such as '2.9 GB' or '340 MB'."""
   return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{max(count / 1e6, 0.1):.3g} MB'
 
 
 def some(bad: list[tuple[str, str]], number: int = 3) -> str:
-  """The first few of bad images, in words."""
-  told = '; '.join(f'{name} ({why})' for name, why in bad[:number])
-  return told + (f'; and {len(bad) - number:,} more' if len(bad) > number else '')
+  """Formats the first few of (name, reason) of bad images."""
+  text = '; '.join(f'{name} ({why})' for name, why in bad[:number])
+  return text + (f'; and {len(bad) - number:,} more' if len(bad) > number else '')

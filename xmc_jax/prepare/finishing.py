@@ -1,4 +1,4 @@
-"""From shards to a folder that can be read: vocabulary, list of bad images, manifest; checks."""
+"""Finishes a preparation (vocabulary, list of bad images, manifest), and checks a finished one."""
 from __future__ import annotations
 
 import collections
@@ -14,22 +14,23 @@ from xmc_jax.prepare.estimate import some
 from xmc_jax.prepare.job import TALLY, Job
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
+from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.utils.progress import Progress
 
 BAD, TOKENIZER = 'bad.jsonl', 'tokenizer.json'
-_CLASSES = 5        # most frequent ones that the manifest tells
+_CLASSES = 5        # number of most frequent classes in the manifest
 
 
 def finish(job: Job, most_bad: float) -> dict[str, Any]:
-  """Writes what a folder has beside its shards, all of which are there; returns the manifest.
+  """Writes the files besides the shards, all of which must exist; returns the manifest.
 
   Raises:
-    UserError: a split has no usable image, or more than the share `most_bad` that are not.
+    UserError: a split has no usable image, or the fraction of unusable ones exceeds `most_bad`.
   """
   counts, words = {}, {}
   bad = {}
   for split, number in job.shards.items():
-    shards = [records.open_shard(job.path(split, i), job.about) for i in range(number)]
+    shards = [records.open_shard(job.path(split, i), job.info) for i in range(number)]
     bad[split] = [tuple(one) for shard in shards for one in shard.facts['bad']]
     counts[split] = _count(job, shards, words) | {'bad': len(bad[split])}
   atomic.save(job.folder / BAD, ''.join(
@@ -40,18 +41,18 @@ def finish(job: Job, most_bad: float) -> dict[str, Any]:
   vocabulary.write(job.folder / TOKENIZER, job.original.vocabulary or tuple(words))
   facts = {'counts': counts, 'left_out': dict(job.original.left_out),
            'settings': job.facts(), 'version_of_xmc_jax': __version__,
-           'original_sha256': {name: records.sha256(path)
+           'original_sha256': {name: file_sha256(path)
                                for name, path in sorted(job.original.files.items())},
-           'files': {name: records.sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
-  records.finish(job.folder, job.about, job.shards, facts)
-  # Of shards, and all of those are there. Other files another host may be writing just now.
+           'files': {name: file_sha256(job.folder / name) for name in (BAD, TOKENIZER)}}
+  records.finish(job.folder, job.info, job.shards, facts)
+  # All shards are complete, so nobody writes these any more. Other files may be in use by a host.
   for left in job.folder.glob(f'.*.rec.*{atomic.UNFINISHED}'):
     left.unlink(missing_ok=True)
   return records.read_manifest(job.folder)
 
 
 def check_bad(job: Job, split: str, bad: list[tuple[str, str]], most_bad: float) -> None:
-  """UserError if there are more bad images than may be, or no other ones."""
+  """Raises UserError if a split has more bad images than allowed, or only bad ones."""
   count = job.original.counts[split]
   if len(bad) > most_bad * count or 0 < count == len(bad):
     raise UserError(
@@ -61,12 +62,12 @@ def check_bad(job: Job, split: str, bad: list[tuple[str, str]], most_bad: float)
 
 
 def _count(job: Job, shards: list[Shard], words: dict[str, None]) -> dict[str, Any]:
-  """Counts of a split; adds the words of its captions to `words`."""
+  """Returns the counts of a split; adds the words of its captions to `words`."""
   examples, captions, classes = 0, 0, collections.Counter()
   for shard in shards:
     texts: list[str] = []
     for at in range(len(shard)):
-      facts = shard.words(at)
+      facts = shard.metadata(at)
       texts += facts['captions']
       classes.update(facts['labels'] or [None])
     examples, captions = examples + len(shard), captions + len(texts)
@@ -81,10 +82,10 @@ def _count(job: Job, shards: list[Shard], words: dict[str, None]) -> dict[str, A
 
 
 def check(folder: pathlib.Path) -> dict[str, int]:
-  """Hashes every file of a prepared folder; returns the number of files and of their bytes.
+  """Hashes every file of a prepared folder; returns {"files": how many, "bytes": in all}.
 
   Raises:
-    UserError: one is missing or is not what the manifest describes, or the manifest has no hashes.
+    UserError: a file is missing or differs from the manifest, or the manifest has no hashes.
   """
   manifest, wrong, size = records.read_manifest(folder), [], 0
   try:
@@ -95,7 +96,7 @@ def check(folder: pathlib.Path) -> dict[str, int]:
   progress = Progress('files', len(expected))
   for number, (name, digits) in enumerate(expected.items()):
     path = folder / name
-    if not path.is_file() or records.sha256(path) != digits:
+    if not path.is_file() or file_sha256(path) != digits:
       wrong.append(f'{name} is {"damaged" if path.is_file() else "missing"}')
     else:
       size += path.stat().st_size

@@ -1,32 +1,32 @@
-"""From the bytes of any image file to those that a prepared folder stores."""
+"""Converts image files of any kind to the files that a prepared data set stores."""
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import warnings
 from collections.abc import Sequence
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from xmc_jax.data.image_folder import to_rgb, upright
 from xmc_jax.prepare.original import BadImage
 
 CODECS = {'jpeg': 'JPEG', 'png': 'PNG', 'webp': 'WEBP'}
-LONGEST = 2       # longer by shorter side of a stored image; what is beyond is cut off
-SMALLEST = 8      # an image that would have to be enlarged more than this is none
-_FILTER = Image.Resampling.BICUBIC   # Pillow's takes all source pixels into account
+LONGEST = 2       # largest ratio of the sides of a stored image; longer images are cropped
+SMALLEST = 8      # an image that needs a larger magnification is unusable
+_FILTER = Image.Resampling.BICUBIC   # antialiased in Pillow
 
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
   """How images are stored.
 
-  size     pixels of a side of the square that training takes, S
-  margin   the shorter side of a stored image is round(S * margin) pixels, so that the squares
-           that a run takes at random differ; 76 / 64 is what the AttnGAN family uses
-  codec    "jpeg", "png" or "webp"
-  quality  of JPEG and WebP, 1 to 100
+  Attributes:
+    size: S, side in pixels of the square that training crops.
+    margin: the shorter side of a stored image is round(S * margin) pixels. Above 1, random crops
+      differ in both directions; the AttnGAN family uses 76 / 64.
+    codec: "jpeg", "png" or "webp".
+    quality: of JPEG and WebP, 1 to 100.
   """
   size: int = 256
   margin: float = 1.0
@@ -35,13 +35,20 @@ class Storage:
 
   @property
   def shorter(self) -> int:
-    """Pixels of the shorter side of a stored image."""
+    """Shorter side of a stored image in pixels."""
     return round(self.size * self.margin)
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
-  """`data` of an RGB file, and what was done to the image; `kept` means the original's bytes."""
+class EncodedImage:
+  """The bytes of an RGB image file to be stored, and what was done to the original.
+
+  Attributes:
+    data: of the file.
+    enlarged: whether the image was enlarged.
+    cut: whether the ends of a long image were cut off.
+    kept: whether `data` are the bytes of the original file.
+  """
   data: bytes
   enlarged: bool = False
   cut: bool = False
@@ -49,83 +56,60 @@ class Stored:
 
 
 def store(data: bytes, storage: Storage,
-          box: tuple[float, float, float, float] | None = None) -> Stored:
-  """Makes the stored file of an image file: upright, RGB, on white, cut, resized, encoded.
+          box: tuple[float, float, float, float] | None = None) -> EncodedImage:
+  """Converts an image file: turned upright, RGB on white, cropped, resized, encoded.
 
-  An image that has the right size, mode and codec already keeps its bytes. Colour profiles are not
-  applied; of several frames the first counts.
+  A file that already has the right size, mode and codec keeps its bytes. Color profiles are not
+  applied. Of several frames the first is taken.
 
   Args:
-    data: of any file that Pillow reads.
+    data: bytes of a file of any kind that Pillow reads.
     storage: what to make.
-    box: x, y, width, height in pixels of the upright image: only a square around it is taken.
+    box: x, y, width, height in pixels of the upright image; only a square around it is kept.
 
   Raises:
-    BadImage: it cannot be decoded, is cut short, is huge or has next to no pixels.
+    BadImage: the image cannot be decoded, is truncated, is huge or has almost no pixels.
   """
   with warnings.catch_warnings():
-    warnings.simplefilter('ignore')      # Pillow's remarks on odd files that it can read
+    warnings.simplefilter('ignore')      # Pillow warns about odd files that it can read
     try:
       with Image.open(io.BytesIO(data)) as image:
         return _store(image, data, storage, box)
     except BadImage:
       raise
-    except Exception as error:     # Pillow raises all kinds for files that it cannot decode
+    except Exception as error:     # Pillow raises many kinds of errors for broken files
       raise BadImage(' '.join(f'{type(error).__name__}: {error}'.split())) from error
 
 
 def _store(image: Image.Image, data: bytes, storage: Storage,
-           box: tuple[float, float, float, float] | None) -> Stored:
+           box: tuple[float, float, float, float] | None) -> EncodedImage:
   codec, mode = image.format, image.mode
   if box is None:
     _draft(image, storage.shorter)
-  upright = _upright(image)
-  whole = rgb(upright)
+  turned = upright(image)
+  whole = to_rgb(turned)
   part = whole.crop(square_around(box, whole.size)) if box is not None else whole
   resized, enlarged, cut = resize(part, storage.shorter)
-  if resized is whole and upright is image and (codec, mode) == (CODECS[storage.codec], 'RGB'):
-    return Stored(data, kept=True)
+  if resized is whole and turned is image and (codec, mode) == (CODECS[storage.codec], 'RGB'):
+    return EncodedImage(data, kept=True)
   file = io.BytesIO()
   options = {} if storage.codec == 'png' else {'quality': storage.quality}
   resized.save(file, CODECS[storage.codec], **options)
-  return Stored(file.getvalue(), enlarged, cut)
+  return EncodedImage(file.getvalue(), enlarged, cut)
 
 
 def _draft(image: Image.Image, shorter: int) -> None:
-  """Lets a large JPEG be decoded at 1/2, 1/4 or 1/8, where twice the pixels needed are left."""
+  """Decodes a large JPEG at 1/2, 1/4 or 1/8 if that leaves at least twice the pixels needed."""
   enough = 2 * shorter / min(image.size)
   if image.format == 'JPEG' and enough < 1:
     image.draft(None, tuple(round(side * enough) for side in image.size))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-  """The image as its EXIF orientation wants it seen; the same object where there is none."""
-  image.load()
-  with contextlib.suppress(Exception):      # a damaged EXIF block is no fault of the image's
-    if image.getexif().get(0x0112, 1) != 1:
-      return ImageOps.exif_transpose(image)
-  return image
-
-
-def rgb(image: Image.Image) -> Image.Image:
-  """Any mode to RGB: transparency on white, 16 bits to their upper 8; RGB is returned as it is."""
-  if image.has_transparency_data:
-    image = image.convert('RGBA')
-    white = Image.new('RGBA', image.size, 'white')
-    return Image.alpha_composite(white, image).convert('RGB')
-  if image.mode.startswith(('I', 'F')):
-    values = np.asarray(image)
-    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff:
-      raise BadImage(f'pixels of mode {image.mode} have no known white')
-    image = Image.fromarray((values >> 8).astype(np.uint8))
-  return image if image.mode == 'RGB' else image.convert('RGB')
-
-
 def square_around(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-  """Left, top, right, bottom of the square around a box, cut at the image's edges.
+  """Returns left, top, right, bottom of the square around a box, clipped to the image.
 
   The box is x, y, width, height. Half the square's side is int(0.75 * the box's longer side), so
-  that the box takes two thirds of it; as AttnGAN (https://github.com/taoxugit/AttnGAN) cuts birds.
+  the box fills two thirds of it, as in AttnGAN (https://github.com/taoxugit/AttnGAN).
   """
   x, y, width, height = box
   half = int(0.75 * max(width, height))
@@ -133,16 +117,16 @@ def square_around(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int
   left, top = (max(0, place - half) for place in middle)
   right, bottom = (min(side, place + half) for side, place in zip(size, middle, strict=True))
   if left >= right or top >= bottom:
-    raise BadImage(f'the box {tuple(box)} is not in the image of {size[0]} x {size[1]} px')
+    raise BadImage(f'the box {tuple(box)} is outside the image of {size[0]} x {size[1]} px')
   return left, top, right, bottom
 
 
 def resize(image: Image.Image, shorter: int) -> tuple[Image.Image, bool, bool]:
-  """The image with a shorter side of `shorter` px; whether it was enlarged, whether it was cut.
+  """Returns the image with a shorter side of `shorter` px, and whether it was enlarged and cut.
 
-  A square is later taken anywhere along the longer side. Of a panorama most squares would show
-  nothing that its caption speaks of, so only the middle is kept of what is longer than `LONGEST`
-  times the shorter side.
+  Training crops a square anywhere along the longer side. Most squares of a panorama would show
+  nothing that its caption mentions, so only the middle is kept of an image whose longer side
+  exceeds `LONGEST` times the shorter one.
   """
   width, height = image.size
   side = min(width, height)

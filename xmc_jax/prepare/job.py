@@ -1,4 +1,4 @@
-"""What a preparation makes: its shards, one at a time, in whatever process."""
+"""A preparation: which shards it makes, and how one of them is made, in any process."""
 from __future__ import annotations
 
 import dataclasses
@@ -9,20 +9,25 @@ from typing import Any
 
 from xmc_jax.data import records
 from xmc_jax.data.shards import Shard
-from xmc_jax.prepare.images import Storage, Stored, store
-from xmc_jax.prepare.original import BadImage, Original, Raw
+from xmc_jax.prepare.images import EncodedImage, Storage, store
+from xmc_jax.prepare.original import BadImage, Original, OriginalExample
 
-TALLY = ('enlarged', 'cut', 'kept')     # of `Stored`; counted in every shard
+TALLY = ('enlarged', 'cut', 'kept')     # fields of `EncodedImage`, counted in every shard
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
   """A data set, how its images are stored, and where. Can be pickled.
 
-  Shard i of a split holds the examples i * shard_examples up to (i + 1) * shard_examples - 1 of the
-  original, without those that cannot be used; it depends on nothing else.
+  Shard i of a split holds the usable ones of the original's examples i * shard_examples to
+  (i + 1) * shard_examples - 1. It depends on nothing else.
 
-  settings  what else decides the contents, ready for JSON: the options of the data set
+  Attributes:
+    original: the data set.
+    folder: of the prepared data set.
+    storage: how images are stored.
+    shard_examples: examples of the original per shard.
+    settings: the options of the data set, valid JSON.
   """
   original: Original
   folder: pathlib.Path
@@ -31,14 +36,14 @@ class Job:
   settings: dict[str, Any]
 
   @property
-  def about(self) -> records.About:
+  def info(self) -> records.DatasetInfo:
     original = self.original
-    return records.About(original.name, self.storage.size, tuple(original.class_names),
+    return records.DatasetInfo(original.name, self.storage.size, tuple(original.class_names),
                          original.several_labels)
 
   @property
   def shards(self) -> dict[str, int]:
-    """{split: number of its shards}."""
+    """Returns {split: number of its shards}."""
     return {split: math.ceil(count / self.shard_examples)
             for split, count in self.original.counts.items()}
 
@@ -46,14 +51,16 @@ class Job:
     return records.shard_path(self.folder, split, number)
 
   def facts(self) -> dict[str, Any]:
-    """What all shards of one preparation have in common, as JSON gives it back."""
+    """Returns what decides the contents of the shards, as JSON reads it back."""
     files = {name: pathlib.Path(path).stat().st_size
              for name, path in sorted(self.original.files.items())}
     return {'storage': dataclasses.asdict(self.storage), 'shard_examples': self.shard_examples,
             'options': self.settings, 'counts': dict(self.original.counts), 'files': files}
 
   def write(self, split: str, number: int, tick: Callable[[], None]) -> dict[str, Any]:
-    """Makes a shard anew; `tick` is called after every example. Returns its facts.
+    """Writes a shard, replacing an existing one, and returns its facts.
+
+    `tick` is called after every example.
 
     Raises:
       UserError: as the reader says.
@@ -63,42 +70,42 @@ class Job:
     facts = {'settings': self.facts(), 'bad': [], **dict.fromkeys(TALLY, 0)}
     start = number * self.shard_examples
     stop = min(start + self.shard_examples, self.original.counts[split])
-    some = self._records(self.original.examples(split, start, stop), facts, tick)
-    records.write_shard(self.folder, self.about, split, number, some, facts)
+    some = self._examples(self.original.examples(split, start, stop), facts, tick)
+    records.write_shard(self.folder, self.info, split, number, some, facts)
     return facts
 
-  def _records(self, raws: Iterator[Raw], facts: dict[str, Any],
-               tick: Callable[[], None]) -> Iterator[records.Record]:
-    for raw in raws:
+  def _examples(self, originals: Iterator[OriginalExample], facts: dict[str, Any],
+                tick: Callable[[], None]) -> Iterator[records.Example]:
+    for original in originals:
       try:
-        stored = store_raw(raw, self.storage)
+        encoded = encode_example(original, self.storage)
       except BadImage as error:
-        facts['bad'].append([raw.name, str(error)])
+        facts['bad'].append([original.name, str(error)])
       else:
         for what in TALLY:
-          facts[what] += getattr(stored, what)
-        yield _record(raw, stored)
+          facts[what] += getattr(encoded, what)
+        yield _example(original, encoded)
       tick()
 
 
-def store_raw(raw: Raw, storage: Storage) -> Stored:
-  """The stored image of an example. BadImage if there is none, or no caption."""
-  if not any(caption.strip() for caption in raw.captions):
-    raw.image()              # which may know a better reason
+def encode_example(original: OriginalExample, storage: Storage) -> EncodedImage:
+  """Returns the image of an example as it is stored. BadImage if there is no image or caption."""
+  if not any(caption.strip() for caption in original.captions):
+    original.image()              # may raise a more specific error
     raise BadImage('it has no caption')
   try:
-    data = raw.image()
+    data = original.image()
   except OSError as error:
     raise BadImage(error.strerror or str(error)) from error
-  return store(data, storage, raw.box)
+  return store(data, storage, original.box)
 
 
-def _record(raw: Raw, stored: Stored) -> records.Record:
-  captions = tuple(caption.strip() for caption in raw.captions if caption.strip())
-  return records.Record(stored.data, captions, tuple(raw.labels), raw.flippable,
-                        {**raw.more, 'name': raw.name}, tuple(raw.areas))
+def _example(original: OriginalExample, encoded: EncodedImage) -> records.Example:
+  captions = tuple(caption.strip() for caption in original.captions if caption.strip())
+  return records.Example(encoded.data, captions, tuple(original.labels), original.flippable,
+                        {**original.more, 'name': original.name}, tuple(original.areas))
 
 
 def shard_facts(path: pathlib.Path) -> dict[str, Any]:
-  """What a shard that `Job.write` made says of itself. UserError if it is damaged."""
+  """Returns the facts of a shard that `Job.write` made. UserError if it is damaged."""
   return Shard(path).facts

@@ -1,8 +1,8 @@
-"""LN-COCO: Localized Narratives of COCO's images, as split in 2017.
+"""Reader of LN-COCO: Localized Narratives of COCO's images, as split in 2017.
 
-The folder holds coco_train_captions.jsonl and coco_val_captions.jsonl (see `localized_narratives`),
-the images train2017 and val2017, zipped or not, and, if labels are wanted,
-annotations_trainval2017.zip or the instances_*2017.json of it, laid out as for MS-COCO-14 (`coco`).
+The source folder holds coco_train_captions.jsonl and coco_val_captions.jsonl (see
+`localized_narratives`), the images train2017 and val2017, zipped or not, and, for labels,
+annotations_trainval2017.zip or its instances_*2017.json, laid out as for MS-COCO-14 (`coco`).
 Without the annotations there are no classes and no labels.
 """
 from __future__ import annotations
@@ -19,10 +19,10 @@ PUBLISHED = {'train': 134_272, 'val': 8_573}
 
 def open(source: pathlib.Path, each: str = 'image', shortest: int = 0,
          missing: str = 'bad') -> Original:
-  """Opens the data set; the options are `localized_narratives.Choices`.
+  """Opens the data set; the options are those of `localized_narratives.Choices`.
 
   Raises:
-    UserError: if a file is missing or damaged, or an option is wrong.
+    UserError: a file is missing or damaged, or an option is wrong.
   """
   choices, source = Choices(each, shortest, missing), pathlib.Path(source)
   return Narratives('ln_coco', {'train': _half(source, 'train', shards=4),
@@ -44,5 +44,5 @@ def _objects(source: pathlib.Path, part: str) -> tuple[pathlib.Path, str] | None
 
 
 def file_name(image_id: str) -> str:
-  """The name of an image's file: 137576 is 000000137576.jpg."""
+  """Returns the file name of an image: 137576 becomes 000000137576.jpg."""
   return f'{int(image_id):012d}.jpg'

@@ -1,25 +1,25 @@
-"""Localized Narratives: long spoken descriptions of images of COCO and Open Images, written down.
+"""Localized Narratives: long spoken descriptions, transcribed, of images of COCO and Open Images.
 
-Published at https://google.github.io/localized-narratives (CC BY 4.0), JSON Lines with `image_id`,
-`annotator_id`, `caption`; mouse traces and voice recordings are not used. The files under "Textual
-captions only" have all that is read here and are preferred where both are there. Some images have
-several narratives.
+Published at https://google.github.io/localized-narratives (CC BY 4.0) as JSON lines with
+`image_id`, `annotator_id` and `caption`; mouse traces and voice recordings are not used. The files
+under "Textual captions only" contain all that is needed and are preferred if both kinds are there.
+Some images have several narratives.
 
-What is one example? `each` decides:
+The option `each` says what one example is:
 
-  image    an image with all its narratives as captions, in the order of the files (the default)
-  narrative  an image with one narrative; an image of n narratives is stored n times
+  image      an image with all its narratives as captions, in the order of the files (the default)
+  narrative  an image with one narrative; an image with n narratives is stored n times
 
-The sizes in the literature count narratives: 134,272 and 8,573 for COCO (5,000 held-out images),
-507,444 and 41,691 for Open Images (as published; a paper is remembered to name about 37,000 of the
-latter, and we do not know how it chose them). With `each = "image"` an epoch shows every image
-once, and evaluation draws every held-out image equally often, with one of its narratives at
-random. With `each = "narrative"` an image of n narratives comes n times as often, among the real
-images of a score too.
+The literature counts narratives: 134,272 and 8,573 for COCO (5,000 held-out images), 507,444 and
+41,691 for Open Images (as published; one paper reportedly uses about 37,000 of the latter, chosen
+in a way unknown to us). With `each = "image"` an epoch contains every image once, and evaluation
+draws every held-out image equally often, with a random one of its narratives. With
+`each = "narrative"` an image with n narratives appears n times, also among the real images of a
+score.
 
-Left out and counted are narratives without a word, those of fewer words than `shortest` (0: none),
-and repetitions of a text for one image. Whether the papers filtered is not known, but their
-training sets have the published sizes.
+Left out and counted are empty narratives, those with fewer words than `shortest` (0: none), and
+repetitions of a text for the same image. Whether the papers filtered is unknown, but their training
+sets have the published sizes.
 """
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from xmc_jax.prepare import captions
-from xmc_jax.prepare.archives import Images
+from xmc_jax.prepare.archives import ImageStore
 from xmc_jax.prepare.coco_objects import read_objects
-from xmc_jax.prepare.original import Raw
+from xmc_jax.prepare.original import OriginalExample
 from xmc_jax.prepare.packed import Numbers, Texts
 from xmc_jax.types import UserError
 
@@ -46,12 +46,13 @@ MISSING = ('bad', 'leave_out')
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-  """What the user may choose; see above.
+  """Options of the user; see the docstring of the module.
 
-  each      "image" or "narrative"
-  shortest  words that a narrative has at least
-  missing   what becomes of an example whose image is not there: "bad", as in every data set, or
-            "leave_out" where only some of the images were downloaded
+  Attributes:
+    each: "image" or "narrative".
+    shortest: minimum number of words of a narrative.
+    missing: what to do with an example whose image is missing: "bad", as in every data set, or
+      "leave_out", for partial downloads.
   """
   each: str = 'image'
   shortest: int = 0
@@ -60,32 +61,33 @@ class Choices:
   def __post_init__(self):
     for name, known in (('each', EACH), ('missing', MISSING)):
       if getattr(self, name) not in known:
-        raise UserError(f'{name}={getattr(self, name)}: choose one of {", ".join(known)}.')
+        raise UserError(f'{name}={getattr(self, name)}: choose one of {", ".join(known)}')
     if self.shortest < 0:
-      raise UserError(f'shortest={self.shortest}: give a number of words, 0 or more.')
+      raise UserError(f'shortest={self.shortest}: must be a number of words, at least 0')
 
 
 @dataclasses.dataclass(frozen=True)
 class Half:
-  """Where the files of a split are.
+  """The files of a split.
 
-  part        how the split is called in the names of files, for messages
-  lists       JSON Lines
-  published   how many narratives they have together
-  images    places of the images
-  file_name   the name of an image's file, of its `image_id`; may raise ValueError
-  objects     instances_*.json and its name in a zip; image files are then named by numbers
+  Attributes:
+    part: name of the split in file names, for messages.
+    lists: JSON lines files.
+    published: number of narratives that they contain together.
+    images: the image files.
+    file_name: returns an image's file name for its `image_id`; may raise ValueError.
+    objects: path of instances_*.json and its name in a zip; needs file names that are numbers.
   """
   part: str
   lists: Sequence[pathlib.Path]
   published: int
-  images: Images
+  images: ImageStore
   file_name: Callable[[str], str]
   objects: tuple[pathlib.Path, str] | None = None
 
 
 class Narratives:
-  """See `xmc_jax.prepare.original.Original`. Images come in the order of their files' names."""
+  """Implements `xmc_jax.prepare.original.Original`. Images are ordered by file name."""
   several_labels = True
   vocabulary = None
 
@@ -94,24 +96,24 @@ class Narratives:
     for split, half in halves.items():
       def left_out(why: str, count: int) -> None:
         missed[f'{half.part}, {why}'] += count
-      self._parts[split] = _Part(half, choices, left_out)
+      self._parts[split] = _NarrativeSplit(half, choices, left_out)
     self.files = {path.name: str(path) for half in halves.values()
                   for path in (*half.lists, *([half.objects[0]] if half.objects else []))}
     self.left_out = {why: count for why, count in missed.items() if count}
     self.counts = {split: len(part) for split, part in self._parts.items()}
     names = {part.class_names for part in self._parts.values()}
     if len(names) > 1:
-      raise UserError('The instances_*.json of the two splits name different categories, or one is '
-                      'missing; download both again.')
+      raise UserError('instances_*.json: those of the two splits name different categories, or one '
+                      'is missing; download both again')
     self.class_names = names.pop()
 
-  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+  def examples(self, split: str, start: int, stop: int) -> Iterator[OriginalExample]:
     """See `Original`."""
     return map(self._parts[split].example, range(start, stop))
 
 
-class _Part:
-  """The narratives of a split by image, and which of them make an example."""
+class _NarrativeSplit:
+  """The narratives of a split by image, and which of them make up each example."""
 
   def __init__(self, half: Half, choices: Choices, left_out: Callable[[str, int], None]):
     found = _by_image(half, choices, left_out)
@@ -136,23 +138,24 @@ class _Part:
   def class_names(self) -> tuple[str, ...]:
     return self._objects.class_names if self._objects else ()
 
-  def example(self, index: int) -> Raw:
+  def example(self, index: int) -> OriginalExample:
     row = int(self._row[index])
-    (name,), said, by = self._names[row], self._captions[row], self._annotators[row]
+    (name,), texts, by = self._names[row], self._captions[row], self._annotators[row]
     called = name
     if not self._whole:
       k = index - int(self._first[row])
-      said, by, called = said[k:k + 1], by[k:k + 1], f'{name}-{k}'
+      texts, by, called = texts[k:k + 1], by[k:k + 1], f'{name}-{k}'
     more = {'file_name': name, 'annotator_ids': by}
     marks = self._objects.marks(row) if self._objects else None
-    return Raw(called, functools.partial(self._images.read, name), said,
-               marks.labels if marks else (), marks.areas if marks else (),
-               flippable=captions.may_flip(said), more=more | (marks.more if marks else {}))
+    return OriginalExample(
+        called, functools.partial(self._images.read, name), texts,
+        marks.labels if marks else (), marks.areas if marks else (),
+        flippable=captions.may_flip(texts), more=more | (marks.more if marks else {}))
 
 
 def _by_image(half: Half, choices: Choices,
                 left_out: Callable[[str, int], None]) -> dict[str, dict[str, int]]:
-  """{name of an image's file: {narrative: who gave it}}, in the order of the files."""
+  """Returns {image file name: {narrative: annotator}}, in the order of the files."""
   found, missed, read = defaultdict(dict), Counter(), 0
   there = half.images.names() if choices.missing == 'leave_out' else None
   for name, text, annotator in _read(half):
@@ -175,7 +178,10 @@ def _by_image(half: Half, choices: Choices,
 
 
 def _read(half: Half) -> Iterator[tuple[str, str, int]]:
-  """(name of the image's file, narrative on one line, annotator or -1) of every line."""
+  """Yields (image file name, narrative on one line, annotator or -1) of every line.
+
+  The files are gigabytes, so they are parsed line by line and not read whole.
+  """
   for path in half.lists:
     with path.open('rb') as lines:
       for number, line in enumerate(lines, 1):
@@ -187,19 +193,19 @@ def _read(half: Half) -> Iterator[tuple[str, str, int]]:
                  int(fact.get('annotator_id', -1)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
           raise UserError(f'{path}, line {number}, is not a narrative ({type(error).__name__}: '
-                          f'{error}); download the file again from {ADDRESS}.') from error
+                          f'{error}); download the file again from {ADDRESS}') from error
 
 
 def find_lists(source: pathlib.Path, stem: str, shards: int = 0) -> list[pathlib.Path]:
-  """The files of one split in `source`, or in `source`/annotations.
+  """Returns the files of one split in `source` or in `source`/annotations.
 
   Args:
-    source: the folder that the user named.
-    stem: what their names begin with, such as "coco_train".
-    shards: of the full narratives; 0 if they are one file.
+    source: folder that the user gave.
+    stem: start of their names, such as "coco_train".
+    shards: number of files of the full narratives; 0 if they are one file.
 
   Raises:
-    UserError: if there are none, or some of the shards are missing.
+    UserError: there are none, or some of the shards are missing.
   """
   short, full = f'{stem}_captions.jsonl', f'{stem}_localized_narratives'
   names = [f'{full}-{i:05d}-of-{shards:05d}.jsonl' for i in range(shards)] or [f'{full}.jsonl']
@@ -210,8 +216,8 @@ def find_lists(source: pathlib.Path, stem: str, shards: int = 0) -> list[pathlib
     if there and len(there) < len(names):
       missing = next(name for name in names if home / name not in there)
       raise UserError(f'{home} has no {missing}, but others of its {len(names)} parts; download it '
-                      f'from {ADDRESS}, or {short} alone.')
+                      f'from {ADDRESS}, or {short} alone')
     if there:
       return there
   raise UserError(f'{source} has no {short} (nor {names[0]}); download it from {ADDRESS} into that '
-                  'folder.')
+                  'folder')

@@ -1,17 +1,17 @@
-"""The lists that AttnGAN's authors published beside CUB-200-2011 and MS-COCO.
+"""The lists that AttnGAN's authors published for CUB-200-2011 and MS-COCO.
 
-  train/filenames.pickle, test/filenames.pickle    names of images, without their ending
+  train/filenames.pickle, test/filenames.pickle    names of images, without suffix
   train/class_info.pickle, test/class_info.pickle  a class number for each of them; CUB only
   captions.pickle                                  [captions of train, of test, words, numbers]
-  text/NAME.txt, or text.zip                       the captions, one a line
+  text/NAME.txt, or text.zip                       the captions, one per line
 
-Address: https://github.com/taoxugit/AttnGAN, under "Data". `captions.pickle` has every caption as
-a list of word numbers, the same number of captions for each image, in the order of `filenames`;
-number 0 is "<end>", words are lower-case letters and digits. It counts 5,450 words for CUB and
-27,297 for COCO, 0 included: the rows of the word tables of published weights. Words collected
-again from the texts are not quite the same.
+They are linked under "Data" at https://github.com/taoxugit/AttnGAN. `captions.pickle` has every
+caption as a list of word numbers, the same number of captions for each image, in the order of
+`filenames`. Number 0 is "<end>"; words are lower-case letters and digits. There are 5,450 words for
+CUB and 27,297 for COCO, 0 included, which are the rows of the embedding tables of published
+weights. Words collected again from the texts are not quite the same.
 
-The pickles were written by Python 2. They are read without running anything that they say.
+The pickles were written by Python 2. They are parsed without executing anything in them.
 """
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ END = '<end>'
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-  """What `captions.pickle` has.
+  """Contents of `captions.pickle`.
 
-  vocabulary  the words by their numbers, from 1
-  captions    {split: the captions of each image, in the order of `names`}, words with one space
-              between them
+  Attributes:
+    vocabulary: the words by number, from 1.
+    captions: {split: captions of each image, in the order of `names`}; words joined by a space.
   """
   vocabulary: tuple[str, ...]
   captions: Mapping[str, Texts]
 
 
 def has_names(tree: Tree) -> bool:
-  """Whether the lists of the splits are there."""
+  """Whether the tree has the lists of the splits."""
   return tree.read(_list(FOLDERS['train'], 'filenames')) is not None
 
 
 def names(tree: Tree) -> dict[str, tuple[str, ...]]:
-  """{split: names of its images}: "001.Species/Name" or "COCO_train2014_000000000009".
+  """Returns {split: image names} such as "001.Species/Name" or "COCO_train2014_000000000009".
 
   Raises:
-    UserError: if a list is missing or damaged, or has something twice.
+    UserError: a list is missing or damaged, or a name occurs twice.
   """
   found = {}
   for split, folder in FOLDERS.items():
@@ -63,30 +63,30 @@ def names(tree: Tree) -> dict[str, tuple[str, ...]]:
   if len(set(both)) < len(both):
     seen = set()
     twice = next(one for one in both if one in seen or seen.add(one))
-    raise UserError(f'The lists {_list("train", "filenames")} and {_list("test", "filenames")} in '
-                    f'{tree.path} have {twice} twice; download them again from {ADDRESS}.')
+    raise UserError(f'{_list("train", "filenames")} and {_list("test", "filenames")} in '
+                    f'{tree.path} have {twice} twice; download them again from {ADDRESS}')
   return found
 
 
 def classes(tree: Tree, split: str) -> tuple[int, ...] | None:
-  """The class numbers of the images of a split, in the order of `names`; None without a file.
+  """Returns the class numbers of a split's images in the order of `names`; None without a file.
 
   Raises:
-    UserError: if the file is damaged.
+    UserError: the file is damaged.
   """
   name = _list(FOLDERS[split], 'class_info')
   return None if tree.read(name) is None else tuple(_elements(tree, name, int))
 
 
 def words(tree: Tree, images: Mapping[str, int]) -> Words | None:
-  """The vocabulary and the captions as words; None without a `captions.pickle`.
+  """Returns the vocabulary and the captions as words; None without a `captions.pickle`.
 
   Args:
-    tree: where the file lies.
-    images: {split: length of `names`}.
+    tree: that has the file.
+    images: {split: number of `names`}.
 
   Raises:
-    UserError: if the file is damaged, or does not go with the lists of names.
+    UserError: the file is damaged, or does not match the lists of names.
   """
   name = 'captions.pickle'
   content = _load(tree, name)
@@ -112,7 +112,7 @@ def _captions(tree: Tree, name: str, numbers: list[Any], vocabulary: Sequence[st
   if rest:
     raise UserError(f'{name} in {tree.path} has {len(numbers):,} captions for the {images:,} '
                     f'images of {_list(FOLDERS[split], "filenames")}; take both from the same '
-                    'download.')
+                    'download')
   try:
     lines = [_line(caption, vocabulary) for caption in numbers]
   except (TypeError, ValueError, LookupError) as error:
@@ -123,14 +123,14 @@ def _captions(tree: Tree, name: str, numbers: list[Any], vocabulary: Sequence[st
 def _line(caption: Sequence[int] | np.ndarray, vocabulary: Sequence[str]) -> str:
   numbers = np.asarray(caption, np.int64).reshape(-1)
   if numbers.size and numbers.min() < 0:
-    raise ValueError('numbers of words are not negative')
+    raise ValueError('word numbers must not be negative')
   return ' '.join(vocabulary[number] for number in numbers.tolist() if number)
 
 
 def _elements(tree: Tree, name: str, kind: type) -> list[Any]:
   content = _load(tree, name)
   if content is None:
-    raise UserError(f'{tree.path} has no {name}; download it again from {ADDRESS}.')
+    raise UserError(f'{tree.path} has no {name}; download it again from {ADDRESS}')
   content = content.tolist() if isinstance(content, np.ndarray) else content
   if not isinstance(content, list | tuple) or not all(type(one) is kind for one in content):
     raise _strange(tree, name)
@@ -143,15 +143,15 @@ def _load(tree: Tree, name: str) -> Any:
     return None
   try:
     return pickles.read_old(io.BytesIO(data))
-  except Exception as error:     # a damaged pickle makes its reader fail in any way
+  except Exception as error:     # a damaged pickle can raise anything
     why = str(error).strip().rstrip('.') or type(error).__name__
     raise UserError(f'{name} in {tree.path} cannot be read ({why}); download it again from '
-                    f'{ADDRESS}.') from error
+                    f'{ADDRESS}') from error
 
 
 def _strange(tree: Tree, name: str) -> UserError:
   return UserError(f'{name} in {tree.path} is not the list that AttnGAN publishes under this name; '
-                   f'download it again from {ADDRESS}.')
+                   f'download it again from {ADDRESS}')
 
 
 def _list(folder: str, name: str) -> str:

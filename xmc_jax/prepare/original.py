@@ -1,12 +1,12 @@
-"""What a reader of original files hands to the preparation.
+"""The interface between the readers of original files and the preparation.
 
-A reader is one module of this room. It knows one layout of files as it was published, and nothing
-of shards, sizes and codecs:
+A reader is a module that knows how one data set is published, and nothing of shards, sizes and
+codecs:
 
   open(source: pathlib.Path, **options) -> Original
 
-reads lists and annotations, not images, and raises a UserError that names the file that is
-missing or wrong and says where it is published. `options` are the data set's own.
+`open` reads lists and annotations, not images. It raises a UserError that names the file that is
+missing or wrong and says where it is published. `options` are the data set's own, with defaults.
 """
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from typing import Any, Protocol
 
 
 class BadImage(Exception):
-  """Why one example cannot be used; the preparation counts it, lists it and goes on."""
+  """Says why an example cannot be used. The preparation counts it, lists it and goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Raw:
-  """One example as its original files have it.
+class OriginalExample:
+  """One captioned image as the original files have it; the image is read on demand.
 
-  name       of the image, unique in its split: for messages and for the list of bad ones
-  image    returns the bytes of its file, of any kind that Pillow reads; may raise `BadImage` or
-             OSError, and is called by the process that encodes the image
-  captions   one or more, as they stand in the file but for white space around them
-  labels     numbers of its classes, each once, ascending
-  areas      of each label in (0, 1]: the share of the image that it covers, where that is known;
-             otherwise empty
-  box        of the object, x, y, width, height in pixels, where a square around it is wanted
-  flippable  whether the captions stay true of the mirror image
-  more       further facts (boxes of several objects, identity of the original), ready for JSON
+  Attributes:
+    name: unique in its split, for messages and for the list of bad images.
+    image: returns the bytes of a file of any kind that Pillow reads, or raises `BadImage` or
+      OSError. It is called by the process that encodes the image.
+    captions: one or more, as in the file except for white space at the ends.
+    labels: indices of its classes, each once, ascending.
+    areas: for each label the fraction of the image that it covers, in (0, 1]; empty if unknown.
+    box: x, y, width, height of the object in pixels, if the image is to be cropped around it.
+    flippable: whether the captions stay true of the mirror image.
+    more: further metadata (boxes of several objects, identifiers); must be valid JSON.
   """
   name: str
   image: Callable[[], bytes]
@@ -45,16 +45,16 @@ class Raw:
 
 
 class Original(Protocol):
-  """A data set in the files that its authors published; can be pickled.
+  """A data set in the files that its authors published. Can be pickled.
 
-  name            as `xmc prepare` and `config.data.name` call it
-  class_names     the names of the l classes; there may be none
-  several_labels  whether an image has any number of labels, or exactly one
-  counts          {split: number of examples}, splits "train" and "heldout"
-  files           the files that were read for lists and captions, {name: path}; their hashes are
-                  kept in the manifest
-  left_out        {why: how many}, of what the files have and the data set does not
-  vocabulary      words in the order of their numbers, from 1, where the files fix one
+  Attributes:
+    name: of the set, as in `config.data.name`.
+    class_names: names of the l classes; may be empty.
+    several_labels: whether an image has any number of labels (True) or exactly one.
+    counts: {split: number of examples} for the splits "train" and "heldout".
+    files: {name: path} of the files read for lists and captions; the manifest records their hashes.
+    left_out: {reason: number} of what the files contain and the data set does not.
+    vocabulary: words in the order of their numbers, from 1, if the files fix them; otherwise None.
   """
   name: str
   class_names: tuple[str, ...]
@@ -64,16 +64,15 @@ class Original(Protocol):
   left_out: Mapping[str, int]
   vocabulary: tuple[str, ...] | None
 
-  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
-    """Examples start to stop - 1 of a split, in the order of the files; the same in every process.
+  def examples(self, split: str, start: int, stop: int) -> Iterator[OriginalExample]:
+    """Yields the examples start to stop - 1 of a split, in an order that never changes.
 
-    An example that cannot be used is a `Raw` whose `image` raises `BadImage`.
+    An example that cannot be used is one whose `image` raises `BadImage`.
     """
 
 
-def bad(name: str, why: str) -> Raw:
-  """An example that cannot be used: it has its name and nothing else."""
+def bad(name: str, why: str) -> OriginalExample:
+  """Returns an example that cannot be used, for the reason `why`."""
   def image() -> bytes:
     raise BadImage(why)
-  return Raw(name, image, ())
-
+  return OriginalExample(name, image, ())

@@ -1,4 +1,4 @@
-"""Lists by row in few objects, so that half a million of them are small and quick to pickle."""
+"""Compact lists of lists: half a million rows in a few objects, small and quick to pickle."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Numbers:
-  """Lists of whole numbers: `numbers[row]` is a list."""
+  """Lists of integers: `numbers[row]` is a list."""
 
   def __init__(self, rows: Iterable[Sequence[int]]):
     rows = [np.array(row, np.int64) for row in rows]
@@ -19,7 +19,7 @@ class Numbers:
 
 
 class Texts:
-  """Lists of texts: `texts[row]` is a tuple."""
+  """Lists of strings: `texts[row]` is a tuple."""
 
   def __init__(self, rows: Iterable[Sequence[str]]):
     texts, ends, lasts = [], [0], [0]

@@ -1,4 +1,4 @@
-"""Worker processes that make shards and vanish with the process that started them."""
+"""Worker processes that write shards; they end with the process that started them."""
 from __future__ import annotations
 
 import concurrent.futures
@@ -14,30 +14,30 @@ from typing import Any
 from xmc_jax.prepare.job import Job
 from xmc_jax.types import UserError
 
-LOOK = 0.5          # seconds between two looks at how far the workers are
-Shard = tuple[str, int]
-Done = Iterator[tuple[Shard, dict[str, Any]]]
+POLL = 0.5          # seconds between two updates of the progress
+ShardKey = tuple[str, int]
+Done = Iterator[tuple[ShardKey, dict[str, Any]]]
 
 
 class Stopped(UserError):
-  """SIGINT or SIGTERM came; the exit code is that of shells."""
+  """SIGINT or SIGTERM was received; the exit code is 128 + the signal, as in shells."""
 
   def __init__(self, number: int):
-    super().__init__('stopped; what is finished stays, and the same command goes on')
+    super().__init__('stopped; finished shards are kept, and the same command continues')
     self.code = 128 + number
 
 
-def make(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int], None]) -> Done:
-  """Makes shards, several at a time; gives each with its facts as soon as it has its name.
+def make(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[int], None]) -> Done:
+  """Writes shards, several at a time; yields (shard, facts) as soon as a shard is complete.
 
   Args:
     job: what to make.
-    shards: which, (split, number).
-    workers: processes; with 1 the work is done in this one.
-    reach: is called now and then with the number of examples that are done.
+    shards: (split, number) of each shard to write.
+    workers: number of processes; with 1 the work is done in this process.
+    reach: called now and then with the number of examples done.
 
   Raises:
-    UserError: as the reader says in whatever process; the disk is full; a process was killed;
+    UserError: as the reader says, in any process; the disk is full; a process was killed; or
       `Stopped` after SIGINT or SIGTERM.
   """
   with _signals():
@@ -46,16 +46,16 @@ def make(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int],
     except OSError as error:
       if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         raise
-      raise UserError(f'{job.folder} cannot be written ({error.strerror}); make room or give '
-                      'another folder with --out, and run the same command again') from error
+      raise UserError(f'{job.folder}: cannot be written ({error.strerror}); free some space or '
+                      'give another folder with --out, and run the same command again') from error
 
 
 def cores() -> int:
-  """Cores that this process may use."""
+  """Returns the number of cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-def _here(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int], None]) -> Done:
+def _here(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[int], None]) -> Done:
   done = 0
 
   def tick() -> None:
@@ -66,7 +66,7 @@ def _here(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int]
     yield shard, job.write(*shard, tick)
 
 
-def _pool(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int], None]) -> Done:
+def _pool(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[int], None]) -> Done:
   # Spawned, because a fork of a process with threads (JAX, TensorFlow) may hang.
   spawn = multiprocessing.get_context('spawn')
   counter = spawn.Value('q', 0)
@@ -75,14 +75,14 @@ def _pool(job: Job, shards: Sequence[Shard], workers: int, reach: Callable[[int]
   try:
     waiting = {pool.submit(_write, shard): shard for shard in shards}
     while waiting:
-      finished, _ = concurrent.futures.wait(waiting, LOOK, concurrent.futures.FIRST_COMPLETED)
+      finished, _ = concurrent.futures.wait(waiting, POLL, concurrent.futures.FIRST_COMPLETED)
       reach(counter.value)
       for future in finished:
         yield waiting.pop(future), future.result()
   except concurrent.futures.process.BrokenProcessPool as error:
-    raise UserError('a worker process was killed, perhaps because the memory was full; run the '
-                    'same command again, with fewer --workers') from error
-  finally:     # nobody waits for shards that are half done
+    raise UserError('--workers: a worker process was killed, perhaps because memory ran out; run '
+                    'the same command again with fewer workers') from error
+  finally:     # after an error, shards in progress are abandoned
     processes = list((pool._processes or {}).values())
     if waiting:
       for process in processes:
@@ -95,7 +95,7 @@ _counter: Any
 
 
 def _begin(job: Job, counter: Any) -> None:
-  """What a worker does first. Ctrl-C reaches it too, and is for its parent to handle."""
+  """Initializes a worker. Ctrl-C reaches workers too, but their parent handles it."""
   global _job, _counter
   _job, _counter = job, counter
   signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -107,7 +107,7 @@ def _end_with_parent() -> None:
   os._exit(1)
 
 
-def _write(shard: Shard) -> dict[str, Any]:
+def _write(shard: ShardKey) -> dict[str, Any]:
   def tick() -> None:
     with _counter.get_lock():
       _counter.value += 1
@@ -116,7 +116,7 @@ def _write(shard: Shard) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-  """SIGINT and SIGTERM raise `Stopped` in the main thread; elsewhere nothing changes."""
+  """Makes SIGINT and SIGTERM raise `Stopped`. In other threads than the main one, does nothing."""
   def stop(number: int, frame: Any) -> None:
     raise Stopped(number)
   if threading.current_thread() is not threading.main_thread():

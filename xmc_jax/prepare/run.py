@@ -1,10 +1,10 @@
-"""A preparation from beginning to end; the same call goes on after a stop.
+"""A preparation from beginning to end. The same call continues after a stop.
 
-  Original --shards, several processes and hosts--> *.rec --finishing--> a folder to train from
+  Original --pool, several processes and hosts--> *.rec --finishing--> a folder to train from
 
-A shard is a function of the original and the settings alone, and gets its name when it is complete.
-So a stop at any time loses only shards that are not complete, and any number of processes and hosts
-makes the same bytes.
+A shard is a function of the original and the settings alone, and appears under its name when it is
+complete. So a stop loses only shards in progress, and any number of processes and hosts makes the
+same bytes.
 """
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from xmc_jax.prepare.job import Job, shard_facts
 from xmc_jax.types import UserError
 from xmc_jax.utils.progress import Progress, duration
 
-WORTH = 15.0     # seconds of work that are worth the start of other processes
+WORTH = 15.0     # seconds of work below which starting other processes does not pay
 
 
 def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int = 1,
             most_bad: float = 0.01, force: bool = False) -> dict[str, Any] | None:
-  """Makes the shards that are not there yet, and finishes the folder if all are.
+  """Writes the shards that do not exist yet, and the manifest if all shards exist.
 
   Args:
     job: the data set, how images are stored, and the folder.
-    workers: processes of this machine; None: one a core, or only this one for a little work.
-    host, hosts: this one of several machines that share the folder, from 0; it makes the shards
+    workers: number of processes on this machine. None: one per core, or only this process if there
+      is little to do.
+    host, hosts: index and number of the machines that share the folder. This one writes the shards
       host, host + hosts, …
-    most_bad: the largest share of a split's images that may be left out because they cannot be
-      used.
-    force: make all shards anew.
+    most_bad: largest fraction of a split's images that may be unusable.
+    force: write all shards again.
 
   Returns:
-    The manifest, or None while other hosts are still at work.
+    The manifest, or None while shards of other hosts are missing.
 
   Raises:
-    UserError: the folder has shards of other settings, the disk is too small, too many images
+    UserError: the folder has shards with other settings, the disk is too small, too many images
       cannot be used, the reader finds a mistake, or the work was stopped.
   """
-  mine = [(split, number) for split, total in job.shards.items() for number in range(total)]
-  everything, mine = mine, mine[host::hosts]
+  own = [(split, number) for split, total in job.shards.items() for number in range(total)]
+  everything, own = own, own[host::hosts]
   manifest = job.folder / records.MANIFEST
   if force:
     manifest.unlink(missing_ok=True)
-    for shard in mine:
+    for shard in own:
       job.path(*shard).unlink(missing_ok=True)
   _check_settings(job)
   if manifest.exists():
-    print(f'{job.folder} is prepared already; --force makes it anew')
+    print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
-  bad, todo = _look(job, mine, most_bad)
+  bad, todo = _find_work(job, own, most_bad)
   if todo:
     _make(job, todo, workers, bad, most_bad)
   if missing := sum(not job.path(*shard).exists() for shard in everything):
-    print(f'host {host} of {hosts} is done; {missing} shards of other hosts are still to come, and '
-          'who comes last finishes the folder')
+    print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
+          'last host finishes the folder')
     return None
   found = finishing.finish(job, most_bad)
   print(summary(job, found))
@@ -67,29 +67,29 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
 
 
 def _check_settings(job: Job) -> None:
-  """Raises UserError if the folder has a shard that this preparation would not make."""
-  ours = json.loads(json.dumps(job.facts()))
+  """Raises UserError if the folder has a shard that this preparation would not write."""
+  wanted = json.loads(json.dumps(job.facts()))
   known = {path.name for split, number in job.shards.items()
            for path in (job.path(split, i) for i in range(number))}
   for path in sorted(job.folder.glob('*.rec')):
-    records.open_shard(path, job.about)
-    theirs = shard_facts(path).get('settings', {})
-    changed = [key for key in ours if theirs.get(key) != ours[key]]
+    records.open_shard(path, job.info)
+    found = shard_facts(path).get('settings', {})
+    changed = [key for key in wanted if found.get(key) != wanted[key]]
     if changed or path.name not in known:
-      told = '; '.join(f'{key} was {theirs.get(key)} and is {ours[key]}' for key in changed)
-      raise UserError(f'{job.folder} has images that were prepared in another way '
-                      f'({told or f"{path.name} is none of this set"}); choose another folder with '
-                      '--out, or delete this one')
+      changes = '; '.join(f'{key} was {found.get(key)} and is {wanted[key]}' for key in changed)
+      raise UserError(f'{job.folder} has images that were prepared with other settings '
+                      f'({changes or f"{path.name} does not belong to this set"}); choose another '
+                      'folder with --out, or delete this one')
 
 
-def _look(job: Job, mine: list[pool.Shard], most_bad: float
-          ) -> tuple[dict[str, list[tuple[str, str]]], list[pool.Shard]]:
-  """Bad images of the shards that are there, and which shards are to make.
+def _find_work(job: Job, own: list[pool.ShardKey], most_bad: float
+               ) -> tuple[dict[str, list[tuple[str, str]]], list[pool.ShardKey]]:
+  """Returns {split: bad images} of the existing shards, and the shards that must be written.
 
-  A shard with more bad images than allowed is made again: they may have been repaired since.
+  A shard with too many bad images is written again: they may have been repaired since.
   """
   bad, todo = collections.defaultdict(list), []
-  for shard in mine:
+  for shard in own:
     path = job.path(*shard)
     those = shard_facts(path)['bad'] if path.exists() else None
     if those is None or len(those) > most_bad * size_of(job, shard):
@@ -99,14 +99,14 @@ def _look(job: Job, mine: list[pool.Shard], most_bad: float
   return bad, todo
 
 
-def _make(job: Job, todo: list[pool.Shard], workers: int | None,
+def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
           bad: dict[str, list[tuple[str, str]]], most_bad: float) -> None:
   left = sum(size_of(job, shard) for shard in todo)
   each = estimate.measure(job, most_bad)
   if not workers:
     workers = 1 if left * each.seconds < WORTH else pool.cores()
   workers = min(workers, len(todo))
-  estimate.tell(job, left, workers, each)
+  estimate.report(job, left, workers, each)
   job.folder.mkdir(parents=True, exist_ok=True)
   progress, began = Progress('images', left), time.perf_counter()
   for (split, _), facts in pool.make(job, todo, workers, progress.reach):
@@ -116,21 +116,21 @@ def _make(job: Job, todo: list[pool.Shard], workers: int | None,
   print(f'{left:,} images in {duration(seconds)}, {left / seconds:.3g} a second')
 
 
-def size_of(job: Job, shard: pool.Shard) -> int:
-  """Examples of the original that belong to a shard."""
+def size_of(job: Job, shard: pool.ShardKey) -> int:
+  """Returns the number of the original's examples that belong to a shard."""
   split, number = shard
   return min(job.shard_examples, job.original.counts[split] - number * job.shard_examples)
 
 
 def summary(job: Job, manifest: dict[str, Any]) -> str:
-  """What a prepared folder has, in a few lines."""
+  """Summarizes a prepared folder in a few lines."""
   lines = []
   for split, counts in manifest['counts'].items():
     size = sum(shard['bytes'] for shard in manifest['splits'][split])
     lines.append(f'{split}: {counts["examples"]:,} images, {counts["captions"]:,} captions, '
                  f'{gigabytes(size)}; {counts["enlarged"]:,} enlarged, {counts["cut"]:,} cut, '
-                 f'{counts["kept"]:,} as they were, {counts["bad"]:,} unusable')
+                 f'{counts["kept"]:,} unchanged, {counts["bad"]:,} unusable')
   lines += [f'left out: {number:,}, {why}' for why, number in manifest['left_out'].items()]
   if any(counts['bad'] for counts in manifest['counts'].values()):
-    lines.append(f'{job.folder / finishing.BAD} says which are unusable and why')
+    lines.append(f'{job.folder / finishing.BAD} lists the unusable images with the reasons')
   return '\n'.join(lines)

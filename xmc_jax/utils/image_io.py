@@ -1,4 +1,4 @@
-"""Grids of images with their captions, and PNG files."""
+"""Grids of images with captions, and PNG files."""
 from __future__ import annotations
 
 import io
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
 
-_LEAST_SIDE = 96  # pixels of an image in the grid; smaller ones are enlarged
+_LEAST_SIDE = 96  # minimum side of an image in the grid, in pixels; smaller ones are enlarged
 _MOST_LINES = 3
 _WHITE = (255, 255, 255)
 _INK = (40, 40, 40)
@@ -22,14 +22,21 @@ _INK = (40, 40, 40)
 def grid(
     images: Any, captions: Sequence[str], columns: int, scale: int | None = None
 ) -> np.ndarray:
-  """Images in rows of `columns`, each with its caption underneath -> uint8 [H, W, 3].
+  """Arranges images in a grid, each with its caption underneath.
 
-  `images` is float32 [n, h, w, 3] in [0, 1]; values outside are clipped and NaN becomes black.
-  `captions` holds n strings; one that needs more than three lines is cut with an ellipsis, and a
-  row of empty ones takes no room. `scale` is the integer by which an image is enlarged (pixels
-  repeated); by default the least one that makes it 96 pixels wide. Fewer than n images in the
-  last row leave white room. ValueError if the shapes or the numbers of images and captions
-  disagree.
+  Args:
+    images: float32 [n, h, w, 3] in [0, 1]; values outside are clipped, NaN becomes black.
+    captions: n strings. One that needs more than three lines ends in an ellipsis; a row of empty
+      captions takes no space.
+    columns: images per row; the last row may be incomplete.
+    scale: integer factor by which pixels are repeated; by default the smallest that makes an image
+      96 pixels wide.
+
+  Returns:
+    uint8 [H, W, 3].
+
+  Raises:
+    ValueError: a shape is wrong, or the numbers of images and captions differ.
   """
   images = np.nan_to_num(np.asarray(images, np.float32))
   if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
@@ -67,9 +74,11 @@ def grid(
 
 
 def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
-  """Writes uint8 [H, W, 3] as a PNG file at `path`, whole or not at all; makes the folder.
+  """Writes uint8 [H, W, 3] as a PNG file; creates missing folders and leaves no partial file.
 
-  ValueError for another kind of array; UserError where the file cannot be written.
+  Raises:
+    ValueError: the array is of another type or shape.
+    UserError: the file cannot be written.
   """
   if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
     raise ValueError(f'an image is uint8 [H, W, 3], not {array.dtype} {list(array.shape)}')
@@ -80,8 +89,8 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     atomic.save(path, encoded.getvalue())
   except OSError as error:
     raise UserError(
-        f'cannot write the image {path} ({error.strerror or error}); '
-        'give a path in a folder that can be written to') from error
+        f'{path}: cannot be written ({error.strerror or error}); give a path in a folder that you '
+        'can write to') from error
 
 
 def _font_size(width: int) -> int:
@@ -93,14 +102,14 @@ def _text_height(lines: int, line_height: int) -> int:
 
 
 def _wrap(caption: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-  """At most three lines, each at most `width` pixels wide; the third may end in an ellipsis."""
+  """Breaks a caption into at most three lines of `width` pixels, the third with an ellipsis."""
   # A lone surrogate (from a badly decoded file) cannot be encoded for the font.
   words = caption.encode('utf-8', 'replace').decode('utf-8').replace('\0', ' ').split()
   fits = lambda text: font.getlength(text) <= width
   lines: list[str] = []
   while words and len(lines) < _MOST_LINES:
     line = words.pop(0)
-    if not fits(line):  # one word wider than the image: broken where it must be
+    if not fits(line):  # a single word is wider than the image: break it
       most = next((k for k in range(len(line) - 1, 1, -1) if fits(line[:k])), 1)
       line, rest = line[:most], line[most:]
       if rest:

@@ -17,11 +17,11 @@ def extra(name: str, what: str) -> Iterator[None]:
 
   Args:
     name: of the extra in setup.cfg.
-    what: needs the package; begins the sentence.
+    what: the flag, command or file that needs the package; begins the sentence.
   """
   try:
     yield
   except ModuleNotFoundError as error:
     package = (error.name or str(error)).partition('.')[0]
-    raise MissingPackage(f'{what} needs the package {package}, which is not installed; '
-                         f"run: pip install 'xmc_jax[{name}]'") from error
+    raise MissingPackage(f'{what}: {package} is not installed; '
+                         f"run `pip install 'xmc_jax[{name}]'`") from error

@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal, with the time that is left."""
+"""Progress of long work on the terminal, with an estimate of the remaining time."""
 from __future__ import annotations
 
 import time
@@ -7,7 +7,7 @@ EVERY = 10.0  # seconds between two lines
 
 
 def duration(seconds: float) -> str:
-  """'34 s', '12 min', '2 h 14 min' or '3 d 4 h'."""
+  """Formats a duration as '34 s', '12 min', '2 h 14 min' or '3 d 4 h'."""
   minutes = round(seconds / 60)
   if seconds < 100:
     return f'{seconds:.0f} s'
@@ -20,22 +20,22 @@ def duration(seconds: float) -> str:
 class Progress:
   """Prints 'WHAT 320/1,000  12.5/s  left 54 s' at most every ten seconds; nothing if `quiet`.
 
-  The first call of `reach` begins the clock for the rate, so that compiling is no part of it.
+  The first call of `reach` starts the clock, so the rate does not include compilation.
   """
 
   def __init__(self, what: str, total: int, *, quiet: bool = False):
     self._what, self._total, self._quiet = what, total, quiet
     self._first: tuple[float, int] | None = None
-    self._told = time.perf_counter()
+    self._printed = time.perf_counter()
 
   def reach(self, done: int) -> None:
-    """Says that `done` of the total are done."""
+    """Reports that `done` of the total are done."""
     now = time.perf_counter()
     if self._first is None:
       self._first = now, done
-    if self._quiet or done == self._first[1] or now - self._told < EVERY:
+    if self._quiet or done == self._first[1] or now - self._printed < EVERY:
       return
-    self._told = now
+    self._printed = now
     rate = (done - self._first[1]) / (now - self._first[0])
     print(f'{self._what} {done:,}/{self._total:,}  {rate:.3g}/s  '
           f'left {duration((self._total - done) / rate)}', flush=True)

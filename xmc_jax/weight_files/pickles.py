@@ -1,8 +1,9 @@
-"""Reads a pickle of numpy arrays without running anything that the pickle says.
+"""Reads a pickle of numpy arrays without running any code that the pickle refers to.
 
-A pickle is a program: it names functions and calls them. Here the few names that a kind of file
-needs stand for passive records of this package, every other name is refused, and arrays are then
-made from the records' raw bytes. Neither numpy's nor torch's unpickling code ever sees the file.
+A pickle is a program that imports functions and calls them. Here, the few names that a kind of file
+needs are mapped to passive records of this package, and every other name is refused. Arrays are
+then made from the raw bytes in the records. Neither numpy's nor torch's unpickling code ever sees
+the file.
 """
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ import numpy as np
 from xmc_jax.types import UserError
 from xmc_jax.weight_files.files import reading
 
-KINDS = 'fiub'  # floats, signed and unsigned integers, booleans; never objects
+NUMERIC_KINDS = 'fiub'  # floats, signed and unsigned integers, booleans; never objects
 
 
 class Record:
-  """What the file says of one thing: the arguments of its call and its state."""
+  """One object of the file: the arguments of its constructor call, and its state."""
 
   def __init__(self, *arguments):
     self.arguments = arguments
@@ -31,20 +32,20 @@ class Record:
 
 
 class Mention(str):
-  """Stands for a class that is only an argument; it can neither be called nor changed."""
+  """Stands for a class that is only used as an argument; it cannot be called or changed."""
 
   __slots__ = ()
 
 
 class Unpickler(pickle.Unpickler):
-  """Knows only the names of a table.
+  """Resolves only the names in a table.
 
   Args:
-    file: where the pickle starts.
-    names: from `(module, name)` to a subclass of `Record`, of `dict`, or a `Mention`.
-    allowed: what such a file may hold, for the error.
-    storage: what stands for a persistent id; None where there are none.
-    encoding: of the strings of Python 2.
+    file: positioned at the start of the pickle.
+    names: from `(module, name)` to a subclass of `Record` or `dict`, or a `Mention`.
+    allowed: what such a file may hold, for the error message.
+    storage: resolves a persistent id; None if there are none.
+    encoding: of Python 2 strings.
   """
 
   def __init__(self, file: BinaryIO, names: Mapping[tuple[str, str], Any], allowed: str,
@@ -56,23 +57,25 @@ class Unpickler(pickle.Unpickler):
 
   def find_class(self, module, name):
     if (module, name) not in self._names:
-      raise UserError(f'it asks for {module}.{name}, and only {self._allowed} are allowed')
+      raise UserError(f'it refers to {module}.{name}, but only {self._allowed} are allowed')
     return self._names[module, name]
 
   def persistent_load(self, pid):
     if self._storage is None:
-      raise UserError('it refers to things outside of it')
+      raise UserError('it refers to data outside the file')
     return self._storage(pid)
 
 
 def plain(value: Any, make: Mapping[type, Callable[[Any], Any]]) -> Any:
-  """Nested dicts, lists, tuples, numbers and strings of what a file said.
+  """Converts the records in nested containers, and checks that everything else is plain data.
 
   Args:
-    value: what an `Unpickler` loaded.
-    make: what becomes of the records of each class, such as an array.
+    value: result of `Unpickler.load`.
+    make: for each class of records, a function that converts them, for example to arrays.
+  Returns:
+    Nested dicts, lists, tuples, numbers and strings, and what `make` returns.
   Raises:
-    UserError: there is anything else in it.
+    UserError: it holds anything else.
   """
   if type(value) in make:
     return make[type(value)](value)
@@ -109,15 +112,15 @@ _NAMES = {
 }
 _OLD_NAMES = _NAMES | {
   ('numpy.core.multiarray', 'scalar'): _ScalarRecord,
-  ('_codecs', 'encode'): _BytesRecord,      # how Python 3 writes bytes for Python 2
+  ('_codecs', 'encode'): _BytesRecord,      # how Python 3 pickles bytes for Python 2
 }
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """All arrays of a pickle, by the keys and numbers on the way to them: `{'conv1/0': ...}`.
+  """All arrays of a pickle, named by the keys and indices that lead to them: `{'conv1/0': ...}`.
 
   Raises:
-    UserError: as `read_arrays`; or there is a leaf that is not an array.
+    UserError: as by `read_arrays`, or a leaf is not an array.
   """
   found = {}
   todo = [('', read_arrays(path))]
@@ -129,32 +132,31 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     elif isinstance(value, np.ndarray):
       found[name] = value
     else:
-      raise UserError(f'The weights {path} cannot be read: {name} is {value!r} and not an array.')
+      raise UserError(f'the weights {path} cannot be read: {name} is {value!r}, not an array')
   return found
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Any:
-  """The nested dicts, lists, tuples, numbers and strings of a pickle, arrays as numpy arrays.
+  """The nested dicts, lists, tuples, numbers, strings and numpy arrays of a pickle.
 
   Raises:
-    UserError: the file is missing or damaged, or holds anything else than numeric arrays and
-      plain containers.
+    UserError: the file is missing or damaged, or holds anything but numeric arrays and plain
+      containers.
   """
   with reading(path), open(path, 'rb') as file:
     return plain(Unpickler(file, _NAMES, 'numpy arrays').load(), {_ArrayRecord: _array})
 
 
 def read_old(file: BinaryIO) -> Any:
-  """What a pickle of Python 2, or one that it can read, says; for lists rather than weights.
+  """Reads a pickle written by or for Python 2; meant for lists rather than weights.
 
-  Its strings are taken as Latin-1, so that both text and the bytes of arrays survive.
+  Strings are decoded as Latin-1, so that both text and the bytes of arrays survive.
 
   Returns:
-    Nested dicts, lists, tuples, numbers and strings; arrays as numpy arrays, numpy's scalars as
-    numbers.
+    Nested dicts, lists, tuples, numbers, strings and numpy arrays; numpy scalars become numbers.
   Raises:
-    UserError: it holds anything else; the sentence says what "it" is.
-    Exception: of any kind, where the file is damaged.
+    UserError: it holds anything else. The message calls the file "it".
+    Exception: of any kind, if the file is damaged.
   """
   loaded = Unpickler(file, _OLD_NAMES, 'numpy arrays', encoding='latin1').load()
   return plain(loaded, {_ArrayRecord: _array, _ScalarRecord: _scalar})
@@ -170,12 +172,12 @@ def _scalar(record: _ScalarRecord) -> bool | int | float:
 
 
 def _numbers(dtype: _DtypeRecord, data: bytes | str | _BytesRecord) -> np.ndarray:
-  """Raw bytes as a flat array; a string of Python 2 stands for its Latin-1 bytes."""
+  """Raw bytes as a flat array; a Python 2 string stands for its Latin-1 bytes."""
   data = data.arguments[0] if isinstance(data, _BytesRecord) else data
   data = data.encode('latin1') if isinstance(data, str) else data
   if not isinstance(dtype, _DtypeRecord) or not isinstance(data, bytes):
-    raise UserError('an array in it has no plain numbers')
+    raise UserError('it has an array without plain numbers')
   code, order = dtype.arguments[0], dtype.state[1]
-  if code[0] not in KINDS or not code[1:].isdigit() or order not in '<>|=':
-    raise UserError(f'an array in it has the type {code!r}')
+  if code[0] not in NUMERIC_KINDS or not code[1:].isdigit() or order not in '<>|=':
+    raise UserError(f'it has an array of type {code!r}')
   return np.frombuffer(data, np.dtype(code).newbyteorder(order))

@@ -1,7 +1,7 @@
-"""Reads the constants of a frozen TensorFlow graph without tensorflow.
+"""Reads the constants of a frozen TensorFlow graph without TensorFlow.
 
-A frozen graph is a protocol buffer `GraphDef` whose weights are nodes of the kind `Const`. The
-messages come with tensorboard. Nothing in the graph is run, and its other nodes are not looked at.
+A frozen graph is a `GraphDef` protocol buffer whose weights are `Const` nodes. The message classes
+come from tensorboard. Nothing in the graph is run, and its other nodes are ignored.
 """
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from xmc_jax.types import UserError
 from xmc_jax.utils.optional import extra
 from xmc_jax.weight_files.files import reading
 
-# Number of a kind of tensor (`DataType` of types.proto): numpy's type, and the field that lists its
-# numbers where they are not raw bytes.
+# By `DataType` of types.proto: the numpy dtype, and the field that lists the values if they are not
+# stored as raw bytes.
 _TYPES = {
   1: (np.dtype('<f4'), 'float_val'),
   2: (np.dtype('<f8'), 'double_val'),
@@ -32,15 +32,15 @@ _TYPES = {
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """The numeric constants of a graph by the names of their nodes; strings are left out.
+  """The numeric constants of a graph by node name; strings are left out.
 
   Args:
-    path: a `.pb` file, or a `.tgz` or `.zip` archive with exactly one, as it was published.
+    path: a `.pb` file, or a `.tgz` or `.zip` archive with exactly one, as published.
   Raises:
     UserError: the file is missing or damaged, or holds no constants.
   """
-  # Late: networks are known by name, built and measured on machines without tensorboard.
-  with extra('train', f'Reading {path}, a frozen graph of TensorFlow,'):
+  # Imported late, because most uses of the encoders do not need tensorboard.
+  with extra('train', f'{path} is a frozen TensorFlow graph'):
     from tensorboard.compat.proto import graph_pb2
   with reading(path):
     graph = graph_pb2.GraphDef.FromString(_bytes(pathlib.Path(path)))
@@ -49,7 +49,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       if node.op == 'Const' and node.attr['value'].tensor.dtype in _TYPES:
         arrays[node.name] = _array(node.attr['value'].tensor)
     if not arrays:
-      raise UserError('it is not a frozen graph of TensorFlow, for there is no constant in it')
+      raise UserError('it is not a frozen TensorFlow graph: it has no constants')
     return arrays
 
 
@@ -81,5 +81,5 @@ def _array(tensor) -> np.ndarray:
   numbers = np.array(numbers, kind)
   if not numbers.size:
     return np.zeros(shape, kind)
-  # The last number stands for all that follow it.
+  # The last value stands for all that follow.
   return np.pad(numbers, (0, math.prod(shape) - numbers.size), mode='edge').reshape(shape)

@@ -1,9 +1,10 @@
-"""Reads the state dict of a `.pth` file without torch and without running anything in it.
+"""Reads the state dict of a `.pth` file without torch and without running any code in it.
 
-Both kinds: the zip archive that torch writes since 1.6, and the stream of pickles before it. Either
-says in a pickle how the tensors lie (storage, offset, shape, strides) and keeps the numbers of the
-storages apart, as raw bytes. The pickle is read by `pickles.Unpickler`, which knows the names below
-and refuses all others, so a TorchScript archive or a whole pickled module is refused too.
+Both formats are supported: the zip archive that torch writes since 1.6, and the older stream of
+pickles. Either describes the tensors in a pickle (storage, offset, shape, strides) and keeps the
+values of the storages separately, as raw bytes. The pickle is read by `pickles.Unpickler`, which
+resolves the names below and refuses all others. TorchScript archives and pickled modules are
+therefore refused too.
 """
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from xmc_jax.types import UserError
 from xmc_jax.weight_files.files import reading
 from xmc_jax.weight_files.pickles import Mention, Record, Unpickler, plain
 
-# Flax's name of a leaf to torch's.
+# Names of variables in Flax and in torch.
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean',
           'var': 'running_var'}
 
@@ -34,17 +35,17 @@ _TYPES = {
 
 
 class _Tensor(Record):
-  """Arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides and what gradients need."""
+  """Arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and autograd state."""
 
 
 class _Parameter(Record):
-  """Arguments of `_rebuild_parameter`: the tensor and what gradients need."""
+  """Arguments of `_rebuild_parameter`: the tensor, and autograd state."""
 
 
 class _StateDict(dict):
 
   def __setstate__(self, state):
-    """Drops the versions of the modules that torch keeps beside the tensors."""
+    """Ignores the module versions that torch stores with the tensors."""
 
 
 _NAMES = {
@@ -55,7 +56,7 @@ _NAMES = {
 
 
 class _Storage(NamedTuple):
-  """A run of numbers that tensors share; `key` names it inside the file."""
+  """A flat buffer that tensors share; `key` is its name inside the file."""
 
   key: str
   kind: str
@@ -63,13 +64,13 @@ class _Storage(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """The tensors of a file by their names, bfloat16 as float32.
+  """The tensors of a file by name; bfloat16 becomes float32.
 
-  Names of nested dicts are joined with dots. Numbers, strings and lists beside the tensors are left
-  out. Arrays are read-only views where tensors share a storage.
+  Names of nested dicts are joined with dots. Numbers, strings and lists are left out. Arrays are
+  read-only views where tensors share a storage.
 
   Raises:
-    UserError: the file is missing or damaged, or names anything else than tensors.
+    UserError: the file is missing or damaged, or refers to anything but tensors.
   """
   with reading(path), open(path, 'rb') as file:
     tree, storages = _archive(file) if zipfile.is_zipfile(file) else _stream(file)
@@ -85,7 +86,7 @@ def _archive(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
     names = archive.namelist()
     tops = [name.removesuffix('data.pkl') for name in names if name.endswith('/data.pkl')]
     if len(tops) != 1:
-      raise UserError('it is a zip file without a data.pkl, and so not one of torch')
+      raise UserError('it is a zip file without a data.pkl, so it was not written by torch')
     if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
       raise UserError('it is compressed, which torch never does')
     top = tops[0]
@@ -101,9 +102,9 @@ def _stream(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
   file.seek(0)
   nothing: Mapping = {}
   if Unpickler(file, nothing, 'numbers').load() != _MAGIC:
-    raise UserError('it is not a file of torch')
+    raise UserError('it was not written by torch')
   if Unpickler(file, nothing, 'numbers').load() != _VERSION:
-    raise UserError('it is of an unknown version of torch')
+    raise UserError('it has an unknown version of the torch format')
   little = Unpickler(file, nothing, 'numbers').load()['little_endian']
   wanted: dict[str, _Storage] = {}
   tree = _load(file, wanted)
@@ -120,7 +121,7 @@ def _stream(file: BinaryIO) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def _load(file: BinaryIO, wanted: dict[str, _Storage]) -> Any:
-  """What a pickle says of the tensors; puts every storage that it mentions into `wanted`."""
+  """Loads the pickle that describes the tensors, and adds the storages it uses to `wanted`."""
 
   def mention(pid: Any) -> _Storage:
     word, kind, key, _, size, *view = pid
@@ -148,10 +149,10 @@ def _tensor(storages: Mapping[str, np.ndarray], storage: _Storage, offset: int,
             shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
   numbers = storages[storage.key]
   if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
-    raise UserError(f'a tensor in it has the shape {shape} and the strides {strides}')
+    raise UserError(f'it has a tensor of shape {shape} and strides {strides}')
   last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides))
   if math.prod(shape) and last >= len(numbers):
-    raise UserError(f'a tensor in it ends beyond its storage {storage.key}')
+    raise UserError(f'it has a tensor that ends beyond its storage {storage.key}')
   return np.lib.stride_tricks.as_strided(
     numbers[offset:], shape, [stride * numbers.itemsize for stride in strides], writeable=False)
 

@@ -1,7 +1,7 @@
 """The emoji set: 1,911 images on white with five captions each, all in memory.
 
-The default set of the project: it travels in the package, so that everything runs offline. The
-label is the subgroup ("animal-mammal"), an int32. About a tenth of every subgroup is held out.
+It is the default data set and part of the package, so everything runs offline. The label is the
+subgroup ("animal-mammal"), an int32. About a tenth of every subgroup is held out.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xmc_jax.data.embedded import emoji_assets
 from xmc_jax.data.plan import MIDDLE
 from xmc_jax.types import UserError
 
-# Images that mean something else, or nothing, when mirrored: signs, letters, digits, directions.
+# Images whose mirror image means something else or nothing: signs, letters, digits, directions.
 FIXED_GROUPS = frozenset(('symbols', 'flags', 'component'))
 FIXED_SUBGROUPS = frozenset((
     'time', 'hand-single-finger', 'place-map', 'place-building', 'money', 'music', 'book-paper',
@@ -28,7 +28,7 @@ FIXED_WORDS = re.compile(
 
 
 class Emoji:
-  """See `xmc_jax.data.source.Source`."""
+  """Implements `xmc_jax.data.source.Source`."""
   name = 'emoji'
 
   def __init__(self, indices: Sequence[int], size: int, class_names: tuple[str, ...]):
@@ -54,15 +54,15 @@ class Emoji:
     return self._labels[index]
 
   def record(self, index: int) -> dict:
-    """The image's record, see `emoji_assets.records`."""
+    """Returns the image's record, see `emoji_assets.records`."""
     return self._records[index]
 
 
 def load(split: str, size: int = 64, groups: Sequence[str] | None = None) -> Emoji:
-  """Returns a split of the emoji, all groups or only those named ("animals-nature", …).
+  """Returns a split of the emoji: all groups, or only `groups` ("animals-nature", …).
 
   Raises:
-    UserError: if a group does not exist.
+    UserError: a group does not exist.
   """
   records = emoji_assets.records()
   known = tuple(dict.fromkeys(record['group'] for record in records))
@@ -79,7 +79,7 @@ def load(split: str, size: int = 64, groups: Sequence[str] | None = None) -> Emo
 
 
 def on_white(image: Image.Image, size: int) -> np.ndarray:
-  """An RGBA image on white, uint8 [size, size, 3]; area average down, Lanczos up."""
+  """Puts an RGBA image on white: uint8 [size, size, 3], area average down, Lanczos up."""
   white = Image.new('RGBA', image.size, 'white')
   flat = Image.alpha_composite(white, image).convert('RGB')
   if size != flat.width:
@@ -89,26 +89,26 @@ def on_white(image: Image.Image, size: int) -> np.ndarray:
 
 
 def may_flip(record: dict) -> bool:
-  """Whether the image's captions stay true of its mirror image."""
+  """Whether the captions of an image stay true of its mirror image."""
   return (record['group'] not in FIXED_GROUPS and record['subgroup'] not in FIXED_SUBGROUPS
           and not FIXED_WORDS.search(record['name']))
 
 
 def write_captions(record: dict) -> tuple[str, ...]:
-  """The five captions of an image, from its record."""
+  """Returns the five captions of an image, from its record."""
   name, phrase = record['name'], record['phrase']
   return (name, f'an emoji of {phrase}', with_keywords(record),
           f"a picture of {phrase}, {record['kind']}",
-          with_colours(record) or f'a small picture of {phrase} on white')
+          with_colors(record) or f'a small picture of {phrase} on white')
 
 
 def with_keywords(record: dict) -> str:
-  """The name and two keywords, or what kind of thing it is: "red apple, diet, food"."""
+  """Returns the name and two keywords, or the kind of thing otherwise: "red apple, diet, food"."""
   return ', '.join([record['name'], *(record['keywords'][:2] or [record['kind']])])
 
 
-def with_colours(record: dict) -> str:
-  """The phrase and the colours: "a fox, mostly orange"; empty if the record names no colour."""
+def with_colors(record: dict) -> str:
+  """Returns the phrase with the colors: "a fox, mostly orange"; empty if there are no colors."""
   colours = record['colours']
   if len(colours) == 2:
     return f"{record['phrase']} in {colours[0]} and {colours[1]}"

@@ -1,4 +1,4 @@
-"""The embedded emoji: their records and their images with alpha (see tools/build_emoji.py)."""
+"""The embedded emoji: records, and images with alpha (written by tools/build_emoji.py)."""
 from __future__ import annotations
 
 import functools
@@ -9,21 +9,21 @@ import json
 import numpy as np
 from PIL import Image
 
-SIDE = 64  # pixels of a side of the stored images
+SIDE = 64  # side of the stored images in pixels
 
 
 @functools.lru_cache(maxsize=1)
 def records() -> tuple[dict, ...]:
-  """One record an image: hexcode, name, phrase, keywords, group, subgroup, kind, colours, heldout.
+  """Returns the records: hexcode, name, phrase, keywords, group, subgroup, kind, colours, heldout.
 
-  All are strings but `keywords` and `colours` (lists of strings) and `heldout` (bool).
+  Values are strings, except `keywords` and `colours` (lists of strings) and `heldout` (bool).
   """
   text = _asset('emoji.json').decode('utf-8')
   return tuple(json.loads(text))
 
 
 def image(index: int) -> Image.Image:
-  """The image of `records()[index]`, RGBA, 64 x 64."""
+  """Returns the image of `records()[index]`, RGBA, 64 x 64."""
   blob, ends = _packed()
   start = int(ends[index - 1]) if index else 0
   data = blob[start:int(ends[index])].tobytes()

@@ -1,8 +1,8 @@
-"""Scenes of one to four emoji on a plain or graded background, drawn as they are asked for.
+"""Scenes of one to four emoji on a plain or graded background, rendered on the fly.
 
 A scene is a function of (seed, split, index). Its captions name objects, numbers, sizes, relations
-and the background; its label says which kinds it shows. The held-out split holds out combinations:
-one pair of kinds in ten is never seen together in training, and every held-out scene has such a
+and the background; its label says which kinds it shows. The held-out split tests new combinations:
+one pair of kinds in ten never occurs together in training, and every held-out scene has such a
 pair.
 """
 from __future__ import annotations
@@ -16,24 +16,26 @@ from PIL import Image
 
 from xmc_jax.data.embedded import emoji_assets
 from xmc_jax.data.embedded.scene_kinds import kinds
-from xmc_jax.data.embedded.scene_layout import BACKGROUNDS, SIZES, Scene, draw, trims
+from xmc_jax.data.embedded.scene_layout import BACKGROUNDS, SIZES, Scene, sample_scene, trims
 from xmc_jax.data.embedded.scene_words import place, relation, write_captions
 from xmc_jax.data.plan import MIDDLE, generator
 from xmc_jax.types import UserError
 
-SCENES = 2  # the stream of randomness, beside those of `xmc_jax.data.plan`
-# Beside kinds and numbers, what each of the five captions says of sizes, and of places.
+SCENES = 2  # random stream, distinct from those of `xmc_jax.data.plan`
+# Whether each of the five captions mentions sizes, and places; all mention kinds and numbers.
 SAYS_SIZES = (True, False, False, True, True)
 SAYS_PLACES = (True, True, False, False, True)
 
 
 class Truth(NamedTuple):
-  """What a caption says of the objects; a kind is a number in `kinds()`.
+  """What a caption says about the objects. A kind is an index into `kinds()`.
 
-  counts    how many objects of each kind; no others are there
-  sizes     "small" or "large", for the kinds of which it is said
-  relation  (kind, words, kind): how all objects of one kind stand to all of another, if it is said
-  place     where the only object is, one of `scene_words.PLACES`, if it is said
+  Attributes:
+    counts: {kind: number of objects}; there are no others.
+    sizes: {kind: "small" or "large"}, if the caption mentions it.
+    relation: (kind, words, kind), how all objects of one kind are placed relative to all of
+      another; None if the caption does not mention it.
+    place: of the only object, one of `scene_words.PLACES`; None if the caption does not mention it.
   """
   counts: dict[int, int]
   sizes: dict[int, str]
@@ -42,7 +44,7 @@ class Truth(NamedTuple):
 
 
 class EmojiScenes:
-  """See `xmc_jax.data.source.Source`; the label is float32 [l], multi-hot over the kinds."""
+  """Implements `xmc_jax.data.source.Source`; labels are float32 [l], multi-hot over the kinds."""
   name = 'emoji_scenes'
   flippable = False
   images = None
@@ -52,13 +54,13 @@ class EmojiScenes:
     self.class_names = tuple(kind.noun for kind in kinds())
     self._examples, self._seed, self._heldout = examples, seed, heldout
     self._sprites: dict[tuple[int, int, int], np.ndarray] = {}
-    self._scene = functools.lru_cache(maxsize=4096)(self._draw)
+    self._scene = functools.lru_cache(maxsize=4096)(self._sample)
 
   def __len__(self) -> int:
     return self._examples
 
   def scene(self, index: int) -> Scene:
-    """What image `index` shows."""
+    """Returns what image `index` shows."""
     return self._scene(int(index))
 
   def image(self, index: int, crop: Sequence[float] = MIDDLE) -> np.ndarray:
@@ -73,7 +75,7 @@ class EmojiScenes:
     return write_captions(self.scene(index))
 
   def truth(self, index: int, caption: int = 0) -> Truth:
-    """What caption number `caption`, 0 to 4, of image `index` says of the objects."""
+    """Returns what caption number `caption`, 0 to 4, of image `index` says about the objects."""
     groups = self.scene(index).groups
     sizes = {g.kind: SIZES[g.size] for g in groups if SIZES[g.size] != 'medium'}
     truth = Truth({g.kind: len(g.boxes) for g in groups}, sizes if SAYS_SIZES[caption] else {},
@@ -92,15 +94,15 @@ class EmojiScenes:
     return label
 
   def boxes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """The objects' kinds, int64 [k], and boxes x0, y0, x1, y1, float32 [k, 4] in [0, 1]."""
+    """Returns the objects' kinds, int64 [k], and boxes x0, y0, x1, y1, float32 [k, 4] in [0, 1]."""
     pairs = [(group.kind, box) for group in self.scene(index).groups for box in group.boxes]
     return np.array([kind for kind, _ in pairs]), np.array([box for _, box in pairs], np.float32)
 
-  def _draw(self, index: int) -> Scene:
-    return draw(generator(self._seed, SCENES, int(self._heldout), index), self._heldout)
+  def _sample(self, index: int) -> Scene:
+    return sample_scene(generator(self._seed, SCENES, int(self._heldout), index), self._heldout)
 
   def _backdrop(self, names: tuple[str, ...]) -> np.ndarray:
-    """float32 [S, S, 3] in [0, 255]."""
+    """Returns the background, float32 [S, S, 3] in [0, 255]."""
     top, bottom = (np.array(BACKGROUNDS[name], np.float32) for name in (names[0], names[-1]))
     ramp = np.linspace(0, 1, self.size, dtype=np.float32)[:, None]
     column = top + ramp * (bottom - top)
@@ -117,7 +119,7 @@ class EmojiScenes:
     part += sprite[..., :3]
 
   def _sprite(self, kind: int, width: int, height: int) -> np.ndarray:
-    """The kind's image without its margins, premultiplied RGBA, uint8 [height, width, 4]."""
+    """Returns a kind's image without margins, premultiplied RGBA, uint8 [height, width, 4]."""
     key = kind, width, height
     if key not in self._sprites:
       image = emoji_assets.image(kinds()[kind].image).crop(trims()[kind]).convert('RGBa')
@@ -130,13 +132,13 @@ class EmojiScenes:
 
 def load(split: str, size: int = 64, examples: int = 50_000, heldout_examples: int = 5_000,
          seed: int = 0) -> EmojiScenes:
-  """Returns a split of the scenes; `examples` and `heldout_examples` are the splits' lengths.
+  """Returns a split of the scenes; `examples` and `heldout_examples` are the lengths of the splits.
 
   Raises:
-    UserError: if a number is out of range.
+    UserError: a number is out of range.
   """
   if min(examples, heldout_examples) < 1 or seed < 0:
     raise UserError('--config.data.options: the scenes need examples >= 1, heldout_examples >= 1 '
-                    f'and seed >= 0, and got {examples}, {heldout_examples} and {seed}')
+                    f'and seed >= 0, not {examples}, {heldout_examples} and {seed}')
   heldout = split == 'heldout'
   return EmojiScenes(size, heldout_examples if heldout else examples, seed, heldout)

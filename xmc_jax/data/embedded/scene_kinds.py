@@ -1,4 +1,4 @@
-"""The objects of the scenes: emoji whose image is a thing that a short noun names."""
+"""The objects of the scenes: emoji that show a thing with a short name."""
 from __future__ import annotations
 
 import dataclasses
@@ -6,7 +6,7 @@ import functools
 
 from xmc_jax.data.embedded import emoji_assets
 
-# name of the emoji [= noun of the captions] [/ irregular plural]; the order is that of the labels.
+# Name of the emoji [= noun in captions] [/ irregular plural], in the order of the labels.
 TABLE = """
 dog, cat, mouse/mice, rabbit, cow, pig, horse, elephant, giraffe, zebra, tiger, leopard, monkey,
 gorilla, kangaroo, hedgehog, camel, sloth, bat, unicorn, frog, turtle, snake, crocodile, whale,
@@ -27,7 +27,7 @@ alarm clock, chair, door, house, castle, tent, star, snowman/snowmen, teddy bear
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """One kind of object: the noun, its plural, and its image's index in the emoji's records."""
+  """A kind of object: the noun, its plural, and the index of its emoji in the records."""
   noun: str
   plural: str
   image: int
@@ -35,7 +35,7 @@ class Kind:
 
 @functools.lru_cache(maxsize=1)
 def kinds() -> tuple[Kind, ...]:
-  """All kinds, in the order of the labels."""
+  """Returns all kinds, in the order of the labels."""
   numbers = {record['name']: i for i, record in enumerate(emoji_assets.records())}
   found = []
   for entry in TABLE.replace('\n', ' ').split(','):

@@ -1,7 +1,7 @@
-"""What a scene shows and where: groups of objects on a background, drawn from random numbers.
+"""What a scene shows and where: groups of objects on a background, sampled at random.
 
-All lengths are shares of the image's side, so that a scene is the same at every size. x runs to
-the right and y downwards.
+Lengths are fractions of the image's side, so a scene is the same at every size. x points right and
+y down.
 """
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from xmc_jax.data.embedded.scene_kinds import kinds
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
-# Objects of each group. A group has one kind and one size; no two groups have the same kind.
+# Number of objects in each group. A group has one kind and one size; kinds differ between groups.
 COUNTS = ((1,), (2,), (3,), (4,), (1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1),
           (1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1), (1, 1, 1, 1))
 COUNT_WEIGHTS = (6, 3, 2, 1, 9, 4, 4, 2, 2, 2, 5, 1, 1, 1, 3)
 
 SIZES = ('small', 'medium', 'large')
-SIDES = ((0.20, 0.25), (0.32, 0.38), (0.48, 0.56))  # the longer side of an object, by size
-# Weights of the sizes by the number of objects, so that most scenes fit at the first attempt.
+SIDES = ((0.20, 0.25), (0.32, 0.38), (0.48, 0.56))  # longer side of an object, by size
+# Weights of the sizes by the number of objects; most scenes then fit at the first attempt.
 SIZE_WEIGHTS = {1: (1, 2, 3), 2: (1, 2, 2), 3: (2, 3, 1), 4: (4, 4, 1)}
 
 BACKGROUNDS = {
@@ -32,15 +32,15 @@ BACKGROUNDS = {
     'blue': (92, 140, 216), 'light green': (196, 230, 180), 'green': (98, 168, 104),
     'yellow': (250, 228, 120), 'pink': (247, 190, 214), 'orange': (248, 184, 112),
     'purple': (164, 130, 206)}
-PLAIN = 0.6      # the share of backgrounds of one colour
+PLAIN = 0.6  # fraction of backgrounds with one color
 
-TOUCH = 0.08  # the share of the smaller of two boxes that the other may cover
-HELDOUT_OF = 10  # one pair of kinds in so many is held out
+TOUCH = 0.08  # largest fraction of the smaller of two boxes that the other may cover
+HELDOUT_OF = 10  # one pair of kinds in this many is held out
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-  """Objects of one kind and size: numbers in `kinds()` and `SIZES`, and the objects' boxes."""
+  """Objects of one kind and size: indices into `kinds()` and `SIZES`, and the boxes."""
   kind: int
   size: int
   boxes: tuple[Box, ...]
@@ -48,26 +48,26 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """One to four objects in groups, and the names of the background's colours.
+  """One to four objects in groups, on a background.
 
-  `background` is one name, or two: the colour of the top and that of the bottom.
+  `background` has one color name, or two: that of the top and that of the bottom.
   """
   groups: tuple[Group, ...]
   background: tuple[str, ...]
 
 
-def draw(random: np.random.Generator, heldout: bool) -> Scene:
-  """Returns a scene with a held-out pair of kinds (`heldout`), or one without any."""
+def sample_scene(random: np.random.Generator, heldout: bool) -> Scene:
+  """Samples a scene with a held-out pair of kinds if `heldout`, otherwise without any."""
   chosen: tuple[Group, ...] | None = None
-  while chosen is None:  # some draws do not fit into the image
+  while chosen is None:  # some samples do not fit into the image
     counts = _counts(random, at_least=2 if heldout else 1)
-    chosen = _place(random, counts, _draw_kinds(random, len(counts), heldout))
-  return Scene(chosen, _draw_background(random))
+    chosen = _place(random, counts, _sample_kinds(random, len(counts), heldout))
+  return Scene(chosen, _sample_background(random))
 
 
 @functools.lru_cache(maxsize=1)
 def heldout_pairs() -> frozenset[tuple[int, int]]:
-  """The held-out pairs of kinds (a, b), a < b: one in `HELDOUT_OF`, by a hash of their nouns."""
+  """Returns the held-out pairs of kinds (a, b), a < b, chosen by a hash of their nouns."""
   nouns = [kind.noun for kind in kinds()]
   held = []
   for a, b in itertools.combinations(range(len(nouns)), 2):
@@ -79,7 +79,7 @@ def heldout_pairs() -> frozenset[tuple[int, int]]:
 
 @functools.lru_cache(maxsize=1)
 def trims() -> tuple[tuple[int, int, int, int], ...]:
-  """For each kind the part of its emoji that is not transparent: left, top, right, bottom."""
+  """Returns left, top, right, bottom of the opaque part of each kind's emoji."""
   found = []
   for kind in kinds():
     alpha = emoji_assets.image(kind.image).getchannel('A')
@@ -93,7 +93,7 @@ def _sorted_pairs() -> tuple[tuple[int, int], ...]:
 
 
 def _pick(random: np.random.Generator, weights: tuple[float, ...]) -> int:
-  """A number in [0, len(weights)), with probability in proportion to its weight."""
+  """Samples an index of `weights` with probability proportional to its weight."""
   left = random.random() * sum(weights)
   for number, weight in enumerate(weights):
     left -= weight
@@ -113,8 +113,8 @@ def _counts(random: np.random.Generator, at_least: int) -> tuple[int, ...]:
       return counts
 
 
-def _draw_kinds(random: np.random.Generator, count: int, heldout: bool) -> list[int]:
-  """`count` different kinds: with a held-out pair in random places, or without any."""
+def _sample_kinds(random: np.random.Generator, count: int, heldout: bool) -> list[int]:
+  """Samples different kinds, with a held-out pair at random positions or without any."""
   while True:
     chosen = list(_sorted_pairs()[_below(random, len(_sorted_pairs()))]) if heldout else []
     chosen += [_below(random, len(kinds())) for _ in range(count - len(chosen))]
@@ -126,7 +126,7 @@ def _draw_kinds(random: np.random.Generator, count: int, heldout: bool) -> list[
       return chosen
 
 
-def _draw_background(random: np.random.Generator) -> tuple[str, ...]:
+def _sample_background(random: np.random.Generator) -> tuple[str, ...]:
   names = tuple(BACKGROUNDS)
   top = _below(random, len(names))
   if random.random() < PLAIN:
@@ -137,7 +137,7 @@ def _draw_background(random: np.random.Generator) -> tuple[str, ...]:
 
 def _place(random: np.random.Generator, counts: tuple[int, ...],
            chosen: list[int]) -> tuple[Group, ...] | None:
-  """The groups in free places, or None if one found no place; the largest objects come first."""
+  """Places the groups, largest objects first; None if one of them found no free place."""
   sizes = [_pick(random, SIZE_WEIGHTS[sum(counts)]) for _ in counts]
   groups: dict[int, Group] = {}
   taken: list[Box] = []
@@ -167,7 +167,7 @@ def _free_box(random: np.random.Generator, kind: int, size: int, taken: list[Box
 
 
 def _covered(a: Box, b: Box) -> float:
-  """The share of the smaller box that the two have in common."""
+  """Returns the fraction of the smaller box that is covered by the other."""
   width = min(a[2], b[2]) - max(a[0], b[0])
   height = min(a[3], b[3]) - max(a[1], b[1])
   if width <= 0 or height <= 0:

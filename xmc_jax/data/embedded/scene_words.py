@@ -5,7 +5,7 @@ from xmc_jax.data.embedded.scene_kinds import kinds
 from xmc_jax.data.embedded.scene_layout import SIZES, Group, Scene
 
 NUMBERS = ('', '', 'two', 'three', 'four')
-GAP = 0.15  # a relation is named if the centres are at least so far apart, in shares of the side
+GAP = 0.15  # minimum distance of the centers for a relation, as a fraction of the side
 OPPOSITE = {'to the left of': 'to the right of', 'to the right of': 'to the left of',
             'above': 'below', 'below': 'above'}
 PLACES = (('in the top left corner', 'at the top', 'in the top right corner'),
@@ -14,10 +14,10 @@ PLACES = (('in the top left corner', 'at the top', 'in the top right corner'),
 
 
 def write_captions(scene: Scene) -> tuple[str, ...]:
-  """Returns the five captions; each is true of the scene, and no two are alike.
+  """Returns five captions of the scene, all different.
 
-  In this order: the places of the objects, with sizes; the same seen from the other side; the
-  objects and the background; the objects with their sizes; places, sizes and background.
+  In this order: places and sizes of the objects; places from the other object's side; objects and
+  background; objects and sizes; places, sizes and background.
   """
   groups = scene.groups
   background = f'on {_background(scene)}'
@@ -36,9 +36,9 @@ def write_captions(scene: Scene) -> tuple[str, ...]:
 
 
 def relation(a: Group, b: Group) -> str | None:
-  """How all objects of `a` stand to all of `b`, by their centres; None if no word fits."""
-  ax, ay = _centres(a)
-  bx, by = _centres(b)
+  """Returns how all objects of `a` are placed relative to all of `b`; None if no word fits."""
+  ax, ay = _centers(a)
+  bx, by = _centers(b)
   gaps = {'to the left of': min(bx) - max(ax), 'to the right of': min(ax) - max(bx),
           'above': min(by) - max(ay), 'below': min(ay) - max(by)}
   word = max(gaps, key=gaps.__getitem__)
@@ -46,23 +46,23 @@ def relation(a: Group, b: Group) -> str | None:
 
 
 def place(group: Group) -> str:
-  """Where in the image a group's first object has its centre, by thirds of the image."""
-  (x, *_), (y, *_) = _centres(group)
+  """Returns the place of the center of a group's first object, by thirds of the image."""
+  (x, *_), (y, *_) = _centers(group)
   return PLACES[min(int(3 * y), 2)][min(int(3 * x), 2)]
 
 
-def _centres(group: Group) -> tuple[list[float], list[float]]:
+def _centers(group: Group) -> tuple[list[float], list[float]]:
   return ([(box[0] + box[2]) / 2 for box in group.boxes],
           [(box[1] + box[3]) / 2 for box in group.boxes])
 
 
-def _related(groups: tuple[Group, ...], say) -> str:
-  """The first two groups in relation, and the others; a plain list where no relation holds."""
+def _related(groups: tuple[Group, ...], describe) -> str:
+  """Describes the relation of the first two groups, then the others; or lists all groups."""
   word = relation(*groups[:2])
   if word is None:
-    return _listed([say(group) for group in groups])
-  text = f'{say(groups[0])} {word} {say(groups[1])}'
-  return f'{text}, and {_listed([say(g) for g in groups[2:]])}' if groups[2:] else text
+    return _listed([describe(group) for group in groups])
+  text = f'{describe(groups[0])} {word} {describe(groups[1])}'
+  return f'{text}, and {_listed([describe(g) for g in groups[2:]])}' if groups[2:] else text
 
 
 def _plain(group: Group) -> str:
@@ -71,7 +71,7 @@ def _plain(group: Group) -> str:
 
 
 def _sized(group: Group) -> str:
-  """"a small dog", "two large dogs"; a medium size is not said."""
+  """"a small dog", "two large dogs"; medium is omitted."""
   size = SIZES[group.size]
   return _counted(group, '' if size == 'medium' else f'{size} ')
 

@@ -1,15 +1,15 @@
-"""The stamps of Tux Paint: small drawings and photographs for children, a sentence each.
+"""Reader of Tux Paint's stamps: small drawings and photographs, one English sentence each.
 
-The folder holds Debian's package, GPL-2, as `apt-get download tuxpaint-stamps-default` saves it, or
-https://packages.debian.org/tuxpaint-stamps-default offers it. A stamp is an image with a text of
-the same name beside it, whose first line is English, and marks in a .dat file.
+Reads Debian's package `tuxpaint-stamps-default` (GPL-2, a .deb). A stamp is an image, a text file
+of the same name whose first line is English, and flags in a .dat file.
 
-The captions are the whole text, its first sentence, and that with the folders ("An owl, animals,
-birds"). The label is the folder, two levels deep. A tenth is held out, by a hash of the first
-sentence, so that stamps with one text are on one side. What is clear around a stamp is cut off, and
-the rest put into the middle of a white square. Left out are the folder of symbols (letters, digits,
-money), drawings in SVG, which Pillow does not read, and what Tux Paint shows in place of a mirror
-image.
+Captions: the whole text, its first sentence, and the first sentence with the names of the folders
+("An owl, animals, birds"). Label: the folder, two levels deep. One tenth is held out by a hash of
+the first sentence, so stamps with the same text are in the same split. Transparent edges are
+cropped and the rest is centered on a white square.
+
+Left out and counted: the folder of symbols (letters, digits, money), SVG drawings, which Pillow
+does not read, and images that Tux Paint shows in place of a mirror image.
 """
 from __future__ import annotations
 
@@ -21,34 +21,37 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import package_archives
 from PIL import Image
 
-from xmc_jax.prepare import packages
 from xmc_jax.prepare.captions import clean, may_flip
-from xmc_jax.prepare.original import BadImage, Original, Raw
+from xmc_jax.prepare.original import BadImage, Original, OriginalExample
+from xmc_jax.prepare.readers import Dataset
 from xmc_jax.types import UserError
 
 PACKAGE = 'tuxpaint-stamps-default'
+DATASET = Dataset(__name__, "Tux Paint's stamps with their descriptions",
+                  f'https://packages.debian.org/{PACKAGE}', size=128, codec='png')
 STAMPS = 'usr/share/tuxpaint/stamps/'
-HELDOUT = 10     # one of so many first sentences is held out
-MARGIN = 0.04    # of white on every side, in sides of the square
-FAINTEST = 250   # an image without a darker pixel is nothing but white
+HELDOUT = 10     # one first sentence in this many is held out
+MARGIN = 0.04    # white margin on every side, as a fraction of the square's side
+FAINTEST = 250   # an image whose darkest value is above this shows nothing on white
 _SUFFIXES = ('.png', '.svg', '.txt', '.dat')
 _MIRROR = '_mirror'
 _END = re.compile(r'[.!?…]+["”’]?(?=\s|$)')
 
 
 def open(source: pathlib.Path) -> Original:
-  """Opens the data set in the folder of the package.
+  """Opens the data set in the folder that holds the package.
 
   Raises:
-    UserError: if the package is missing or damaged, or holds no stamps.
+    UserError: the package is missing or damaged, or contains no stamps.
   """
-  return TuxPaint(packages.debian(pathlib.Path(source), PACKAGE))
+  return TuxPaint(package_archives.debian(pathlib.Path(source), PACKAGE))
 
 
 class TuxPaint:
-  """See `xmc_jax.prepare.original.Original`. Holds the files of the images, 25 MB."""
+  """Implements `xmc_jax.prepare.original.Original`. Keeps the image files in memory, 25 MB."""
   name = 'tuxpaint'
   several_labels = False
   vocabulary = None
@@ -57,10 +60,10 @@ class TuxPaint:
     self.files = {path.name: str(path)}
     inside = lambda name: name.startswith(STAMPS) and name.endswith(_SUFFIXES)
     files = {name.removeprefix(STAMPS): data
-             for name, data in packages.read(path, inside).items()}
+             for name, data in package_archives.read(path, inside).items()}
     self.left_out, stamps = _choose(files)
     if not stamps:
-      raise UserError(f'{path} has no stamps below {STAMPS}; download {PACKAGE} again.')
+      raise UserError(f'{path} has no stamps below {STAMPS}; download {PACKAGE} again')
     texts = {stem: english(files[f'{stem}.txt']) for stem in stamps}
     rows = [(stem, text, _may_mirror(stem, text, files), files[f'{stem}.png'])
             for stem, text in texts.items()]
@@ -69,15 +72,16 @@ class TuxPaint:
     self.class_names = tuple(sorted({folder(stem) for stem in stamps}))
     self.counts = {split: len(rows) for split, rows in self._rows.items()}
 
-  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+  def examples(self, split: str, start: int, stop: int) -> Iterator[OriginalExample]:
     """See `Original`."""
     for stem, text, flippable, data in self._rows[split][start:stop]:
-      yield Raw(f'{stem}.png', functools.partial(square, data), write_captions(text, stem),
-                (self.class_names.index(folder(stem)),), flippable=flippable)
+      yield OriginalExample(
+          f'{stem}.png', functools.partial(square, data), write_captions(text, stem),
+          (self.class_names.index(folder(stem)),), flippable=flippable)
 
 
 def _choose(files: Mapping[str, bytes]) -> tuple[dict[str, int], list[str]]:
-  """What is left out, {why: how many}, and the names of the stamps without their suffix, sorted."""
+  """Returns {reason: how many files are left out} and the sorted stems of the stamps."""
   left_out, stamps = Counter(), []
   for name in sorted(files):
     stem, suffix = name[:-4], name[-4:]
@@ -98,24 +102,24 @@ def _choose(files: Mapping[str, bytes]) -> tuple[dict[str, int], list[str]]:
 
 
 def english(text: bytes) -> str:
-  """The first line of a stamp's text, which is English; the other lines are "LANGUAGE.utf8=…"."""
+  """Returns the first line of a stamp's text, in English; later lines are "LANGUAGE.utf8=…"."""
   line = text.decode('utf-8-sig', 'replace').partition('\n')[0]
   return '' if re.match(r'\w+\.utf8=', line) else clean(line)
 
 
 def first_sentence(text: str) -> str:
-  """Up to the first full stop, "!" or "?" that a space or the end follows."""
+  """Returns the text up to the first ".", "!" or "?" before white space or the end."""
   end = _END.search(text)
   return text[:end.end()] if end else text
 
 
 def folder(stem: str) -> str:
-  """The class of a stamp: its folder, two levels deep at most."""
+  """Returns the class of a stamp: its folder, at most two levels deep."""
   return '/'.join(stem.split('/')[:-1][:2])
 
 
 def write_captions(text: str, stem: str) -> tuple[str, ...]:
-  """The two or three captions of a stamp, each once."""
+  """Returns the two or three captions of a stamp, without repetitions."""
   first = first_sentence(text)
   folders = [part.replace('_', ' ') for part in stem.split('/')[:-1]]
   return tuple(dict.fromkeys((text, first, ', '.join([first.rstrip('.!?… '), *folders]))))
@@ -128,22 +132,22 @@ def is_heldout(text: str) -> bool:
 
 
 def _may_mirror(stem: str, text: str, files: Mapping[str, bytes]) -> bool:
-  """Whether Tux Paint mirrors the stamp ("noflip" is about upside down), and its text allows it."""
+  """Whether both Tux Paint and the text allow a mirror image ("noflip" means upside down)."""
   marks = files.get(f'{stem}.dat', b'').decode('latin-1').split()
   has_other = any(f'{stem}{_MIRROR}{suffix}' in files for suffix in ('.png', '.svg'))
   return 'nomirror' not in marks and not has_other and may_flip([text])
 
 
 def square(data: bytes) -> bytes:
-  """A PNG of an image without its clear edges, in the middle of a white square.
+  """Returns the PNG of an image without transparent edges, centered on a white square.
 
   Raises:
-    BadImage: if it cannot be decoded, or there is nothing to be seen on white.
+    BadImage: it cannot be decoded, or shows nothing on white.
   """
   try:
     with Image.open(io.BytesIO(data)) as file:
       image = file.convert('RGBA')
-  except Exception as error:  # Pillow raises all kinds for files that it cannot decode
+  except Exception as error:  # Pillow raises many kinds of errors for broken files
     raise BadImage(f'{type(error).__name__}: {error}') from error
   box = image.getchannel('A').getbbox()
   if box is None:
@@ -154,6 +158,6 @@ def square(data: bytes) -> bytes:
   white.alpha_composite(image, tuple((side - extent) // 2 for extent in image.size))
   flat, whole = white.convert('RGB'), io.BytesIO()
   if min(low for low, _ in flat.getextrema()) > FAINTEST:
-    raise BadImage('it is as white as the ground')
+    raise BadImage('nothing in it differs from white')
   flat.save(whole, 'PNG')
   return whole.getvalue()

@@ -1,4 +1,4 @@
-"""The names of the colours of an emoji."""
+"""Names of the colors of an emoji."""
 from __future__ import annotations
 
 import re
@@ -6,14 +6,14 @@ import re
 import numpy as np
 from PIL import Image
 
-COVER = 0.35  # a colour is named if it covers at least this share of the opaque pixels
-COVER_GREY = 0.7  # grey is the colour of shading and of outlines too
-# Names that say a colour already.
+COVER = 0.35  # a color is named if it covers at least this fraction of the opaque pixels
+COVER_GREY = 0.7  # higher, since shading and outlines are grey too
+# Names of emoji that already contain a color.
 NAMED = re.compile(r'\b(black|white|grey|red|orange|yellow|green|blue|purple|pink|brown|blond)\b')
 
 
-def colours(image: Image.Image) -> list[str]:
-  """Names of the colours that cover at least `COVER` of the opaque pixels, the largest first."""
+def colors(image: Image.Image) -> list[str]:
+  """Returns names of colors that cover at least `COVER` of the opaque pixels, largest first."""
   pixels = np.asarray(image).reshape(-1, 4)
   pixels = pixels[pixels[:, 3] > 200][:, :3]
   if not len(pixels):

@@ -1,16 +1,16 @@
-"""Emoji in three styles: 3d (Fluent), flat (Twemoji) and shaded (Noto), six captions each.
+"""Reader of emoji in three styles: 3d (Fluent), flat (Twemoji), shaded (Noto); six captions each.
 
-Words and splits are those of the embedded set (`xmc_jax.data.embedded.emoji`): an emoji is held out in all
-styles or in none, and a run on one set can be measured on the other. The folder holds three
-packages of npm, as `npm pack` saves them:
+Words and splits are those of the embedded set (`xmc_jax.data.embedded.emoji`): an emoji is held out
+in all styles or in none, so a model trained on one set can be evaluated on the other. The source
+folder holds three npm packages, as `npm pack` saves them:
 
   npm pack emoji-datasource-google@16.0.0     Noto Emoji, Apache-2.0; 64 px
   npm pack emoji-datasource-twitter@16.0.0    Twemoji, CC-BY-4.0; 64 px
   npm pack @lobehub/fluent-emoji-3d@1.1.0     Fluent Emoji of Microsoft, MIT; 256 px
 
-The label is the subgroup ("animal-mammal"); the style is among the further facts. Left out are
-skin tones, Fluent's flags of countries, which are drawn flat, and held-out images whose file is
-also that of a training image (Twemoji draws many families alike).
+The label is the subgroup ("animal-mammal"). Each example stores its style. Left out and counted:
+skin tones, Fluent's country flags, which are drawn flat, and held-out images whose file is
+identical to a training image's (Twemoji draws many families alike).
 """
 from __future__ import annotations
 
@@ -21,29 +21,33 @@ import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import package_archives
 from PIL import Image
 
 from xmc_jax.data.embedded import emoji, emoji_assets
-from xmc_jax.data.embedded.emoji_colours import NAMED, colours
-from xmc_jax.prepare import packages
-from xmc_jax.prepare.original import Original, Raw
+from xmc_jax.data.embedded.emoji_colors import NAMED, colors
+from xmc_jax.prepare.original import Original, OriginalExample
+from xmc_jax.prepare.readers import Dataset
 from xmc_jax.types import UserError
 
+DATASET = Dataset(__name__, 'emoji in three styles: Noto, Twemoji and Fluent 3D',
+                  'https://www.npmjs.com/package/emoji-datasource-google', size=64, codec='png')
 _TONES = {f'{number:X}' for number in range(0x1F3FB, 0x1F400)}
-# Which glyph to take, and where the letters of a flag end: neither tells two emoji apart.
+# Variation selector and end of a flag's letters: code points that never distinguish two emoji.
 _SILENT = {0xFE0F, 0xE007F}
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-  """A set of drawings.
+  """One family of drawings.
 
-  word      of the captions: "a flat style elephant"
-  family    how the drawings are called: "an elephant, a Twemoji emoji"
-  package   of npm, and its version
-  folder    of the package, with the images; their names are code points in hexadecimal
-  suffix    of the images
-  unlike    subgroups that the set draws in another style
+  Attributes:
+    word: its name in captions, as in "a flat style elephant".
+    family: the proper name, as in "an elephant, a Twemoji emoji".
+    package, version: of npm.
+    folder: inside the package, with images named by hexadecimal code points.
+    suffix: of the images.
+    unlike: subgroups that the family draws in another style; left out.
   """
   word: str
   family: str
@@ -62,16 +66,16 @@ STYLES = (
 
 
 def open(source: pathlib.Path) -> Original:
-  """Opens the data set in the folder of the three packages.
+  """Opens the data set in the folder that holds the three packages.
 
   Raises:
-    UserError: if a package is missing, of another version, damaged, or has none of the images.
+    UserError: a package is missing, damaged, of another version, or has none of the images.
   """
   return EmojiStyles(pathlib.Path(source))
 
 
 class EmojiStyles:
-  """See `xmc_jax.prepare.original.Original`. Holds the files of the images, 20 MB."""
+  """Implements `xmc_jax.prepare.original.Original`. Keeps the image files in memory, 20 MB."""
   name = 'emoji_styles'
   several_labels = False
   vocabulary = None
@@ -79,7 +83,7 @@ class EmojiStyles:
   def __init__(self, source: pathlib.Path):
     records = emoji_assets.records()
     self.class_names = tuple(dict.fromkeys(record['subgroup'] for record in records))
-    paths = [packages.npm(source, style.package, style.version) for style in STYLES]
+    paths = [package_archives.npm(source, style.package, style.version) for style in STYLES]
     self.files = {path.name: str(path) for path in paths}
     left_out, found = Counter(), []
     for style, path in zip(STYLES, paths, strict=True):
@@ -97,42 +101,43 @@ class EmojiStyles:
     self.left_out = {why: count for why, count in left_out.items() if count}
     self.counts = {split: len(rows) for split, rows in self._rows.items()}
 
-  def examples(self, split: str, start: int, stop: int) -> Iterator[Raw]:
+  def examples(self, split: str, start: int, stop: int) -> Iterator[OriginalExample]:
     """See `Original`."""
     for record, style, data in self._rows[split][start:stop]:
       name = f"{style.family}/{plain(record['hexcode'])}"
-      captions = write_captions({**record, 'colours': _colours(record, data)}, style)
-      yield Raw(name, functools.partial(bytes, data), captions,
-                (self.class_names.index(record['subgroup']),), flippable=emoji.may_flip(record),
-                more={'style': style.word, 'hexcode': record['hexcode'], 'emoji': record['name'],
-                      'group': record['group']})
+      captions = write_captions({**record, 'colours': _colors(record, data)}, style)
+      yield OriginalExample(
+          name, functools.partial(bytes, data), captions,
+          (self.class_names.index(record['subgroup']),), flippable=emoji.may_flip(record),
+          more={'style': style.word, 'hexcode': record['hexcode'], 'emoji': record['name'],
+                'group': record['group']})
 
 
 def plain(hexcode: str) -> str:
-  """Code points in one spelling, joined by "-": capitals, no zeros in front, no silent ones."""
+  """Returns code points in a canonical form: upper case, no leading zeros, no silent ones."""
   points = [int(part, 16) for part in hexcode.replace('_', '-').split('-')]
   return '-'.join(f'{point:X}' for point in points if point not in _SILENT)
 
 
 def write_captions(record: Mapping, style: Style) -> tuple[str, ...]:
-  """The six captions of an image; `record` is one of `emoji_assets.records`."""
+  """Returns the six captions of an image; `record` is one of `emoji_assets.records`."""
   phrase, word = record['phrase'], style.word
   article, _, rest = phrase.partition(' ')
   styled = f'a {word} style {rest}' if article in ('a', 'an') else f'{phrase} in {word} style'
-  coloured = emoji.with_colours(record)
+  colored = emoji.with_colors(record)
   return (styled, f'an emoji of {phrase} in {word} style',
           f'{emoji.with_keywords(record)}, {word} style',
           f"a {word} picture of {phrase}, {record['kind']}",
-          f'{coloured}, {word} style' if coloured else f'a small {word} drawing of {phrase}',
+          f'{colored}, {word} style' if colored else f'a small {word} drawing of {phrase}',
           f'{phrase}, a {style.family} emoji')
 
 
 def _read(path: pathlib.Path, style: Style, left_out: Counter[str]) -> dict[str, bytes]:
-  """{code points: bytes of the file} of the images of a package that have a name here."""
+  """Returns {code points: file bytes} of a package's images that have a record."""
   inside = lambda name: name.startswith(style.folder) and name.endswith(style.suffix)
   named = {plain(record['hexcode']): record for record in emoji_assets.records()}
   images = {}
-  for name, data in packages.read_npm(path, style.package, style.version, inside).items():
+  for name, data in package_archives.read_npm(path, style.package, style.version, inside).items():
     code = _code(name.removeprefix(style.folder).removesuffix(style.suffix))
     if code in images:
       why = 'second files of one emoji'
@@ -146,7 +151,7 @@ def _read(path: pathlib.Path, style: Style, left_out: Counter[str]) -> dict[str,
     left_out[f'{style.family}, {why}'] += 1
   if not images:
     raise UserError(f'{path} has no images {style.folder}*{style.suffix}; run `npm pack '
-                    f'{style.package}@{style.version}` again.')
+                    f'{style.package}@{style.version}` again')
   return images
 
 
@@ -157,12 +162,12 @@ def _code(stem: str) -> str:
     return stem
 
 
-def _colours(record: Mapping, data: bytes) -> list[str]:
-  """The colours of this style's image; none if the name tells one, or the file is broken."""
+def _colors(record: Mapping, data: bytes) -> list[str]:
+  """Returns the colors of the image; none if the name has one, or if the file is broken."""
   if NAMED.search(record['name']):
     return []
   try:
     with Image.open(io.BytesIO(data)) as image:
-      return colours(image.convert('RGBA').resize((64, 64), Image.Resampling.BOX))
-  except Exception:  # Pillow raises all kinds; the preparation reports the image
+      return colors(image.convert('RGBA').resize((64, 64), Image.Resampling.BOX))
+  except Exception:  # Pillow raises many kinds of errors; the preparation reports the image
     return []

@@ -1,12 +1,12 @@
-"""Trains a judge of `xmc_jax.evals.alignment` on real images; writes its weights and figures.
+"""Trains an alignment network for `xmc_jax.evals.alignment` on real images, and evaluates it.
 
-    python tools/train_judge.py --data emoji [--steps 700] [--out FILE]
+    python tools/train_alignment_net.py --data emoji [--steps 700] [--out FILE]
 
-Every step takes images of the set's train split, each with one of its captions, and lowers the
-symmetric InfoNCE loss of the batch (van den Oord et al. 2018, arXiv 1807.03748), in which an image
-is told from those with another caption. At the end it prints R-precision among 16 on real images
-of both splits, in their order and in a wrong one (chance, 1/16). About five minutes of one CPU
-core; needs MiniLM (see `xmc_jax/encoders/bert.py`).
+Every step takes images of the train split, each with one of its captions, and minimizes the
+symmetric InfoNCE loss of the batch (van den Oord et al. 2018, arXiv 1807.03748); images with equal
+captions are not negatives of each other. At the end it prints R-precision with 16 candidates on
+real images of both splits, with correct and with shuffled captions (chance, 1/16). It takes about
+five minutes of one CPU core and needs MiniLM (see `xmc_jax/encoders/bert.py`).
 """
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ import optax
 
 from xmc_jax.data import source
 from xmc_jax.evals import alignment
-from xmc_jax.evals.judges import alignment_net
+from xmc_jax.evals.networks import alignment_net
 
 SHIFT = 5.0  # pixels
 SCALE = (0.85, 1.2)  # pixels of the original per pixel
 BLUR = (0.7, 1.6)  # half-width of the resampling tent, in pixels
-LIGHT = 0.1  # of colours, which captions name: a little
-NOISE = 0.02  # of images, and of sentence vectors of unit length
-ROWS = 12_000  # images of a set that are kept in memory, and about as many captions
+LIGHT = 0.1  # change of colors; small, because captions name them
+NOISE = 0.02  # of images, and of sentence embeddings of unit length
+MAX_IMAGES = 12_000  # kept in memory, with about as many captions
 REPORT = 100  # steps between two lines of the log
 
 
-class Images:
-  """The training images and the sentence vectors of their captions, in memory."""
+class TrainingSet:
+  """Training images and the sentence embeddings of their captions, in memory."""
 
   def __init__(self, name: str, seed: int):
-    """Takes up to `ROWS` images; of a large set, few of each image's captions."""
+    """Loads up to `MAX_IMAGES` images; in a large set, only some captions of each."""
     data, rng = source.load(name, 'train', alignment_net.SIDE), np.random.default_rng(seed)
-    chosen = rng.permutation(len(data))[:ROWS]
+    chosen = rng.permutation(len(data))[:MAX_IMAGES]
     self.images = np.stack([data.image(i) for i in chosen])
     self.flippable = np.broadcast_to(data.flippable, len(data))[chosen]
-    most = max(1, ROWS // len(chosen))
+    most = max(1, MAX_IMAGES // len(chosen))
     captions = [rng.permutation(data.captions(i))[:most] for i in chosen]
     strings, where = np.unique(np.concatenate(captions), return_inverse=True)
     self.vectors = alignment.sentences(strings)
     self.vectors /= np.linalg.norm(self.vectors, axis=1, keepdims=True)
     self.kinds = np.split(where, np.cumsum([len(row) for row in captions])[:-1])
 
-  def draw(self, rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
-    """A batch of different images, each with one caption; `kind` is equal for equal captions."""
-    at = rng.choice(len(self.images), rows, replace=False)
+  def batch(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """A batch of distinct images, each with one caption; equal captions have equal `kind`."""
+    at = rng.choice(len(self.images), size, replace=False)
     kind = np.array([rng.choice(self.kinds[i]) for i in at])
     return {'image': self.images[at], 'flippable': self.flippable[at], 'kind': kind,
             'sentence': self.vectors[kind]}
 
 
 def tents(rng: jax.Array, rows: int, mirrored: jax.Array) -> jax.Array:
-  """Matrices [rows, side, side] that shift, scale, blur and mirror one axis of an image."""
+  """Matrices [rows, side, side] that shift, scale, blur and mirror an image along one axis."""
   keys = jax.random.split(rng, 3)
   shape, at = (rows, 1, 1), jnp.arange(alignment_net.SIDE) - (alignment_net.SIDE - 1) / 2
   scale = jax.random.uniform(keys[0], shape, minval=SCALE[0], maxval=SCALE[1])
@@ -70,7 +70,7 @@ def tents(rng: jax.Array, rows: int, mirrored: jax.Array) -> jax.Array:
 
 
 def augment(rng: jax.Array, batch: dict) -> jax.Array:
-  """The batch's images in [0, 1], each a little changed in a way that its captions survive."""
+  """The batch's images in [0, 1], augmented so that their captions stay true."""
   images, rows = batch['image'].astype(jnp.float32) / 255, len(batch['image'])
   keys = jax.random.split(rng, 6)
   mirrored = batch['flippable'] & jax.random.bernoulli(keys[0], shape=(rows,))
@@ -82,8 +82,8 @@ def augment(rng: jax.Array, batch: dict) -> jax.Array:
   return jnp.clip(x + NOISE * jax.random.normal(keys[5], x.shape), 0, 1)
 
 
-def make_step(module: alignment_net.Judge, optimizer: optax.GradientTransformation):
-  """The training step: (variables, optimiser's state, rng, batch) to (both anew, loss)."""
+def make_step(module: alignment_net.AlignmentNet, optimizer: optax.GradientTransformation):
+  """The training step: (variables, optimizer state, rng, batch) to the first two and the loss."""
 
   def loss_of(variables, rng, batch):
     image_rng, text_rng = jax.random.split(rng)
@@ -105,18 +105,19 @@ def make_step(module: alignment_net.Judge, optimizer: optax.GradientTransformati
   return step
 
 
-def train(images: Images, steps: int, rows: int, seed: int) -> dict:
-  """Trains a judge; returns its variables."""
-  module = alignment_net.Judge()
+def train(images: TrainingSet, steps: int, batch_size: int, seed: int) -> dict:
+  """Trains an alignment network; returns its variables."""
+  module = alignment_net.AlignmentNet()
   variables = module.init(
-    jax.random.key(seed), jnp.zeros((1, alignment_net.SIDE, alignment_net.SIDE, 3)), jnp.zeros((1, alignment_net.SENTENCE)))
+    jax.random.key(seed), jnp.zeros((1, alignment_net.SIDE, alignment_net.SIDE, 3)),
+    jnp.zeros((1, alignment_net.SENTENCE)))
   rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, min(100, steps // 4), steps)
   optimizer = optax.adamw(rate, weight_decay=0.05)
   step, state = make_step(module, optimizer), optimizer.init(variables)
   rng, losses, began = np.random.default_rng(seed), [], time.time()
   for i in range(steps):
     key = jax.random.key(seed * steps + i)
-    variables, state, loss = step(variables, state, key, images.draw(rng, rows))
+    variables, state, loss = step(variables, state, key, images.batch(rng, batch_size))
     losses.append(loss)
     if (i + 1) % REPORT == 0:
       mean = np.mean(losses[-REPORT:])
@@ -125,32 +126,33 @@ def train(images: Images, steps: int, rows: int, seed: int) -> dict:
 
 
 def measure(
-    name: str, split: str, which: str, rows: int = 1000, seed: int = 0) -> dict[str, float]:
-  """R-precision among 16 of up to `rows` real images, in their order and shuffled."""
+    name: str, split: str, network: str, count: int = 1000, seed: int = 0) -> dict[str, float]:
+  """R-precision with 16 candidates of up to `count` real images, matched and shuffled."""
   data = source.load(name, split, alignment_net.SIDE)
   rng = np.random.default_rng(seed)
-  chosen = rng.permutation(len(data))[:rows]
+  chosen = rng.permutation(len(data))[:count]
   images = np.stack([data.image(i) for i in chosen]) / np.float32(255)
-  embeddings = alignment.image_codes(images, which)
+  embeddings = alignment.image_embeddings(images, network)
   captions = [str(rng.choice(data.captions(i))) for i in chosen]
-  texts = alignment.caption_codes(captions, which)
+  texts = alignment.caption_embeddings(captions, network)
   shuffled = embeddings[rng.permutation(len(embeddings))]
-  return {'rows': len(chosen),
+  return {'images': len(chosen),
           'real': alignment.r_precision(embeddings, texts, captions=captions),
           'shuffled': alignment.r_precision(shuffled, texts, captions=captions)}
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--data', required=True, help='the data set, see xmc_jax/data/source.py')
+  parser.add_argument('--data', required=True, help='data set, see xmc_jax/data/source.py')
   parser.add_argument('--steps', type=int, default=700)
-  parser.add_argument('--rows', type=int, default=128, help='images of a step')
+  parser.add_argument('--batch_size', type=int, default=128)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--out', type=pathlib.Path, help='the weights; default: those of the package')
+  parser.add_argument('--out', type=pathlib.Path,
+                      help='weight file; default: the one in the package')
   flags = parser.parse_args()
   out = flags.out or alignment_net.path_of(flags.data)
-  images = Images(flags.data, flags.seed)
-  alignment_net.save(out, train(images, flags.steps, flags.rows, flags.seed))
+  images = TrainingSet(flags.data, flags.seed)
+  alignment_net.save(out, train(images, flags.steps, flags.batch_size, flags.seed))
   for split in ('train', 'heldout'):
     print(split, measure(flags.data, split, str(out)))
 

@@ -1,7 +1,7 @@
-"""Packages of npm (.tgz) and of Debian (.deb), as their registries serve them, read in Python.
+"""Reads packages of npm (.tgz) and of Debian (.deb) as their registries serve them.
 
-A package is one stream of compressed files; the few that are wanted are read into memory in one
-pass (a second for 70 MB of gzip, ten for 160 MB of xz), so nothing is unpacked onto the disk.
+A package is one compressed stream. The wanted files are read into memory in one pass (about a
+second for 70 MB of gzip, ten for 160 MB of xz), so nothing is unpacked to disk.
 """
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFEr
 
 
 def npm(source: pathlib.Path, name: str, version: str) -> pathlib.Path:
-  """The .tgz of a package of npm in the folder `source`.
+  """Returns the path of an npm package's .tgz in the folder `source`.
 
   Raises:
-    UserError: if it is not there; it names the command that gets it.
+    UserError: it is not there; names the command that downloads it.
   """
   file = f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
   return _find(source, file, f'npm pack {name}@{version}', f'https://www.npmjs.com/package/{name}')
 
 
 def debian(source: pathlib.Path, name: str) -> pathlib.Path:
-  """The .deb of a package of Debian in the folder `source`, of any version.
+  """Returns the path of a Debian package's .deb, of any version, in the folder `source`.
 
   Raises:
-    UserError: if there is none, or several; it names the command that gets it.
+    UserError: there is none, or more than one; names the command that downloads it.
   """
   return _find(source, f'{name}_*.deb', f'apt-get download {name}',
                f'https://packages.debian.org/{name}')
@@ -45,26 +45,26 @@ def debian(source: pathlib.Path, name: str) -> pathlib.Path:
 def _find(source: pathlib.Path, pattern: str, command: str, page: str) -> pathlib.Path:
   if not source.is_dir():
     raise UserError(f'{source} is not a folder; make it and run `{command}` in it (or download '
-                    f'from {page}).')
+                    f'from {page})')
   found = sorted(source.glob(pattern))
   if not found:
     raise UserError(f'{source} has no {pattern}; run `{command}` in that folder (or download from '
-                    f'{page}).')
+                    f'{page})')
   if len(found) > 1:
     raise UserError(f'{source} has several {pattern}: {", ".join(path.name for path in found)}; '
-                    'leave one of them.')
+                    'keep one of them')
   return found[0]
 
 
 def read(path: pathlib.Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
-  """The files of a package whose names are wanted, in the package's order; links are not followed.
+  """Returns {name: bytes} of the wanted files of a package, in its order. Links are not followed.
 
   Args:
     path: of a .tgz or a .deb.
     wanted: takes the name of a file, without "./" in front.
 
   Raises:
-    UserError: if the file is damaged, cut short, or packed in a way that is not read here.
+    UserError: the file is damaged, incomplete, or compressed in an unsupported way.
   """
   try:
     with path.open('rb') as file, (_deb if path.suffix == '.deb' else gzip.open)(file) as stream:
@@ -75,10 +75,10 @@ def read(path: pathlib.Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
 
 def read_npm(path: pathlib.Path, name: str, version: str,
              wanted: Callable[[str], bool]) -> dict[str, bytes]:
-  """As `read`, of a package of npm that must be of this name and version; without "package/".
+  """As `read`, for an npm package of this name and version; names come without "package/".
 
   Raises:
-    UserError: as `read`; or if the package says that it is another.
+    UserError: as `read`; or the package is another one.
   """
   files = {inner.removeprefix('package/'): data for inner, data in read(
       path, lambda inner: inner == 'package/package.json'
@@ -90,12 +90,12 @@ def read_npm(path: pathlib.Path, name: str, version: str,
     raise _damaged(path, error) from error
   if found != (name, version):
     raise UserError(f'{path} is {found[0]}@{found[1]}, not {name}@{version}; run `npm pack '
-                    f'{name}@{version}`.')
+                    f'{name}@{version}`')
   return files
 
 
 def _deb(file: BinaryIO) -> BinaryIO:
-  """The data of a .deb, an `ar` archive whose members have headers of 60 bytes, see deb(5)."""
+  """Opens the data of a .deb, an `ar` archive whose members have headers of 60 bytes (deb(5))."""
   if file.read(len(_AR)) != _AR:
     raise tarfile.ReadError('it does not begin as an ar archive')
   while header := file.read(_AR_HEADER):
@@ -105,8 +105,8 @@ def _deb(file: BinaryIO) -> BinaryIO:
     if name.startswith('data.tar'):
       suffix = name.removeprefix('data.tar')
       if suffix not in _OPEN:
-        raise UserError(f'{file.name} holds {name}, and only {" and ".join(_OPEN)} are read here; '
-                        'take the package of Debian itself.')
+        raise UserError(f'{file.name} contains {name}, but only {" and ".join(_OPEN)} are '
+                        'supported; take the package of Debian itself')
       return _OPEN[suffix](io.BytesIO(file.read(length)))
     file.seek(length + length % 2, 1)
   raise tarfile.ReadError('it has no data.tar')
@@ -117,10 +117,10 @@ def _members(stream: BinaryIO) -> Iterator[tuple[str, Callable[[], bytes]]]:
     for member in archive:
       if member.isfile():
         yield member.name.removeprefix('./'), lambda: archive.extractfile(member).read()
-  while stream.read(1 << 20):  # to the end, where the checksum is
+  while stream.read(1 << 20):  # to the end of the stream, where gzip and xz check their checksums
     pass
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> UserError:
-  return UserError(f'{path} is damaged, or its download was cut short ({type(error).__name__}: '
-                   f'{error}); download it again.')
+  return UserError(f'{path} is damaged or incomplete ({type(error).__name__}: {error}); download '
+                   'it again')

@@ -1,8 +1,8 @@
-"""The judge's network and its weights file."""
+"""The alignment network and its weights."""
 import numpy as np
 import pytest
 
-from xmc_jax.evals.judges import alignment_net
+from xmc_jax.evals.networks import alignment_net
 
 
 def batch(rows=2):
@@ -12,13 +12,13 @@ def batch(rows=2):
 
 
 @pytest.mark.parametrize('name', alignment_net.NAMES)
-def test_codes_have_unit_length_and_left_is_not_right(name):
+def test_embeddings_have_unit_length_and_left_is_not_right(name):
   module, variables = alignment_net.load(alignment_net.find(name))
   images, sentences = batch()
   of_images, of_captions, _ = module.apply(variables, images, sentences)
-  for code in (of_images, of_captions):
-    assert code.shape == (2, 128)
-    np.testing.assert_allclose(np.linalg.norm(code, axis=1), 1, atol=1e-5)
+  for embeddings in (of_images, of_captions):
+    assert embeddings.shape == (2, 128)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
   half = np.where(np.arange(64)[None, None, :, None] < 32, images, 1)
   a, b = (module.apply(variables, x, method='image') for x in (half, half[:, :, ::-1]))
   assert (np.sum(a * b, 1) < 0.99).all()

@@ -1,17 +1,15 @@
-"""XMC-GAN on emoji in three styles at 64 px, at a size for CPUs.
+"""XMC-GAN on emoji in three styles at 64 px, small enough for a CPU.
 
-From three packages of npm, 152 MB:
-
-  npm pack emoji-datasource-google@16.0.0
+  npm pack emoji-datasource-google@16.0.0       # 152 MB together
   npm pack emoji-datasource-twitter@16.0.0
   npm pack @lobehub/fluent-emoji-3d@1.1.0
-  xmc prepare emoji_styles --source .
-  xmc train --config configs/emoji_styles64.py --workdir runs/emoji_styles64
+  PYTHONPATH=examples xmc prepare emoji_styles.reader --source .
+  xmc train --config examples/emoji_styles/emoji_styles64.py --workdir runs/emoji_styles64
 
-From the paper: losses, step, optimizer, noise. Ours: width 24, batch size 16, MiniLM for the
-captions, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
-generator, a shorter moving average, and random shifts before the discriminator, since there are
-only 4,867 images.
+Losses, step, optimizer and noise are the paper's. Ours: width 24, batch size 16, MiniLM as the text
+encoder, float32 (faster than bfloat16 on a CPU), four times the paper's learning rate for the
+generator, a shorter weight average, and shifts of the discriminator's input, since there are only
+4,867 images.
 """
 from xmc_jax.methods import xmc_gan
 

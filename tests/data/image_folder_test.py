@@ -1,0 +1,111 @@
+"""Folders of images: which files count, in which order, and how they are opened."""
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xmc_jax.data.image_folder import SUFFIXES, find_images, to_rgb, upright
+from xmc_jax.types import UserError
+
+
+def touch(folder, *names):
+  for name in names:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b'')
+  return folder
+
+
+def names(folder):
+  return list(find_images(folder).paths)
+
+
+def test_images_of_all_suffixes_in_the_order_of_their_paths(tmp_path):
+  wanted = [f'{i}{suffix}' for i, suffix in enumerate(SUFFIXES)]
+  touch(tmp_path, *reversed(wanted), 'b/x.PNG', 'b/a/y.Jpeg', 'a.txt', 'png', 'b-c/z.jpg',
+        'folder.png/inside.txt')
+  assert names(tmp_path) == [*wanted, 'b-c/z.jpg', 'b/a/y.Jpeg', 'b/x.PNG']
+  assert find_images(tmp_path).paths['b/x.PNG'] == tmp_path / 'b' / 'x.PNG'
+
+
+def test_hidden_files_and_folders_are_skipped_and_counted(tmp_path):
+  touch(tmp_path, 'a.png', '._a.png', 'b/.b.jpg', '.DS_Store', '.ipynb_checkpoints/a.png',
+        '.git/c/a.png', 'b/__MACOSX/a.png')
+  found = find_images(tmp_path)
+  assert list(found.paths) == ['a.png']
+  assert (found.hidden_files, found.hidden_folders) == (2, 3)
+  assert found.skipped() == {'hidden image files': 2, 'hidden folders': 3}
+  assert find_images(touch(tmp_path / 'new', 'a.png')).skipped() == {}
+
+
+def test_a_hidden_folder_can_be_searched_by_its_own_name(tmp_path):
+  assert names(touch(tmp_path / '.images', 'a.png')) == ['a.png']
+
+
+def test_links_are_followed(tmp_path):
+  touch(tmp_path, 'elsewhere/x.png', 'set/a.png', 'set/more/b.png')
+  (tmp_path / 'set' / 'c.png').symlink_to(tmp_path / 'elsewhere' / 'x.png')
+  (tmp_path / 'set' / 'linked').symlink_to(tmp_path / 'elsewhere')
+  (tmp_path / 'set' / 'again').symlink_to(tmp_path / 'set' / 'more')
+  (tmp_path / 'set' / 'broken.png').symlink_to(tmp_path / 'none.png')
+  assert names(tmp_path / 'set') == ['a.png', 'again/b.png', 'broken.png', 'c.png', 'linked/x.png',
+                                     'more/b.png']
+  (tmp_path / 'all').symlink_to(tmp_path / 'set')
+  assert len(names(tmp_path / 'all')) == 6
+
+
+def test_a_link_to_a_folder_that_contains_it_is_refused(tmp_path):
+  touch(tmp_path, 'a/b/x.png')
+  (tmp_path / 'a' / 'b' / 'up').symlink_to(tmp_path / 'a')
+  with pytest.raises(UserError, match=r'^--images: .*up is a link to a folder that contains it'):
+    find_images(tmp_path, '--images')
+
+
+def test_accents_have_one_form(tmp_path):
+  touch(tmp_path, 'e\u0301.png')
+  assert names(tmp_path) == ['\u00e9.png']
+  touch(tmp_path, '\u00e9.png')
+  with pytest.raises(UserError, match='same name but for its Unicode form'):
+    find_images(tmp_path)
+
+
+def test_what_is_no_folder(tmp_path):
+  for path in (tmp_path / 'none', touch(tmp_path, 'a.zip') / 'a.zip'):
+    with pytest.raises(UserError, match=rf'^--images: .*{path.name} is not a folder'):
+      find_images(path, '--images')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read every folder')
+def test_a_folder_that_cannot_be_read(tmp_path):
+  (touch(tmp_path, 'a/x.png') / 'a').chmod(0)
+  with pytest.raises(UserError, match='a: cannot be read'):
+    find_images(tmp_path)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_images_are_turned_upright(tmp_path, orientation):
+  pixels = np.zeros((20, 10, 3), np.uint8)
+  pixels[:10, :5] = 255                       # white in the top left corner
+  image = Image.fromarray(pixels)
+  exif = image.getexif()
+  exif[0x0112] = orientation
+  image.save(tmp_path / 'a.png', exif=exif)
+  with Image.open(tmp_path / 'a.png') as opened:
+    turned = np.asarray(upright(opened))
+  slow = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1],
+          4: lambda a: a[::-1], 5: lambda a: a.transpose(1, 0, 2),
+          6: lambda a: np.rot90(a, -1), 7: lambda a: a.transpose(1, 0, 2)[::-1, ::-1],
+          8: lambda a: np.rot90(a)}[orientation]
+  np.testing.assert_array_equal(turned, slow(pixels))
+
+
+def test_transparency_is_put_on_white():
+  image = Image.new('RGBA', (2, 1), (200, 0, 0, 255))
+  image.putpixel((1, 0), (0, 0, 200, 0))
+  assert np.asarray(to_rgb(image)).tolist() == [[[200, 0, 0], [255, 255, 255]]]
+  rgb = Image.new('RGB', (2, 1))
+  assert to_rgb(rgb) is rgb
+  assert to_rgb(Image.new('L', (1, 1), 7)).getpixel((0, 0)) == (7, 7, 7)
+  with pytest.raises(ValueError, match='mode F'):
+    to_rgb(Image.new('F', (1, 1), 0.5))

@@ -1,0 +1,133 @@
+"""Folders of image files: which files count as images, in which order, and how they are opened.
+
+One set of rules for `xmc prepare folder` and `xmc compare`:
+
+  - An image is a file with one of `SUFFIXES`, in upper or lower case, at any depth.
+  - Files and folders whose names start with "." are skipped and counted ("._a.png" of macOS,
+    ".ipynb_checkpoints"), and so is "__MACOSX". Hidden files that are no images are not counted.
+  - The order is that of the paths below the folder, as strings with "/" between the parts.
+  - Symbolic links to files and to folders are followed. A link to a folder that contains it would
+    never end, and is an error.
+  - Images are turned upright by their EXIF orientation; transparent ones are put on white.
+"""
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import unicodedata
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from xmc_jax.types import UserError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
+_ORIENTATION = 0x0112     # EXIF tag
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+  """The images of a folder.
+
+  Attributes:
+    paths: {name: path} in order. The name is the path below the folder with "/", in Unicode's
+      composed form (NFC), so that it is the same on every file system.
+    hidden_files: number of hidden image files that were skipped.
+    hidden_folders: number of hidden folders that were skipped, whatever they contain.
+  """
+  paths: Mapping[str, pathlib.Path]
+  hidden_files: int
+  hidden_folders: int
+
+  def skipped(self) -> dict[str, int]:
+    """{what was skipped: how many}, without zeros; for messages."""
+    counts = {'hidden image files': self.hidden_files, 'hidden folders': self.hidden_folders}
+    return {what: count for what, count in counts.items() if count}
+
+
+def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
+  """Lists the images below a folder.
+
+  Args:
+    folder: to search.
+    flag: the command-line flag that named the folder, such as "--images"; starts error messages.
+
+  Raises:
+    UserError: there is no such folder, a folder cannot be read, a link leads to a folder that
+      contains it, or two names differ in their Unicode form only.
+  """
+  folder, prefix = pathlib.Path(folder).expanduser(), f'{flag}: ' if flag else ''
+  if not folder.is_dir():
+    raise UserError(f'{prefix}{folder} is not a folder; give the folder of the images, unpacked')
+  paths, hidden_files, hidden_folders = {}, 0, 0
+  try:
+    for path, is_folder in _walk(folder, frozenset()):
+      if _is_hidden(path.name):
+        hidden_folders += is_folder
+        hidden_files += not is_folder and is_image(path.name)
+      elif not is_folder and is_image(path.name):
+        name = unicodedata.normalize('NFC', path.relative_to(folder).as_posix())
+        if name in paths:
+          raise UserError(f'{paths[name]} and {path} have the same name but for its Unicode form; '
+                          'rename one of them')
+        paths[name] = path
+  except UserError as error:
+    raise UserError(f'{prefix}{error}') from error
+  except OSError as error:
+    raise UserError(f'{prefix}{error.filename}: cannot be read ({error.strerror}); check the '
+                    'permissions') from error
+  return ImageFiles(dict(sorted(paths.items())), hidden_files, hidden_folders)
+
+
+def is_image(name: str) -> bool:
+  """Whether the suffix of a file's name is one of `SUFFIXES`."""
+  return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _is_hidden(name: str) -> bool:
+  return name.startswith('.') or name == '__MACOSX'
+
+
+def _walk(folder: pathlib.Path, above: frozenset[str]) -> Iterator[tuple[pathlib.Path, bool]]:
+  """Yields (path, whether it is a folder) of all entries; does not enter hidden folders."""
+  real = os.path.realpath(folder)
+  if real in above:
+    raise UserError(f'{folder} is a link to a folder that contains it; remove the link')
+  with os.scandir(folder) as entries:
+    found = [(pathlib.Path(entry.path), entry.is_dir()) for entry in entries]
+  for path, is_folder in found:
+    yield path, is_folder
+    if is_folder and not _is_hidden(path.name):
+      yield from _walk(path, above | {real})
+
+
+def upright(image: Image.Image) -> Image.Image:
+  """Decodes an image and applies its EXIF orientation; returns the same object if there is none."""
+  image.load()
+  with contextlib.suppress(Exception):      # a damaged EXIF block does not spoil the pixels
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+      return ImageOps.exif_transpose(image)
+  return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+  """Converts an image of any mode to RGB; an RGB image is returned as it is.
+
+  Transparency is put on white. Of 16-bit values the upper 8 bits are kept.
+
+  Raises:
+    ValueError: the pixels are floats, or integers beyond 16 bits, whose range is unknown.
+  """
+  if image.has_transparency_data:
+    image = image.convert('RGBA')
+    white = Image.new('RGBA', image.size, 'white')
+    return Image.alpha_composite(white, image).convert('RGB')
+  if image.mode.startswith(('I', 'F')):
+    values = np.asarray(image)
+    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff:
+      raise ValueError(f'pixels of mode {image.mode} have no known range')
+    image = Image.fromarray((values >> 8).astype(np.uint8))
+  return image if image.mode == 'RGB' else image.convert('RGB')

@@ -1,0 +1,89 @@
+"""Semantic object accuracy of a trained run; see `evals/soa.py` for the metric."""
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from xmc_jax.evals import results, soa
+from xmc_jax.evals.scores import Score
+from xmc_jax.sampling import TextToImage
+from xmc_jax.types import UserError
+from xmc_jax.utils.progress import Progress
+
+CHUNK = 256  # images in memory
+
+
+def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[str], *,
+                 out: str | os.PathLike[str] | None = None, detector: str | None = None,
+                 seed: int = 0, step: int | None = None, live: bool = False,
+                 text_encoder: str | None = None) -> list[dict[str, Any]]:
+  """Generates the images that SOA needs; writes them for the public scorer, or scores them.
+
+  Args:
+    workdir: folder of the run.
+    captions: folder of the public label_XX_name.pkl files.
+    out: folder for the public scorer's layout; None: no images are written.
+    detector: 'package.module:function' that returns a `soa.Detector`; None: no scores.
+    seed: for the noise and for the choice of captions of the class person.
+    step: the checkpoint; None: the newest.
+    live: use the live weights instead of their moving average.
+    text_encoder: folder of the run's text encoder, if it is not where the config says.
+  Returns:
+    The lines added to the run's scores.jsonl; none without a detector.
+  Raises:
+    UserError: neither `out` nor `detector` is given; the captions or the detector cannot be loaded;
+      or as by `TextToImage.load`.
+  """
+  if not (out or detector):
+    raise UserError('--out or --detector is missing: give --out FOLDER, '
+                    '--detector MODULE:FUNCTION, or both')
+  detect = _load_detector(detector) if detector else None
+  classes = soa.read_captions(captions)
+  model = TextToImage.load(workdir, step=step, live=live, text_encoder=text_encoder)
+  requests = {c.label: soa.requests(c.label, len(c.captions), seed) for c in classes}
+  progress = Progress('images', sum(map(len, requests.values())), quiet=jax.process_index() > 0)
+  hits, done = {c.label: [] for c in classes}, 0
+  for c in classes:
+    for start in range(0, len(requests[c.label]), CHUNK):
+      numbers = requests[c.label][start:start + CHUNK]
+      # Another seed for every chunk of every class, so that no noise is used twice.
+      chunk_seed = np.random.SeedSequence((seed, c.label, start)).generate_state(1)[0]
+      generated = model.generate([c.captions[i] for i, _ in numbers], seed=int(chunk_seed))
+      images = np.round(np.clip(generated, 0, 1) * 255).astype(np.uint8)
+      if out and jax.process_index() == 0:
+        soa.write_images(out, c.name, numbers, images)
+      if detect:
+        hits[c.label].append(soa.hits(detect, images, c.label))
+      done += len(numbers)
+      progress.reach(done)
+  if out:
+    print(f'{done:,} images of {len(classes)} classes with the {model.weights} weights of step '
+          f'{model.step:,} are in {out}')
+  return _record(workdir, model, hits, detector, seed) if detector else []
+
+
+def _record(workdir: str | os.PathLike[str], model: TextToImage, hits: dict[int, list],
+            detector: str, seed: int) -> list[dict[str, Any]]:
+  score = soa.soa({label: np.concatenate(parts) for label, parts in hits.items()})
+  lines = results.lines(
+      [Score('SOA-C', score.by_class), Score('SOA-I', score.by_image),
+       Score('SOA-C top 40', score.top), Score('SOA-C bottom 40', score.bottom)],
+      {'step': model.step, 'weights': model.weights, 'protocol': 'soa', 'network': detector,
+       'fakes': sum(len(part) for parts in hits.values() for part in parts), 'seed': seed,
+       'data': model.config.data.name, **results.environment()})
+  results.append(workdir, lines)
+  print(results.table(lines))
+  return lines
+
+
+def _load_detector(name: str) -> soa.Detector:
+  module, _, function = name.partition(':')
+  try:
+    return getattr(importlib.import_module(module), function)()
+  except (ImportError, AttributeError, TypeError, ValueError) as error:
+    raise UserError(f'--detector={name}: cannot be loaded ({error}); give package.module:function '
+                    'of a function without arguments that returns a detector') from error

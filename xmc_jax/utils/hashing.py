@@ -1,0 +1,18 @@
+"""SHA-256 of files and of JSON values, in hexadecimal."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+  """SHA-256 of the bytes of a file."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+  """SHA-256 of a value written as JSON with sorted keys, such as a list of captions."""
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
