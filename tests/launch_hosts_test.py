@@ -19,6 +19,8 @@ from shells import CALLS, TRAIN, Shell
 
 from xmc_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 HOSTS = tiny.ROOT / 'launch' / 'hosts'
 
 
@@ -61,8 +63,8 @@ def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
   assert done == [
       ['systemctl', 'stop', 'xmc'],
       ['python3', '-m', 'pip', 'install', '--quiet', 'uv'],
-      ['python3', '-m', 'uv', 'venv', '--quiet', '--allow-existing', '--python=3.12', '.venv'],
-      ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--editable', '.[tpu]'],
+      ['python3', '-m', 'uv', 'venv', '--quiet', '--allow-existing', '--python=3.13', '.venv'],
+      ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--editable', '.[train,tpu]'],
       ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--no-deps', *text_packages()],
       ['systemctl', 'enable', '--quiet', str(service)],
       ['systemctl', 'daemon-reload'], ['systemctl', 'start', 'xmc']]

@@ -12,6 +12,8 @@ import pytest
 import tiny
 from shells import CALLS, TPU, TRAIN, Shell
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = tiny.ROOT / 'launch'
 ALL = sorted(LAUNCH.rglob('*.sh'))
 SSH = ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', 'me', '--zone=us-x1-a']

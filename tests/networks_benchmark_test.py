@@ -10,6 +10,8 @@ from flax import traverse_util
 
 from xmc_jax import methods
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip('torch')
 
 ROWS, END = 4, 15

@@ -9,6 +9,8 @@ from xmc_jax import methods, networks
 from xmc_jax.cli.main import main
 from xmc_jax.sampling import TextToImage
 
+pytestmark = pytest.mark.slow
+
 PAGE = tiny.ROOT / 'docs/new_backbone.md'
 MOST = 50      # lines, without imports
 

@@ -11,6 +11,8 @@ import time
 import pytest
 import tiny
 
+pytestmark = pytest.mark.slow
+
 STEPS, SAVE = 64, 8
 
 

@@ -5,6 +5,8 @@ import runpy
 import pytest
 import tiny
 
+pytestmark = pytest.mark.slow
+
 TERA, GIGA = 1e12, 1e9
 
 

@@ -17,6 +17,8 @@ from xmc_jax.cli.main import main
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 TERMS = {'discriminator/d/hinge', 'discriminator/d/sentence', 'discriminator/d/word', 'joint/d/hinge',
          'joint/d/sentence', 'joint/d/word', 'joint/g/hinge', 'joint/g/sentence', 'joint/g/word',
          'joint/g/image', 'joint/accuracy/real', 'joint/accuracy/fake',

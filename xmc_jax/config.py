@@ -17,7 +17,7 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.remat': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
             'text.pool': ('masked_mean', 'released'), 'text.script': ('latin', 'any'),
-            'data.loader': ('tf_data', 'arrays'),
+            'data.loader': ('auto', 'tf_data', 'arrays'),
             'data.partners': ('', *LABEL_RULES),
             'evals.reference': ('heldout', 'train')}
 
@@ -46,7 +46,8 @@ def base() -> ml_collections.ConfigDict:
   config.optim = ml_collections.ConfigDict()      # Adam, by network (training/optim.py)
   config.data = ml_collections.ConfigDict(dict(
       name='emoji',                # one of xmc_jax.data.source, or an import path
-      loader='tf_data',            # or 'arrays', for sets that fit in memory
+      loader='auto',               # 'tf_data'; 'arrays', numpy and one thread; or 'auto': tf_data
+                                   # where TensorFlow is installed, arrays elsewhere
       options=ml_collections.ConfigDict(),   # arguments of the data set's load()
       partners='',                 # label rule of each example's partner; '': none
   ))

@@ -188,7 +188,7 @@ class Evaluator:
     manifest = {'step': model.step, 'weights': model.weights, **self._manifest}
     distances = scores.distances(features[self.protocol.name], self._reals, self.protocol)
     parts = [(distances, manifest),
-             *((metric.score(features), manifest | metric.facts) for metric in self._extra)]
+             *((metric.score(features), {**manifest, **metric.facts}) for metric in self._extra)]
     for found, _ in parts:
       results.refuse_nonfinite(found)
     return [line for found, facts in parts for line in results.lines(found, facts)]

@@ -46,20 +46,21 @@ class Sampler:
   """Runs a generator on any number of captions, in batches of one shape over all devices."""
 
   def __init__(self, method: Method, mesh: jax.sharding.Mesh, batch: int = 32):
+    assert method.sample, 'this method draws no images'
     self._batch = -(-batch // mesh.size) * mesh.size
     self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
     self._sample = jax.jit(method.sample, out_shardings=everywhere)
 
   def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree], tokens: np.ndarray,
-               mask: np.ndarray, z: Array) -> np.ndarray:
+               mask: np.ndarray, z: Array | np.ndarray) -> np.ndarray:
     """tokens and mask [n, t], z [n, z features] -> images float32 [n, h, w, 3] in [0, 1]."""
-    n, z, images = len(tokens), np.asarray(z), []
+    n, noise, images = len(tokens), np.asarray(z), []
     for start in range(0, n, self._batch):
       # The last batch is filled up with copies of the last example.
       indices = np.minimum(np.arange(start, start + self._batch), n - 1)
       put = lambda x: put_whole(x[indices], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
-      images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(z))))
+      images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(noise))))
     return np.concatenate(images)[:n]
 
 
@@ -165,8 +166,11 @@ class TextToImage:
     program = methods.program(method, config, mesh)
     g = program.state_spec.networks['g']
 
+    sample = method.sample
+    assert sample, 'a method that trains a generator draws with it'
+
     def forward(tree, inputs):
-      return method.sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
+      return sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
 
     frozen = method.load_frozen(method.sample_needs)
     _check_frozen(frozen, meta.get('frozen', {}), local.text.encoder)

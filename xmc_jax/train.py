@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import time
+from typing import Any
 
 import jax
 import ml_collections
@@ -59,8 +60,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
             f'{_what_is_there(method, workdir)}')
       return checkpoints.restore(program.state_spec)
     frozen = method.load_frozen()
-    meta = {'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
-            'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
+    meta: dict[str, Any] = {
+        'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
+        'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
     processes.check_same({f'the frozen network {name}': digits
                           for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
@@ -143,7 +145,8 @@ class SampleGrid:
   def render(self, state: TrainState, frozen: dict[str, Tree]):
     """Pairs of a split's name and its grid, uint8 [H, W, 3], of the averaged generator."""
     for name, captions in self._captions.items():
-      images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, *self._texts[name],
+      tokens, mask = self._texts[name]
+      images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, tokens, mask,
                              self._z[:len(captions)])
       yield name, image_io.grid(images, captions, columns=8)
 
@@ -166,7 +169,7 @@ def _tell_changes(old: dict, new: dict) -> None:
 
 
 def _flat(tree: dict, prefix: str = '') -> dict:
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in tree.items():
     flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
   return flat

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import versions
 
 from xmc_jax.analysis.cost import collectives, cost, total
 
+NEWER_EMITTERS = {'xla_cpu_use_fusion_emitters': True} if versions.OLDER_EMITTERS else {}
 LEVELS = {'lightly': {'xla_backend_optimization_level': 0},
-          'fully': {'xla_backend_optimization_level': 3, 'xla_cpu_use_fusion_emitters': True,
-                    'xla_llvm_disable_expensive_passes': False}}
+          'fully': {'xla_backend_optimization_level': 3, 'xla_llvm_disable_expensive_passes': False,
+                    **NEWER_EMITTERS}}
 X, W = jax.ShapeDtypeStruct((64, 96), jnp.float32), jax.ShapeDtypeStruct((96, 96), jnp.float32)
 PRODUCT = 2 * 64 * 96 * 96                # of X @ W
 
@@ -104,7 +106,7 @@ def test_programs_in_turn_add_up():
 
 def test_of_branches_the_dearest_counts():
   branches = [lambda x, w: x @ w, lambda x, w: x, lambda x, w: x @ w @ w]
-  found = cost(build(lambda k, x, w: jax.lax.switch(k, branches, x, w), shaped(dtype=int), X, W))
+  found = cost(build(lambda k, x, w: jax.lax.switch(k, branches, x, w), shaped(dtype=jnp.int32), X, W))
   assert 0 <= found['flops'] - 2 * PRODUCT <= 100
 
 
@@ -172,12 +174,12 @@ X4 = shaped(2, 8, 8, 12)
 WITHOUT_LOOPS = {
     'softmax': (jax.nn.softmax, X),
     'matmul': (lambda x, w: jnp.tanh(x @ w).sum(), X, W),
-    'gather': (lambda x, i: x[i], X, shaped(7, dtype=int)),
-    'scatter': (lambda x, i: x.at[i].add(1.), X, shaped(7, dtype=int)),
+    'gather': (lambda x, i: x[i], X, shaped(7, dtype=jnp.int32)),
+    'scatter': (lambda x, i: x.at[i].add(1.), X, shaped(7, dtype=jnp.int32)),
     'slices': (lambda x, i: jax.lax.dynamic_slice(x, (i, i), (5, 3)) * x[3:8, :3], X,
-               shaped(dtype=int)),
+               shaped(dtype=jnp.int32)),
     'written in place': (lambda x, i: jax.lax.dynamic_update_slice(x, x[:2, :3] + 1, (i, i)), X,
-                         shaped(dtype=int)),
+                         shaped(dtype=jnp.int32)),
     'table': (lambda x: x * np.arange(96, dtype=np.float32)[::-1] ** 2, X),
     'sort': (jnp.sort, X),
     'argmax': (lambda x: jnp.argmax(x, 1), X),
@@ -196,13 +198,13 @@ WITHOUT_LOOPS = {
 @pytest.mark.parametrize('name', WITHOUT_LOOPS)
 def test_without_loops_it_is_the_account_of_xla(name):
   # The older emitters, which conftest.py chooses, would make loops of scattering.
-  compiled = build(*WITHOUT_LOOPS[name], xla_cpu_use_fusion_emitters=True)
+  compiled = build(*WITHOUT_LOOPS[name], **NEWER_EMITTERS)
   found, account = cost(compiled), compiled.cost_analysis()
   assert found['flops'] == account['flops'] > 0 or name == 'gather'
   # XLA counts eight bytes for every entry of a tuple's table.
   assert 0 <= account['bytes accessed'] - found['bytes_accessed'] <= 4 * 8
   assert found['argument_bytes'] == sum(
-      np.prod(a.shape, dtype=int) * a.dtype.itemsize for a in jax.tree.leaves(compiled.in_avals))
+      np.prod(a.shape, dtype=jnp.int32) * a.dtype.itemsize for a in jax.tree.leaves(compiled.in_avals))
 
 
 def module(parameters, *lines):

@@ -9,6 +9,8 @@ import tiny
 from xmc_jax import train as train_module
 from xmc_jax.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 BASE = 'from xmc_jax import config as defaults\ndef get_config():\n  config = defaults.base()\n'
 UNLOCKED = '  with config.unlocked():\n    config.data.options.{} = {}\n  return config\n'
 

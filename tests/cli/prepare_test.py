@@ -18,6 +18,8 @@ from xmc_jax.prepare import readers
 sys.path.append(str(tiny.ROOT / 'tests' / 'prepare'))
 import toy_original  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):

@@ -15,6 +15,8 @@ from xmc_jax.encoders import bert
 from xmc_jax.sampling import TextToImage, sample_noise
 from xmc_jax.weight_files.files import fingerprint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def draw(trained, tmp_path):

@@ -10,6 +10,8 @@ from PIL import Image
 from xmc_jax.cli.main import main
 from xmc_jax.evals import results, soa
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def captions(tmp_path):

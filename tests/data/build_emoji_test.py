@@ -7,6 +7,8 @@ from PIL import Image
 
 from xmc_jax.data.embedded import emoji_assets
 
+pytestmark = pytest.mark.slow
+
 TOOLS = tiny.ROOT / 'tools'
 
 

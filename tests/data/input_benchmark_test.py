@@ -11,6 +11,8 @@ from PIL import Image
 
 from xmc_jax.data import records
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = tiny.ROOT / 'benchmarks' / 'input.py'
 
 

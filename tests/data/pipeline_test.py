@@ -278,7 +278,7 @@ def test_share_of_captions_that_are_cut(records_folder, tokenizer_folder):
 def test_user_errors(tokenizer):
   source = sources.load('emoji_scenes', 'train', 32, examples=60)
   usual = dict(seed=0, start=0, rounds=1, rows=4)
-  with pytest.raises(UserError, match='data.loader=grain: choose one of tf_data, arrays'):
+  with pytest.raises(UserError, match='data.loader=grain: choose one of auto, tf_data, arrays'):
     pipeline.batches(source, tokenizer, **usual, loader='grain')
   with pytest.raises(UserError, match='batch_size=4: 3 processes cannot share it'):
     pipeline.batches(source, tokenizer, **usual, process=(0, 3))
@@ -297,12 +297,14 @@ from xmc_jax.data import pipeline, source, text
 from xmc_jax.types import UserError
 data = source.load("emoji", "heldout", 16, groups=("food-drink",))
 words = text.Tokenizer({str(tokenizer_folder)!r}, 8)
-with pipeline.batches(data, words, seed=0, start=0, rounds=1, rows=2, loader="arrays") as batches:
-  next(batches)
+for loader in "arrays", "auto":
+  with pipeline.batches(data, words, seed=0, start=0, rounds=1, rows=2, loader=loader) as batches:
+    next(batches)
 try:
-  pipeline.batches(data, words, seed=0, start=0, rounds=1, rows=2)
+  pipeline.batches(data, words, seed=0, start=0, rounds=1, rows=2, loader="tf_data")
 except UserError as error:
   print(error)
 """
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-  assert 'TensorFlow is not installed' in done.stdout, done.stderr
+  assert 'tensorflow is not installed' in done.stdout, done.stderr
+  assert "'xmc_jax[train]'" in done.stdout

@@ -18,6 +18,8 @@ from xmc_jax.cli.main import main
 from xmc_jax.distributed.watchdog import LOST
 from xmc_jax.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 LIGHT = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
          'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0', 'PYTHONUNBUFFERED': '1'}
 LAUNCH = tiny.ROOT / 'launch' / 'local_multiprocess.sh'

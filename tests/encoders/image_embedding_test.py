@@ -16,6 +16,8 @@ from xmc_jax.types import UserError
 from xmc_jax.weight_files import torch_files
 from xmc_jax.weight_files.files import fingerprint
 
+pytestmark = pytest.mark.slow
+
 NARROW = ((3, 4), (4,), (5, 5, 5, 5), (6,), (6, 8))
 
 

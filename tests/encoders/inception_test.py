@@ -13,6 +13,8 @@ import tiny
 from xmc_jax.encoders import inception, inception_layers
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 tool = tiny.script('tools/inception_goldens.py')
 IMAGES = tool.images(2, 299)
 X = (IMAGES.astype(np.float32) - 128) / 128

@@ -9,6 +9,8 @@ from xmc_jax.evals import image_sets, protocols, scores
 from xmc_jax.evals.extract import FeatureCollector
 from xmc_jax.training.mesh import make_mesh
 
+pytestmark = pytest.mark.slow
+
 N = 128
 
 

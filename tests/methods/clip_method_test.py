@@ -20,6 +20,8 @@ from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 tool = tiny.script('tools/clip_goldens.py')
 SETTINGS = {'batch_size': 8, 'model.size': 16, 'model.trained': 'all', 'text.encoder': '',
             'text.length': toys.LENGTH, 'clip.side': 16, 'clip.patch': 4, 'clip.width': 64,

@@ -20,6 +20,8 @@ from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 FIRST = {'words', 'sentence'}
 
 

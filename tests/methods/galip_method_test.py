@@ -20,6 +20,8 @@ from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {'batch_size': 8, 'model.size': 8, 'model.width': 4, 'model.z_features': 5,
             'model.dtype': 'float32', 'text.encoder': '/nowhere', 'text.length': toys.LENGTH,
             'clip.side': 16, 'clip.patch': 4, 'clip.width': 64, 'clip.layers': 1,

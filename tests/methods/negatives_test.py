@@ -12,6 +12,8 @@ from xmc_jax.training.optim import make_optimizers
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def discriminator(text_folder):

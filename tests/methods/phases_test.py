@@ -9,7 +9,7 @@ from xmc_jax.data.views import one_view
 from xmc_jax.losses.terms import Term
 from xmc_jax.methods._phases import play, shared_fakes
 
-pytestmark = pytest.mark.usefixtures('strict')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('strict')]
 
 
 @dataclasses.dataclass(frozen=True)

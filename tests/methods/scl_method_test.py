@@ -21,6 +21,8 @@ from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 SHARED = {'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
           'text.words': 13, 'text.length': toys.LENGTH, 'image.encoder': 'squeezenet',
           'terms.damsm': 0.0}

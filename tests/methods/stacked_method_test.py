@@ -23,6 +23,8 @@ from xmc_jax.training.program import Program
 from xmc_jax.training.step import make_rounds
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = {'attngan': attngan, 'dm_gan': dm_gan}
 every_family = pytest.mark.parametrize('family', FAMILIES)
 OPTIMIZERS = {name: optax.sgd(1e-2) for name in 'gd'}

@@ -19,6 +19,8 @@ from xmc_jax.training.program import Program
 from xmc_jax.training.step import run_phase
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 OPTIMIZERS = {name: optax.sgd(1e-2) for name in 'gd'}
 
 

@@ -11,6 +11,8 @@ from xmc_jax.data import prepared, records
 from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols, results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):

@@ -13,6 +13,8 @@ from xmc_jax.data import records
 from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols, results
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):

@@ -12,6 +12,8 @@ import tensorflow_datasets
 from xmc_jax.prepare import coco
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 # Karpathy's and Li's division of val2014; tensorflow_datasets keeps the names.
 HALVES = {'val': [5], 'test': [6], 'restval': [7, 8, 4]}
 

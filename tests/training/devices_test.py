@@ -15,6 +15,8 @@ from xmc_jax import methods
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3
 GROUPS = pytest.mark.parametrize('bn_group_size', [None, 4])
 

@@ -15,6 +15,8 @@ from xmc_jax.training.microbatches import Microbatches, check_microbatches, in_m
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
+pytestmark = pytest.mark.slow
+
 ROWS = 16
 
 

@@ -16,6 +16,8 @@ from xmc_jax.training.objective import Objective, Outcome, Phase
 from xmc_jax.training.optim import make_optimizers
 from xmc_jax.training.program import Program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def method(text_folder):

@@ -12,6 +12,8 @@ from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def make(text_folder):

@@ -1,9 +1,12 @@
 """The --config flag: a Python file with get_config(), and changes of single keys after it.
 
+`demo`, or `configs/demo.py` where there is no such file, is the one that comes with the package.
+
 What follows a colon, as in `configs/xmc_gan_ablation.py:sentence`, is given to get_config().
 """
 from __future__ import annotations
 
+import pathlib
 import re
 import runpy
 import traceback
@@ -14,7 +17,9 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 from xmc_jax.types import UserError
 
-_GIVE = 'give a Python file with get_config(), such as configs/demo.py'
+# In a checkout a link to the folder configs/.
+_CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+_GIVE = 'give a Python file with get_config(), or the name of a config of the package, such as demo'
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)=?(.*)')
 
 
@@ -23,6 +28,11 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
   config_flags.DEFINE_config_file('config', None, 'Python file with get_config().',
                                   flag_values=values, sys_argv=list(argv))
   values['config'].parser = _ConfigFile(argv)
+
+
+def load(path: str) -> ConfigDict:
+  """The config that `--config PATH` gives."""
+  return _ConfigFile([]).parse(path)
 
 
 def one_line(error: Exception) -> str:
@@ -53,6 +63,7 @@ class _ConfigFile(flags.ArgumentParser):
 
   def _load(self, path: str) -> ConfigDict:
     path, colon, argument = path.partition(':')
+    path = _of_the_package(path)
     try:
       names = runpy.run_path(path)
       config = names['get_config'](*[argument] * len(colon)) if 'get_config' in names else None
@@ -66,6 +77,14 @@ class _ConfigFile(flags.ArgumentParser):
     if not isinstance(config, ConfigDict):
       raise UserError(f'--config: {path} has no get_config() that returns a config; {_GIVE}')
     return config
+
+
+def _of_the_package(path: str) -> str:
+  """The path of the config of the package that `path` names; `path` itself if it names none."""
+  name = pathlib.PurePath(path).stem
+  inside = _CONFIGS / f'{name}.py'
+  named = path in (name, f'configs/{name}.py') and not pathlib.Path(path).is_file()
+  return str(inside) if named and inside.is_file() else path
 
 
 def _admit_option(config: ConfigDict, name: str, text: str) -> None:

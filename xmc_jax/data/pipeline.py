@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +19,16 @@ LOADERS = ('tf_data', 'arrays')
 SCALE = np.float32(1 / 255)
 
 
+class Batches(Iterator[dict], Protocol):
+  """Batches of the steps, without an end."""
+
+  def close(self) -> None:
+    """Stops the threads; the iterator is then at its end."""
+
+
 def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, rounds: int, rows: int,
-            loader: str = 'tf_data', process: tuple[int, int] = (0, 1),
-            partners: Partners | None = None) -> Iterator[dict]:
+            loader: str = 'auto', process: tuple[int, int] = (0, 1),
+            partners: Partners | None = None) -> Batches:
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
   A batch is a pure function of (seed, step), and bitwise the same from both loaders. It has the
@@ -33,7 +42,8 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     seed, start: integers, at least 0.
     rounds: r, rounds of one step.
     rows: global batch size of one round, over all processes.
-    loader: "tf_data" (TensorFlow's tf.data) or "arrays" (numpy and a thread).
+    loader: "tf_data" (TensorFlow's tf.data), "arrays" (numpy and a thread), or "auto": tf_data if
+      TensorFlow is installed, arrays otherwise.
     process: index of this process and number of processes; each gets a contiguous block of
       `rows // number` examples, in the order of the processes.
     partners: samples the second view of each example from the same source; None for one view.
@@ -42,8 +52,10 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     UserError: the loader is unknown, TensorFlow is missing, the source is empty, or the batch size
       is not a multiple of the number of processes.
   """
+  if loader == 'auto':
+    loader = 'tf_data' if find_spec('tensorflow') else 'arrays'
   if loader not in LOADERS:
-    raise UserError(f"--config.data.loader={loader}: choose one of {', '.join(LOADERS)}")
+    raise UserError(f"--config.data.loader={loader}: choose one of auto, {', '.join(LOADERS)}")
   if len(source) == 0:
     raise UserError(f'--config.data.options: the data set {source.name!r} has no examples with '
                     'these options; choose others')

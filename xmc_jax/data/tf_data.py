@@ -10,15 +10,13 @@ from xmc_jax.data import arrays
 from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.types import PARTNER, UserError
+from xmc_jax.types import PARTNER
+from xmc_jax.utils.optional import extra
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # not needed here, and it prints a notice
-try:
+with extra('train', '--config.data.loader=tf_data (the loader arrays does without)'):
   import tensorflow as tf
-except ModuleNotFoundError as missing:
-  raise UserError('--config.data.loader=tf_data: TensorFlow is not installed; run `pip install '
-                  'tensorflow-cpu`, or use --config.data.loader=arrays') from missing
 
 # Cores that this process may use, if the system knows; otherwise those of the machine.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2

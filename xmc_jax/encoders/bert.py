@@ -156,8 +156,8 @@ class Bert(nn.Module):
         'text encoder; lower --config.text.length')
     # The tables are float32; a caption is one segment of type 0.
     x = nn.Embed(self.vocabulary, self.width, name='words')(tokens)
-    x += nn.Embed(self.positions, self.width, name='positions')(jnp.arange(length))
-    x += nn.Embed(self.types, self.width, name='types')(jnp.zeros((), jnp.int32))
+    x += nn.Embed(self.positions, self.width, name='positions')(jnp.arange(length))[None]
+    x += nn.Embed(self.types, self.width, name='types')(jnp.zeros((1, 1), jnp.int32))
     x = _norm(self.eps, 'norm')(x)
     for i in range(self.layers):
       x = BertLayer(self.heads, self.inner, self.eps, self.dtype, name=f'layer_{i}')(x, mask)

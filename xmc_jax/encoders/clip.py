@@ -235,7 +235,7 @@ class ClipImageEncoder(nn.Module):
     """The outputs [b, 1 + n, e] of all layers for patches [b, n, e]; `extra` tokens by layer."""
     class_token = jnp.broadcast_to(self.class_token, (len(x), 1, x.shape[-1]))
     x = jnp.concatenate([class_token, x], 1)
-    x = self.norm_before(x + self.positions(jnp.arange(x.shape[1])))
+    x = self.norm_before(x + self.positions(jnp.arange(x.shape[1]))[None])
     after = []
     for i, layer in enumerate(self.layer):
       x = layer(jnp.concatenate([x, extra[i]], 1))[:, :-1] if i in extra else layer(x)
@@ -265,7 +265,7 @@ class ClipTextEncoder(nn.Module):
                       'positions of the CLIP; cut them')
     x = nn.Embed(config.vocabulary, sizes.width, embedding_init=normal(0.02), name='words')(tokens)
     x += nn.Embed(config.positions, sizes.width, embedding_init=normal(0.01),
-                  name='positions')(jnp.arange(length))
+                  name='positions')(jnp.arange(length))[None]
     for i in range(sizes.layers):
       x = ClipLayer(sizes, True, self.dtype, name=f'layer_{i}')(x)
     words = norm(sizes.eps, 'norm_final')(x)

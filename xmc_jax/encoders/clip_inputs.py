@@ -65,7 +65,7 @@ def preprocess_on_device(images: Array, side: int, mode: str = 'single') -> Arra
   elif size != side:
     shape = (len(images), side, side, 3)
     images = jax.image.resize(images, shape, 'cubic')
-  return (images - jnp.array(MEAN)) / jnp.array(STD)
+  return (images - jnp.array(MEAN, ndmin=images.ndim)) / jnp.array(STD, ndmin=images.ndim)
 
 
 def _square(image: np.ndarray, side: int, crop_first: bool) -> np.ndarray:

@@ -46,7 +46,7 @@ def _max_pool(x: Array) -> Array:
 def _mean_pool(x: Array) -> Array:
   """Padding is excluded: a corner is the mean of 4 values."""
   rows, columns = (np.where(np.isin(np.arange(size), (0, size - 1)), 2, 3) for size in x.shape[1:3])
-  return _pool(_padded(x, 0), jnp.add) / jnp.float32(rows[:, None] * columns)[..., None]
+  return _pool(_padded(x, 0), jnp.add) / jnp.float32(rows[:, None] * columns)[None, ..., None]
 
 
 def _mean_pool_padded(x: Array) -> Array:

@@ -20,6 +20,7 @@ from xmc_jax.encoders.features import variables_spec
 from xmc_jax.encoders.registry_table import ENTRIES, Entry, WeightSource
 from xmc_jax.types import Tree, UserError
 from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.utils.optional import MissingPackage
 from xmc_jax.weight_files import files
 
 RANDOM = 'random'  # in place of a hash, for random weights
@@ -103,6 +104,8 @@ def load(name: str, random: int | None = None) -> Loaded:
   digits = check(name, path, source)
   try:
     return Loaded(*source.load(path), digits, path)
+  except MissingPackage:
+    raise
   except UserError as error:
     raise UserError(f'the weights {path} are not those of {name}: {error}; to get them again run: '
                     f'{how_to_get(name)}') from error

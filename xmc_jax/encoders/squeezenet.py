@@ -25,7 +25,7 @@ SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # squeeze channels of the fire modu
 
 def scaled(images: Array) -> Array:
   """Normalizes RGB in [0, 255] for the network: BGR minus the means."""
-  return (images - jnp.array(MEAN))[..., ::-1]
+  return (images - jnp.array(MEAN, ndmin=images.ndim))[..., ::-1]
 
 
 class SqueezeNet(nn.Module):

@@ -36,7 +36,7 @@ def scaled(images: Array) -> Array:
 
 def standardized(images: Array) -> Array:
   """Normalizes RGB in [0, 1] for torchvision's ImageNet networks."""
-  return (images - jnp.array(MEAN)) / jnp.array(STD)
+  return (images - jnp.array(MEAN, ndmin=images.ndim)) / jnp.array(STD, ndmin=images.ndim)
 
 
 class VggConvs(nn.Module):

@@ -19,7 +19,7 @@ from xmc_jax.evals.extract import FeatureExtractor
 from xmc_jax.types import Array, UserError
 
 # ImageNet statistics of torchvision's networks, of RGB in [0, 1].
-_MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+_MEAN, _STD = np.float32([[[[0.485, 0.456, 0.406]]], [[[0.229, 0.224, 0.225]]]])[:, None]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,5 +38,5 @@ def tiled_mask(mask: Array, queries: int) -> Array:
   query q of row i gets the mask of row (i * n + q) mod b. Weights trained with it know no other.
   """
   b = mask.shape[0]
-  owners = (jnp.arange(b)[:, None] * queries + jnp.arange(queries)) % b
+  owners = (jnp.arange(b)[:, None] * queries + jnp.arange(queries)[None]) % b
   return mask[owners]

@@ -43,7 +43,7 @@ def cutout(rng: Array, x: Array, share: float = 0.5) -> Array:
     return (at < start) | (at >= start + int(size * share))
 
   y_key, x_key = jax.random.split(rng)
-  keep = outside(y_key, h)[:, None] | outside(x_key, w)
+  keep = outside(y_key, h)[:, None] | outside(x_key, w)[None]
   return jnp.where(keep[..., None], x, 0.5)
 
 

@@ -29,4 +29,4 @@ class Conv3x3(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     run = {'same': resample.conv, 'up': resample.AFTER_UP[self.impl.up],
            'pool': resample.BEFORE_POOL[self.impl.pool]}[self.resize]
-    return run(x.astype(self.dtype), kernel) + bias.astype(self.dtype)
+    return run(x.astype(self.dtype), kernel) + bias.astype(self.dtype)[None, None, None]

@@ -30,4 +30,5 @@ class Dense(nn.Module):
   def __call__(self, x: Array) -> Array:
     kernel = self.param('kernel', UNIFORM, (x.shape[-1], self.features))
     bias = self.param('bias', fan_in_uniform(x.shape[-1]), (self.features,))
-    return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+    bias = jnp.expand_dims(bias.astype(self.dtype), range(x.ndim - 1))
+    return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias

@@ -99,7 +99,8 @@ class GroupedBatchNorm(nn.Module):
     mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
     var = self.variable('batch_stats', 'var', jnp.ones, (channels,))
     if not train:
-      return modulate(normalise(x, mean.value, var.value, self.epsilon), gamma, beta)
+      mean, var = (kept.value[None, None, None] for kept in (mean, var))
+      return modulate(normalise(x, mean, var, self.epsilon), gamma, beta)
     rows = x.shape[0] if self.group_rows is None else min(self.group_rows, x.shape[0])
     if x.shape[0] % rows:
       raise UserError(f'model.bn_group_size = {rows} does not divide the batch of {x.shape[0]} rows; '

@@ -89,4 +89,5 @@ class Conv(nn.Module):
     if not self.bias:
       return x
     start = fan_in_uniform(np.prod(shape[:-1]))
-    return x + self.param('bias', start, (self.features,)).astype(self.dtype)
+    bias = self.param('bias', start, (self.features,)).astype(self.dtype)
+    return x + bias[None, None, None]

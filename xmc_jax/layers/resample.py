@@ -32,7 +32,7 @@ def align_corners_up(x: Array) -> Array:
   def weights(n):
     """[2n, n]: output i lies at (n - 1) / (2n - 1) * i between the inputs."""
     places = jnp.arange(2 * n) * ((n - 1) / (2 * n - 1))
-    return jax.nn.relu(1 - jnp.abs(places[:, None] - jnp.arange(n))).astype(x.dtype)
+    return jax.nn.relu(1 - jnp.abs(places[:, None] - jnp.arange(n)[None])).astype(x.dtype)
   _, h, w, _ = x.shape
   return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x, precision='highest')
 

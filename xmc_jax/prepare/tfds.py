@@ -19,12 +19,15 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow_datasets
 from PIL import Image
 
 from xmc_jax.prepare import captions, coco_objects
 from xmc_jax.prepare.original import Original, OriginalExample, bad
 from xmc_jax.types import UserError
+from xmc_jax.utils.optional import extra
+
+with extra('train', '--option through=tfds'):
+  import tensorflow_datasets
 
 NAME = 'coco_captions/2014'
 PARTS = {'train': ('train',), 'heldout': ('restval', 'val', 'test')}

@@ -192,6 +192,7 @@ def _board(folder: epath.Path) -> Any:
     # Here, because it takes seconds: clu brings tensorflow along.
     from clu import metric_writers
   except ImportError as error:
-    print(f'TensorBoard files are not written ({error}); metrics.jsonl is', flush=True)
+    print(f"TensorBoard files are not written ({error}; pip install 'xmc_jax[train]' changes "
+          'that); metrics.jsonl is', flush=True)
     return None
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from xmc_jax.types import UserError
+from xmc_jax.utils.optional import extra
 from xmc_jax.weight_files.files import reading
 
 # By `DataType` of types.proto: the numpy dtype, and the field that lists the values if they are not
@@ -39,7 +40,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     UserError: the file is missing or damaged, or holds no constants.
   """
   # Imported late, because most uses of the encoders do not need tensorboard.
-  from tensorboard.compat.proto import graph_pb2
+  with extra('train', f'{path} is a frozen TensorFlow graph'):
+    from tensorboard.compat.proto import graph_pb2
   with reading(path):
     graph = graph_pb2.GraphDef.FromString(_bytes(pathlib.Path(path)))
     arrays = {}

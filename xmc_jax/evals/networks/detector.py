@@ -95,7 +95,7 @@ def cell_centers() -> Array:
 
 def _boxes(raw: Array) -> Array:
   """Four numbers per cell (center offset in cells, log width, log height) to boxes."""
-  middle = cell_centers() + raw[..., :2] / CELLS
+  middle = cell_centers()[None] + raw[..., :2] / CELLS
   half = jnp.exp(jnp.clip(raw[..., 2:], -3, 3)) / 8  # a quarter of the side before training
   return jnp.concatenate([middle - half, middle + half], -1)
 
