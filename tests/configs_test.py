@@ -125,7 +125,7 @@ def test_rows_of_the_ablation_are_terms(row, left):
 
 
 def test_a_row_of_the_ablation_is_given_after_a_colon(capsys):
-  describe = lambda row: main(['xmc', 'describe', '--json', '--nocompile',
+  describe = lambda row: main(['xmc', 'describe', '--json', '--no_compile',
                                f'--config={ABLATION}:{row}', '--config.batch_size=8'])
   assert describe('none') == 0
   assert json.loads(capsys.readouterr().out)['frozen'].keys() == {'text'}
@@ -165,7 +165,7 @@ def test_method_trains_a_step_by_its_shapes(path):
 
 @every_file
 def test_describe_tells_the_parameters_as_json(path, capsys):
-  assert main(['xmc', 'describe', f'--config={path}', '--json', '--nocompile',
+  assert main(['xmc', 'describe', f'--config={path}', '--json', '--no_compile',
                '--config.batch_size=8']) == 0
   facts = json.loads(capsys.readouterr().out)
   told = {name: of['parameters'] for name, of in (facts['networks'] | facts['frozen']).items()}
@@ -220,5 +220,5 @@ def test_configs_of_embedded_sets_know_their_labels(path):
 
 @pytest.mark.parametrize('name', ['scl', 'ssa_gan', ''])
 def test_what_the_framework_cannot_extend_is_told(name, capsys):
-  assert main(['xmc', 'describe', '--nocompile', f'--config={SCL}:{name}']) == 2
+  assert main(['xmc', 'describe', '--no_compile', f'--config={SCL}:{name}']) == 2
   assert 'no such config' in capsys.readouterr().err

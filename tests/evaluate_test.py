@@ -205,7 +205,7 @@ def folders(tmp_path):
 
 def test_two_folders_without_a_model(folders, tmp_path, capsys):
   out = tmp_path / 'out'
-  assert main(['xmc', 'evaluate', *folders, '--protocol=toy', f'--workdir={out}']) == 0
+  assert main(['xmc', 'compare', *folders, '--protocol=toy', f'--workdir={out}']) == 0
   lines = results.read(out)
   assert by_metric(lines).keys() == {'FID', 'KID', 'IS', 'precision', 'recall', 'density',
                                      'coverage'}
@@ -216,7 +216,7 @@ def test_two_folders_without_a_model(folders, tmp_path, capsys):
 
 
 def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path, monkeypatch):
-  argv = ['xmc', 'evaluate', *folders, '--protocol=toy']
+  argv = ['xmc', 'compare', *folders, '--protocol=toy']
   made = []
   save = feature_cache._save
   monkeypatch.setattr(feature_cache, '_save', lambda *x: (made.append(x), save(*x)))
@@ -249,7 +249,7 @@ def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
 
 def test_mistakes_with_folders(folders, tmp_path, capsys):
   def refused(*words):
-    assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
+    assert main(['xmc', 'compare', *folders, '--protocol=toy']) == 2
     shown = capsys.readouterr()
     assert all(word in shown.err for word in words) and 'FID' not in shown.out, shown
   Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / 'fakes' / '3.png')
@@ -261,7 +261,7 @@ def test_mistakes_with_folders(folders, tmp_path, capsys):
   refused('holds 1 images')
   Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'fakes' / '1.png')
   refused('neighbor')
-  assert main(['xmc', 'evaluate', folders[0]]) == 2
+  assert main(['xmc', 'compare', folders[0]]) == 2
   assert '--reference' in capsys.readouterr().err
 
 
@@ -270,7 +270,7 @@ def test_features_that_are_not_numbers_give_no_score(folders, monkeypatch, capsy
   broken[0, 0] = np.nan
   loaded = registry.Loaded(toy_protocol.Toy(), broken, 'x', None)
   monkeypatch.setattr(registry, 'load', lambda *_, **__: loaded)
-  assert main(['xmc', 'evaluate', *folders, '--protocol=toy']) == 2
+  assert main(['xmc', 'compare', *folders, '--protocol=toy']) == 2
   shown = capsys.readouterr()
   assert 'NaN' in shown.err and 'FID' not in shown.out
 

@@ -41,7 +41,7 @@ def start(argv, **environment):
   light = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
            'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}
   environment = os.environ | light | environment
-  return subprocess.Popen([sys.executable, '-m', 'xmc_jax.cli.main', *argv[1:]], cwd=ROOT, text=True,
+  return subprocess.Popen([sys.executable, '-m', 'xmc_jax', *argv[1:]], cwd=ROOT, text=True,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

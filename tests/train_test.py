@@ -19,7 +19,8 @@ from xmc_jax.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.slow
 
-TERMS = {'discriminator/d/hinge', 'discriminator/d/sentence', 'discriminator/d/word', 'joint/d/hinge',
+TERMS = {'discriminator/d/hinge', 'discriminator/d/sentence', 'discriminator/d/word',
+         'joint/d/hinge',
          'joint/d/sentence', 'joint/d/word', 'joint/g/hinge', 'joint/g/sentence', 'joint/g/word',
          'joint/g/image', 'joint/accuracy/real', 'joint/accuracy/fake',
          'joint/accuracy/sentence_real', 'joint/accuracy/sentence_fake'}
@@ -45,7 +46,7 @@ def latest(workdir):
 
 def test_run_leaves_checkpoints_images_config_and_board(trained):
   assert sorted(p.name for p in trained.iterdir()) == [
-      'checkpoints', 'config.json', 'metrics.jsonl', 'images', 'tensorboard']
+      'checkpoints', 'config.json', 'images', 'metrics.jsonl', 'tensorboard']
   assert sorted(p.name for p in (trained / 'checkpoints').iterdir()) == ['2', '4']
   assert sorted(p.name for p in (trained / 'images').iterdir()) == [
       'heldout_00000004.png', 'train_00000004.png']
@@ -76,22 +77,22 @@ def test_metrics_have_every_term_of_every_step_and_the_speed(trained):
     assert line['joint/g_loss'] == pytest.approx(total + line['joint/g/image'], rel=1e-4)
 
 
-def test_longer_run_goes_on_and_tells_size_cost_progress_and_changes(
+def test_longer_run_resumes_and_prints_size_cost_progress_and_changes(
     workdir, encoder_folder, capsys):
   assert main(argv(workdir, encoder_folder, steps=6, every__images=3)) == 0
   told = capsys.readouterr().out
   for line in (
-      r'xmc on emoji: 1,\d{3} images at 32 px, 8 rows a round, steps 5 to 6',
+      r'xmc_gan on emoji: 1,\d{3} images, 32 px, batch size 8 per round, steps 5 to 6',
       rf'{jax.device_count()} devices? \(cpu\)',
-      r'network d: [\d,]+ parameters', r'network g: [\d,]+ parameters',
-      r'one step: [\d.,]+ GFLOP, [\d.,]+ GB read and written, on each device',
-      r'memory: [\d,]+ MB of state, weights and batch, [\d,]+ MB in between, on each device',
+      r'discriminator: [\d,]+ parameters', r'generator: [\d,]+ parameters',
+      r'one step: [\d.,]+ GFLOP, [\d.,]+ GB of memory traffic per device',
+      r'memory: [\d,]+ MB for state, weights and batch, [\d,]+ MB temporary, per device',
       r'compiled in \d+ s',
-      r'config\.every\.images was 4 in this run and is 3 from here on',
-      r'config\.steps was 4 in this run and is 6 from here on',
+      r'config\.every\.images changed from 4 to 3',
+      r'config\.steps changed from 4 to 6',
       r'step 5/6  discriminator/d [\d.]+  joint/d [\d.]+  g -?[\d.]+  first step after \d+ s',
       r'step 6/6  discriminator/d [\d.]+  .*  [\d.,]+ images/s  data \d+ %  left 0 s',
-      r'Done: 6 steps\. Images of every stage are in .*images\.'):
+      r'Done: 6 steps\. Sample grids are in .*images\.'):
     assert re.search(f'^{line}$', told, re.MULTILINE), f'{line} is not in:\n{told}'
   assert 'config.data' not in told                  # only what has changed
   assert latest(workdir) == 6
@@ -100,11 +101,11 @@ def test_longer_run_goes_on_and_tells_size_cost_progress_and_changes(
   assert json.loads((workdir / 'config.json').read_text())['steps'] == 6
 
 
-def test_other_frozen_networks_are_told_and_the_same_are_not(capsys):
+def test_changed_frozen_networks_are_reported(capsys):
   meta = lambda text: {'config': {'steps': 1}, 'frozen': {'text': text, 'image': 'c'}}
-  train._tell_changes(meta('a'), meta('b'))
-  assert capsys.readouterr().out == 'frozen.text was a in this run and is b from here on\n'
-  train._tell_changes(meta('a'), meta('a'))
+  train._report_changes(meta('a'), meta('b'))
+  assert capsys.readouterr().out == 'frozen.text changed from a to b\n'
+  train._report_changes(meta('a'), meta('a'))
   assert capsys.readouterr().out == ''
 
 
@@ -113,8 +114,8 @@ def test_finished_run_says_so_and_changes_nothing(trained, encoder_folder, capsy
   before = files()
   assert main(argv(trained, encoder_folder)) == 0
   told = capsys.readouterr().out
-  assert f'{trained} is done: 4 of 4 steps.' in told
-  assert f'xmc sample --workdir {trained} --caption' in told
+  assert f'{trained} is finished: 4 of 4 steps.' in told
+  assert f'xmc sample --workdir {trained} "' in told
   assert files() == before
 
 
@@ -131,7 +132,8 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
     patch.setattr(train.pipeline, 'batches', poisoned)
     assert main(argv(workdir, encoder_folder, steps=8)) == 2
   error = capsys.readouterr().err
-  assert re.fullmatch(r'xmc: discriminator/d/\w+ is nan at step 6, so training stopped; .*\n', error)
+  assert re.fullmatch(
+      r'xmc: discriminator/d/\w+ is nan at step 6, so training stopped; .*\n', error)
   assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == ['2', '4']
   steps = [json.loads(line)['step'] for line in (workdir / 'metrics.jsonl').open()]
   assert steps == [1, 2, 3, 4, 5]
@@ -141,9 +143,9 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
   assert latest(workdir) == 8
 
 
-def test_step_that_is_told_to_be_saved_is_saved(tmp_path, encoder_folder, capsys, monkeypatch):
+def test_step_that_is_reported_as_saved_is_saved(tmp_path, encoder_folder, capsys, monkeypatch):
   class Stop(contextlib.ExitStack):
-    """A signal that arrives between two looks at the flag."""
+    """A signal that arrives between two reads of the flag."""
     looks = itertools.count()
     requested = property(lambda self: next(self.looks) > 0)
 

@@ -143,7 +143,7 @@ def _xmc(log: pathlib.Path, *argv: str) -> None:
   try:
     with log.open('a') as out:
       done = subprocess.run(['taskset', '--cpu-list', str(core), sys.executable, '-m',
-                             'xmc_jax.cli.main', *argv], cwd=ROOT, stdout=out,
+                             'xmc_jax', *argv], cwd=ROOT, stdout=out,
                             stderr=subprocess.STDOUT)
   finally:
     CORES.put(core)

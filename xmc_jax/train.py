@@ -1,4 +1,4 @@
-"""`xmc train`: one run, from shapes to the last checkpoint; the same call resumes it."""
+"""`xmc train`: one run from start to end; the same call resumes it."""
 from __future__ import annotations
 
 import contextlib
@@ -12,8 +12,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from xmc_jax import __version__, methods
-from xmc_jax.cli import describe
+from xmc_jax import __version__, describe, methods
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
@@ -33,10 +32,14 @@ from xmc_jax.weight_files import files
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> TrainState:
-  """Trains to `config.steps`, SIGTERM or a loss that is not finite; resumes what is in `workdir`.
+  """Trains until `config.steps`, or until SIGTERM or Ctrl-C; resumes the run in `workdir`, if any.
 
-  Returns the last state. UserError for every mistake that can be seen before the first step. In a
-  run of several processes (`distributed/processes.py`) each of them calls this.
+  In a run of several processes (`distributed/processes.py`), each of them calls this.
+
+  Returns:
+    The last state.
+  Raises:
+    UserError: a mistake that can be found before the first step, or a loss that is not finite.
   """
   workdir = epath.Path(workdir)
   settings = _settings(config)
@@ -56,8 +59,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     start = checkpoints.latest() or 0
     processes.check_same({'the newest checkpoint': start})
     if start >= config.steps:
-      print(f'{workdir} is done: {start:,} of {config.steps:,} steps. '
-            f'{_what_is_there(method, workdir)}')
+      print(f'{workdir} is finished: {start:,} of {config.steps:,} steps. '
+            f'{_next_steps(method, workdir)}')
       return checkpoints.restore(program.state_spec)
     frozen = method.load_frozen()
     meta: dict[str, Any] = {
@@ -66,9 +69,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     processes.check_same({f'the frozen network {name}': digits
                           for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
-    if start:                # before the compiler's minutes: it may be of another model
+    if start:                # before compiling: the checkpoint may be of another model
       state = checkpoints.restore(program.state_spec)
-      _tell_changes({'frozen': meta['frozen'], **checkpoints.meta()}, meta)
+      _report_changes({'frozen': meta['frozen'], **checkpoints.meta()}, meta)
     if partners := positives.find(source, config.data.partners):
       print(partners.summary())
     compiled = _compile(program, config, source, tokenizer, start)
@@ -97,34 +100,32 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       with jax.transfer_guard('disallow'):
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)
-      # Saving comes before the next batch is drawn, so that a checkpoint of step s stands for
-      # exactly the batches 1 to s.
+      # Saved before the next batch is taken: the checkpoint of step s has seen batches 1 to s.
       ending = agreed(stop.requested) or step == config.steps
       if ending or step % config.every.save == 0:
-        reporter.settle()        # a loss that is not finite ends the run before it is saved
+        reporter.settle()        # raises if a loss is not finite, before that is saved
         checkpoints.save(step, state, meta, force=ending)
         if method.export:
           _export(method, workdir, state, tokenizer, mesh)
       if sample_grid and (ending or step % config.every.images == 0):
         for name, grid in sample_grid.render(state, frozen):
           reporter.images(step, grid, name)
-      if ending:               # not what is requested by now: that is not saved
+      if ending:               # not `stop.requested`, which may have changed since saving
         break
 
   if step < config.steps:
-    print(f'Stopped and saved at step {step:,}; the same command resumes.')
+    print(f'Stopped and saved at step {step:,}; the same command resumes the run.')
   else:
-    print(f'Done: {step:,} steps. {_what_is_there(method, workdir)}')
+    print(f'Done: {step:,} steps. {_next_steps(method, workdir)}')
   return state
 
 
 def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
-  """Compiles the step and prints what is about to happen."""
-  print(f'{config.method} on {config.data.name}: {len(source):,} images at {config.model.size} '
-        f'px, {config.batch_size} rows a round, steps {start + 1:,} to {config.steps:,}')
+  """Compiles the step and prints a summary of the run."""
+  print(f'{config.method} on {config.data.name}: {len(source):,} images, {config.model.size} px, '
+        f'batch size {config.batch_size} per round, steps {start + 1:,} to {config.steps:,}')
   if cut := pipeline.truncated_share(source, tokenizer):
-    print(f'{cut:.1%} of the captions have more word pieces than text.length = '
-          f'{config.text.length} and are cut')
+    print(f'{cut:.1%} of the captions are truncated to text.length = {config.text.length} tokens')
   print(describe.devices(program.mesh))
   began = time.perf_counter()
   compiled = compile_to_fit(program)
@@ -134,7 +135,7 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
 
 
 class SampleGrid:
-  """The same captions, drawn with the same noise at every stage of a run."""
+  """Images of the same captions with the same noise, to compare over the course of a run."""
 
   def __init__(self, method, config, mesh, tokenizer, splits):
     self._sampler = Sampler(method, mesh)
@@ -143,7 +144,7 @@ class SampleGrid:
     self._z = sample_noise(jax.random.key(config.seed), config.grid, method.z_features)
 
   def render(self, state: TrainState, frozen: dict[str, Tree]):
-    """Pairs of a split's name and its grid, uint8 [H, W, 3], of the averaged generator."""
+    """Yields each split's name and its grid, uint8 [h, w, 3], by the averaged generator."""
     for name, captions in self._captions.items():
       tokens, mask = self._texts[name]
       images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, tokens, mask,
@@ -152,7 +153,7 @@ class SampleGrid:
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:
-  """First captions of up to `n` examples, evenly spaced over the set."""
+  """The first captions of up to `n` examples, evenly spaced over the data set."""
   return [source.captions(int(i))[0] for i in np.linspace(0, len(source) - 1, min(n, len(source)))]
 
 
@@ -160,12 +161,12 @@ def _settings(config: ml_collections.ConfigDict) -> dict:
   return json.loads(config.to_json_best_effort())
 
 
-def _tell_changes(old: dict, new: dict) -> None:
-  """Of the configs, and of the fingerprints of the frozen networks."""
+def _report_changes(old: dict, new: dict) -> None:
+  """Prints what differs between two configs and their frozen networks' fingerprints."""
   old, new = (_flat({part: meta[part] for part in ('config', 'frozen')}) for meta in (old, new))
   for key in sorted(old.keys() | new.keys()):
     if old.get(key) != new.get(key):
-      print(f'{key} was {old.get(key)} in this run and is {new.get(key)} from here on')
+      print(f'{key} changed from {old.get(key)} to {new.get(key)}')
 
 
 def _flat(tree: dict, prefix: str = '') -> dict:
@@ -181,15 +182,15 @@ def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> Non
 
 
 def _export(method, workdir: epath.Path, state: TrainState, tokenizer: Tokenizer, mesh) -> None:
-  """Lets the method write what other runs read, from parameters that every process has whole."""
-  whole = jax.jit(lambda tree: tree, out_shardings=meshes.replicated(mesh))
-  params = {name: whole(network.params) for name, network in state.networks.items()}
+  """Lets the method write what other runs read, from parameters gathered on every process."""
+  gather = jax.jit(lambda tree: tree, out_shardings=meshes.replicated(mesh))
+  params = {name: gather(network.params) for name, network in state.networks.items()}
   if jax.process_index() == 0:
     method.export(workdir, jax.device_get(params), tokenizer)
 
 
-def _what_is_there(method, workdir: epath.Path) -> str:
+def _next_steps(method, workdir: epath.Path) -> str:
   if not method.sample:
-    return f'What it learned is in {workdir / "encoder"}.'
-  return (f'Images of every stage are in {workdir / "images"}.\n'
-          f'Ask it for an image:  xmc sample --workdir {workdir} --caption "a red apple"')
+    return f'The trained encoder is in {workdir / "encoder"}.'
+  return (f'Sample grids are in {workdir / "images"}.\n'
+          f'To generate an image:  xmc sample --workdir {workdir} "a red apple"')

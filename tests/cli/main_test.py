@@ -1,17 +1,22 @@
-"""What the user does wrong ends with one sentence that says what, where and what to do."""
+"""The command line: help, and one sentence with what is wrong, where and what to do."""
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import jax
 import pytest
 import tiny
 
-from xmc_jax import train as train_module
-from xmc_jax.cli.main import main
+from xmc_jax import __version__
+from xmc_jax.cli import config_file
+from xmc_jax.cli.main import entry, main
+from xmc_jax.cli.parser import Parser
 
 pytestmark = pytest.mark.slow
 
-BASE = 'from xmc_jax import config as defaults\ndef get_config():\n  config = defaults.base()\n'
+BASE = 'from xmc_jax.methods import xmc_gan\ndef get_config():\n  config = xmc_gan.config()\n'
 UNLOCKED = '  with config.unlocked():\n    config.data.options.{} = {}\n  return config\n'
 
 
@@ -22,11 +27,12 @@ def refused(capsys, monkeypatch):
     raise AssertionError('this should have been refused before the step is compiled')
 
   def check(argv, *words):
-    monkeypatch.setattr(train_module, '_compile', compiles)
+    monkeypatch.setattr(jax.stages.Lowered, 'compile', compiles)
     code = main([str(x) for x in argv])
     error = capsys.readouterr().err
     assert code == 2
-    assert error.startswith('xmc: ') and error.count('\n') == 1, f'not one line: {error}'
+    assert re.match(r'xmc( \w+)*: ', error), error
+    assert error.count('\n') == 1, f'not one line: {error}'
     for word in words:
       assert word in error, f'{word!r} is not in: {error}'
   return check
@@ -34,7 +40,7 @@ def refused(capsys, monkeypatch):
 
 @pytest.fixture
 def argv(tmp_path, encoder_folder):
-  """Arguments of a good run, to be spoilt."""
+  """Arguments of a correct run, to be changed."""
   return tiny.train_argv(tmp_path / 'run', encoder_folder, data__loader='arrays')
 
 
@@ -43,18 +49,33 @@ def workdir(tmp_path, trained):
   return shutil.copytree(trained, tmp_path / 'run')
 
 
+COMMANDS = ('train', 'sample', 'evaluate', 'compare', 'soa', 'report', 'prepare', 'weights',
+            'describe')
+
+
 @pytest.mark.parametrize('command, words', [
-    ([], ('usage: xmc {train,sample,evaluate,report,prepare,weights,describe}',)),
-    (['paint'], ('usage: xmc {train,sample,evaluate,report,prepare,weights,describe}',)),
-    (['train', '--workdir=run'], ('xmc train: --config is missing',)),
-    (['train', f'--config={tiny.DEMO}'], ('xmc train: --workdir is missing',)),
-    (['sample', '--caption=a'], ('xmc sample: --workdir is missing',)),
-    (['train', '--config.steps=2', '--workdir=run'], ('--config is missing',)),
-    (['sample', '--workdir=run', '--colour=red'], ("'colour'",)),
-    (['describe', f'--config={tiny.DEMO}', 'now'], ("'now' is not a flag",)),
+    (['xmc', ''], ['required', '--help']),
+    (['xmc', 'colour'], ['colour: no such command', *COMMANDS]),
+    (['xmc', 'trian'], ['did you mean train?']),
+    (['xmc', 'weights', 'gte'], ['xmc weights: gte', 'did you mean get?']),
+    (['xmc', 'train', '--workdir=run'], ['xmc train: ', 'required', '--config']),
+    (['xmc', 'train', f'--config={tiny.DEMO}'], ['xmc train: ', 'required', '--workdir']),
+    (['xmc', 'train', '--config.steps=2', '--workdir=run'], ['required', '--config']),
+    (['xmc', 'train', f'--config={tiny.DEMO}', '--workdr=run'], ['did you mean --workdir?']),
+    (['xmc', 'sample', '--caption=a'], ['xmc sample: ', 'required', '--workdir']),
+    (['xmc', 'sample', '--workdir=run', '--colour=red'], ['xmc sample: --colour: no such flag']),
+    (['xmc', 'sample', '--workdir'], ['--workdir: expected one argument']),
+    (['xmc', 'sample', '--config.steps=2'], ['--config.steps: no such flag']),
+    (['xmc', 'describe', f'--config={tiny.DEMO}', 'now'], ["'now' is not a flag"]),
+    (['xmc', 'evaluate', '--images=a'], ['--images: no such flag', '`xmc compare`']),
+    (['xmc', 'evaluate', '--detector=a'], ['--detector: no such flag', '`xmc soa`']),
+    (['xmc', 'compare', '--fakes=9'], ['--fakes: no such flag', '`xmc evaluate`']),
+    (['xmc', 'compare', '--images=a'], ['required', '--reference']),
+    (['xmc', 'evaluate', '--workdir=run', '--every', '--step=2'], ['--step', '--every']),
+    (['xmc', 'weights', 'list', '--force'], ['--force: no such flag']),
 ])
 def test_commands_and_flags_that_do_not_exist_or_are_missing(refused, command, words):
-  refused(['xmc', *command], *words)
+  refused([word for word in command if word], *words)
 
 
 def test_a_mistake_ends_the_process_with_code_2_and_one_line(tmp_path):
@@ -64,22 +85,75 @@ def test_a_mistake_ends_the_process_with_code_2_and_one_line(tmp_path):
   assert output.startswith('xmc: --config: nowhere.py') and output.count('\n') == 1
 
 
-@pytest.mark.parametrize('argv, words', [
-    (['xmc', '--help'], ['usage: xmc {train,', 'xmc sample']),
-    (['xmc', 'train', '--help'], ['--config', '--workdir']),
-    (['xmc', 'sample', '--help'], ['--caption', '--each', '--truncation', '--[no]live']),
-])
-def test_help_lists_commands_and_flags(capsys, argv, words):
+def test_help_lists_the_commands(capsys):
+  assert main(['xmc', '--help']) == 0
+  text = capsys.readouterr().out
+  assert not [name for name in COMMANDS if name not in text]
+
+
+@pytest.mark.parametrize('command, words', [
+    ('train', ['--config', '--workdir', '--config.KEY=VALUE', '--coordinator']),
+    ('sample', ['--caption', '--each', '--truncation', '--live']),
+    ('evaluate', ['--protocol', '--metrics', '--follow']),
+    ('compare', ['--images', '--reference']),
+    ('soa', ['--captions', '--detector']),
+    ('report', ['RUN', '--across_protocols']),
+    ('prepare', ['DATASET', '--source', '--codec']),
+    ('weights', ['list', 'get', 'check']),
+    ('describe', ['--config', '--no_compile'])])
+@pytest.mark.parametrize('flag', ['-h', '--help'])
+def test_help_of_each_command_lists_its_flags(capsys, command, words, flag):
+  assert main(['xmc', command, flag]) == 0
+  text = capsys.readouterr().out
+  assert text.startswith(f'usage: xmc {command} ')
+  assert not [word for word in words if word not in text]
+
+
+def test_version_and_help_as_a_module_need_no_jax():
+  run = lambda *argv: subprocess.run([sys.executable, '-X', 'importtime', '-m', 'xmc_jax', *argv],
+                                     cwd=tiny.ROOT, capture_output=True, text=True, check=True)
+  assert run('--version').stdout == f'xmc_jax {__version__}\n'
+  for argv in (['--help'], ['train', '--help']):
+    modules = {line.rpartition('|')[2].strip() for line in run(*argv).stderr.splitlines()}
+    assert 'xmc_jax.cli.main' in modules
+    assert not modules & {'jax', 'numpy', 'tensorflow', 'ml_collections'}
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  def leave(code):
+    raise SystemExit(code)
+
+  monkeypatch.setattr(Parser, 'parse_args', interrupted)
+  monkeypatch.setattr('os._exit', leave)
   with pytest.raises(SystemExit) as leaving:
-    main(argv)
-  told = capsys.readouterr().out
-  assert leaving.value.code == 0
-  assert not [word for word in words if word not in told]
+    entry()
+  assert leaving.value.code == 130
+  assert capsys.readouterr().err == 'xmc: interrupted\n'
+
+
+@pytest.mark.parametrize('words, value', [
+    (['--config.steps=7'], 7), (['--config.steps', '7'], 7), ([], 800),
+    (['--config.steps=7', '--config.steps=8'], 8)])
+def test_overrides_of_a_config(words, value):
+  assert config_file.load(str(tiny.DEMO), words).steps == value
+
+
+def test_overrides_by_type():
+  config = config_file.load(str(tiny.DEMO), [
+      '--config.model.augment=("color", "cutout")', '--config.ema_decay=0.5', '--config.seed=9',
+      '--noconfig.model.one_class', '--config.data.options.first=3'])
+  assert config.model.augment == ('color', 'cutout') and config.ema_decay == 0.5
+  assert config.seed == 9 and config.model.one_class is False and config.data.options.first == 3
+  assert config.is_locked
 
 
 @pytest.mark.parametrize('flag, words', [
     ('model.depth=3', ['--config.model.depth', "no key 'depth'", 'width']),
     ('wdith=3', ['--config.wdith', "no key 'wdith'", 'batch_size']),
+    ('model.widht=3', ["no key 'widht'", 'did you mean width?']),
     ('batch_size.rows=3', ['--config.batch_size.rows', "no key 'rows'"]),
     ('batch_size=many', ['--config.batch_size', "'many'"]),
     ('model.width=3.5', ['--config.model.width', "'3.5'"]),
@@ -91,11 +165,11 @@ def test_help_lists_commands_and_flags(capsys, argv, words):
     ('ema_decay=2', ['--config.ema_decay=2', '0 to 1']),
     ('batch_size=0', ['batch_size = 0', '--config.batch_size=']),
     ('batch_size=-8', ['batch_size = -8', '--config.batch_size=']),
-    ('model.size=100', ['model.size = 100', '32, 64, 128, 256']),
+    ('model.size=100', ['--config.model.size=100', '32, 64, 128, 256']),
     ('model.dtype=float33', ['--config.model.dtype=float33', 'bfloat16']),
     ('model.augment=rotation', ['model.augment', 'rotation', 'translation']),
-    ('model.bn_group_size=3', ['model.bn_group_size = 3', 'divisor']),
-    ('method=cubism', ["'cubism'", 'xmc']),
+    ('model.bn_group_size=3', ['--config.model.bn_group_size=3', 'divisor']),
+    ('method=cubism', ['--config.method=cubism', 'xmc_gan']),
     ('data.name=cifar', ["'cifar'", 'emoji']),
     ('data.name=no.such.module', ['no.such.module', 'emoji']),
     ('data.options.groups=3', ['--config.data.options.groups', "no group '3'", 'animals-nature']),
@@ -159,8 +233,8 @@ def test_encoder_weights_that_are_cut_short(refused, argv, tmp_path, encoder_fol
           'cannot be read')
 
 
-def test_player_without_a_term(refused, argv):
-  off = [f'--config.terms.{name}=0.0' for name in ('adversarial', 'sentence', 'word', 'image')]
+def test_network_without_a_loss(refused, argv):
+  off = [f'--config.terms.{name}=0.0' for name in ('hinge', 'sentence', 'word', 'image')]
   refused([*argv, *off], 'config.terms', 'weight 0')
 
 
@@ -211,7 +285,7 @@ def test_half_written_checkpoint_is_not_a_checkpoint(argv, workdir, capsys):
   assert main(sample) == 0
   assert 'weights of step 4' in capsys.readouterr().out
   assert main(argv) == 0
-  assert 'is done: 4 of 4 steps' in capsys.readouterr().out
+  assert 'is finished: 4 of 4 steps' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('flags, words', [
@@ -224,7 +298,7 @@ def test_half_written_checkpoint_is_not_a_checkpoint(argv, workdir, capsys):
     ([], ['--caption', '--captions FILE']),
     (['--captions=no_such_file.txt'], ['--captions', 'no_such_file.txt']),
     (['--captions={folder}/latin1.txt'], ['--captions', 'latin1.txt', 'UTF-8']),
-    (['--captions={folder}/empty.txt'], ['nothing to draw', '--caption']),
+    (['--captions={folder}/empty.txt'], ['nothing to sample', '--caption']),
     (['--caption=apple', '--each=0'], ['--each=0']),
     (['--caption=apple', '--seed=-1'], ['--seed=-1']),
     (['--caption=apple', '--seed=x'], ['--seed=x']),
@@ -242,12 +316,12 @@ def test_sample_refuses(refused, trained, tmp_path, flags, words):
   assert not (trained / 'samples').exists()
 
 
-def test_describe_prints_json_and_compiles_only_when_told(capsys, argv):
+def test_describe_prints_json_and_compiles_on_request(capsys, argv):
   flags = [flag for flag in argv[2:] if not flag.startswith('--workdir')]
-  assert main(['xmc', 'describe', '--json', '--nocompile', *flags]) == 0
+  assert main(['xmc', 'describe', '--json', '--no_compile', *flags]) == 0
   found = json.loads(capsys.readouterr().out)
   assert found['networks']['g']['parameters'] > 1000 and 'step' not in found
   assert main(['xmc', 'describe', *flags]) == 0
   told = capsys.readouterr().out
-  assert f'network g: {found["networks"]["g"]["parameters"]:,} parameters' in told
+  assert f'generator: {found["networks"]["g"]["parameters"]:,} parameters' in told
   assert 'GFLOP' in told and 'frozen text: ' in told and 'batch image: float32[2, 8, 32' in told

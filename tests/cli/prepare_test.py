@@ -13,7 +13,7 @@ from xmc_jax.cli import prepare as prepare_verb
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols, results
-from xmc_jax.prepare import readers
+from xmc_jax.prepare import images, job, readers
 
 sys.path.append(str(tiny.ROOT / 'tests' / 'prepare'))
 import toy_original  # noqa: E402
@@ -46,7 +46,7 @@ def test_a_set_is_prepared_by_name_and_checked(tmp_path, capsys):
   assert f'{folder} is ready. Train with it:  xmc train --config configs/emoji64.py' in told
   assert f'--config.data.name=records --config.data.options.folder={folder}' in told
   assert main(['xmc', 'prepare', f'--check={folder}']) == 0
-  assert f'{folder} is whole: 4 files, ' in capsys.readouterr().out
+  assert f'{folder} is complete: 4 files, ' in capsys.readouterr().out
   (folder / 'tokenizer.json').write_text('{}')
   assert main(['xmc', 'prepare', f'--check={folder}']) == 2
   assert 'tokenizer.json is damaged' in capsys.readouterr().err
@@ -73,21 +73,23 @@ def test_without_a_name_the_sets_are_listed(capsys):
     (['toy'], 'xmc prepare toy: --source is missing, the folder of the original files (https://toy'),
     (['toy', '--source=no/such'], 'there is no such folder'),
     (['toy', '--source=.', '--codec=gif'], '--codec=gif: choose one of jpeg, png, webp'),
-    (['toy', '--source=.', '--margin=0.5'], '--margin=0.5: it must be from 1 to 4'),
-    (['toy', '--source=.', '--hosts=2', '--host=2'], '--host=2: of 2 hosts it is 0 to 1'),
+    (['toy', '--source=.', '--margin=0.5'], '--margin=0.5: must be from 1 to 4'),
+    (['toy', '--source=.', '--hosts=2', '--host=2'], '--host=2: must be from 0 to 1'),
     (['toy', '--source=.', '--size=4'], '--size'), (['toy', '--source=.', '--quality=0'], '--qual'),
-    (['toy', 'cub', '--source=.'], 'usage: xmc prepare DATASET'),
+    (['toy', 'cub', '--source=.'], "'cub'"), (['--size=64'], '--size: give the name'),
+    (['--check=.', '--size=64'], '--size: not allowed with --check'),
+    (['toy', '--check=.'], 'DATASET: not allowed'),
     (['--check=no/such'], 'no/such has no manifest.json')])
 def test_what_is_refused(capsys, argv, words):
   assert main(['xmc', 'prepare', *argv]) == 2
   error = capsys.readouterr().err
-  assert words in error and error.startswith('xmc: ') and error.count('\n') == 1
+  assert words in error and error.startswith('xmc') and error.count('\n') == 1
 
 
 def how_to_train(tmp_path, name, size, found_by_name=True):
   original = toy_original.toy(tmp_path, name=name, counts={'train': 8000, 'heldout': 100})
-  job = prepare_verb.Job(original, tmp_path, prepare_verb.Storage(size), 5, {})
-  return prepare_verb.how_to_train(job, found_by_name).split('\n  and then:  ')
+  task = job.Job(original, tmp_path, images.Storage(size), 5, {})
+  return prepare_verb.how_to_train(task, found_by_name).split('\n  and then:  ')
 
 
 @pytest.mark.parametrize('name, size, flags', [
@@ -130,7 +132,7 @@ def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkey
   folder = tmp_path / 'data' / 'cub-48'
   assert prepare(tmp_path, '--size=48', f'--out={folder}', name='cub') == 0
   assert main(argv) == 0
-  assert 'xmc_gan on cub: 23 images at 32 px' in capsys.readouterr().out
+  assert 'xmc_gan on cub: 23 images, 32 px' in capsys.readouterr().out
   assert main(['xmc', 'evaluate', f'--workdir={tmp_path / "run"}', '--protocol=toy']) == 0
   lines = results.read(tmp_path / 'run')
   assert {line['metric'] for line in lines} >= {'FID', 'KID', 'IS'}
@@ -146,4 +148,4 @@ def test_a_folder_of_ones_own_is_trained_by_its_path(tmp_path, encoder_folder, c
   argv = tiny.train_argv(tmp_path / 'run', encoder_folder, data__name='records', steps=1,
                          data__loader='arrays', data__options__folder=tmp_path / 'mine')
   assert main(argv) == 0
-  assert 'xmc_gan on records: 23 images at 32 px' in capsys.readouterr().out
+  assert 'xmc_gan on records: 23 images, 32 px' in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`xmc sample` draws what it is told to, and draws it again."""
+"""`xmc sample`: images of the given captions, which the same command gives again."""
 import json
 import pathlib
 import shutil
@@ -156,6 +156,13 @@ def test_live_weights_differ_from_the_averaged_ones_and_steps_from_each_other(dr
   earlier = draw('--caption=a red apple', '--step=2')
   assert 'with the averaged weights of step 2' in capsys.readouterr().out
   assert not same(averaged, earlier)
+
+
+def test_captions_may_be_positional(draw):
+  flags = draw('--caption=a red apple', '--caption=a black cat', '--each=1')
+  assert list(flags) == ['000_a_red_apple_0.png', '001_a_black_cat_0.png', 'grid.png']
+  assert same(draw('--each=1', 'a red apple', 'a black cat'), flags)
+  assert same(draw('a red apple', '--each=1', '--caption', 'a black cat'), flags)
 
 
 def test_captions_of_a_file_come_after_those_of_the_command_line(draw, tmp_path):

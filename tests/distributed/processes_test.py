@@ -210,7 +210,7 @@ def end_of(*commands):
 
 
 def train(*args, **settings):
-  return ['-m', 'xmc_jax.cli.main', *tiny.train_argv(*args, **settings)[1:]]
+  return ['-m', 'xmc_jax', *tiny.train_argv(*args, **settings)[1:]]
 
 
 def test_a_workdir_that_is_not_shared_is_refused_by_all(tmp_path, encoder_folder):

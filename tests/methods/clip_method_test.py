@@ -187,7 +187,7 @@ def test_a_run_leaves_a_clip_that_galip_reads(tmp_path, capsys):
                     'steps': 2, 'every.report': 1, 'data.loader': 'arrays',
                     'data.options.groups': ('food-drink',), 'terms.mask_same_class': False})
   params = jax.device_get(train(config, tmp_path / 'run').networks['encoder'].params)
-  assert 'What it learned is in' in capsys.readouterr().out
+  assert 'The trained encoder is in' in capsys.readouterr().out
   with pytest.raises(UserError, match='draws no images'):
     TextToImage.load(tmp_path / 'run')
   module, variables = clip.load(clip.find(tmp_path / 'run'))

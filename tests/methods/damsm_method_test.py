@@ -142,7 +142,7 @@ def test_a_run_leaves_its_encoder_goes_on_exactly_and_draws_nothing(config, tmp_
   learned = {k: v for k, v in variables['params'].items() if k != damsm.BACKBONE}
   jax.tree.map(np.testing.assert_array_equal, learned,
                jax.device_get(resumed.networks['encoder'].params))
-  assert 'What it learned is in' in capsys.readouterr().out
+  assert 'The trained encoder is in' in capsys.readouterr().out
   assert not (tmp_path / 'run' / 'images').exists()
   with pytest.raises(UserError, match='draws no images'):
     TextToImage.load(tmp_path / 'run')

@@ -1,8 +1,6 @@
-"""The --config flag: a Python file with get_config(), and changes of single keys after it.
+"""Reads --config FILE[:ARG] and the changes of single keys after it, --config.KEY=VALUE.
 
-`demo`, or `configs/demo.py` where there is no such file, is the one that comes with the package.
-
-What follows a colon, as in `configs/xmc_gan_ablation.py:sentence`, is given to get_config().
+FILE may also be the name of a config that comes with the package, such as `demo`.
 """
 from __future__ import annotations
 
@@ -15,82 +13,87 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
+from xmc_jax.cli.parser import did_you_mean
+from xmc_jax.config import check
 from xmc_jax.types import UserError
 
-# In a checkout a link to the folder configs/.
+# In a checkout, a link to the folder configs/.
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 _GIVE = 'give a Python file with get_config(), or the name of a config of the package, such as demo'
-_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)=?(.*)')
+_OVERRIDE = re.compile(r'--(?:no)?config\.([^=]+)=?(.*)')
 
 
-def define(values: flags.FlagValues, argv: Sequence[str]) -> None:
-  """Adds --config, and --config.KEY for the keys of the file that `argv` names."""
-  config_flags.DEFINE_config_file('config', None, 'Python file with get_config().',
-                                  flag_values=values, sys_argv=list(argv))
-  values['config'].parser = _ConfigFile(argv)
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+  """The config that FILE's get_config() returns, changed, checked and locked.
+
+  Args:
+    path: FILE or a name, or FILE:ARG to call get_config(ARG).
+    overrides: words of the command line such as '--config.seed=1'.
+  Raises:
+    UserError: the file fails, a key does not exist, or a value has the wrong type or is invalid.
+  """
+  config = _read(path)
+  for name, text in (found.groups() for found in map(_OVERRIDE.match, overrides) if found):
+    _check_key(config, name, text)
+  values = flags.FlagValues()
+  try:
+    config_flags.DEFINE_config_dict('config', config, flag_values=values,
+                                    sys_argv=list(overrides))
+    words = values(['xmc', *overrides])[1:]
+    check(values.config)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    raise UserError(_one_line(error)) from error
+  if words:
+    raise UserError(f'{words[0]!r} is not a flag; flags begin with --')
+  return values.config
 
 
-def load(path: str) -> ConfigDict:
-  """The config that `--config PATH` gives."""
-  return _ConfigFile([]).parse(path)
+def _read(path: str) -> ConfigDict:
+  path, colon, argument = path.partition(':')
+  path = _find(path)
+  try:
+    names = runpy.run_path(path)
+    config = names['get_config'](*[argument] * len(colon)) if 'get_config' in names else None
+  except OSError as error:
+    raise UserError(f'--config: {path} cannot be read ({error.strerror}); {_GIVE}') from error
+  except Exception as error:     # the user's code may raise anything
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+             if frame.filename == path] or [getattr(error, 'lineno', '?')]
+    raise UserError(f'--config: {path}, line {lines[-1]}: {type(error).__name__}: '
+                    f'{_one_line(error)}') from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f'--config: {path} has no get_config() that returns a config; {_GIVE}')
+  return config
 
 
-def one_line(error: Exception) -> str:
-  """What an error says, in one line; of a locked config's not all its other keys."""
-  text = str(error.args[0] if error.args else error)
-  if 'Other fields present' in text:         # a locked ConfigDict tells all of itself, quoted
-    text = text.partition(' Other fields present')[0].lstrip("'")
-  return ' '.join(text.split())
-
-
-class _ConfigFile(flags.ArgumentParser):
-  """From the path of a config file to what its get_config() returns, locked."""
-
-  def __init__(self, argv: Sequence[str]):
-    self._overrides = [found.groups() for found in map(_OVERRIDE.match, argv) if found]
-
-  def parse(self, path: str) -> ConfigDict:
-    config = self._load(path)
-    for name, text in self._overrides:
-      _admit_option(config, name, text)
-      node = config
-      for key in name.split('.'):
-        if not isinstance(node, ConfigDict) or key not in node:
-          known = f'; there are {", ".join(node)}' if isinstance(node, ConfigDict) and node else ''
-          raise UserError(f'--config.{name}: the config has no key {key!r} there{known}')
-        node = node[key]
-    return config.lock()
-
-  def _load(self, path: str) -> ConfigDict:
-    path, colon, argument = path.partition(':')
-    path = _of_the_package(path)
-    try:
-      names = runpy.run_path(path)
-      config = names['get_config'](*[argument] * len(colon)) if 'get_config' in names else None
-    except OSError as error:
-      raise UserError(f'--config: {path} cannot be read ({error.strerror}); {_GIVE}') from error
-    except Exception as error:     # a file of the user's may raise anything
-      lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
-               if frame.filename == path] or [getattr(error, 'lineno', '?')]
-      raise UserError(f'--config: {path}, line {lines[-1]}: {type(error).__name__}: '
-                      f'{one_line(error)}') from error
-    if not isinstance(config, ConfigDict):
-      raise UserError(f'--config: {path} has no get_config() that returns a config; {_GIVE}')
-    return config
-
-
-def _of_the_package(path: str) -> str:
-  """The path of the config of the package that `path` names; `path` itself if it names none."""
+def _find(path: str) -> str:
+  """The package's config if `path` is its name or, outside a checkout, configs/NAME.py."""
   name = pathlib.PurePath(path).stem
   inside = _CONFIGS / f'{name}.py'
   named = path in (name, f'configs/{name}.py') and not pathlib.Path(path).is_file()
   return str(inside) if named and inside.is_file() else path
 
 
-def _admit_option(config: ConfigDict, name: str, text: str) -> None:
-  """Lets the command line give an option of the data set that the file has not: number or text."""
-  parent, _, key = name.rpartition('.')
+def _check_key(config: ConfigDict, name: str, text: str) -> None:
+  """UserError unless the config has the key; a new option of the data set is added first."""
+  parent, _, option = name.rpartition('.')
   options = config.get('data', {}).get('options') if parent == 'data.options' else None
-  if options is not None and key not in options:
-    with options.unlocked():
-      options[key] = config_dict.placeholder(int if re.fullmatch(r'-?\d+', text) else str)
+  if options is not None and option not in options:
+    with options.unlocked():     # which options there are, only the data set knows
+      options[option] = config_dict.placeholder(int if re.fullmatch(r'-?\d+', text) else str)
+  node = config
+  for key in name.split('.'):
+    if not isinstance(node, ConfigDict) or key not in node:
+      known = list(node) if isinstance(node, ConfigDict) else []
+      hint = did_you_mean(key, known) or (known and f'choose one of {", ".join(known)}')
+      raise UserError(f'--config.{name}: the config has no key {key!r} there'
+                      f'{f"; {hint}" if hint else ""}')
+    node = node[key]
+
+
+def _one_line(error: Exception) -> str:
+  """The message of an error in one line."""
+  text = str(error.args[0] if error.args else error)
+  if 'Other fields present' in text:         # a locked ConfigDict quotes all of itself
+    text = text.partition(' Other fields present')[0].lstrip("'")
+  return ' '.join(text.split())

@@ -1,69 +1,24 @@
-"""`xmc describe`: the size and cost of a config, without training."""
-from __future__ import annotations
+"""Print the number of parameters, the shapes and the cost of a step, without training.
 
-from typing import Any
+  xmc describe --config configs/xmc_gan_coco256.py
+"""
+import json
 
-import jax
-import ml_collections
-
-from xmc_jax import methods
-from xmc_jax.training import mesh as meshes
-from xmc_jax.training import program as programs
-from xmc_jax.training.program import Program, Step
+from xmc_jax.cli.parser import add_config
 
 
-def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) -> dict[str, Any]:
-  """Facts about the training step of `config` on this machine's devices, ready for JSON.
-
-  networks: parameters and shapes of every leaf; frozen: parameters of every network that is not
-  trained; batch: shapes; step: cost on one device, with compile_step (minutes for large models).
-  No weight file is read.
-  """
-  mesh = meshes.make_mesh()
-  meshes.check_rows(config.batch_size, mesh)
-  method = methods.build(config)
-  program = methods.program(method, config, mesh)
-  found = facts(program, program.compile() if compile_step else None)
-  for name, network in program.state_spec.networks.items():
-    found['networks'][name]['shapes'] = _shapes(network.params)
-  found['frozen'] = {name: {'parameters': sum(x.size for x in jax.tree.leaves(tree))}
-                     for name, tree in method.frozen_spec.items()}
-  found['batch'] = _shapes(method.batch_spec)
-  return found
+def add_parser(commands):
+  parser = commands.add_parser('describe', help='print the size and the cost of a config')
+  add_config(parser)
+  parser.add_argument('--json', action='store_true', help='print JSON, with all shapes')
+  parser.add_argument('--no_compile', action='store_true',
+                      help='leave out FLOPs and memory, which take minutes for large models')
+  return parser
 
 
-def facts(program: Program, step: Step | None) -> dict[str, Any]:
-  """Parameters by network and, if compiled, the cost of a step on one device."""
-  found = {'networks': {name: {'parameters': n}
-                       for name, n in programs.parameters(program.state_spec).items()}}
-  return found | ({'step': step.cost()} if step else {})
-
-
-def table(found: dict[str, Any]) -> str:
-  """The facts in words, a line each."""
-  lines = [f'network {name}: {facts["parameters"]:,} parameters'
-           for name, facts in found['networks'].items()]
-  lines += [f'frozen {name}: {facts["parameters"]:,} parameters'
-            for name, facts in found.get('frozen', {}).items()]
-  lines += [f'batch {name}: {shape}' for name, shape in found.get('batch', {}).items()]
-  step = found.get('step', {})
-  if 'flops' in step:
-    lines.append(f'one step: {step["flops"] / 1e9:,.1f} GFLOP, '
-                 f'{step.get("bytes_accessed", 0) / 1e9:,.1f} GB read and written, on each device')
-  if 'temp_bytes' in step:
-    lines.append(f'memory: {step["argument_bytes"] / 1e6:,.0f} MB of state, weights and batch, '
-                 f'{step["temp_bytes"] / 1e6:,.0f} MB in between, on each device')
-  return '\n'.join(lines)
-
-
-def devices(mesh: jax.sharding.Mesh) -> str:
-  """Number and kind of the devices, and processes if several."""
-  kind = mesh.devices.flat[0].device_kind
-  hosts = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
-  return f'{mesh.size} device{"s" if mesh.size > 1 else ""} ({kind}){hosts}'
-
-
-def _shapes(tree) -> dict[str, str]:
-  return {jax.tree_util.keystr(path, simple=True, separator='/'):
-          f'{leaf.dtype}[{", ".join(map(str, leaf.shape))}]'
-          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def run(args):
+  from xmc_jax import describe
+  from xmc_jax.cli import config_file
+  config = config_file.load(args.config, args.overrides)
+  facts = describe.describe(config, compile_step=not args.no_compile)
+  print(json.dumps(facts) if args.json else describe.table(facts))

@@ -1,17 +1,8 @@
-"""The `xmc` command: train, sample, evaluate, report, prepare, weights, describe.
+"""The `xmc` command: parses the command line and runs one of the modules of this folder.
 
-  xmc train    --config configs/X.py --workdir RUN [--config.batch_size=64 ...]
-  xmc sample   --workdir RUN --caption "a red apple" [--captions FILE] [--out PICTURES]
-  xmc evaluate --workdir RUN [--protocol NAME] [--follow]
-  xmc evaluate --images DIR --reference DIR
-  xmc report   RUN [RUN ...]
-  xmc prepare  DATASET --source DIR [--size 256] [--workers 16]
-  xmc weights  list | get NAME | check
-  xmc describe --config configs/X.py [--json]
-
-A mistake of the user's ends with one sentence and exit code 2. Several processes, one a host, are
-started with the same command and --distributed, or --coordinator, --processes and --process; each
-ends with code 75 when another one has gone.
+Exit codes: 0; 2 after a user error, with one sentence on stderr; 75 if another process of a
+distributed run is lost; 130 after Ctrl-C. The modules import JAX only when they run, so that
+`xmc --help` answers at once.
 """
 from __future__ import annotations
 
@@ -20,58 +11,47 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import logging
 
-from xmc_jax.cli.commands import COMMANDS, Command
-from xmc_jax.cli.config_file import one_line
-from xmc_jax.config import check
-from xmc_jax.types import UserError
+from xmc_jax import __version__
+from xmc_jax.cli import compare, describe, evaluate, prepare, report, sample, soa, train, weights
+from xmc_jax.cli.parser import Parser
 
-# Before TensorFlow is imported by anything: it would tell of its own affairs on the terminal.
+_COMMANDS = (train, sample, evaluate, compare, soa, report, prepare, weights, describe)
+_CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
+
+# Set before the first TensorFlow import, to silence its start-up log.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
-_CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
-
-def _parse(argv: Sequence[str]) -> tuple[Command, flags.FlagValues, list[str]]:
-  usage = f'usage: xmc {{{",".join(COMMANDS)}}} --flags; `xmc COMMAND --help` lists them'
-  if len(argv) < 2 or argv[1] not in COMMANDS:
-    if '--help' in argv:
-      print(f'{usage}\n\n{__doc__}')
-      sys.exit(0)
-    raise UserError(usage)
-  name, command = argv[1], COMMANDS[argv[1]]
-  values = flags.FlagValues()
-  command.define(values, argv)
-  flags.DEFINE_bool('help', False, 'Show this help.', flag_values=values)
-  if '--help' in argv:
-    print(' '.join(['xmc', name, *command.words]))
-    print(values.main_module_help() or values.get_help())
-    sys.exit(0)
-  given = {word.lstrip('-').partition('=')[0] for word in argv if word.startswith('-')}
-  try:
-    for flag in command.needs:
-      if flag not in given and command.instead not in given:
-        raise flags.Error(f'--{flag} is missing. {values[flag].help}')
-    words = values(['xmc', *argv[2:]])[1:]
-    if 'config' in values:
-      check(values.config)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    raise UserError(f'xmc {name}: {one_line(error)}') from error
-  if words and not command.words:
-    raise UserError(f'xmc {name}: {words[0]!r} is not a flag; flags begin with --')
-  return command, values, words
+def _parser() -> Parser:
+  parser = Parser(prog='xmc', description='Train, sample and evaluate text-to-image GANs.',
+                  epilog='`xmc COMMAND --help` shows the flags of a command.')
+  parser.add_argument('--version', action='version', version=f'xmc_jax {__version__}')
+  commands = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+  for command in _COMMANDS:
+    added = command.add_parser(commands)
+    added.description, added.siblings = command.__doc__, commands.choices
+    added.set_defaults(run=command.run, parser=added)
+  return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; returns the exit code: 0, or 2 after a mistake of the user's."""
+  """Runs one command and returns the exit code; `argv` is like sys.argv, the default."""
   logging.set_verbosity(logging.ERROR)
   try:
-    command, values, words = _parse(sys.argv if argv is None else argv)
-    import jax
-    jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE).expanduser()))
-    command.run(values, *words)
+    args = _parser().parse_args((sys.argv if argv is None else argv)[1:])
+  except SystemExit as leaving:      # after --help, --version or a message about the flags
+    return leaving.code
+  import jax
+
+  from xmc_jax.types import UserError
+  jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE).expanduser()))
+  try:
+    args.run(args)
+  except SystemExit as leaving:      # flags that do not go together
+    return leaving.code
   except UserError as error:
     print(f'xmc: {error}', file=sys.stderr)
     return error.code
@@ -79,15 +59,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-  # Where a checkpoint is damaged, orbax abandons reads that would complain after the sentence.
+  """Runs `main` as a process of its own."""
+  # After reading a damaged checkpoint, orbax abandons reads that would complain at the end.
   sys.unraisablehook = lambda problem: (
       'Event loop is closed' in str(problem.exc_value) or sys.__unraisablehook__(problem))
-  code = main()
+  try:
+    code = main()
+  except KeyboardInterrupt:
+    print('xmc: interrupted', file=sys.stderr)
+    code = 130
   if code:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == '__main__':
-  entry()

@@ -1,17 +1,22 @@
-"""What `xmc prepare` does: a data set's original files become a folder to train from."""
+"""Convert the original files of a data set into a folder to train from.
+
+  xmc prepare                                       # lists the data sets and their options
+  xmc prepare coco2014 --source DOWNLOADS
+  xmc prepare folder --source flowers --size 64     # your own images and captions
+  xmc prepare --check data/coco2014-256             # checks the hashes of a prepared folder
+
+The same command resumes an interrupted preparation. docs/data.md explains the data sets.
+"""
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from xmc_jax.data import prepared
-from xmc_jax.data.source import PREPARED
-from xmc_jax.prepare import finishing, readers, run
-from xmc_jax.prepare.estimate import gigabytes
-from xmc_jax.prepare.images import CODECS, Storage
-from xmc_jax.prepare.job import Job
-from xmc_jax.types import UserError
+from xmc_jax.cli.parser import number
+
+if TYPE_CHECKING:
+  from xmc_jax.prepare.job import Job
 
 _SIZES = (256, 128, 64, 32)     # that models have
 _MANY = 5000                    # images with which the large configs make sense
@@ -24,67 +29,91 @@ _OWN = {
             256: [('damsm_cub', '--config.model.size=256'), ('attngan_cub',)]}}
 
 
-@dataclasses.dataclass(frozen=True)
-class Wishes:
-  """The flags of `xmc prepare`; None where the data set decides."""
-  source: str | None = None
-  out: str | None = None
-  option: Sequence[str] = ()
-  size: int | None = None
-  margin: float | None = None
-  codec: str | None = None
-  quality: int = 90
-  shard_examples: int = 2048
-  workers: int | None = None
-  hosts: int = 1
-  host: int = 0
-  most_bad: float = 0.01
-  force: bool = False
+def add_parser(commands):
+  parser = commands.add_parser('prepare', help='convert a data set into a folder to train from')
+  flag = parser.add_argument
+  flag('dataset', nargs='?', metavar='DATASET', help='its name; default: list the data sets')
+  flag('--source', metavar='FOLDER', help='folder of the original files')
+  flag('--out', metavar='FOLDER', help='default: DATASET-SIZE in data/, or in $XMC_JAX_DATA')
+  flag('--size', type=number(least=8), metavar='PIXELS',
+       help="side of the images for training; default: the data set's")
+  flag('--option', action='append', default=[], metavar='KEY=VALUE',
+       help='option of the data set; may be repeated')
+  flag('--force', action='store_true', help='replace a folder that is there already')
+  flag('--check', metavar='FOLDER', help='only check the hashes of this prepared folder')
+  flag = parser.add_argument_group('storage').add_argument
+  flag('--margin', type=number(float, 1, 4), metavar='X',
+       help="shorter side of a stored image, in multiples of --size; default: the data set's")
+  flag('--codec', choices=('jpeg', 'png', 'webp'), help="default: the data set's")
+  flag('--quality', type=number(least=1, most=100), default=90, metavar='N',
+       help='of JPEG and WebP, 1 to 100; default: 90')
+  flag('--shard_examples', type=number(least=1), default=2048, metavar='N',
+       help='images per file; default: 2048')
+  flag('--most_bad', type=number(float, 0, 1), default=0.01, metavar='X',
+       help='largest fraction of unusable images in a split; default: 0.01')
+  flag = parser.add_argument_group('several processes and hosts').add_argument
+  flag('--workers', type=number(least=1), metavar='N',
+       help='processes on this host; default: one per core, if there is enough to do')
+  flag('--hosts', type=number(least=1), default=1, metavar='N',
+       help='hosts that prepare one shared folder together; default: 1')
+  flag('--host', type=number(least=0), default=0, metavar='I', help='index of this host, from 0')
+  return parser
 
 
-def list_() -> None:
-  """Prints the data sets that can be prepared."""
+def run(args):
+  given = [f'--{name}' for name, value in vars(args).items()
+           if name != 'check' and value != args.parser.get_default(name)]
+  if args.check and given:
+    args.parser.error(f'{given[0].replace("--dataset", "DATASET")}: not allowed with --check')
+  if given and not args.dataset:
+    args.parser.error(f'{given[0]}: give the name of a data set as well')
+  (_check if args.check else _prepare if args.dataset else _list)(args)
+
+
+def _list(args) -> None:
+  from xmc_jax.prepare import readers
   for name, dataset in readers.DATASETS.items():
     options = ', '.join(readers.options_of(name))
     print(f'{name:<15}{dataset.summary}\n{"":<15}{dataset.published}; {dataset.size} px'
           f'{f"; --option {options}" if options else ""}')
-  print('\nxmc prepare DATASET --source DIR prepares one; `xmc prepare --help` has the flags.')
+  print('\n`xmc prepare DATASET --source FOLDER` prepares one; `xmc prepare --help` has the flags.')
 
 
-def prepare(name: str, wishes: Wishes) -> None:
-  """Prepares a data set and prints how to train with it.
+def _check(args) -> None:
+  from xmc_jax.prepare import finishing
+  from xmc_jax.prepare.estimate import gigabytes
+  found = finishing.check(pathlib.Path(args.check))
+  print(f'{args.check} is complete: {found["files"]:,} files, {gigabytes(found["bytes"])}')
 
-  Raises:
-    UserError: a wish cannot be; or as `run.prepare` says.
-  """
-  dataset = readers.find(name)
-  if not wishes.source:
+
+def _prepare(args) -> None:
+  """Prepares a data set and prints how to train with it."""
+  from xmc_jax.data import prepared
+  from xmc_jax.prepare import readers
+  from xmc_jax.prepare.images import Storage
+  from xmc_jax.prepare.job import Job
+  from xmc_jax.prepare.run import prepare
+  from xmc_jax.types import UserError
+  name, dataset = args.dataset, readers.find(args.dataset)
+  if not args.source:
     raise UserError(f'xmc prepare {name}: --source is missing, the folder of the original files '
                     f'({dataset.published})')
-  if not 0 <= wishes.host < wishes.hosts:
-    raise UserError(f'--host={wishes.host}: of {wishes.hosts} hosts it is 0 to {wishes.hosts - 1}')
-  storage = Storage(wishes.size or dataset.size, wishes.margin or dataset.margin,
-                    wishes.codec or dataset.codec, wishes.quality)
-  _check(storage)
-  original, options = readers.open(name, wishes.source, wishes.option)
+  if args.host >= args.hosts:
+    raise UserError(f'--host={args.host}: must be from 0 to {args.hosts - 1} with '
+                    f'--hosts={args.hosts}')
+  storage = Storage(args.size or dataset.size, args.margin or dataset.margin,
+                    args.codec or dataset.codec, args.quality)
+  original, options = readers.open(name, args.source, args.option)
   own = prepared.folder_of(original.name, storage.size)
-  folder = pathlib.Path(wishes.out) if wishes.out else own
-  job = Job(original, folder, storage, wishes.shard_examples, options)
-  if run.prepare(job, workers=wishes.workers, host=wishes.host, hosts=wishes.hosts,
-                 most_bad=wishes.most_bad, force=wishes.force):
-    print(f'{folder} is ready. Train with it:  {how_to_train(job, folder == own)}')
-
-
-def _check(storage: Storage) -> None:
-  if storage.codec not in CODECS:
-    raise UserError(f'--codec={storage.codec}: choose one of {", ".join(CODECS)}')
-  if not 1 <= storage.margin <= 4:
-    raise UserError(f'--margin={storage.margin}: it must be from 1 to 4; 1 keeps the shorter side '
-                    'at --size')
+  job = Job(original, pathlib.Path(args.out or own), storage, args.shard_examples, options)
+  if prepare(job, workers=args.workers, host=args.host, hosts=args.hosts,
+             most_bad=args.most_bad, force=args.force):
+    print(f'{job.folder} is ready. Train with it:  {how_to_train(job, job.folder == own)}')
 
 
 def how_to_train(job: Job, found_by_name: bool) -> str:
   """The commands that train with a prepared folder: the set's own configs, or one that fits it."""
+  from xmc_jax.data.source import PREPARED
   name = job.original.name
   place = [] if found_by_name else [f'--config.data.options.folder={job.folder}']
   fits = [size for size in _OWN.get(name, ()) if size <= job.storage.size]
@@ -101,9 +130,3 @@ def how_to_train(job: Job, found_by_name: bool) -> str:
 
 def _command(config: str, workdir: str, flags: Sequence[str]) -> str:
   return ' '.join([f'xmc train --config configs/{config}.py --workdir runs/{workdir}', *flags])
-
-
-def check(folder: str) -> None:
-  """Hashes a prepared folder and prints that it is whole. UserError if it is not."""
-  found = finishing.check(pathlib.Path(folder))
-  print(f'{folder} is whole: {found["files"]:,} files, {gigabytes(found["bytes"])}')

