@@ -26,16 +26,23 @@ from xmc_jax.training.memory import compile_to_fit
 from xmc_jax.training.metric_writer import Reporter
 from xmc_jax.training.program import Program, Step
 from xmc_jax.training.state import TrainState
-from xmc_jax.types import PARTNER, Tree
+from xmc_jax.types import PARTNER, Tree, UserError
 from xmc_jax.utils import atomic, image_io
+from xmc_jax.utils.lock import locked
 from xmc_jax.weight_files import files
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> TrainState:
+def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
+          allow_changes: bool = False) -> TrainState:
   """Trains until `config.steps`, or until SIGTERM or Ctrl-C; resumes the run in `workdir`, if any.
 
   In a run of several processes (`distributed/processes.py`), each of them calls this.
 
+  Args:
+    config: of the run.
+    workdir: folder of the run; on several hosts, one that all of them share.
+    allow_changes: resume even if the method, the data or the tokenizer are not those that the run
+      began with.
   Returns:
     The last state.
   Raises:
@@ -53,9 +60,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   tokenizer = method.tokenizer()
 
   with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      stack.enter_context(locked(workdir))
     checkpoints = stack.enter_context(
         Checkpoints(workdir / 'checkpoints', every=config.every.save, keep=config.keep))
     processes.check_shared(workdir)
+    if jax.process_index() == 0:
+      for line in checkpoints.set_aside_damaged():
+        print(line)
+    processes.gather(None)      # until then the other processes would see the damaged ones
     start = checkpoints.latest() or 0
     processes.check_same({'the newest checkpoint': start})
     if start >= config.steps:
@@ -65,13 +78,17 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     frozen = method.load_frozen()
     meta: dict[str, Any] = {
         'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
-        'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
-    processes.check_same({f'the frozen network {name}': digits
-                          for name, digits in meta['frozen'].items()})
+        'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()},
+        'data': sources.fingerprint(source)}
+    processes.check_same({'the data': meta['data']} | {
+        f'the frozen network {name}': digits for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
     if start:                # before compiling: the checkpoint may be of another model
       state = checkpoints.restore(program.state_spec)
-      _report_changes({'frozen': meta['frozen'], **checkpoints.meta()}, meta)
+      began_with = checkpoints.meta()
+      if not allow_changes:
+        _check_same_run(workdir, began_with, meta)
+      _report_changes(began_with, meta)
     if partners := positives.find(source, config.data.partners):
       print(partners.summary())
     compiled = _compile(program, config, source, tokenizer, start)
@@ -159,6 +176,20 @@ def _evenly(source: sources.Source, n: int) -> list[str]:
 
 def _settings(config: ml_collections.ConfigDict) -> dict:
   return json.loads(config.to_json_best_effort())
+
+
+def _check_same_run(workdir: epath.Path, old: dict, new: dict) -> None:
+  """Raises UserError unless both have the same method, data and tokenizer."""
+  parts = {'config.method': lambda meta: meta['config']['method'],
+           'config.base': lambda meta: meta['config'].get('base'),
+           'the data': lambda meta: meta['data'], 'the tokenizer': lambda meta: meta['tokenizer']}
+  changed = [name for name, of in parts.items() if of(old) != of(new)]
+  if changed:
+    was, now = (f'{meta["config"]["method"]} on {meta["config"]["data"]["name"]}'
+                for meta in (old, new))
+    raise UserError(f'--workdir={workdir}: {" and ".join(changed)} changed since this run began '
+                    f'(it was {was}, now {now}); leave --config out to resume it as it was, give '
+                    'another --workdir, or insist with --allow_changes')
 
 
 def _report_changes(old: dict, new: dict) -> None:

@@ -4,6 +4,7 @@ FILE may also be the name of a config that comes with the package, such as `demo
 """
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import runpy
@@ -11,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from xmc_jax.cli.parser import did_you_mean
@@ -32,7 +34,34 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   Raises:
     UserError: the file fails, a key does not exist, or a value has the wrong type or is invalid.
   """
-  config = _read(path)
+  return _change(_read(path), overrides)
+
+
+def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
+  """The config of the run in `workdir`, changed, checked and locked; UserError as in `load`."""
+  path = epath.Path(workdir) / 'config.json'
+  try:
+    saved = json.loads(path.read_text())
+  except FileNotFoundError as error:
+    raise UserError(f'--workdir={workdir}: there is no run to resume; give --config to begin one'
+                    ) from error
+  except (OSError, ValueError) as error:
+    raise UserError(f'{path} cannot be read ({_one_line(error)}); give the --config of the run'
+                    ) from error
+  return _change(_from_json(saved), overrides)
+
+
+def _from_json(saved: dict) -> ConfigDict:
+  """A config from JSON, which has no tuples."""
+  config = ConfigDict()
+  for key, value in saved.items():
+    config[key] = (_from_json(value) if isinstance(value, dict) else
+                   tuple(value) if isinstance(value, list) else value)
+  return config.lock()
+
+
+def _change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+  """`config` with the values of the command line, checked and locked."""
   for name, text in (found.groups() for found in map(_OVERRIDE.match, overrides) if found):
     _check_key(config, name, text)
   values = flags.FlagValues()
@@ -88,7 +117,9 @@ def _check_key(config: ConfigDict, name: str, text: str) -> None:
       hint = did_you_mean(key, known) or (known and f'choose one of {", ".join(known)}')
       raise UserError(f'--config.{name}: the config has no key {key!r} there'
                       f'{f"; {hint}" if hint else ""}')
-    node = node[key]
+    parent, node = node, node[key]
+  if node is None and parent.get_type(key) is type(None):      # JSON does not keep its type
+    parent[key] = config_dict.placeholder(int if re.fullmatch(r'-?\d+', text) else str)
 
 
 def _one_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ from xmc_jax.data.plan import MIDDLE
 from xmc_jax.data.shards import Shard, StoredExample, write
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
-from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.utils.hashing import file_sha256, json_sha256
 
 FORMAT, VERSION = 'xmc_jax records', 1
 MANIFEST = 'manifest.json'
@@ -116,10 +116,13 @@ class Records:
 
   Attributes:
     info: of the whole set, from the manifest.
+    sha256: of all that the manifest says of the split's shards, their hashes included.
   """
   images = None
 
-  def __init__(self, info: DatasetInfo, shards: Sequence[Shard], size: int, crop: str):
+  def __init__(self, info: DatasetInfo, shards: Sequence[Shard], size: int, crop: str,
+               sha256: str):
+    self.sha256 = sha256
     self.name, self.info, self.size, self.class_names = info.name, info, size, info.class_names
     self.flippable = np.concatenate([shard.index['flippable'] for shard in shards])
     self._shards, self._crop = shards, crop
@@ -208,7 +211,7 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
   for shard in shards:
     if (len(shard), shard.path.stat().st_size) != expected[shard.path.name]:
       raise shard.damaged('it is not the file that the manifest describes')
-  return Records(info, shards, size, crop)
+  return Records(info, shards, size, crop, json_sha256(files))
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -98,3 +99,17 @@ def _loader(name: str) -> Callable[..., Source]:
   if not hasattr(module, 'load'):
     raise UserError(f'{flag}: the module has no function load(split, size, **options); {known}')
   return module.load
+
+
+def fingerprint(source: Source) -> str:
+  """A hash that changes when the data does.
+
+  Of the number of examples, the names of the classes, and the image, captions and label of up to
+  64 examples, evenly spaced; where the source has one, also of its `sha256`, which covers all.
+  """
+  digest = hashlib.sha256(repr((len(source), source.size, source.class_names,
+                                getattr(source, 'sha256', None))).encode())
+  for i in np.linspace(0, len(source) - 1, min(64, len(source))).astype(int).tolist():
+    digest.update(np.ascontiguousarray(source.image(i)).tobytes())
+    digest.update(repr((source.captions(i), np.asarray(source.label(i)).tolist())).encode())
+  return digest.hexdigest()
