@@ -1,8 +1,8 @@
 """Time and memory of a training step of each family, beside a plain PyTorch step of the same.
 
-  python benchmarks/backbones.py
-  python benchmarks/backbones.py --config configs/ssa_gan_emoji.py --steps 10
-  taskset -c 0 python benchmarks/backbones.py --channels_last
+  python benchmarks/networks.py
+  python benchmarks/networks.py --config configs/ssa_gan_emoji.py --steps 10
+  taskset -c 0 python benchmarks/networks.py --channels_last
 
 Without --config the four emoji configs, a process each. Both sides begin with the same weights,
 have the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet
@@ -26,6 +26,7 @@ import common
 import jax
 import numpy as np
 
+from xmc_jax.methods._damsm import has_loss
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.types import UserError
@@ -157,9 +158,11 @@ def check(config) -> None:
   if config.model.dtype != 'float32':
     raise UserError(f'model.dtype = {config.model.dtype}: the PyTorch step computes in float32; '
                     'set --config.model.dtype=float32')
-  if config.method != 'galip' and config.terms.damsm and config.image.encoder != 'squeezenet':
+  if config.method != 'galip' and has_loss(config.terms) and (
+      config.image.encoder != 'squeezenet'):
     raise UserError(f'image.encoder = {config.image.encoder}: the PyTorch step has a SqueezeNet; '
-                    'set --config.image.encoder=squeezenet, or --config.terms.damsm=0')
+                    'set --config.image.encoder=squeezenet, or --config.terms.damsm_words=0 and '
+                    '--config.terms.damsm_sentence=0')
 
 
 def compared(ours: dict[str, float], theirs: dict[str, float]) -> float:
@@ -183,7 +186,7 @@ def comparable(config):
   """`config` as both sides can run it; UserError if they cannot."""
   changes = {'text__encoder': ''}         # sizes are the config's, whatever has been trained here
   if 'damsm_mask_same_class' in config.terms:
-    changes['terms__damsm_mask'] = False      # it changes a few scores and costs nothing
+    changes['terms__damsm_mask_same_class'] = False      # it changes a few scores and costs nothing
   config = common.changed(config, **changes)
   check(config)
   return config
