@@ -26,6 +26,7 @@ import common
 import jax
 import numpy as np
 
+from xmc_jax.analysis import cost as costs
 from xmc_jax.methods._damsm import has_loss
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
@@ -80,7 +81,8 @@ class Ours:
     began = time.perf_counter()
     self._step = self._program.compile()
     self.compile_seconds = time.perf_counter() - began
-    self.cost = self._step.cost()
+    self.flops = costs.step_cost(self._step.rounds)['flops']
+    self.memory = self._step.memory()
     self.parameters = programs.parameters(self._program.state_spec)
     state = self._program.init(0)
     self.noise = self._drawn(state)
@@ -216,8 +218,8 @@ def benchmark(config, steps: int, channels_last: bool) -> dict:
       'family': config.method, 'rows': config.batch_size, 'px': config.model.size,
       'width': config.model.width, 'parameters': ours.parameters, **times(seconds),
       'resident_bytes': most,
-      'program_bytes': ours.cost['argument_bytes'] + ours.cost['temp_bytes'],
-      'flops': ours.cost['flops'], 'compile_seconds': round(ours.compile_seconds, 1),
+      'program_bytes': ours.memory and sum(ours.memory), 'flops': ours.flops,
+      'compile_seconds': round(ours.compile_seconds, 1),
       'difference': float(f'{apart:.1e}'), 'channels_last': channels_last, 'cores': cores(),
       'torch_threads': torch.get_num_threads(), 'device': jax.devices()[0].device_kind,
       'jax': jax.__version__, 'torch': torch.__version__}

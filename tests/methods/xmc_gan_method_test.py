@@ -156,7 +156,7 @@ def test_metrics_name_the_losses_that_have_a_weight(tiny_config, weights, names)
 
 
 @pytest.mark.parametrize('settings', [
-    {}, {'dtype': 'bfloat16', 'impl': 'plain', 'augment': ('color', 'translation', 'cutout')}])
+    {}, {'dtype': 'bfloat16', 'impl': 'reference', 'augment': ('color', 'translation', 'cutout')}])
 def test_no_dtype_is_promoted_silently(tiny_config, settings, strict):
   tiny_config.model.update(settings)
   tiny_config.terms.image_frozen = 1.0

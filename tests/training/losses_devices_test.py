@@ -68,7 +68,7 @@ def losses(rows):
   words = lambda loss: lambda x, mask, y: within(rows, loss)(x['real_regions'], x['words'], mask)
   return {
       **{name: method_loss(name, rows) for name in HINGES + CONTRASTS},
-      'word_plain': words(matching.word_loss_plain), 'word_chunked': words(chunked_loss),
+      'word_reference': words(matching.word_loss_reference), 'word_chunked': words(chunked_loss),
       'sup_con': lambda x, mask, y: within(rows, sup_con)(x['real_embedding'], y),
       'multi_positive': lambda x, mask, y: within(rows, multi)(
           x['real_embedding'], x['fake_embedding'], y)}
@@ -158,7 +158,7 @@ def by_hand(loss, *arrays):
 def test_global_word_loss_is_words_gathered_and_scores_gathered():
   # Words travel and regions stay; the (local x global) block of scores is gathered with gradient.
   def twin(regions, words, mask):
-    block = matching.word_scores_plain(regions, gathered(words), gathered(mask))
+    block = matching.word_scores_reference(regions, gathered(words), gathered(mask))
     assert block.shape == (HERE, B)
     return diagonal(gathered(block))
 

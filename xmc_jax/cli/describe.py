@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from xmc_jax import methods
+from xmc_jax.analysis import cost as costs
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.training.program import Program, Step
@@ -36,7 +37,7 @@ def facts(program: Program, step: Step | None) -> dict[str, Any]:
   """Parameters by network and, if compiled, the cost of a step on one device."""
   found = {'networks': {name: {'parameters': n}
                        for name, n in programs.parameters(program.state_spec).items()}}
-  return found | ({'step': step.cost()} if step else {})
+  return found | ({'step': costs.step_cost(step.rounds)} if step else {})
 
 
 def table(found: dict[str, Any]) -> str:
@@ -47,20 +48,24 @@ def table(found: dict[str, Any]) -> str:
             for name, facts in found.get('frozen', {}).items()]
   lines += [f'batch {name}: {shape}' for name, shape in found.get('batch', {}).items()]
   step = found.get('step', {})
-  if 'flops' in step:
-    lines.append(f'one step: {step["flops"] / 1e9:,.1f} GFLOP, '
-                 f'{step.get("bytes_accessed", 0) / 1e9:,.1f} GB read and written, on each device')
+  if step:
+    lines.append(_cost_line(step))
   if 'temp_bytes' in step:
     lines.append(f'memory: {step["argument_bytes"] / 1e6:,.0f} MB of state, weights and batch, '
-                 f'{step["temp_bytes"] / 1e6:,.0f} MB in between, on each device')
+                 f'{step["temp_bytes"] / 1e6:,.0f} MB of temporaries, on each device')
   return '\n'.join(lines)
 
 
-def devices(mesh: jax.sharding.Mesh) -> str:
-  """Number and kind of the devices, and processes if several."""
-  kind = mesh.devices.flat[0].device_kind
-  hosts = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
-  return f'{mesh.size} device{"s" if mesh.size > 1 else ""} ({kind}){hosts}'
+def _cost_line(step: dict[str, Any]) -> str:
+  """What one step computes, reads and writes; a lower bound where not all of it is counted."""
+  if step['flops'] is None:
+    return 'one step: unknown FLOP, as the text of the compiled program could not be read'
+  missing = [f'{n} loops of unknown length' for n in [step.get('unknown_loops')] if n]
+  missing += step.get('uncounted', [])
+  least = 'at least ' if missing else ''
+  line = (f'one step: {least}{step["flops"] / 1e9:,.1f} GFLOP, '
+          f'{step["bytes_accessed"] / 1e9:,.1f} GB read and written, on each device')
+  return f'{line} (not counted: {", ".join(missing)})' if missing else line
 
 
 def _shapes(tree) -> dict[str, str]:
