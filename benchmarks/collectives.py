@@ -44,8 +44,8 @@ class Sizes:
 def purpose(kind: str, shape: tuple[int, ...], name: str, sizes: Sizes) -> str:
   """What an array is moved for.
 
-  'words', 'gradients', 'parameters', 'batch_norm' (statistics and their gradients), a term of the
-  losses by its name, or 'other' (most of it accuracies).
+  'words', 'gradients', 'parameters', 'batch_norm' (statistics and their gradients), a loss by the
+  name of its function in `xmc_jax.losses`, or 'other' (most of it accuracies).
   """
   if kind == 'all-gather' and math.prod(shape) in sizes.words:
     return 'words'
@@ -57,10 +57,11 @@ def purpose(kind: str, shape: tuple[int, ...], name: str, sizes: Sizes) -> str:
     whole = kind == 'all-gather' and tuple(sorted(shape)) in sizes.parameters
     return 'parameters' if whole else 'other'
   inside = [part for part in path[phase + 1:-1] if part not in _STRUCTURE]
-  if not inside or '(' in inside[0]:
+  scope = inside[0].removeprefix('vmap(').removesuffix(')') if inside else '('
+  if '(' in scope:
     return 'other'
-  if inside[0].islower():                                              # a term's scope
-    return inside[0]
+  if scope.islower():         # a loss, mapped where it contrasts within groups
+    return scope
   return 'gradients' if 'transpose(' in path[phase] else 'other'
 
 
@@ -77,10 +78,15 @@ def is_image(kind: str, shape: tuple[int, ...], why: str, sizes: Sizes) -> bool:
   return REGIONS in rest or any(a == b and a in sizes.sides for a, b in itertools.pairwise(rest))
 
 
-def arrays(step: programs.Step, sizes: Sizes) -> list[dict]:
-  """Every array that is moved: kind, shape, dtype, times, bytes sent in all, purpose, op_name."""
-  found = []
-  for moved in itertools.chain.from_iterable(map(costs.collectives, step.rounds)):
+def arrays(step: programs.Step, sizes: Sizes) -> list[dict] | None:
+  """Every array that is moved: kind, shape, dtype, times, bytes sent in all, purpose, op_name.
+
+  None where the text of the compiled step cannot be read.
+  """
+  found, rounds = [], [costs.collectives(run) for run in step.rounds]
+  if None in rounds:
+    return None
+  for moved in itertools.chain.from_iterable(rounds):
     for shape, dtype, size, name in zip(moved.shapes, moved.dtypes, moved.sizes, moved.op_names):
       why = purpose(moved.kind, shape, name, sizes)
       found.append({'kind': moved.kind, 'shape': shape, 'dtype': dtype, 'times': moved.times,
@@ -94,21 +100,24 @@ def facts(config) -> dict:
   n, state = program.mesh.size, program.state_spec
   sizes = Sizes(config, state, n)
   moved = arrays(program.compile(), sizes)
+  line = {'devices': n, 'rows': config.batch_size, 'px': config.model.size,
+          'width': config.model.width, 'dtype': config.model.dtype, 'impl': config.model.impl,
+          'microbatches': config.microbatches, 'jax': jax.__version__}
+  if moved is None:
+    return line | {'sent': None}
   by = lambda key: dict(sum((collections.Counter({a[key]: a['sent']}) for a in moved),
                             collections.Counter()))
   parameters = programs.parameters(state)
   pulled = sum(parameters[name] for phases in method.objective.rounds for phase in phases
                for name in phase.updates)
   largest = sorted(moved, key=lambda a: -a['sent'])[:10]
-  return {'devices': n, 'rows': config.batch_size, 'px': config.model.size,
-          'width': config.model.width, 'dtype': config.model.dtype, 'impl': config.model.impl,
-          'microbatches': config.microbatches, 'jax': jax.__version__,
-          'sent': sum(a['sent'] for a in moved), 'sent_by_kind': by('kind'), 'sent_for': by('for'),
-          'gradients_once': 2 * 4 * pulled * (n - 1) // n,
-          'words_once': len(method.objective.rounds) * sizes.words_bytes * (n - 1) // n,
-          'image_or_region_shaped': [a for a in moved if is_image(
-              a['kind'], a['shape'], a['for'], sizes)],
-          'largest': largest}
+  return line | {
+      'sent': sum(a['sent'] for a in moved), 'sent_by_kind': by('kind'), 'sent_for': by('for'),
+      'gradients_once': 2 * 4 * pulled * (n - 1) // n,
+      'words_once': len(method.objective.rounds) * sizes.words_bytes * (n - 1) // n,
+      'image_or_region_shaped': [a for a in moved if is_image(
+          a['kind'], a['shape'], a['for'], sizes)],
+      'largest': largest}
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Time and memory of a training step of each family, beside a plain PyTorch step of the same.
 
-  python benchmarks/backbones.py
-  python benchmarks/backbones.py --config configs/ssa_gan_emoji.py --steps 10
-  taskset -c 0 python benchmarks/backbones.py --channels_last
+  python benchmarks/networks.py
+  python benchmarks/networks.py --config configs/ssa_gan_emoji.py --steps 10
+  taskset -c 0 python benchmarks/networks.py --channels_last
 
 Without --config the four emoji configs, a process each. Both sides begin with the same weights,
 have the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet
@@ -26,6 +26,8 @@ import common
 import jax
 import numpy as np
 
+from xmc_jax.analysis import cost as costs
+from xmc_jax.methods._damsm import has_loss
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.types import UserError
@@ -79,7 +81,8 @@ class Ours:
     began = time.perf_counter()
     self._step = self._program.compile()
     self.compile_seconds = time.perf_counter() - began
-    self.cost = self._step.cost()
+    self.flops = costs.step_cost(self._step.rounds)['flops']
+    self.memory = self._step.memory()
     self.parameters = programs.parameters(self._program.state_spec)
     state = self._program.init(0)
     self.noise = self._drawn(state)
@@ -157,9 +160,11 @@ def check(config) -> None:
   if config.model.dtype != 'float32':
     raise UserError(f'model.dtype = {config.model.dtype}: the PyTorch step computes in float32; '
                     'set --config.model.dtype=float32')
-  if config.method != 'galip' and config.terms.damsm and config.image.encoder != 'squeezenet':
+  if config.method != 'galip' and has_loss(config.terms) and (
+      config.image.encoder != 'squeezenet'):
     raise UserError(f'image.encoder = {config.image.encoder}: the PyTorch step has a SqueezeNet; '
-                    'set --config.image.encoder=squeezenet, or --config.terms.damsm=0')
+                    'set --config.image.encoder=squeezenet, or --config.terms.damsm_words=0 and '
+                    '--config.terms.damsm_sentence=0')
 
 
 def compared(ours: dict[str, float], theirs: dict[str, float]) -> float:
@@ -183,7 +188,7 @@ def comparable(config):
   """`config` as both sides can run it; UserError if they cannot."""
   changes = {'text__encoder': ''}         # sizes are the config's, whatever has been trained here
   if 'damsm_mask_same_class' in config.terms:
-    changes['terms__damsm_mask'] = False      # it changes a few scores and costs nothing
+    changes['terms__damsm_mask_same_class'] = False      # it changes a few scores and costs nothing
   config = common.changed(config, **changes)
   check(config)
   return config
@@ -213,8 +218,8 @@ def benchmark(config, steps: int, channels_last: bool) -> dict:
       'family': config.method, 'rows': config.batch_size, 'px': config.model.size,
       'width': config.model.width, 'parameters': ours.parameters, **times(seconds),
       'resident_bytes': most,
-      'program_bytes': ours.cost['argument_bytes'] + ours.cost['temp_bytes'],
-      'flops': ours.cost['flops'], 'compile_seconds': round(ours.compile_seconds, 1),
+      'program_bytes': ours.memory and sum(ours.memory), 'flops': ours.flops,
+      'compile_seconds': round(ours.compile_seconds, 1),
       'difference': float(f'{apart:.1e}'), 'channels_last': channels_last, 'cores': cores(),
       'torch_threads': torch.get_num_threads(), 'device': jax.devices()[0].device_kind,
       'jax': jax.__version__, 'torch': torch.__version__}

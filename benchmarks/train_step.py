@@ -1,11 +1,11 @@
 """Cost and time of one training step on this machine; prints one JSON line a case.
 
   python benchmarks/train_step.py --config configs/emoji64.py
-  python benchmarks/train_step.py --config configs/emoji64.py --plain --batch_size 8
+  python benchmarks/train_step.py --config configs/emoji64.py --reference --batch_size 8
   python benchmarks/train_step.py --config configs/xmc_gan_coco256.py --batch_size 8 --cost-only
 
 Synthetic batches and random frozen weights: neither data nor the large weight files are needed.
---plain runs the plain twin of every fast form in the same process, step by step in turn with it.
+--reference runs the reference twin of every fast implementation in the same process, step by step in turn with it.
 What the keys are stands in benchmarks/README.md.
 """
 import argparse
@@ -15,6 +15,7 @@ import common
 import jax
 import numpy as np
 
+from xmc_jax.analysis import cost as costs
 from xmc_jax.training import mesh as meshes
 from xmc_jax.types import PARTNER, UserError
 
@@ -41,7 +42,7 @@ class Case:
         'dtype': config.model.dtype, 'rows': config.batch_size, 'microbatches': config.microbatches,
         'remat': config.model.remat, 'devices': self._program.mesh.size,
         'device': device.device_kind, 'jax': jax.__version__, 'compile_seconds': round(seconds, 2),
-        **self._step.cost()}
+        **costs.step_cost(self._step.rounds)}
 
   def prepare(self) -> None:
     """Puts numbers where they are needed, and runs a first step."""
@@ -69,12 +70,13 @@ class Case:
     """Adds what the times of all its steps tell."""
     median = float(np.median(seconds))
     images = len(self._method.objective.rounds) * self._config.batch_size
-    rate, peak = self.facts['flops'] / median, PEAK.get(self.facts['device'])
     self.facts |= {'step_seconds': round(median, 5),
                    'step_seconds_least': round(float(min(seconds)), 5),
-                   'images_per_second': round(images / median, 2), 'flops_per_second': round(rate)}
-    if peak and self._config.model.dtype == 'bfloat16':
-      self.facts['mfu'] = round(rate / peak, 4)
+                   'images_per_second': round(images / median, 2)}
+    flops, peak = self.facts['flops'], PEAK.get(self.facts['device'])
+    self.facts['flops_per_second'] = None if flops is None else round(flops / median)
+    if flops is not None and peak and self._config.model.dtype == 'bfloat16':
+      self.facts['mfu'] = round(flops / median / peak, 4)
 
 
 def measure(cases: list[Case], steps: int, profile: str | None) -> None:
@@ -96,9 +98,9 @@ def measure(cases: list[Case], steps: int, profile: str | None) -> None:
 def benchmark(config, args: argparse.Namespace, batch_size: int) -> None:
   """Prints the lines of one batch size; where it does not fit, one that says so."""
   config = common.changed(config, batch_size=batch_size)
-  impl = [config.model.impl] + (['plain'] if args.plain else [])
+  impl = [config.model.impl] + (['reference'] if args.reference else [])
   try:
-    cases = [Case(common.changed(config, model__forms=name)) for name in impl]
+    cases = [Case(common.changed(config, model__impl=name)) for name in impl]
     if not args.cost_only:
       measure(cases, args.steps, args.profile)
   except jax.errors.JaxRuntimeError as error:
@@ -117,7 +119,7 @@ def main() -> None:
   sizes.add_argument('--batch_sizes', type=lambda text: [int(n) for n in text.split(',')],
                      help='several, a case each, such as 8,16,32')
   parser.add_argument('--steps', type=int, default=5, help='timed steps of a case')
-  parser.add_argument('--plain', action='store_true', help='the plain twin too, and the ratio')
+  parser.add_argument('--reference', action='store_true', help='the reference twin too, and the ratio')
   parser.add_argument('--cost-only', action='store_true', help='compile without running')
   parser.add_argument('--profile', metavar='DIR', help='write a trace of a step of every case')
   args, config = common.parse(parser)

@@ -52,10 +52,10 @@ def call(script, *argv):
 def test_train_step_tells_cost_and_time_of_both_twins(config_file, tmp_path):
   code, lines, errors = call(
       'train_step.py', '--config', config_file, '--config.model.z_features=4', '--batch_sizes', '4',
-      '--plain', '--steps', '3', '--profile', tmp_path / 'trace')
+      '--reference', '--steps', '3', '--profile', tmp_path / 'trace')
   assert code == 0, errors
-  fast, plain = lines
-  assert (fast['impl'], plain['impl']) == ('auto', 'plain')
+  fast, reference = lines
+  assert (fast['impl'], reference['impl']) == ('auto', 'reference')
   for line in lines:
     assert (line['px'], line['width'], line['dtype'], line['rows']) == (32, 4, 'float32', 4)
     assert (line['devices'], line['device'], line['jax']) == (1, 'cpu', jax.__version__)
@@ -64,8 +64,8 @@ def test_train_step_tells_cost_and_time_of_both_twins(config_file, tmp_path):
     assert line['images_per_second'] * line['step_seconds'] == pytest.approx(2 * 4, rel=0.02)
     assert line['flops_per_second'] * line['step_seconds'] == pytest.approx(line['flops'], rel=0.02)
     assert 'mfu' not in line and 'unknown_loops' not in line and 'uncounted' not in line
-  assert fast['flops'] != plain['flops']       # which is less is a matter of size
-  assert fast['ratio'] > 0 and 'ratio' not in plain
+  assert fast['flops'] != reference['flops']       # which is less is a matter of size
+  assert fast['ratio'] > 0 and 'ratio' not in reference
   assert list((tmp_path / 'trace').rglob('*.xplane.pb'))
 
 
@@ -99,9 +99,9 @@ def test_collectives_tells_what_is_moved_and_what_for(config_file):
   assert sum(line['sent_by_kind'].values()) == line['sent'] == sum(line['sent_for'].values())
   # Two rounds of 8 captions of 6 words of 8 features and their mask; a device sends half of them.
   assert line['sent_for']['words'] == line['words_once'] == 2 * 8 * 6 * (4 * 8 + 1) // 2
-  # Besides the words, a term moves numbers of rows only: less than a row of features for each.
-  assert 0 < line['sent_for']['word'] < line['words_once']
-  assert {'hinge', 'sentence', 'image', 'batch_norm'} <= line['sent_for'].keys()
+  # Besides the words, the loss moves a few numbers per row: less than a row of features for each.
+  assert 0 < line['sent_for']['word_loss'] < line['words_once']
+  assert {'hinge_d', 'hinge_g', 'nt_xent', 'batch_norm'} <= line['sent_for'].keys()
   assert line['sent_for']['gradients'] >= line['gradients_once'] > 0.5 * line['sent']
   assert line['image_or_region_shaped'] == []
   assert [a['sent'] for a in line['largest']] == sorted(
@@ -136,8 +136,9 @@ def sizes(monkeypatch, tiny_config):
     ('all-gather', (8, toys.LENGTH, toys.TEXT_FEATURES), 'jit(run)/jvp(joint)/Bert/norm/add',
      'words'),
     ('all-gather', (1, 8, toys.LENGTH), 'jit(run)/squeeze', 'words'),
-    ('all-reduce', (8,), 'jit(run)/jvp(joint)/word/jit(log_softmax)/reduce_max', 'word'),
-    ('all-reduce', (8,), 'jit(run)/transpose(jvp(joint))/image_frozen/dot_general', 'image_frozen'),
+    ('all-reduce', (8,), 'jit(run)/jvp(joint)/word_loss/jit(log_softmax)/reduce_max', 'word_loss'),
+    ('all-reduce', (), 'jit(run)/jvp(joint)/vmap(nt_xent)/reduce_sum', 'nt_xent'),
+    ('all-reduce', (8,), 'jit(run)/transpose(jvp(joint))/nt_xent/dot_general', 'nt_xent'),
     ('all-reduce', (1, 4), 'jit(run)/jvp(joint)/Generator/norm_out/norm/reduce_sum', 'batch_norm'),
     ('all-reduce', (3, 3, 4, 8), 'jit(run)/transpose(jvp(joint))/while/body/closed_call/checkpoint/'
      'Generator/block_0/norm_in/gamma/dot_general', 'gradients'),

@@ -1,4 +1,4 @@
-"""The PyTorch steps that `benchmarks/backbones.py` measures compute our losses. Needs torch."""
+"""The PyTorch steps that `benchmarks/networks.py` measures compute our losses. Needs torch."""
 import importlib
 
 import jax
@@ -96,13 +96,13 @@ def test_parameters_that_do_not_match_are_told(load):
 def test_what_torch_cannot_do_is_refused(changes, said, load):
   config = config_of('ssa_gan')
   config.update_from_flattened_dict(changes)
-  networks = load('backbones')
+  networks = load('networks')
   with pytest.raises(networks.UserError, match=said):
     networks.check(config)
 
 
 def test_other_losses_are_refused(load):
-  compared = load('backbones').compared
+  compared = load('networks').compared
   assert compared({'discriminator': 2.0}, {'discriminator': 2.01}) == pytest.approx(5e-3, rel=1e-3)
   with pytest.raises(RuntimeError, match='differ'):
     compared({'discriminator': 2.0}, {'discriminator': 2.1})

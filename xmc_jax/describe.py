@@ -1,4 +1,4 @@
-"""The size and the cost of a config's training step, for `xmc describe` and before training."""
+"""The size and the cost of a config's training step, for `xmc describe`."""
 from __future__ import annotations
 
 from typing import Any
@@ -7,11 +7,10 @@ import jax
 import ml_collections
 
 from xmc_jax import methods
+from xmc_jax.analysis import cost as costs
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.training.program import Program, Step
-
-_NAMES = {'g': 'generator', 'd': 'discriminator'}
 
 
 def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) -> dict[str, Any]:
@@ -40,31 +39,35 @@ def facts(program: Program, step: Step | None) -> dict[str, Any]:
   """The parameters of each network and, if compiled, the cost of a step on one device."""
   found = {'networks': {name: {'parameters': n}
                        for name, n in programs.parameters(program.state_spec).items()}}
-  return found | ({'step': step.cost()} if step else {})
+  return found | ({'step': costs.step_cost(step.rounds)} if step else {})
 
 
 def table(found: dict[str, Any]) -> str:
   """The facts as text, one per line."""
-  lines = [f'{_NAMES.get(name, name)}: {facts["parameters"]:,} parameters'
+  lines = [f'{programs.TITLES.get(name, name)}: {facts["parameters"]:,} parameters'
            for name, facts in found['networks'].items()]
   lines += [f'frozen {name}: {facts["parameters"]:,} parameters'
             for name, facts in found.get('frozen', {}).items()]
   lines += [f'batch {name}: {shape}' for name, shape in found.get('batch', {}).items()]
   step = found.get('step', {})
-  if 'flops' in step:
-    lines.append(f'one step: {step["flops"] / 1e9:,.1f} GFLOP, '
-                 f'{step.get("bytes_accessed", 0) / 1e9:,.1f} GB of memory traffic per device')
+  if step:
+    lines.append(_cost_line(step))
   if 'temp_bytes' in step:
     lines.append(f'memory: {step["argument_bytes"] / 1e6:,.0f} MB for state, weights and batch, '
                  f'{step["temp_bytes"] / 1e6:,.0f} MB temporary, per device')
   return '\n'.join(lines)
 
 
-def devices(mesh: jax.sharding.Mesh) -> str:
-  """The number and kind of the devices, and of the processes if there are several."""
-  kind = mesh.devices.flat[0].device_kind
-  hosts = f' in {jax.process_count()} processes' if jax.process_count() > 1 else ''
-  return f'{mesh.size} device{"s" if mesh.size > 1 else ""} ({kind}){hosts}'
+def _cost_line(step: dict[str, Any]) -> str:
+  """What one step computes, reads and writes; a lower bound where not all of it is counted."""
+  if step['flops'] is None:
+    return 'one step: unknown FLOP, as the text of the compiled program could not be read'
+  missing = [f'{n} loops of unknown length' for n in [step.get('unknown_loops')] if n]
+  missing += step.get('uncounted', [])
+  least = 'at least ' if missing else ''
+  line = (f'one step: {least}{step["flops"] / 1e9:,.1f} GFLOP, '
+          f'{step["bytes_accessed"] / 1e9:,.1f} GB of memory traffic per device')
+  return f'{line} (not counted: {", ".join(missing)})' if missing else line
 
 
 def _shapes(tree) -> dict[str, str]:

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from xmc_jax import __version__, describe, methods
+from xmc_jax import __version__, methods
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
@@ -23,8 +23,9 @@ from xmc_jax.sampling import Sampler, sample_noise
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import compile_to_fit
+from xmc_jax.training.memory import summary as memory_summary
 from xmc_jax.training.metric_writer import Reporter
-from xmc_jax.training.program import Program, Step
+from xmc_jax.training.program import TITLES, Program, Step, parameters
 from xmc_jax.training.state import TrainState
 from xmc_jax.types import PARTNER, Tree, UserError
 from xmc_jax.utils import atomic, image_io
@@ -143,10 +144,13 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
         f'batch size {config.batch_size} per round, steps {start + 1:,} to {config.steps:,}')
   if cut := pipeline.truncated_share(source, tokenizer):
     print(f'{cut:.1%} of the captions are truncated to text.length = {config.text.length} tokens')
-  print(describe.devices(program.mesh))
+  print(meshes.summary(program.mesh))
   began = time.perf_counter()
   compiled = compile_to_fit(program)
-  print(describe.table(describe.facts(program, compiled)))
+  for name, count in parameters(program.state_spec).items():
+    print(f'{TITLES.get(name, name)}: {count:,} parameters')
+  if memory := memory_summary(compiled.memory()):
+    print(memory)
   print(f'compiled in {time.perf_counter() - began:.0f} s', flush=True)
   return compiled
 

@@ -92,11 +92,11 @@ class Twin:
 
   def damsm(self, fake, words, mask, sentence):
     w = self.config.terms
-    if not w.damsm:
+    if not (w.damsm_words or w.damsm_sentence):
       return 0.0
-    code, regions = self.world.look(fake)
-    return w.damsm * (word_loss(regions, words, mask, w.gamma1, w.gamma2, w.gamma3)
-                      + sentence_loss(code, sentence, w.gamma3))
+    embedding, regions = self.world.look(fake)
+    return (w.damsm_words * word_loss(regions, words, mask, w.gamma1, w.gamma2, w.gamma3)
+            + w.damsm_sentence * sentence_loss(embedding, sentence, w.gamma3))
 
 
 class Stacked(Twin):
@@ -115,15 +115,15 @@ class Stacked(Twin):
     self.d.requires_grad_(True)
     real = self.d(stacked.smaller(image), sentence, sentence.roll(-1, 0))
     fake = self.d([x.detach() for x in fakes], sentence)
-    yield 'discriminator', 'd', w.adversarial * sum(
+    yield 'discriminator', 'd', w.bce * sum(
         (bce(alone, True) + bce(right, True)) / 2
         + (bce(fake_alone, False) + bce(fake_paired, False) + bce(wrong[:-1], False)) / 3
         for (alone, (right, wrong)), (fake_alone, (fake_paired,)) in zip(real, fake))
     self.d.requires_grad_(False)
     views = self.d(fakes, sentence)
-    adversarial = sum(bce(alone, True) + bce(paired, True) for alone, (paired,) in views)
+    deceived = sum(bce(alone, True) + bce(paired, True) for alone, (paired,) in views)
     kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).mean()
-    yield 'generator', 'g', (w.adversarial * adversarial + w.kl * kl
+    yield 'generator', 'g', (w.bce * deceived + w.kl * kl
                              + self.damsm(fakes[-1], words, mask, sentence))
 
 
@@ -148,12 +148,12 @@ class SsaGan(Twin):
     self.d.requires_grad_(True)
     real, wrong = self.d(image, sentence, sentence.roll(-1, 0))
     fake_logits, = self.d(fake.detach(), sentence)
-    yield 'discriminator', 'd', w.adversarial * hinge(real, fake_logits, wrong[:-1])
+    yield 'discriminator', 'd', w.hinge * hinge(real, fake_logits, wrong[:-1])
     image, said = image.detach().requires_grad_(), sentence.detach().requires_grad_()
-    if w.penalty:
-      yield 'penalty', 'd', w.penalty * sixth_power(self.d(image, said)[0], image, said)
+    if w.ma_gp:
+      yield 'penalty', 'd', w.ma_gp * sixth_power(self.d(image, said)[0], image, said)
     self.d.requires_grad_(False)
-    yield 'generator', 'g', (-w.adversarial * self.d(fake, sentence)[0].mean()
+    yield 'generator', 'g', (-w.hinge * self.d(fake, sentence)[0].mean()
                              + self.damsm(fake, words, mask, sentence))
 
 
@@ -177,11 +177,11 @@ class Galip(Twin):
     self.d.requires_grad_(True)
     right, wrong = self.d(real, said, sentence.roll(-1, 0))
     fake_logits, = self.d(fake.detach(), sentence)
-    yield 'discriminator', 'd', (w.adversarial * hinge(right, fake_logits, wrong)
-                          + w.penalty * sixth_power(right, real, said))
+    yield 'discriminator', 'd', (w.hinge * hinge(right, fake_logits, wrong)
+                          + w.ma_gp * sixth_power(right, real, said))
     self.d.requires_grad_(False)
     near = F.cosine_similarity(fake_embedding, sentence).mean()
-    yield 'generator', 'g', (-w.adversarial * self.d(fake, sentence)[0].mean()
+    yield 'generator', 'g', (-w.hinge * self.d(fake, sentence)[0].mean()
                              - w.similarity * near)
 
 

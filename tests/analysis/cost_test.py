@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import versions
 
-from xmc_jax.analysis.cost import collectives, cost, total
+from hlo_texts import PROGRAM, STRANGE
+
+from xmc_jax.analysis.cost import collectives, cost, step_cost, total
 
 NEWER_EMITTERS = {'xla_cpu_use_fusion_emitters': True} if versions.OLDER_EMITTERS else {}
 LEVELS = {'lightly': {'xla_backend_optimization_level': 0},
@@ -337,3 +339,39 @@ def test_a_program_of_one_device_moves_nothing():
 def test_other_ways_of_writing_it(line, kind, shapes, devices, sent):
   [found] = collectives(module(dict(p=(4, 8), q=(6,)), f'%start = {line}'))
   assert (found.kind, found.shapes, found.devices, found.sent) == (kind, shapes, devices, sent)
+
+
+UNREADABLE = {
+    'none': None, 'empty': '', **STRANGE,
+    'unknown operand': PROGRAM.replace('add(%x.1', 'add(%y.1'),
+    'missing computation': PROGRAM.replace('add(%x.1, %x.1)', 'fusion(%x.1), calls=%fused')}
+
+
+@pytest.mark.parametrize('name', UNREADABLE)
+def test_a_text_that_cannot_be_read_has_an_unknown_cost(name):
+  memory = types.SimpleNamespace(argument_size_in_bytes=3, temp_size_in_bytes=4)
+  program = types.SimpleNamespace(as_text=lambda: UNREADABLE[name], memory_analysis=lambda: memory)
+  unknown = {'flops': None, 'bytes_accessed': None}
+  assert cost(program) == unknown | {'argument_bytes': 3, 'temp_bytes': 4}
+  assert cost(text_only(UNREADABLE[name])) == unknown
+
+
+def test_the_same_text_unchanged_has_a_known_cost():
+  assert cost(text_only(PROGRAM)) == {'flops': 6, 'bytes_accessed': 3 * 24}
+  assert collectives(text_only(PROGRAM)) == []
+
+
+@pytest.mark.parametrize('name', ['none', 'empty', *STRANGE])
+def test_what_it_moves_is_unknown_too(name):
+  assert collectives(text_only(UNREADABLE[name])) is None
+
+
+def test_an_operation_that_is_not_known_is_named_and_never_silent():
+  found = cost(text_only(PROGRAM.replace(' add(', ' add-twice(')))
+  assert found['flops'] == 0 and found['uncounted'] == ['add-twice']
+
+
+def test_a_step_with_one_unknown_round_has_an_unknown_cost():
+  rounds = text_only(PROGRAM), text_only(None)
+  assert step_cost(rounds) == {'flops': None, 'bytes_accessed': None}
+  assert step_cost(rounds[:1] * 2) == {'flops': 12, 'bytes_accessed': 6 * 24}

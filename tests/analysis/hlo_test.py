@@ -4,6 +4,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from hlo_texts import PROGRAM, STRANGE
 
 from xmc_jax.analysis import hlo
 
@@ -66,3 +67,19 @@ def test_what_the_compiler_knows_is_taken():
 def test_a_text_that_is_no_program_is_refused(text):
   with pytest.raises(ValueError, match='not (the text|an instruction) of a compiled program'):
     hlo.parse(text)
+
+
+def test_the_program_that_is_made_strange_is_one():
+  assert [i.opcode for i in hlo.parse(PROGRAM).computations['main.3'].instructions.values()] == [
+      'parameter', 'add']
+
+
+@pytest.mark.parametrize('name', STRANGE)
+def test_a_line_of_an_unknown_form_is_refused_and_not_left_out(name):
+  with pytest.raises(ValueError, match='of a compiled program'):
+    hlo.parse(STRANGE[name])
+
+
+def test_a_backend_without_text_is_refused():
+  with pytest.raises(ValueError, match='no text'):
+    hlo.parse(None)

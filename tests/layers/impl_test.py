@@ -10,20 +10,20 @@ from xmc_jax.types import UserError
 
 
 def test_the_three_sets():
-  assert choose('fast', 'cpu') == FAST and choose('plain', 'tpu') == REFERENCE
+  assert choose('fast', 'cpu') == FAST and choose('reference', 'tpu') == REFERENCE
   assert all(choose('auto', backend) == impl for backend, impl in AUTO.items())
   assert choose('auto', 'unheard_of') == FAST
 
 
 def test_single_forms_are_changed():
-  assert choose('plain,up=spread,words=gram', 'cpu') == dataclasses.replace(
+  assert choose('reference,up=spread,words=gram', 'cpu') == dataclasses.replace(
       REFERENCE, up='spread', words='gram')
 
 
 @pytest.mark.parametrize('name, message', [
-    ('slow', "begins with 'slow'; begin with one of auto, fast, plain"),
-    ('auto,up=fold', 'up=fold does not exist; there are up=plain|spread|parity'),
-    ('auto,down=plain', 'down=plain does not exist')])
+    ('slow', "begins with 'slow'; begin with one of auto, fast, reference"),
+    ('auto,up=fold', 'up=fold does not exist; there are up=reference|spread|parity'),
+    ('auto,down=reference', 'down=reference does not exist')])
 def test_names_that_do_not_exist_are_refused(name, message):
   with pytest.raises(UserError) as error:
     choose(name, 'cpu')

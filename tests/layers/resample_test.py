@@ -80,7 +80,7 @@ def test_each_form_and_its_gradients_are_the_plain_ones(impl, name, sizes, chann
       out, vjp_fn = jax.vjp(form, x, kernel)
       return out, *vjp_fn(jnp.sin(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))
     return [jax.tree.map(lambda a, b: (a, b), value_and_pulls(impl[name], x),
-                         value_and_pulls(impl['plain'], x)) for x in xs]
+                         value_and_pulls(impl['reference'], x)) for x in xs]
 
   xs = [jnp.array(toys.normal(i, 2, *size, channels)) for i, size in enumerate(sizes)]
   kernel = jnp.array(toys.normal(9, 3, 3, channels, features))
@@ -99,5 +99,5 @@ def test_gradients_of_gradients_are_the_plain_ones(impl, name):
   def penalty(form):
     grad_norm_sq = lambda x, k: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(form(x, k))))(x) ** 2)
     return jax.grad(grad_norm_sq, (0, 1))(x, kernel)
-  a, b = jax.jit(lambda: (penalty(impl[name]), penalty(impl['plain'])))()
+  a, b = jax.jit(lambda: (penalty(impl[name]), penalty(impl['reference'])))()
   jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-3), a, b)

@@ -38,7 +38,7 @@ def on_device(*xs):
   return [jnp.array(x) for x in xs]
 
 
-FORMS = pytest.mark.parametrize('scores', [matching.word_scores, matching.word_scores_plain])
+FORMS = pytest.mark.parametrize('scores', [matching.word_scores, matching.word_scores_reference])
 
 
 @FORMS
@@ -88,7 +88,7 @@ def test_fast_scores_and_gradients_are_the_plain_ones(b, chunk):
     run = lambda scores, **options: jax.vjp(
         lambda r, w: scores(r, w, mask, **options), regions, words)
     fast, pull_fast = run(matching.word_scores, chunk=chunk)
-    plain, pull_plain = run(matching.word_scores_plain)
+    plain, pull_plain = run(matching.word_scores_reference)
     return (fast, pull_fast(weights)), (plain, pull_plain(weights))
 
   fast, plain = jax.jit(both)(regions, words)

@@ -87,7 +87,7 @@ def forward(config, seed=0):
     ({'terms.mask_same_class': False}, set(), set()),
     ({'data.partners': 'self', 'terms.mask_same_class': False}, set(), set()),
     (SUPERVISED, {'supcon_text', 'supcon_image', 'unicl', 'labels'}, {'label'})])
-def test_terms_and_the_batch_that_they_need(settings, names, keys):
+def test_losses_and_the_batch_that_they_need(settings, names, keys):
   method = methods.build(small(**settings))
   assert [[(p.name, p.updates) for p in phases] for phases in method.objective.rounds] == [
       [('match', ('encoder',))]]
@@ -96,7 +96,7 @@ def test_terms_and_the_batch_that_they_need(settings, names, keys):
                                            if 'data.partners' in settings else set())
   rows = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in method.batch_spec.items()}
   params = jax.eval_shape(method.objective.init, jax.random.key(0), rows)['encoder']['params']
-  assert ('tellers' in params) == ('labels' in names)
+  assert ('classifiers' in params) == ('labels' in names)
   metrics = jax.eval_shape(lambda *x: method.objective.rounds[0][0].forward(*x).metrics,
                            {'encoder': params}, {'encoder': {}}, {}, rows, jax.random.key(0))
   assert metrics.keys() == {
@@ -121,7 +121,7 @@ def test_the_number_of_devices_and_of_parts_changes_nothing():
   first, one, metrics = run(small(**SUPERVISED))
   changed = jax.tree.map(lambda x, y: np.abs(x - y).max() > 1e-6, first, one)
   assert all(changed['image_transformer'][k]['kernel'] for k in ('patches', 'project'))
-  assert changed['text_transformer']['words']['embedding'] and all(jax.tree.leaves(changed['tellers']))
+  assert changed['text_transformer']['words']['embedding'] and all(jax.tree.leaves(changed['classifiers']))
   for devices, parts in ((8, 1), (4, 2)):
     _, other, found = run(small(**SUPERVISED, microbatches=parts), devices)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), other, one)
@@ -163,7 +163,6 @@ def test_rates_below_zero_are_refused(key):
     ({'model.trained': 'some'}, '--config.model.trained=some: choose one of all, heads'),
     ({'model.trained': 'heads'}, '=heads: .* name it with --config.text.encoder'),
     ({'terms.contrast_temperature': 0.0}, 'contrast_temperature=0.0: it must be above 0'),
-    ({'terms.contrast': 0.0}, "every term of the network 'encoder' has weight 0"),
     ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .* choose a rule with --config.data.part'),
     ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
     ({'model.clip_input': 'no'}, '--config.model.clip_input=no'),
@@ -173,7 +172,12 @@ def test_mistakes_are_named(settings, message):
     methods.build(small(**settings))
 
 
-def test_a_vocabulary_too_small_for_a_tokeniser_and_a_missing_clip_are_named():
+def test_a_network_without_any_loss_is_refused_when_its_phase_is_traced():
+  with pytest.raises(UserError, match="'encoder' has weight 0"):
+    program_of(methods.build(small(**{'terms.contrast': 0.0}))).lower()
+
+
+def test_a_vocabulary_too_small_for_a_tokenizer_and_a_missing_clip_are_named():
   with pytest.raises(UserError, match='--config.clip.pieces=13: it must be at least 514'):
     methods.build(small(**{'data.options.groups': ('food-drink',)})).tokenizer()
   missing = methods.build(small(**{'text.encoder': '/nowhere'}))

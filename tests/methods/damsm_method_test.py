@@ -1,4 +1,4 @@
-"""The method of DAMSM: what is trained by which terms, on devices, in parts; what a run leaves."""
+"""The method of DAMSM: what is trained by which losses, on devices, in parts; what a run leaves."""
 import functools
 
 import jax
@@ -13,6 +13,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.encoders import damsm, image_backbones
 from xmc_jax.losses import damsm as losses
 from xmc_jax.methods import damsm as method_of_damsm
+from xmc_jax.methods import scl
 from xmc_jax.networks.base import ForwardOutputs, Text
 from xmc_jax.sampling import TextToImage
 from xmc_jax.train import train
@@ -72,7 +73,7 @@ SUPERVISED = {'data.partners': 'exact', 'terms.supcon_text': 1.0, 'terms.supcon_
     ({'data.partners': 'exact', 'terms.unicl': 1.0}, FIRST | {'unicl'}, {'label'}),
     (SUPERVISED, FIRST | {'supcon_text', 'supcon_image', 'unicl', 'supcon_words',
                           'labels'}, {'label'})])
-def test_terms_and_the_batch_that_they_need(config, settings, names, keys):
+def test_losses_and_the_batch_that_they_need(config, settings, names, keys):
   config.update_from_flattened_dict(settings)
   method = methods.build(config)
   assert [[(p.name, p.updates) for p in phases] for phases in method.objective.rounds] == [
@@ -93,13 +94,16 @@ def test_terms_and_the_batch_that_they_need(config, settings, names, keys):
 @pytest.mark.parametrize('settings, masked', [
     ({}, True), ({'data.partners': 'exact'}, True), ({'data.partners': 'self'}, True),
     ({'data.partners': 'self', 'terms.mask_same_class': False}, False)])
-def test_images_of_like_label_are_no_negatives_whatever_the_partners(config, settings, masked):
+def test_images_with_the_same_label_are_no_negatives_whatever_the_partners(config, settings, masked):
   config.update_from_flattened_dict(settings)
   labels, embeddings = np.array([0, 1, 2, 0]), toys.normal(4, 4, 8)
-  text = Text(words=None, mask=None, sentence=embeddings[::-1])
-  outputs = ForwardOutputs({'label': labels}, text, real_embedding=embeddings)
-  found = {term.name: term for term in method_of_damsm._terms(config)}['sentence']
-  np.testing.assert_allclose(found.value((outputs,)), losses.sentences(
+  words = toys.text(rows=4, features=8)
+  text = Text(words.words, words.mask, sentence=embeddings[::-1])
+  outputs = ForwardOutputs({'label': labels}, text, real_embedding=embeddings,
+                           real_regions=toys.normal(5, 4, 5, 8))
+  found = method_of_damsm.encoder_losses(
+      outputs, mask_rule=scl.mask_rule(config), gamma1=4.0, gamma2=5.0, gamma3=10.0)['sentence']
+  np.testing.assert_allclose(found, losses.sentences(
       embeddings, embeddings[::-1], labels if masked else None), rtol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Two branches and their term on top of other methods; and SSA-GAN's three phases below them."""
+"""Two branches and their loss on top of other methods; and SSA-GAN's three phases below them."""
 import dataclasses
 import functools
 import sys
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 SHARED = {'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
           'text.words': 13, 'text.length': toys.LENGTH, 'image.encoder': 'squeezenet',
-          'terms.damsm': 0.0}
+          'terms.damsm_words': 0.0, 'terms.damsm_sentence': 0.0}
 STACKED = {'model.d_width': 2, 'model.residuals': 1, 'model.condition_features': 3}
 FAMILIES = {'attngan': (attngan, STACKED), 'dm_gan': (dm_gan, STACKED), 'ssa_gan': (ssa_gan, {})}
 
@@ -50,13 +50,13 @@ def spec(method, name):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_every_family_gets_a_second_view_of_the_same_shapes(family):
-  plain, both = methods.build(tiny(family)), methods.build(framework(family))
-  for key in plain.batch_spec:
-    assert spec(both, key) == spec(both, f'partner_{key}') == spec(plain, key)
+  alone, both = methods.build(tiny(family)), methods.build(framework(family))
+  for key in alone.batch_spec:
+    assert spec(both, key) == spec(both, f'partner_{key}') == spec(alone, key)
   assert spec(both, 'label') == spec(both, 'partner_label') == ((1, 8), np.int32)
   state = lambda method: jax.eval_shape(method.objective.init, jax.random.key(0), {
       k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in method.batch_spec.items()})
-  assert state(plain) == state(both)       # branches share all weights
+  assert state(alone) == state(both)       # branches share all weights
 
 
 def test_so_does_xmc_gan_whose_fakes_an_image_network_looks_at(text_folder):
@@ -73,7 +73,7 @@ def handed(monkeypatch):
   """What a base method is given."""
   found = {}
   base = types.ModuleType('xmc_jax.methods.toy')
-  base.build = lambda config, **given: found.update(given)
+  base.build = lambda config, extension: found.update(extension=extension)
   monkeypatch.setitem(sys.modules, 'xmc_jax.methods.toy', base)
   return found
 
@@ -82,11 +82,11 @@ def build_on_toy(handed, **settings):
   config = framework('ssa_gan', **settings)
   config.base = 'toy'
   scl.build(config)
-  return {term.name: term for term in handed['extra']['g']}
+  return handed['extension']
 
 
 def branches(labels):
-  """Two branches of four rows, with codes of fakes and captions."""
+  """Two branches of four rows, with embeddings of fakes and captions."""
   make = lambda i: ForwardOutputs({'label': np.array(labels[i])}, Text(None, None, toys.normal(i, 4, 6)),
                           fake_embedding=toys.normal(10 + i, 4, 6))
   return make(0), make(1)
@@ -105,47 +105,48 @@ def slow_sup_con(embeddings, labels, rows, temperature):
   return total / len(embeddings)
 
 
-def test_the_term_draws_fakes_of_like_label_together(handed):
-  terms = build_on_toy(handed)
-  assert handed['split'] is two_views
-  assert {name: term.weight for name, term in terms.items()} == {
-      'supcon_fake': 0.2, 'unicl': 0.0}
+def test_the_loss_draws_fakes_with_the_same_label_together(handed):
+  extension = build_on_toy(handed)
+  assert extension.split is two_views and extension.losses.keys() == {'g'}
+  assert (extension.weights['supcon_fake'], extension.weights['unicl']) == (0.2, 0.0)
   labels = [[3, 1, 3, 2], [3, 1, 3, 0]]      # the last pair are partners all the same
   pair = branches(labels)
   embeddings = np.concatenate([b.fake_embedding for b in pair])
-  np.testing.assert_allclose(terms['supcon_fake'].value(pair),
+  found = extension.losses['g'](pair)
+  assert found.keys() == {'supcon_fake'}
+  np.testing.assert_allclose(found['supcon_fake'],
                              slow_sup_con(embeddings, sum(labels, []), 4, 0.5), rtol=1e-5)
 
 
 def test_with_partners_of_the_same_image_it_is_nt_xent(handed):
-  terms = build_on_toy(handed, **{'data.partners': 'self', 'scl.temperature': 0.1})
+  extension = build_on_toy(handed, **{'data.partners': 'self', 'scl.temperature': 0.1})
   pair = branches([[1, 1, 1, 1], [1, 1, 1, 1]])
   embeddings = np.concatenate([b.fake_embedding for b in pair])
-  np.testing.assert_allclose(terms['supcon_fake'].value(pair),
+  np.testing.assert_allclose(extension.losses['g'](pair)['supcon_fake'],
                              slow_sup_con(embeddings, range(8), 4, 0.1), rtol=1e-5)
 
 
 @pytest.mark.parametrize('settings, words', [
     ({'base': 'scl'}, 'config.base=scl'), ({'data.partners': ''}, 'data.partners='),
     ({'microbatches': 2}, 'wrong pairs need all rows')])
-def test_what_cannot_be_is_told(settings, words):
+def test_impossible_settings_are_refused(settings, words):
   with pytest.raises(UserError, match=words):
     methods.build(framework('ssa_gan', **settings))
 
 
-def test_codes_of_two_spaces_cannot_be_compared(text_folder):
+def test_embeddings_of_two_spaces_cannot_be_compared(text_folder):
   config = scl.config(toys.tiny_config(text_folder))
   config.scl.unicl = 0.1
   config.model.one_class, config.model.classes = False, 5
   method = methods.build(config)
-  with pytest.raises(UserError, match='have .* and 8 numbers .* --config.scl.unicl=0'):
+  with pytest.raises(UserError, match='have .* and 8 features .* --config.scl.unicl=0'):
     toys.two_steps(method, 1)
 
 
-def test_the_method_without_a_base_is_told():
+def test_the_method_without_a_base_is_refused():
   config = tiny('ssa_gan')
   config.method = 'scl'
-  with pytest.raises(UserError, match='needs the family'):
+  with pytest.raises(UserError, match='needs the method'):
     methods.build(config)
 
 
@@ -154,7 +155,7 @@ def test_ssa_gan_is_one_round_of_discriminator_penalty_and_generator():
                            for phases in methods.build(config).objective.rounds]
   assert phases(tiny('ssa_gan')) == [
       [('discriminator', ('d',)), ('penalty', ('d',)), ('generator', ('g',))]]
-  assert phases(tiny('ssa_gan', **{'terms.penalty': 0.0})) == [
+  assert phases(tiny('ssa_gan', **{'terms.ma_gp': 0.0})) == [
       [('discriminator', ('d',)), ('generator', ('g',))]]
 
 
@@ -176,7 +177,7 @@ def trained(devices):
 
 def test_eight_devices_are_one():
   toys.same_on_all_devices(trained(1), trained(8))
-  assert {'discriminator/d/hinge', 'penalty/d/gradient norm', 'generator/g/hinge', 'generator/g/supcon_fake',
+  assert {'discriminator/d/hinge', 'penalty/d/ma_gp', 'generator/g/hinge', 'generator/g/supcon_fake',
           'generator/g/unicl'} <= trained(1)[2].keys()
 
 
@@ -210,8 +211,8 @@ class Toy:
 
 
 def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
-  # Discriminator:    1 - d + (1 + g d + 1 + d / 4) / 2, gradient norm -1 + g / 2 + 1 / 8, of seven wrong pairs
-  # Penalty:   2 d^6, gradient norm 12 d^5;   generator: -g d, gradient norm -d
+  # Discriminator:    1 - d + (1 + g d + 1 + d / 4) / 2, derivative -1 + g / 2 + 1 / 8, of seven
+  # wrong pairs.   Penalty: 2 d^6, derivative 12 d^5.   Generator: -g d, derivative -d.
   monkeypatch.setattr(ssa_gan, 'SsaGanNetworks', Toy)
   method = methods.build(tiny('ssa_gan'))
   program = Program(method.objective, dict.fromkeys('gd', optax.sgd(1.0)), 0.0, method.frozen_spec,
@@ -230,13 +231,14 @@ def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
 
 
 @pytest.mark.parametrize('partners', ['', 'exact', 'self'])
-def test_the_terms_of_the_damsm_have_the_configs_gammas_and_its_mask(partners):
+def test_the_losses_of_the_damsm_have_the_configs_gammas_and_its_mask(partners):
   text = toys.text(rows=4)
   outputs = ForwardOutputs({'label': np.array([0, 1, 2, 0])}, text,
                   fake_regions=toys.normal(3, 4, 5, toys.TEXT_FEATURES))
   config = tiny('ssa_gan', **{'terms.gamma1': 1.5, 'terms.gamma2': 2.5, 'terms.gamma3': 3.5,
                              'data.partners': partners})
-  value = {term.name: term for term in _damsm.terms(config, None)}['damsm_words'].value((outputs,))
+  outputs = dataclasses.replace(outputs, fake_embedding=text.sentence)
+  value = _damsm.damsm_losses(outputs, **_damsm.loss_options(config))['damsm_words']
   np.testing.assert_allclose(value, losses.words(
       outputs.fake_regions, text.words, text.mask, outputs.batch['label'], gamma1=1.5, gamma2=2.5,
       gamma3=3.5), rtol=1e-6)

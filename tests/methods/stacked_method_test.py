@@ -13,8 +13,8 @@ from xmc_jax import methods
 from xmc_jax.config import check
 from xmc_jax.data.views import two_views
 from xmc_jax.encoders import damsm
-from xmc_jax.losses.terms import Term
 from xmc_jax.methods import _stacked, attngan, dm_gan
+from xmc_jax.methods._steps import Extension
 from xmc_jax.networks import attngan as read_by_attention
 from xmc_jax.networks import dm_gan as read_by_memory
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs
@@ -27,6 +27,9 @@ pytestmark = pytest.mark.slow
 
 FAMILIES = {'attngan': attngan, 'dm_gan': dm_gan}
 every_family = pytest.mark.parametrize('family', FAMILIES)
+# Weights of the losses that look at images by the DAMSM.
+NO_DAMSM = {'terms.damsm_words': 0.0, 'terms.damsm_sentence': 0.0}
+DAMSM = dict.fromkeys(NO_DAMSM, 5.0)
 OPTIMIZERS = {name: optax.sgd(1e-2) for name in 'gd'}
 
 
@@ -36,7 +39,7 @@ def tiny(family, **settings):
   config.update_from_flattened_dict({
       'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.d_width': 2,
       'model.residuals': 1, 'model.z_features': 5, 'model.condition_features': 3, 'text.words': 13,
-      'text.length': toys.LENGTH, 'image.encoder': 'squeezenet', 'terms.damsm': 0.0, **settings})
+      'text.length': toys.LENGTH, 'image.encoder': 'squeezenet', **NO_DAMSM, **settings})
   return config
 
 
@@ -46,7 +49,8 @@ def trained(devices):
   config = tiny('dm_gan')
   method = _stacked.build(
       config, read_by_memory.generator(32, 4, 1, **_stacked.generator_options(config)),
-      read_by_attention.discriminator(32, 2))
+      read_by_attention.discriminator(32, 2), attngan.discriminator_losses,
+      attngan.generator_losses, None)
   return toys.two_steps(method, devices, ema_decay=0.9)
 
 
@@ -62,7 +66,7 @@ def test_a_step_is_one_round_of_discriminator_then_generator(family):
   assert objective.averaged == ('g',)
 
 
-def test_metrics_name_the_terms_that_are_built():
+def test_metrics_name_the_losses_that_have_a_weight():
   accuracies = {f'discriminator/accuracy/{k}' for k in ('real', 'fake', 'wrong')}
   assert trained(1)[2].keys() == accuracies | {
       'discriminator/d/bce', 'discriminator/d_loss', 'discriminator/d_gradient', 'generator/g/bce', 'generator/g/kl',
@@ -127,8 +131,8 @@ def shapes_of_metrics(method):
   return {name: x.shape for name, x in metrics.items()}
 
 
-def test_the_damsm_judges_the_fakes_with_its_weight_only():
-  method = methods.build(tiny('attngan', **{'terms.damsm': 5.0}))
+def test_the_damsm_looks_at_the_fakes_with_its_weight_only():
+  method = methods.build(tiny('attngan', **DAMSM))
   assert set(method.frozen_spec) == {'text', 'image'} and method.sample_needs == ('text',)
   assert method.batch_spec['label'].shape == (1, 8)
   names = shapes_of_metrics(method)
@@ -138,14 +142,14 @@ def test_the_damsm_judges_the_fakes_with_its_weight_only():
   assert set(plain.frozen_spec) == {'text'} and 'label' not in plain.batch_spec
 
 
-def test_frameworks_on_top_get_codes_labels_and_partners():
+def test_an_extension_gets_embeddings_labels_and_partners():
   def look(branches):
     assert len(branches) == 2 and all(b.fake_embedding.shape == (8, 256) for b in branches)
-    return sum(b.fake_embedding.sum() + b.batch['label'].sum() for b in branches)
+    return {'look': sum(b.fake_embedding.sum() + b.batch['label'].sum() for b in branches)}
 
   settings = {'model.one_class': False, 'model.classes': 7, 'data.partners': 'exact'}
-  method = dm_gan.build(tiny('dm_gan', **settings), split=two_views,
-                       extra={'g': (Term('look', 2.0, look),)})
+  method = dm_gan.build(tiny('dm_gan', **settings),
+                        Extension(two_views, {'g': look}, {'look': 2.0}))
   assert method.batch_spec['partner_label'].shape == method.batch_spec['label'].shape == (1, 8, 7)
   assert method.batch_spec['partner_image'] == method.batch_spec['image']
   assert 'generator/g/look' in shapes_of_metrics(method)
@@ -171,7 +175,7 @@ def test_the_folder_of_a_damsm_tells_its_sizes(tmp_path):
   module = damsm.Damsm(17, 'squeezenet', embedding=4, width=8)
   params = toys.fill(jax.eval_shape(functools.partial(damsm.create, module), jax.random.key(0)))
   damsm.save(tmp_path / 'encoder', module, params, '{}')
-  config = tiny('attngan', **{'terms.damsm': 5.0, 'text.encoder': str(tmp_path)})
+  config = tiny('attngan', **DAMSM, **{'text.encoder': str(tmp_path)})
   method = methods.build(config)
   text = method.load_frozen(method.sample_needs)['text']['params']
   assert text.keys() == {'captions'}
@@ -192,7 +196,7 @@ def test_a_damsm_that_is_not_there_is_the_users_mistake():
     ({'microbatches': 2}, 'wrong pairs need all rows'),
     ({'batch_size': 1}, 'a wrong pair needs another row'),
     ({'model.mask': 'mine'}, '--config.model.mask=mine: choose one of own, tiled'),
-    ({'terms.damsm': 5.0, 'model.one_class': False}, '--config.model.classes')])
+    ({**DAMSM, 'model.one_class': False}, '--config.model.classes')])
 def test_mistakes_in_the_config_are_named(family, settings, message):
   with pytest.raises(UserError, match=message):
     methods.build(tiny(family, **settings))

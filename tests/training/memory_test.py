@@ -4,22 +4,23 @@ import pytest
 
 from xmc_jax.training import memory
 from xmc_jax.training.mesh import make_mesh
+from xmc_jax.training.program import Memory
 from xmc_jax.types import UserError
 
 
 class Fake:
-  """A program whose step costs this, or whose compilation fails so."""
+  """A program whose step needs this memory, or whose compilation fails so."""
 
-  def __init__(self, cost=None, error=None):
-    self.mesh, self._cost, self._error = make_mesh(jax.devices()[:1]), cost, error
+  def __init__(self, memory=None, error=None):
+    self.mesh, self._memory, self._error = make_mesh(jax.devices()[:1]), memory, error
 
   def compile(self):
     if self._error:
       raise self._error
     return self
 
-  def cost(self):
-    return self._cost
+  def memory(self):
+    return self._memory
 
 
 def test_the_hosts_memory_is_shared_by_its_devices():
@@ -28,16 +29,22 @@ def test_the_hosts_memory_is_shared_by_its_devices():
 
 
 def test_a_step_that_fits_is_returned():
-  fits = Fake({'argument_bytes': 10, 'temp_bytes': 20})
-  assert memory.needed(fits.cost()) == 30 and memory.compile_to_fit(fits) is fits
-  assert memory.compile_to_fit(silent := Fake({'flops': 1})) is silent
+  have = memory.available(make_mesh(jax.devices()[:1]))
+  for fits in (Fake(Memory(10, 20)), Fake(Memory(have - 1, 1)), Fake(None)):
+    assert memory.compile_to_fit(fits) is fits
+
+
+def test_the_summary_has_both_parts():
+  assert memory.summary(Memory(12_300_000, 4_560_000_000)) == (
+      'memory: 12 MB of state, weights and batch, 4,560 MB of temporaries, on each device')
+  assert memory.summary(None) == ''
 
 
 def test_one_that_does_not_is_the_users_to_change():
   have = memory.available(make_mesh(jax.devices()[:1]))
   with pytest.raises(UserError, match=r'needs [\d,.]+ GB .* has [\d,.]+ GB; make it smaller: '
                                       r'--config.batch_size; --config.microbatches=2'):
-    memory.compile_to_fit(Fake({'argument_bytes': have, 'temp_bytes': 1}))
+    memory.compile_to_fit(Fake(Memory(have, 1)))
 
 
 def test_a_compiler_that_finds_no_room_is_understood_and_other_failures_pass():

@@ -1,5 +1,6 @@
 """The compiled step of the XMC-GAN method on eight devices: what it moves, holds and reuses."""
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import pytest
 import toys
 
 from xmc_jax import methods
-from xmc_jax.losses.matching import word_loss, word_loss_plain, word_scores
+from xmc_jax.analysis.cost import step_cost
+from xmc_jax.losses.matching import word_loss, word_loss_reference, word_scores
 from xmc_jax.training import program as programs
 from xmc_jax.training.mesh import by_row, make_mesh, put_rows, replicated
 from xmc_jax.training.objective import Objective, Outcome, Phase
 from xmc_jax.training.optim import make_optimizers
-from xmc_jax.training.program import Program
+from xmc_jax.training.program import Program, Step
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +70,7 @@ def test_captions_scored_in_chunks_travel_and_regions_stay():
   moved = toys.collectives(step)
   assert moved and max(np.prod(shape) for _, shapes in moved for shape in shapes) <= b * 6 * 8
   value, grad = step(*inputs)
-  value_plain, grad_plain = jax.jit(jax.value_and_grad(word_loss_plain))(*jax.device_get(inputs))
+  value_plain, grad_plain = jax.jit(jax.value_and_grad(word_loss_reference))(*jax.device_get(inputs))
   np.testing.assert_allclose(value, value_plain, rtol=1e-4)
   np.testing.assert_allclose(grad, grad_plain, rtol=1e-3, atol=1e-5)
 
@@ -124,13 +126,34 @@ def test_other_frozen_weights_give_another_step_of_the_same_program(program, com
   assert first == again and first['discriminator/d/word'] != other['discriminator/d/word']
 
 
-def test_cost_counts_arithmetic_and_memory(compiled):
-  found = compiled.cost()
+def test_the_cost_of_a_step_counts_arithmetic_and_memory(compiled):
+  found = step_cost(compiled.rounds)
   assert found.keys() == {'flops', 'bytes_accessed', 'argument_bytes', 'temp_bytes'}
   assert all(isinstance(n, int) and n > 0 for n in found.values())
 
 
-def test_parameters_are_counted_by_player_from_shapes(program):
+def test_memory_is_that_of_the_largest_round(compiled):
+  found = [run.memory_analysis() for run in compiled.rounds]
+  assert len(found) == 2
+  assert compiled.memory() == max(
+      ((x.argument_size_in_bytes, x.temp_size_in_bytes) for x in found), key=sum)
+
+
+@pytest.mark.parametrize('rounds, memory', [
+    ([(3, 9), (10, 1)], (3, 9)), ([(3, 7), (10, 1)], (10, 1)), ([(3, 7), None], None)])
+def test_memory_by_hand(rounds, memory):
+  fake = lambda found: types.SimpleNamespace(memory_analysis=lambda: found and types.SimpleNamespace(
+      argument_size_in_bytes=found[0], temp_size_in_bytes=found[1]))
+  assert Step([fake(found) for found in rounds]).memory() == memory
+
+
+def test_training_reads_no_text_of_a_program():
+  text = types.SimpleNamespace(
+      memory_analysis=lambda: types.SimpleNamespace(argument_size_in_bytes=1, temp_size_in_bytes=2))
+  assert Step([text]).memory() == (1, 2)      # there is no `as_text` to call
+
+
+def test_parameters_are_counted_by_network_from_shapes(program):
   count = lambda name: sum(x.size for x in jax.tree.leaves(program.state_spec.networks[name].params))
   assert programs.parameters(program.state_spec) == {'g': count('g'), 'd': count('d')}
 

@@ -38,7 +38,7 @@ def train(make):
     state = toys.state(program)
     for i in range(2):
       state, metrics = step(state, frozen, put_rows(toys.batch(method.batch_spec, i), program.rows))
-    return state, jax.device_get(metrics), step.cost()
+    return state, jax.device_get(metrics), step.memory()
   return run
 
 
@@ -61,14 +61,14 @@ def test_what_a_device_holds(make, shard, params, rest):
 
 
 def test_training_is_the_same_with_less_to_hold(train, make):
-  whole, whole_metrics, whole_cost = train('nothing')
-  state, metrics, cost = train('parameters')
+  whole, whole_metrics, whole_memory = train('nothing')
+  state, metrics, memory = train('parameters')
   host = lambda state: jax.device_get((state.networks, state.ema))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
                host(state), host(whole))
   for name, value in whole_metrics.items():
     np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
-  assert cost['argument_bytes'] < 0.8 * whole_cost['argument_bytes']
+  assert memory.arguments < 0.8 * whole_memory.arguments
   places = lambda state: jax.tree.map(lambda x: x.sharding, state)
   assert places(state) == places(make('parameters')[1].state_spec)
 

@@ -55,32 +55,54 @@ class _Cost:
 def cost(compiled: jax.stages.Compiled) -> dict[str, Any]:
   """What one call of a compiled program needs on one device.
 
-  flops: additions and multiplications, a loop's body as often as it runs; comparisons, selections
-  and conversions count one an element, transcendental functions none. bytes_accessed: what every
-  fused kernel reads and writes. Of branches the dearest counts. argument_bytes are the arguments
-  (of a training step: state, frozen weights, batch); temp_bytes everything between; both are the
-  backend's, and missing where it does not tell.
-  unknown_loops, where there are any: loops counted once since their length is not known at
-  compile time. uncounted, where there are any: operations (of other libraries, for instance) that
-  no FLOPs are counted for.
+  flops: additions and multiplications, with the body of a loop as often as it runs. Comparisons,
+    selections and conversions count as one per element, transcendental functions as none. None
+    where the program's text cannot be read.
+  bytes_accessed: what every fused kernel reads and writes; None like `flops`.
+  argument_bytes, temp_bytes: memory of the arguments (of a training step: state, frozen weights
+    and batch) and of everything in between. The backend reports them; missing where it does not.
+  unknown_loops: how many loops were counted once because their length is not known at compile
+    time; missing if there are none.
+  uncounted: operations whose FLOPs are not in `flops`, for instance of other libraries; missing if
+    there are none.
+
+  Of the branches of a conditional the most expensive one counts.
   """
-  program = hlo.parse(compiled.as_text())
-  counted = _Counter(program).computation(program.entry)
-  memory = compiled.memory_analysis()
-  found = {'flops': counted.flops, 'bytes_accessed': counted.bytes,
-           'argument_bytes': getattr(memory, 'argument_size_in_bytes', None),
-           'temp_bytes': getattr(memory, 'temp_size_in_bytes', None),
-           'unknown_loops': counted.unknown_loops or None,
-           'uncounted': sorted(counted.uncounted) or None}
-  return {k: v for k, v in found.items() if v is not None}
+  counted, memory = _count(compiled), compiled.memory_analysis()
+  found = {'argument_bytes': getattr(memory, 'argument_size_in_bytes', None),
+           'temp_bytes': getattr(memory, 'temp_size_in_bytes', None)}
+  if counted:
+    found |= {'unknown_loops': counted.unknown_loops or None,
+              'uncounted': sorted(counted.uncounted) or None}
+  return {'flops': counted and counted.flops, 'bytes_accessed': counted and counted.bytes,
+          **{k: v for k, v in found.items() if v is not None}}
+
+
+def _count(compiled: jax.stages.Compiled) -> _Cost | None:
+  """None where the text is missing or not of the form that `hlo` knows.
+
+  No release of XLA promises that form, so whatever goes wrong in reading it means "unknown".
+  """
+  try:
+    program = hlo.parse(compiled.as_text())
+    return _Counter(program).computation(program.entry)
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    return None
+
+
+def step_cost(rounds: Sequence[jax.stages.Compiled]) -> dict[str, Any]:
+  """The cost of programs that run one after the other, such as the rounds of a training step."""
+  return total([cost(run) for run in rounds])
 
 
 def total(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Of programs that run one after the other: sums, but of memory the largest."""
+  """Sums over programs that run one after the other; of memory the largest. None if one is None."""
   joins = {'argument_bytes': max, 'temp_bytes': max,
            'uncounted': lambda names: sorted(set().union(*names))}
   keys = dict.fromkeys(key for c in costs for key in c)
-  return {key: joins.get(key, sum)([c[key] for c in costs if key in c]) for key in keys}
+  values = {key: [c[key] for c in costs if key in c] for key in keys}
+  return {key: None if None in found else joins.get(key, sum)(found)
+          for key, found in values.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +130,16 @@ class Collective:
     return sum(self.sizes)
 
 
-def collectives(compiled: jax.stages.Compiled) -> list[Collective]:
-  """Everything that a compiled program moves between devices, instruction by instruction."""
-  program = hlo.parse(compiled.as_text())
-  return list(_collectives(program, program.entry, 1))
+def collectives(compiled: jax.stages.Compiled) -> list[Collective] | None:
+  """Everything that a compiled program moves between devices, instruction by instruction.
+
+  None where the program's text cannot be read.
+  """
+  try:
+    program = hlo.parse(compiled.as_text())
+    return list(_collectives(program, program.entry, 1))
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    return None
 
 
 def _collectives(program: hlo.Module, name: str, times: int) -> Iterator[Collective]:

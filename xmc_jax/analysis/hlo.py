@@ -190,8 +190,14 @@ class _Scope:
     return left[0], right[1] - left[1]
 
 
-def parse(text: str) -> Module:
-  """The program that `Compiled.as_text` shows; ValueError where it is none."""
+def parse(text: str | None) -> Module:
+  """The program that `Compiled.as_text` shows.
+
+  Raises ValueError where there is no text, or where a line is of no known form: left out, it would
+  silently count as no work.
+  """
+  if text is None:
+    raise ValueError('the backend shows no text of the compiled program')
   computations, entry, name, lines, root = {}, None, None, {}, None
   for line in text.splitlines():
     if name is None:
@@ -204,6 +210,8 @@ def parse(text: str) -> Module:
     elif found := _NAME.match(line):
       lines[found[2]] = _instruction(found[2], line[found.end():])
       root = found[2] if found[1] else root
+    elif line.strip():
+      raise ValueError(f'not a line of a compiled program: {line[:80]}')
   if entry is None:
     raise ValueError('not the text of a compiled program: it has no ENTRY')
   count = lambda word: int((re.search(rf'\b{word}=(\d+)', text.partition('\n')[0]) or '11')[1])

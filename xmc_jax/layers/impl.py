@@ -14,17 +14,17 @@ from xmc_jax.types import UserError
 class Impl:
   """One name for each operation that has several impl.
 
-  up: nearest-neighbour doubling, then a 3x3 convolution ('plain'); one 4x4 convolution of the map
+  up: nearest-neighbour doubling, then a 3x3 convolution ('reference'); one 4x4 convolution of the map
     spread with zeros ('spread'); four 2x2 convolutions of the small map, with a gradient that has
     no spread maps either ('parity').
-  pool: 3x3 convolution, then 2x2 average pooling ('plain'); one 4x4 convolution of stride two
+  pool: 3x3 convolution, then 2x2 average pooling ('reference'); one 4x4 convolution of stride two
     ('strided'); the same with a gradient by four 2x2 convolutions ('parity').
-  shortcut: a residual block's 1x1 convolution on its larger side ('plain') or its smaller
+  shortcut: a residual block's 1x1 convolution on its larger side ('reference') or its smaller
     ('small').
-  modulation: a local gamma and beta at the size of the map ('plain') or of the condition ('small').
-  norm: the gradient of a modulated normalisation as differentiation gives it ('plain') or by sums
+  modulation: a local gamma and beta at the size of the map ('reference') or of the condition ('small').
+  norm: the gradient of a modulated normalisation as differentiation gives it ('reference') or by sums
     over the condition's pixels ('folded').
-  words: word-region scores with a context vector for each pair ('plain') or by a Gram matrix
+  words: word-region scores with a context vector for each pair ('reference') or by a Gram matrix
     ('gram').
   """
   up: str = 'parity'
@@ -35,21 +35,21 @@ class Impl:
   words: str = 'gram'
 
 
-CHOICES = {'up': ('plain', 'spread', 'parity'), 'pool': ('plain', 'strided', 'parity'),
-           'shortcut': ('plain', 'small'), 'modulation': ('plain', 'small'),
-           'norm': ('plain', 'folded'), 'words': ('plain', 'gram')}
+CHOICES = {'up': ('reference', 'spread', 'parity'), 'pool': ('reference', 'strided', 'parity'),
+           'shortcut': ('reference', 'small'), 'modulation': ('reference', 'small'),
+           'norm': ('reference', 'folded'), 'words': ('reference', 'gram')}
 FAST = Impl()
-REFERENCE = Impl(*6 * ['plain'])
+REFERENCE = Impl(*6 * ['reference'])
 # Measured on CPUs only, and the convolutions one by one. The others have the least arithmetic.
 AUTO = {'cpu': FAST, 'gpu': FAST, 'tpu': FAST}
 
 
 def choose(name: str, backend: str) -> Impl:
-  """The impl of `model.impl` = 'auto', 'fast' or 'plain' on a backend such as 'cpu'.
+  """The impl of `model.impl` = 'auto', 'fast' or 'reference' on a backend such as 'cpu'.
 
-  Single ones may follow: 'auto,up=plain'. UserError for a name that does not exist.
+  Single ones may follow: 'auto,up=reference'. UserError for a name that does not exist.
   """
-  known = {'auto': AUTO.get(backend, FAST), 'fast': FAST, 'plain': REFERENCE}
+  known = {'auto': AUTO.get(backend, FAST), 'fast': FAST, 'reference': REFERENCE}
   first, *rest = name.split(',')
   if first not in known:
     raise UserError(f'model.impl = {name!r} begins with {first!r}; begin with one of '

@@ -34,7 +34,7 @@ def normalise(x: Array, mean: Array, var: Array, epsilon: float) -> Array:
   return ((x.astype(jnp.float32) - mean) * jax.lax.rsqrt(var + epsilon)).astype(x.dtype)
 
 
-def normalised_plain(x: Array, gamma: Array, beta: Array, rows: int, epsilon: float):
+def normalised_reference(x: Array, gamma: Array, beta: Array, rows: int, epsilon: float):
   """(normalised and modulated x, the means and variances of its rows' groups).
 
   Args: x [b, h, w, c]; gamma, beta [b, k, k, c], where k divides h and w.
@@ -50,11 +50,11 @@ def normalised_folded(x: Array, gamma: Array, beta: Array, rows: int, epsilon: f
   The sums over a group that the gradient in x needs follow from the gradients of gamma and beta,
   which are as small as the condition. No gradient flows through the means and variances returned.
   """
-  return normalised_plain(x, gamma, beta, rows, epsilon)
+  return normalised_reference(x, gamma, beta, rows, epsilon)
 
 
 def _keep(x, gamma, beta, rows, epsilon):
-  out, mean, var = normalised_plain(x, gamma, beta, rows, epsilon)
+  out, mean, var = normalised_reference(x, gamma, beta, rows, epsilon)
   return (out, mean, var), (x, gamma, mean, jax.lax.rsqrt(var + epsilon))
 
 
@@ -77,7 +77,7 @@ def _pull(rows, epsilon, saved, cotangents):
 
 normalised_folded.defvjp(_keep, _pull)
 
-NORMALISED = {'plain': normalised_plain, 'folded': normalised_folded}
+NORMALISED = {'reference': normalised_reference, 'folded': normalised_folded}
 
 
 class GroupedBatchNorm(nn.Module):
@@ -137,7 +137,7 @@ class LocalConditionalNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, condition: Array, train: bool) -> Array:
-    if self.impl.modulation == 'plain':
+    if self.impl.modulation == 'reference':
       condition = nearest_up(condition, x.shape[1] // condition.shape[1])
     gamma = Dense(x.shape[-1], dtype=self.dtype, name='gamma')(condition)
     beta = Dense(x.shape[-1], dtype=self.dtype, name='beta')(condition)

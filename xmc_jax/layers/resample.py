@@ -43,7 +43,7 @@ def average_pool(x: Array) -> Array:
   return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=jnp.float32).astype(x.dtype)
 
 
-def conv_after_up_plain(x: Array, kernel: Array) -> Array:
+def conv_after_up_reference(x: Array, kernel: Array) -> Array:
   """`nearest_up` by two, then a 3x3 convolution."""
   return conv(nearest_up(x), kernel)
 
@@ -74,7 +74,7 @@ def conv_after_up_parity(x: Array, kernel: Array) -> Array:
   return out.reshape(b, 2 * h, 2 * w, kernel.shape[-1])
 
 
-def conv_before_pool_plain(x: Array, kernel: Array) -> Array:
+def conv_before_pool_reference(x: Array, kernel: Array) -> Array:
   """A 3x3 convolution, then `average_pool`."""
   return average_pool(conv(x, kernel))
 
@@ -128,7 +128,7 @@ def _pull_pool(saved, out):
 conv_after_up_parity.defvjp(_keep(conv_after_up_parity), _pull_up)
 conv_before_pool_parity.defvjp(_keep(conv_before_pool_parity), _pull_pool)
 
-AFTER_UP = {'plain': conv_after_up_plain, 'spread': conv_after_up_spread,
+AFTER_UP = {'reference': conv_after_up_reference, 'spread': conv_after_up_spread,
             'parity': conv_after_up_parity}
-BEFORE_POOL = {'plain': conv_before_pool_plain, 'strided': conv_before_pool_strided,
+BEFORE_POOL = {'reference': conv_before_pool_reference, 'strided': conv_before_pool_strided,
                'parity': conv_before_pool_parity}

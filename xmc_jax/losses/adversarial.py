@@ -1,47 +1,55 @@
-"""Adversarial losses. Logits [b], higher means real; each returns a float32 scalar."""
+"""Adversarial losses. Logits are [b], higher means real; every loss is a float32 scalar."""
 import jax
 import jax.numpy as jnp
 
 from xmc_jax.types import Array
 
 
+@jax.named_call
 def hinge_d(real: Array, fake: Array) -> Array:
-  """The discriminator's hinge loss: mean relu(1 - real) + mean relu(1 + fake)."""
+  """Hinge loss of the discriminator: mean relu(1 - real) + mean relu(1 + fake)."""
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
   return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
 
 
+@jax.named_call
 def hinge_matching_d(real: Array, fake: Array, wrong: Array) -> Array:
-  """The same with real images under wrong captions, which share the half of the fakes.
+  """Matching-aware hinge loss of the discriminator, of DF-GAN (arXiv 2008.05865).
 
-  wrong: logits, of any number of rows. The matching-aware loss of DF-GAN (arXiv 2008.05865).
+  Fakes and wrong pairs get half of the weight each. wrong: logits of real images with captions of
+  other images, of any number.
   """
   low = lambda logits: jnp.mean(jax.nn.relu(1 + logits.astype(jnp.float32)))
   high = jnp.mean(jax.nn.relu(1 - real.astype(jnp.float32)))
   return high + (low(fake) + low(wrong)) / 2
 
 
+@jax.named_call
 def hinge_g(fake: Array) -> Array:
-  """The generator's side of the hinge loss: -mean fake."""
+  """Hinge loss of the generator: -mean fake."""
   return -jnp.mean(fake.astype(jnp.float32))
 
 
+@jax.named_call
 def bce(logits: Array, real: bool) -> Array:
-  """Mean binary cross entropy of logits that should all say `real` or all say fake."""
+  """Mean binary cross-entropy of logits whose target is `real` for all of them."""
   logits = logits.astype(jnp.float32)
   return jnp.mean(jax.nn.softplus(-logits if real else logits))
 
 
+@jax.named_call
 def bce_d(real: tuple[Array, Array], fake: tuple[Array, Array], wrong: Array) -> Array:
-  """The discriminator's cross entropy of images alone and with captions, as StackGAN++ weighs it.
+  """Cross-entropy of the discriminator with the weights of StackGAN++ (arXiv 1710.10916).
 
-  real, fake: logits of the images alone, and with their captions; wrong: of real images with
-  captions of others. Mean of the real two plus mean of the other three.
+  real, fake: logits of the images alone, and of the images with their captions. wrong: logits of
+  real images with captions of other images. The mean of the two real terms plus the mean of the
+  three others.
   """
   real = sum(bce(logits, True) for logits in real)
   return real / 2 + sum(bce(logits, False) for logits in (*fake, wrong)) / 3
 
 
+@jax.named_call
 def bce_g(fake: tuple[Array, Array]) -> Array:
-  """The generator's side: the sum over fakes alone and with captions, as if they were real."""
+  """Cross-entropy of the generator: the sum over fakes alone and with captions, target real."""
   return sum(bce(logits, True) for logits in fake)

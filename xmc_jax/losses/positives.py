@@ -1,11 +1,11 @@
-"""Which rows belong together, by their labels: the positives of supervised contrastive losses."""
+"""Positive pairs by label, for supervised contrastive losses."""
 from __future__ import annotations
 
 import jax.numpy as jnp
 
 from xmc_jax.types import LABEL_RULES, Array, UserError
 
-# Of two sets of classes, given how many they share and how many either has.
+# Rules for two sets of classes, from the sizes of their intersection and of their union.
 _OF_SETS = {
     'exact': lambda shared, either: (shared > 0) & (shared == either),
     'overlap': lambda shared, either: shared > 0,
@@ -14,17 +14,18 @@ _OF_SETS = {
 
 
 def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
-  """Positives [m, m] of `labels`, symmetric; UserError for an unknown rule.
+  """Positive pairs [m, m] of `labels`, symmetric.
 
-  labels: int [m], one class each: equal classes are positive, under every rule but self.
-  Or float [m, l], amounts of the classes: 0 is absent, more than 0 present; the rules are those of
-  `xmc_jax.types.LABEL_RULES`. `jaccard` returns float32 weights in [0, 1], the others bools. For
-  `dominant` the amounts should be areas, not just 0 and 1.
-  An example without any class is positive with none, not even with itself; the caller decides what
-  examples of the same image should then be.
+  labels: int [m], one class per example: equal classes are positive under every rule but `self`.
+    Or float [m, l], amounts of the classes, where 0 means absent.
+  rule: one of `xmc_jax.types.LABEL_RULES`. `jaccard` gives float32 weights in [0, 1], the others
+    booleans. For `dominant` the amounts should be areas, not just 0 and 1.
+
+  An example without any class is positive with none, not even itself; callers add the pairs of the
+  same image. Raises UserError for an unknown rule.
   """
   if rule not in LABEL_RULES:
-    raise UserError(f'the label rule {rule!r} is unknown; choose one of {", ".join(LABEL_RULES)}')
+    raise UserError(f'label rule {rule!r}: it is unknown; choose one of {", ".join(LABEL_RULES)}')
   if rule == 'self':
     return jnp.eye(len(labels), dtype=bool)
   if labels.ndim == 1:
@@ -34,5 +35,5 @@ def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
   if rule == 'dominant':
     top = jnp.argmax(labels, 1)
     return (top[:, None] == top[None, :]) & (sizes > 0)[:, None] & (sizes > 0)[None, :]
-  shared = present @ present.T       # exact in any precision: factors 0 and 1, sums in float32
+  shared = present @ present.T       # exact in any precision: the factors are 0 and 1
   return _OF_SETS[rule](shared, sizes[:, None] + sizes[None, :] - shared)

@@ -36,7 +36,7 @@ def config(method: str, **model) -> ml_collections.ConfigDict:
         bn_group_size=config_dict.placeholder(int),
                                      # rows that share BatchNorm statistics; None: all
         dtype='float32',             # of the networks' arithmetic
-        impl='auto',                # of the operations: 'auto', 'fast', 'plain' (layers/impl.py)
+        impl='auto',                # of the operations: 'auto', 'fast', 'reference' (layers/impl.py)
         remat='nothing',         # in the generator's backward pass: 'nothing' or 'blocks'
         **_shared.label_config())
     c.text = _damsm.text_config(words=5450)

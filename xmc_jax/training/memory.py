@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import jax
 
-from xmc_jax.training.program import Program, Step
+from xmc_jax.training.program import Memory, Program, Step
 from xmc_jax.types import UserError
 
 _LESS = ('make it smaller: --config.batch_size; --config.microbatches=2 or more, which keeps the '
@@ -15,17 +14,19 @@ _LESS = ('make it smaller: --config.batch_size; --config.microbatches=2 or more,
 
 
 def available(mesh: jax.sharding.Mesh) -> int | None:
-  """Bytes that a step may use on each device; None where the backend does not tell."""
+  """Bytes that a step may use on each device; None where the backend does not report it."""
   device = mesh.local_devices[0]
   if device.platform == 'cpu':       # its devices share the host's memory
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(mesh.local_devices)
   return (device.memory_stats() or {}).get('bytes_limit')
 
 
-def needed(cost: dict[str, Any]) -> int | None:
-  """Bytes that a step of this cost uses on each device: what it is given and what lies between."""
-  parts = [cost.get('argument_bytes'), cost.get('temp_bytes')]
-  return None if None in parts else sum(parts)
+def summary(memory: Memory | None) -> str:
+  """A line about the memory of a step; '' where the backend does not report it."""
+  if memory is None:
+    return ''
+  return (f'memory: {memory.arguments / 1e6:,.0f} MB of state, weights and batch, '
+          f'{memory.temporaries / 1e6:,.0f} MB of temporaries, on each device')
 
 
 def compile_to_fit(program: Program) -> Step:
@@ -37,9 +38,9 @@ def compile_to_fit(program: Program) -> Step:
       raise
     raise UserError(f'the step does not fit into the memory of {_kind(program.mesh)}, as its '
                     f'compiler says; {_LESS}') from error
-  need, have = needed(step.cost()), available(program.mesh)
-  if need is not None and have is not None and need > have:
-    raise UserError(f'the step needs {need / 1e9:,.1f} GB of memory on each device, and '
+  memory, have = step.memory(), available(program.mesh)
+  if memory and have is not None and sum(memory) > have:
+    raise UserError(f'the step needs {sum(memory) / 1e9:,.1f} GB of memory on each device, and '
                     f'{_kind(program.mesh)} has {have / 1e9:,.1f} GB; {_LESS}')
   return step
 

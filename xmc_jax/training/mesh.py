@@ -29,6 +29,13 @@ def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
                            axis_types=(jax.sharding.AxisType.Auto,))
 
 
+def summary(mesh: jax.sharding.Mesh) -> str:
+  """Number and kind of the devices, and the number of processes if there are several."""
+  kind = mesh.devices.flat[0].device_kind
+  processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
+  return f'{mesh.size} device{"s" if mesh.size > 1 else ""} ({kind}){processes}'
+
+
 def one_cpu_device_a_core(most: int = 8) -> None:
   """Lets a CPU count as several devices: one leaves cores idle in a forward pass of small batches.
 

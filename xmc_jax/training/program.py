@@ -3,12 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent import futures
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import optax
 
-from xmc_jax.analysis.cost import cost, total
 from xmc_jax.training.mesh import by_row, put_whole, replicated
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.sharding import state_shardings
@@ -72,6 +71,12 @@ class Program:
       return Step(list(pool.map(lambda run: run.compile(), lowered)))
 
 
+class Memory(NamedTuple):
+  """Bytes that a compiled program uses on each device."""
+  arguments: int       # of a training step: state, frozen weights and batch
+  temporaries: int     # everything that is computed and dropped again
+
+
 class Step:
   """The compiled step (state, frozen, batch) -> (state, metrics); it consumes `state`.
 
@@ -86,9 +91,15 @@ class Step:
   def __call__(self, state: TrainState, frozen: Tree, batch: Tree) -> tuple[TrainState, Metrics]:
     return self._run(state, frozen, batch)
 
-  def cost(self) -> dict[str, Any]:
-    """What a step needs on one device, see `cost.cost`; memory is that of the largest round."""
-    return total([cost(run) for run in self.rounds])
+  def memory(self) -> Memory | None:
+    """The memory of the largest round, as the backend reports it; None where it does not."""
+    found = [run.memory_analysis() for run in self.rounds]
+    if None in found:
+      return None
+    return max((Memory(x.argument_size_in_bytes, x.temp_size_in_bytes) for x in found), key=sum)
+
+
+TITLES = {'g': 'generator', 'd': 'discriminator'}      # of networks, for people
 
 
 def parameters(state: TrainState) -> dict[str, int]:

@@ -3,6 +3,7 @@
 Twins that gather by hand inside shard_map say what the compiler should have made of the program.
 """
 import functools
+import pkgutil
 import re
 
 import jax
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import toys
 
-from xmc_jax.losses import contrastive, matching, terms
+from xmc_jax import methods
+from xmc_jax.losses import contrastive, matching
 from xmc_jax.losses.contrastive import nt_xent
 from xmc_jax.losses.groups import within
 from xmc_jax.losses.matching import word_loss
 from xmc_jax.losses.positives import positive_pairs
+from xmc_jax.methods import xmc_gan
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 from xmc_jax.training.mesh import by_row, make_mesh
 
@@ -23,26 +26,34 @@ B, N, T, E, D = 16, 64, 3, 8, 6        # two rows a device; one row's regions ex
 HERE = B // 8
 SHAPES = {'words': (B, T, E), 'real_logits': (B,), 'fake_logits': (B,)} | {
     f'{side}_{kind}': (B, *shape) for side in ('real', 'fake') for kind, shape in (
-        ('features', (D,)), ('regions', (N, E)), ('sentence', (D,)), ('code', (D,)))}
+        ('features', (D,)), ('regions', (N, E)), ('sentence', (D,)), ('embedding', (D,)))}
 MASK = np.arange(T) < 1 + np.arange(B)[:, None] % T
 LABELS = (np.arange(B) // 3 % 4).astype(np.int32)
 
-HINGES = ('hinge_discriminator', 'hinge_generator')
-CONTRASTS = ('sentence_real', 'sentence_fake', 'word_real', 'word_fake', 'image_discriminator',
-             'image_frozen')
+# XMC-GAN's losses, by the network that learns from them.
+HINGES = ('d/hinge', 'g/hinge')
+CONTRASTS = ('d/sentence', 'd/word', 'g/sentence', 'g/word', 'g/image', 'g/image_frozen')
 
 
 def arrays():
   return {k: toys.normal(i, *shape) for i, (k, shape) in enumerate(SHAPES.items())}
 
 
-def term_loss(term):
-  """A loss term as a function of the arrays that it may look at, by name."""
+def xmc_losses(out, rows):
+  """{network/loss: value}, contrasting `rows` rows."""
+  by_network = {'d': xmc_gan.discriminator_losses, 'g': xmc_gan.generator_losses}
+  return {f'{network}/{name}': value for network, losses_of in by_network.items()
+          for name, value in losses_of(out, group=rows).items()}
+
+
+def method_loss(name, rows):
+  """A loss of XMC-GAN as a function of the arrays that it may look at, by name."""
   def loss(x, mask, labels):
-    views = (DiscriminatorOutput((x[f'{side}_logits'],), x[f'{side}_features'], x[f'{side}_regions'],
-                   x[f'{side}_sentence']) for side in ('real', 'fake'))
+    d = (DiscriminatorOutput((x[f'{side}_logits'],), x[f'{side}_features'], x[f'{side}_regions'],
+                             x[f'{side}_sentence']) for side in ('real', 'fake'))
     text = Text(x['words'], mask, x['words'][:, 0])
-    return term((ForwardOutputs({}, text, (), *views, x['real_embedding'], x['fake_embedding']),))
+    out = ForwardOutputs({}, text, (), *d, x['real_embedding'], x['fake_embedding'])
+    return xmc_losses(out, rows)[name]
   return loss
 
 
@@ -51,16 +62,16 @@ def chunked_loss(*arrays):
 
 
 def losses(rows):
-  """{name: loss of (arrays, mask, labels)}, contrasting `rows` rows: every term, and all others."""
+  """{name: loss of (arrays, mask, labels)}, contrasting `rows` rows: XMC-GAN's, and others."""
   sup_con = lambda z, y: contrastive.sup_con(z, positive_pairs(y), 0.1)
   multi = lambda a, b, y: contrastive.multi_positive_nce(a, b, positive_pairs(y), 0.1)
   words = lambda loss: lambda x, mask, y: within(rows, loss)(x['real_regions'], x['words'], mask)
   return {
-      **{name: term_loss(getattr(terms, name)) for name in HINGES},
-      **{name: term_loss(getattr(terms, name)(rows)) for name in CONTRASTS},
-      'word_plain': words(matching.word_loss_plain), 'word_chunked': words(chunked_loss),
+      **{name: method_loss(name, rows) for name in HINGES + CONTRASTS},
+      'word_reference': words(matching.word_loss_reference), 'word_chunked': words(chunked_loss),
       'sup_con': lambda x, mask, y: within(rows, sup_con)(x['real_embedding'], y),
-      'multi_positive': lambda x, mask, y: within(rows, multi)(x['real_embedding'], x['fake_embedding'], y)}
+      'multi_positive': lambda x, mask, y: within(rows, multi)(
+          x['real_embedding'], x['fake_embedding'], y)}
 
 
 def placed(devices, *trees):
@@ -96,20 +107,21 @@ def moved(program):
                    for result in summed for shape in re.findall(r'\[([\d,]*)\]', result)]
 
 
-# Those that the tests of methods compare, in whole steps on one device and on eight; of DAMSM's
-# for fakes their twins for real images, which are the same function.
-IN_METHODS = {'bce_discriminator', 'bce_generator', 'kl', 'hinge_matching', 'gradient norm', 'similarity',
-              'labels', 'damsm_words_real', 'damsm_words_fake', 'damsm_sentence_real',
-              'damsm_sentence_fake',
-              'supcon_text', 'supcon_image_real', 'supcon_image_fake', 'unicl_real',
-              'unicl_fake', 'supcon_words_real'}
-NO_TERMS = {'each', 'positives', 'accuracies', 'pair_accuracies', 'retrieval'}
+# Methods whose losses tests/methods compares, in whole steps on one device and on eight.
+IN_WHOLE_STEPS = {'attngan', 'clip', 'damsm', 'dm_gan', 'galip', 'scl', 'ssa_gan'}
 
 
-def test_every_term_is_compared_somewhere():
-  made = {name for name, x in vars(terms).items() if not name.startswith('_')
-          and callable(x) and x.__module__ == terms.__name__ and not isinstance(x, type)}
-  assert made - NO_TERMS == {*HINGES, *CONTRASTS, *IN_METHODS}
+def test_every_method_is_compared_somewhere():
+  pages = {module.name for module in pkgutil.iter_modules(methods.__path__)}
+  assert {name for name in pages if name[0] != '_'} == IN_WHOLE_STEPS | {'xmc_gan'}
+
+
+def test_every_loss_of_xmc_gan_is_compared():
+  out = ForwardOutputs({}, toys.text(rows=4), (), *(
+      DiscriminatorOutput((toys.normal(i, 4),), toys.normal(i, 4, D), toys.normal(i, 4, N, E),
+                          toys.normal(i, 4, D)) for i in (1, 2)),
+      toys.normal(3, 4, D), toys.normal(4, 4, D))
+  assert jax.eval_shape(lambda: xmc_losses(out, None)).keys() == {*HINGES, *CONTRASTS}
 
 
 @pytest.mark.parametrize('rows', [None, 4])
@@ -146,22 +158,22 @@ def by_hand(loss, *arrays):
 def test_global_word_loss_is_words_gathered_and_scores_gathered():
   # Words travel and regions stay; the (local x global) block of scores is gathered with gradient.
   def twin(regions, words, mask):
-    block = matching.word_scores_plain(regions, gathered(words), gathered(mask))
+    block = matching.word_scores_reference(regions, gathered(words), gathered(mask))
     assert block.shape == (HERE, B)
     return diagonal(gathered(block))
 
   value, (regions, words) = by_hand(twin, arrays()['real_regions'], arrays()['words'], MASK)
-  loss, grads = results(8, None)['word_real']
+  loss, grads = results(8, None)['d/word']
   same((value, regions, words), (loss, grads['real_regions'], grads['words']), 1e-4)
 
 
-def test_global_sentence_loss_is_codes_gathered_and_scores_gathered():
+def test_global_sentence_loss_is_embeddings_gathered_and_scores_gathered():
   def twin(a, b):
     unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
     return diagonal(gathered(unit(a) @ gathered(unit(b)).T / 0.1))
 
   value, embeddings = by_hand(twin, arrays()['real_features'], arrays()['real_sentence'])
-  loss, grads = results(8, None)['sentence_real']
+  loss, grads = results(8, None)['d/sentence']
   same((value, *embeddings), (loss, grads['real_features'], grads['real_sentence']))
 
 
