@@ -170,7 +170,7 @@ def test_overrides_by_type():
     ('model.augment=rotation', ['model.augment', 'rotation', 'translation']),
     ('model.bn_group_size=3', ['--config.model.bn_group_size=3', 'divisor']),
     ('method=cubism', ['--config.method=cubism', 'xmc_gan']),
-    ('data.name=cifar', ["'cifar'", 'emoji']),
+    ('data.name=cifar', ['--config.data.name=cifar', 'emoji']),
     ('data.name=no.such.module', ['no.such.module', 'emoji']),
     ('data.options.groups=3', ['--config.data.options.groups', "no group '3'", 'animals-nature']),
     ('data.options.colour=3', ['--config.data.options', "'colour'"]),
@@ -179,7 +179,7 @@ def test_overrides_by_type():
     ('data.loader=grain', ['--config.data.loader=grain', 'tf_data', 'arrays']),
     ('text.pool=max', ['--config.text.pool=max', 'masked_mean']),
     ('text.script=greek', ['--config.text.script=greek', 'latin']),
-    ('text.length=2', ['caption length', '3']),
+    ('text.length=2', ['text.length', '3']),
     ('text.length=100', ['100 word pieces', '32 positions']),
     ('text.encoder=no/such/folder', ['config.json', 'no/such/folder', 'all-MiniLM-L6-v2']),
 ])
@@ -207,7 +207,7 @@ def test_config_file_that_is_not_there(refused, tmp_path):
     (BASE + '  return 1 / 0\n', ['line 4', 'ZeroDivisionError']),
     (BASE + '  config.model.depth = 3\n  return config\n', ['line 4', '"depth"']),
     (BASE + '  config.batch_size = "many"\n  return config\n', ['line 4', 'batch_size', 'int']),
-    (BASE + '  config.data.name = "nowhere"\n  return config\n', ["'nowhere'", 'emoji']),
+    (BASE + '  config.data.name = "nowhere"\n  return config\n', ['data.name=nowhere', 'emoji']),
     (BASE + UNLOCKED.format('colour', '"red"'), ["'emoji'", "'colour'"]),
     (BASE + UNLOCKED.format('groups', '("cars",)'), ["'cars'", 'food-drink']),
 ])
@@ -291,7 +291,7 @@ def test_half_written_checkpoint_is_not_a_checkpoint(argv, workdir, capsys):
 @pytest.mark.parametrize('flags, words', [
     (['--caption='], ["caption ''", 'no words']),
     (['--caption=red apple', '--caption= '], ["caption ' '", 'no words']),
-    (['--caption=' + 20 * 'red apple '], ['42 word pieces', 'takes 16', 'shorten']),
+    (['--caption=' + 20 * 'red apple '], ['42 tokens', '16', 'shorten']),
     (['--caption=красное яблоко'], ["'к'", 'not Latin', 'English']),
     (['--caption=苹果'], ["'苹'", 'not Latin', 'English']),
     (['--caption=🍎 on a table'], ["'🍎'", 'leave it out']),

@@ -1,5 +1,6 @@
 """`xmc soa`: images in the public scorer's layout, and scores by a detector."""
 import pickle
+import shutil
 import sys
 import types
 
@@ -34,6 +35,7 @@ def detector(monkeypatch):
 
 
 def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
+  trained = shutil.copytree(trained, tmp_path / 'run')
   before = len(results.read(trained))
   assert main(['xmc', 'soa', f'--workdir={trained}', f'--captions={captions}',
                f'--out={tmp_path / "drawn"}', f'--detector={detector}']) == 0
