@@ -58,7 +58,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   program = methods.program(method, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
-  tokenizer = method.tokenizer()
+  tokenizer, loader = method.tokenizer(), pipeline.choose_loader(config.data.loader)
 
   with contextlib.ExitStack() as stack:
     if jax.process_index() == 0:
@@ -105,7 +105,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
         source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
-        loader=config.data.loader, process=(jax.process_index(), jax.process_count()),
+        loader=loader, process=(jax.process_index(), jax.process_count()),
         partners=partners)))
 
     to_float = jax.jit(pipeline.to_float)

@@ -26,6 +26,17 @@ class Batches(Iterator[dict], Protocol):
     """Stops the threads; the iterator is then at its end."""
 
 
+def choose_loader(loader: str) -> str:
+  """The loader that `loader` means here; UserError if there is none, or its package is missing."""
+  if loader == 'auto':
+    loader = 'tf_data' if find_spec('tensorflow') else 'arrays'
+  if loader not in LOADERS:
+    raise UserError(f"--config.data.loader={loader}: choose one of auto, {', '.join(LOADERS)}")
+  if loader == 'tf_data':
+    import xmc_jax.data.tf_data  # noqa: F401
+  return loader
+
+
 def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, rounds: int, rows: int,
             loader: str = 'auto', process: tuple[int, int] = (0, 1),
             partners: Partners | None = None) -> Batches:
@@ -52,10 +63,7 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     UserError: the loader is unknown, TensorFlow is missing, the source is empty, or the batch size
       is not a multiple of the number of processes.
   """
-  if loader == 'auto':
-    loader = 'tf_data' if find_spec('tensorflow') else 'arrays'
-  if loader not in LOADERS:
-    raise UserError(f"--config.data.loader={loader}: choose one of auto, {', '.join(LOADERS)}")
+  loader = choose_loader(loader)
   if len(source) == 0:
     raise UserError(f'--config.data.options: the data set {source.name!r} has no examples with '
                     'these options; choose others')
