@@ -1,4 +1,4 @@
-"""The three files of docs/new_backbone.md, written where it says, train with no other change."""
+"""The three files of docs/new_method.md, written where it says, train with no other change."""
 import re
 
 import numpy as np
@@ -11,7 +11,7 @@ from xmc_jax.sampling import TextToImage
 
 pytestmark = pytest.mark.slow
 
-PAGE = tiny.ROOT / 'docs/new_backbone.md'
+PAGE = tiny.ROOT / 'docs/new_method.md'
 MOST = 50      # lines, without imports
 
 
