@@ -142,6 +142,7 @@ def one_a_method():
   return sorted({load(path).method: path for path in ours_first}.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', one_a_method(), ids=lambda path: path.stem)
 def test_method_trains_a_step_by_its_shapes(path):
   config = load(path)

@@ -11,6 +11,8 @@ from xmc_jax.layers.resample import align_corners_up
 from xmc_jax.networks import ssa_gan
 from xmc_jax.networks.base import Text
 
+pytestmark = pytest.mark.slow
+
 
 def networks(size=32, width=4):
   encode = lambda frozen, batch: Text(frozen['table'][batch['tokens']], batch['mask'],

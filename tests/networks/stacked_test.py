@@ -12,7 +12,7 @@ from xmc_jax.networks import attngan, dm_gan
 from xmc_jax.networks.base import Text
 from xmc_jax.networks.stacked import Condition, StackedNetworks, smaller
 
-pytestmark = pytest.mark.usefixtures('strict')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('strict')]
 
 FAMILIES = {'attngan': attngan, 'dm_gan': dm_gan}
 every_family = pytest.mark.parametrize('family', FAMILIES)

@@ -14,7 +14,8 @@ def test_the_rate_decays_to_its_least_and_the_text_encoder_alone_is_clipped():
   params = {'captions': {'a': np.ones(4, np.float32), 'b': np.ones(())}, 'images': np.ones(4)}
   state = optimizer.init(params)
   # Adam's first step is the rate whatever the gradient's length, so look at its moments instead.
-  grads = {'captions': {'a': np.full(4, 3.0), 'b': np.float64(8)}, 'images': np.full(4, 3.0)}
+  grads = {'captions': {'a': np.full(4, 3.0, np.float32), 'b': np.float32(8)},
+           'images': np.full(4, 3.0, np.float32)}
   _, after = optimizer.update(grads, state, params)
   moments = jax.tree.leaves(optax.tree_utils.tree_get(after, 'mu'))
   np.testing.assert_allclose(moments[0], 0.5 * 0.25 * 3 / 10, rtol=1e-5)  # of length 10
