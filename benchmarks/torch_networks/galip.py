@@ -72,7 +72,7 @@ class GalipGenerator(nn.Module):
     self.blocks = len(sides)
     for i, side in enumerate(sides):
       self.add_module(f'block_{i}', GalipUp(channels[i], channels[i + 1], side, features))
-    self.image = conv(width, 3, bias=True)
+    self.pixels = conv(width, 3, bias=True)
 
   def forward(self, clip, sentence, z):
     condition = torch.cat([z, sentence], 1)
@@ -84,7 +84,7 @@ class GalipGenerator(nn.Module):
     x = self.join(bridge + 0.1 * clip.retell(bridge, prompts, self.prompted[0]))
     for i in range(self.blocks):
       x = self.get_submodule(f'block_{i}')(x, condition)
-    return self.image(leaky(x))
+    return self.pixels(leaky(x))
 
 
 class Reading(nn.Module):
@@ -108,7 +108,7 @@ class GalipDiscriminator(nn.Module):
     super().__init__()
     self.read_0, self.read_1 = (Reading(sizes.width, sizes.width, True) for _ in range(2))
     self.read_out = Reading(sizes.width, WIDEST * width, False)
-    self.judge = nn.ModuleDict({
+    self.head = nn.ModuleDict({
         'joint': conv(WIDEST * width + sizes.features, 2 * width, 4, padding=0),
         'logit': whole(2 * width, sizes.grid - 3)})
 
@@ -116,5 +116,5 @@ class GalipDiscriminator(nn.Module):
     """maps [b, 3, e, g, g]; the logits [b] with each of the sentences."""
     x = self.read_1(self.read_0(maps[:, 0], maps[:, 1]), maps[:, 2])
     x = self.read_out(x)
-    return [self.judge['logit'](leaky(self.judge['joint'](everywhere(x, s)))).flatten()
+    return [self.head['logit'](leaky(self.head['joint'](everywhere(x, s)))).flatten()
             for s in sentences]

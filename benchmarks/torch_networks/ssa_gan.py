@@ -58,7 +58,7 @@ class SsaGenerator(nn.Module):
     for i in range(self.blocks):
       self.add_module(f'mask_{i}', MaskPredictor(channels[i]))
       self.add_module(f'block_{i}', SsaUp(channels[i], channels[i + 1], text_features))
-    self.norm, self.image = nn.BatchNorm2d(width), conv(width, 3, bias=True)
+    self.norm, self.pixels = nn.BatchNorm2d(width), conv(width, 3, bias=True)
 
   def forward(self, sentence, z):
     x, mask = as_map(self.start(z), BASE), None
@@ -69,7 +69,7 @@ class SsaGenerator(nn.Module):
         logits = F.interpolate(logits, scale_factor=2, mode='bilinear', align_corners=True)
       mask = torch.sigmoid(logits)
       x = self.get_submodule(f'block_{i}')(x, sentence, mask)
-    return torch.tanh(self.image(leaky(self.norm(x))))
+    return torch.tanh(self.pixels(leaky(self.norm(x))))
 
 
 class SsaDown(nn.Module):

@@ -94,7 +94,7 @@ class StackedGenerator(nn.Module):
         self.add_module(name, GluResidual(2 * width))
       self.add_module(f'up_{i}', GluUp(2 * width, width))
     for i in range(3):
-      self.add_module(f'image_{i}', conv(width, 3))
+      self.add_module(f'pixels_{i}', conv(width, 3))
 
   def forward(self, words, mask, sentence, z):
     """Images of three scales, mean and log variance of the condition."""
@@ -105,13 +105,13 @@ class StackedGenerator(nn.Module):
     x = as_map(x, BASE)
     for name in self.first:
       x = self.get_submodule(name)(x)
-    images = [torch.tanh(self.image_0(x))]
+    images = [torch.tanh(self.pixels_0(x))]
     for i, names in self.later.items():
       x = self.get_submodule(f'read_{i}')(x, words, mask)
       for name in names:
         x = self.get_submodule(name)(x)
       x = self.get_submodule(f'up_{i}')(x)
-      images.append(torch.tanh(self.get_submodule(f'image_{i}')(x)))
+      images.append(torch.tanh(self.get_submodule(f'pixels_{i}')(x)))
     return images, (mean, log_variance)
 
 

@@ -76,7 +76,7 @@ def test_published_sizes_have_the_counts_of_the_released_code():
   found = jax.eval_shape(made.init, jax.random.key(0), spec(2, 224))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
   assert (count(found['g']), count(found['d'])) == (51_830_211, 30_806_021)
-  assert count(found['d']['params']['judge']) == 2_099_200
+  assert count(found['d']['params']['head']) == 2_099_200
   frozen = clip.spec(made.network)
   assert count(frozen) + 1 == 151_277_313      # with the temperature, which is not read
   assert count(frozen['params']['text_transformer']) == 63_428_096
@@ -191,7 +191,7 @@ def test_samples_are_the_fakes_of_their_noise_within_bounds():
   made, params, frozen, batch = world()
   rngs = jax.random.split(jax.random.key(1), ROWS)
   z = np.stack([jax.random.normal(rng, (NOISE,)) for rng in rngs])
-  bright = jax.tree.map(lambda x: 3 * x, params['g']['image'])
+  bright = jax.tree.map(lambda x: 3 * x, params['g']['pixels'])
   params = {**params, 'g': {**params['g'], 'image': bright}}
   fake = run()(params, frozen, batch).fake[0]
   drawn = jax.jit(made.sample)(params['g'], {}, frozen, batch, z)
@@ -223,7 +223,7 @@ def test_the_generator_learns_from_what_clip_says_of_its_images():
     return jnp.mean(jnp.sum(pair[0] * pair[1], -1))
 
   _, gradient = similarity(params['g'])
-  for name in ('start', 'bridge', 'prompts', 'join', 'image'):
+  for name in ('start', 'bridge', 'prompts', 'join', 'pixels'):
     assert np.abs(gradient[name]['kernel']).max() > 1e-5
   norm = np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(gradient)))
   along = lambda e: float(similarity(jax.tree.map(

@@ -60,7 +60,7 @@ def generator(p, run_clip, first, grid, sides, sentence, z):
   x = conv(bridge + 0.1 * np.asarray(run_clip(bridge, prompts, first)), p['join'], 2)
   for i, side in enumerate(sides):
     x = up_block(x, condition, side, p[f'block_{i}'])
-  return conv(leaky(x), p['image'], 1)
+  return conv(leaky(x), p['pixels'], 1)
 
 
 def reading(x, p):
@@ -76,5 +76,5 @@ def discriminator(p, maps, sentence):
   q = p['read_out']
   x = dense(x, q['shortcut']) + reading(x, q)
   tiled = np.tile(sentence[:, None, None], (1, *x.shape[1:3], 1))
-  h = leaky(conv(np.concatenate([x, tiled], -1), p['judge']['joint'], 0))
-  return conv(h, p['judge']['logit'], 0)[:, 0, 0, 0]
+  h = leaky(conv(np.concatenate([x, tiled], -1), p['head']['joint'], 0))
+  return conv(h, p['head']['logit'], 0)[:, 0, 0, 0]

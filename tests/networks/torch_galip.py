@@ -50,7 +50,7 @@ def generator(p, run_clip, grid, sides, sentence, z):
   x = conv(bridge + 0.1 * from_clip, p['join'], padding=2)
   for i, side in enumerate(sides):
     x = up_block(x, condition, side, p[f'block_{i}'])
-  return to_nhwc(conv(leaky(x), p['image']))
+  return to_nhwc(conv(leaky(x), p['pixels']))
 
 
 def reading(x, other=None, *, p):
@@ -67,8 +67,8 @@ def discriminator(p, maps, sentence):
     x = reading(x, maps[:, i], p=p[f'read_{i - 1}'])
   x = reading(x, p=p['read_out'])
   tiled = sentence[..., None, None].expand(-1, -1, *x.shape[2:])
-  h = leaky(conv(torch.cat([x, tiled], 1), p['judge']['joint'], padding=0))
-  return conv(h, p['judge']['logit'], padding=0).flatten()
+  h = leaky(conv(torch.cat([x, tiled], 1), p['head']['joint'], padding=0))
+  return conv(h, p['head']['logit'], padding=0).flatten()
 
 
 def grad_norm_sq(p, maps, sentence):

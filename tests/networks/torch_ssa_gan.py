@@ -63,7 +63,7 @@ def generator(sentence, z, p, stats=None):
     if i < blocks - 1:
       logits = mask_logits(x, *part(f'mask_{i + 1}'))
   x = F.leaky_relu(affine_norm(x, p['norm'], stats.get('norm', {})), 0.2)
-  return to_nhwc((torch.tanh(conv(x, p['image'])) + 1) / 2)
+  return to_nhwc((torch.tanh(conv(x, p['pixels'])) + 1) / 2)
 
 
 def down_block(x, p):

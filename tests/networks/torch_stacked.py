@@ -81,7 +81,7 @@ class Generator:
     return images, mean.numpy(), log_variance.numpy()
 
   def image(self, x, i):
-    return to_nhwc((torch.tanh(conv(x, self.p[f'image_{i}'])) + 1) / 2)
+    return to_nhwc((torch.tanh(conv(x, self.p[f'pixels_{i}'])) + 1) / 2)
 
 
 def attended(x, keys, values, mask):

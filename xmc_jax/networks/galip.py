@@ -162,7 +162,7 @@ class Generator(nn.Module):
     for i, (side, multiple) in enumerate(zip(along, multiples(len(along)), strict=True)):
       x = block(multiple * self.width, side, self.impl, self.dtype, name=f'block_{i}')(
           x, condition)
-    x = Conv(3, bias=True, dtype=self.dtype, name='image')(leaky(x))
+    x = Conv(3, bias=True, dtype=self.dtype, name='pixels')(leaky(x))
     return x.astype(jnp.float32)
 
 

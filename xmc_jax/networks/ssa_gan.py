@@ -119,7 +119,7 @@ class Generator(nn.Module):
       if i + 1 < len(multiples):
         logits = predict(i + 1)(x, train)
     x = nn.leaky_relu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train), 0.2)
-    x = Conv(3, bias=True, impl=self.impl, dtype=self.dtype, name='image')(x)
+    x = Conv(3, bias=True, impl=self.impl, dtype=self.dtype, name='pixels')(x)
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
 

@@ -111,7 +111,7 @@ class Generator(nn.Module):
     return self._up(self.width, f'up_{i}')(x, train)
 
   def _image(self, x: Array, i: int) -> Array:
-    x = Conv(3, impl=self.impl, dtype=self.dtype, name=f'image_{i}')(x)
+    x = Conv(3, impl=self.impl, dtype=self.dtype, name=f'pixels_{i}')(x)
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
 
