@@ -21,9 +21,10 @@ FLOORS = [
     ('analysis',),
     ('distributed',),
     ('report',),
-    ('sampling',),
-    ('train', 'evaluate'),
+    ('sampling', 'describe'),
+    ('train', 'evaluate', 'evaluate_soa'),
     ('cli',),
+    ('__main__',),
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {'weight_files': {'types', 'utils'}, 'encoders': {'types', 'utils', 'weight_files'},
@@ -33,10 +34,11 @@ ONLY = {'weight_files': {'types', 'utils'}, 'encoders': {'types', 'utils', 'weig
 LIBRARIES = {
     'tensorflow': {'data/tf_data.py', 'prepare/tfds.py'},
     'tensorflow_datasets': {'prepare/tfds.py'},
-    'orbax': {'training/checkpoint.py'},
+    'orbax': {'training/checkpoint.py', 'training/durable.py'},
     'clu': {'training/metric_writer.py'},
     'absl.flags': {'cli'},
-    'ml_collections': {'config.py', 'methods', 'sampling.py', 'train.py', 'cli',
+    'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'train.py',
+                       'cli',
                        'evals/extra_metrics.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|ssa_gan|galip'

@@ -61,5 +61,5 @@ def test_default_is_the_exact_rule():
 
 
 def test_unknown_rule_is_named():
-  with pytest.raises(UserError, match="'same' is unknown; .* exact, overlap, dominant, jaccard"):
+  with pytest.raises(UserError, match="label rule 'same': .* exact, overlap, dominant, jaccard"):
     positive_pairs(jnp.arange(3), 'same')
