@@ -26,12 +26,10 @@ test-fast: $(VENV)/.tested
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 format: $(VENV)/.tested
 	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
 
 # Everything that a developer needs.
 setup: $(VENV)/.tested

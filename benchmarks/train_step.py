@@ -5,8 +5,8 @@
   python benchmarks/train_step.py --config configs/xmc_gan_coco256.py --batch_size 8 --cost-only
 
 Synthetic batches and random frozen weights: neither data nor the large weight files are needed.
---reference runs the reference twin of every fast implementation in the same process, step by step in turn with it.
-What the keys are stands in benchmarks/README.md.
+--reference runs the reference twin of every fast implementation in the same process, step by step
+in turn with it. What the keys are stands in benchmarks/README.md.
 """
 import argparse
 import time
@@ -119,7 +119,9 @@ def main() -> None:
   sizes.add_argument('--batch_sizes', type=lambda text: [int(n) for n in text.split(',')],
                      help='several, a case each, such as 8,16,32')
   parser.add_argument('--steps', type=int, default=5, help='timed steps of a case')
-  parser.add_argument('--reference', action='store_true', help='the reference twin too, and the ratio')
+  parser.add_argument(
+    '--reference', action='store_true', help='the reference twin too, and the ratio'
+  )
   parser.add_argument('--cost-only', action='store_true', help='compile without running')
   parser.add_argument('--profile', metavar='DIR', help='write a trace of a step of every case')
   args, config = common.parse(parser)

@@ -127,7 +127,9 @@ def load(monkeypatch, script):
 def sizes(monkeypatch, tiny_config):
   """The module, and sizes of 8 rows of 32 px on two devices with one parameter, [3, 3, 4, 8]."""
   collectives = load(monkeypatch, 'collectives')
-  network = types.SimpleNamespace(params={'kernel': jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)})
+  network = types.SimpleNamespace(
+    params={'kernel': jax.ShapeDtypeStruct((3, 3, 4, 8), jnp.float32)}
+  )
   state = types.SimpleNamespace(networks={'g': network})
   return collectives, collectives.Sizes(tiny_config, state, 2)
 

@@ -188,9 +188,21 @@ def test_the_framework_extends_every_config(name):
   assert config.is_locked and config.data.partners == 'exact'
   encoder = base.text.get('encoder', '')
   assert config.text.get('encoder', '') == encoder.replace('runs/', 'runs/scl_')
-  own = {'method', 'base', 'data.partners', 'text.encoder', 'scl.supcon_fake', 'scl.temperature',
-         'scl.unicl', 'scl.pairs_temperature', 'terms.damsm_mask_same_class', 'terms.mask_same_class',
-         'terms.supcon_text', 'terms.supcon_image', 'terms.unicl'}
+  own = {
+    'method',
+    'base',
+    'data.partners',
+    'text.encoder',
+    'scl.supcon_fake',
+    'scl.temperature',
+    'scl.unicl',
+    'scl.pairs_temperature',
+    'terms.damsm_mask_same_class',
+    'terms.mask_same_class',
+    'terms.supcon_text',
+    'terms.supcon_image',
+    'terms.unicl',
+  }
   known = flat(base)
   assert {k for k, v in flat(config).items() if k not in known or known[k] != v} <= own
 
@@ -202,7 +214,11 @@ def test_the_framework_sets_its_losses():
   assert encoder.method == 'damsm' and encoder.terms.mask_same_class
   assert {name: encoder.terms[name] for name in weights} == weights
   assert (encoder.terms.temperature, encoder.terms.pairs_temperature) == (0.5, 0.1)
-  assert (generator.method, generator.base, generator.terms.damsm_mask_same_class) == ('scl', 'ssa_gan', True)
+  assert (generator.method, generator.base, generator.terms.damsm_mask_same_class) == (
+    'scl',
+    'ssa_gan',
+    True,
+  )
   assert generator.scl.to_dict() == {'supcon_fake': 0.2, 'temperature': 0.5, 'unicl': 0.0,
                                      'pairs_temperature': 0.1}
 

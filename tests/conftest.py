@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: item.get_closest_marker('slow') is None)
 
 
-# Folders whose tests, and the code that they try, never broadcast arrays of different rank silently.
+# Folders whose tests, and the code that they try, never broadcast arrays of different rank
+# silently.
 SAME_RANK = ('layers', 'losses')
 
 

@@ -42,7 +42,9 @@ def test_tensorflow_and_its_kin_are_not_needed_to_sample():
 
 
 def test_a_missing_package_is_told_with_its_extra():
-  with pytest.raises(UserError, match=r"^Drawing: no_such is not installed; .*'xmc_jax\[report\]'`$"):
+  with pytest.raises(
+    UserError, match=r"^Drawing: no_such is not installed; .*'xmc_jax\[report\]'`$"
+  ):
     with optional.extra('report', 'Drawing'):
       import no_such.thing  # noqa: F401
 

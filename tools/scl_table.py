@@ -78,20 +78,23 @@ def _alike(captions=0, images=0, pairs=0, labels=0) -> tuple[str, ...]:
 SELF = '--config.data.partners=self'
 NO_TERM = ('--config.scl.supcon_fake=0',)
 METHODS = {
-    # One branch, no labels.
-    'plain': Method(False),
-    # One branch, with the mask of like labels that all below have.
-    'mask': Method(False, ('--config.terms.mask_same_class=True',), ('--config.terms.damsm_mask_same_class=True',)),
-    # Two branches, terms of like labels in both phases.
-    'framework': Method(True),
-    # Two branches of like label, no such terms.
-    'no term': Method(True, _alike(), NO_TERM),
-    # Two captions of one image, NT-Xent (arXiv 2107.02423).
-    'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,)),
-    # Two branches, like labels across images and captions only.
-    'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.unicl=0.2')),
-    # Two branches, cross-entropy of labels in the encoder's training.
-    'classes': Method(True, _alike(labels=1), NO_TERM)}
+  # One branch, no labels.
+  'plain': Method(False),
+  # One branch, with the mask of like labels that all below have.
+  'mask': Method(
+    False, ('--config.terms.mask_same_class=True',), ('--config.terms.damsm_mask_same_class=True',)
+  ),
+  # Two branches, terms of like labels in both phases.
+  'framework': Method(True),
+  # Two branches of like label, no such terms.
+  'no term': Method(True, _alike(), NO_TERM),
+  # Two captions of one image, NT-Xent (arXiv 2107.02423).
+  'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,)),
+  # Two branches, like labels across images and captions only.
+  'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.unicl=0.2')),
+  # Two branches, cross-entropy of labels in the encoder's training.
+  'classes': Method(True, _alike(labels=1), NO_TERM),
+}
 FULL, PAIR = tuple(METHODS), ('plain', 'framework')
 
 # (family, data, methods, seeds)

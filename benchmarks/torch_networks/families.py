@@ -136,9 +136,13 @@ class SsaGan(Twin):
   def __init__(self, config, trees, weights):
     m = config.model
     super().__init__(
-        config, ssa_gan.SsaGenerator(m.size, m.width, TEXT_FEATURES, m.z_features),
-        ssa_gan.SsaDiscriminator(m.size, m.width, TEXT_FEATURES), frozen.Damsm(config.text.words), trees,
-        weights)
+      config,
+      ssa_gan.SsaGenerator(m.size, m.width, TEXT_FEATURES, m.z_features),
+      ssa_gan.SsaDiscriminator(m.size, m.width, TEXT_FEATURES),
+      frozen.Damsm(config.text.words),
+      trees,
+      weights,
+    )
 
   def phases(self, image, tokens, mask, z):
     w = self.config.terms

@@ -185,7 +185,9 @@ class Clip(nn.Module):
     if x.shape[-1] != self.sizes.side:
       x = F.interpolate(x, size=(self.sizes.side,) * 2, mode='bicubic', antialias=True)
     transformer = self.image_transformer
-    after = transformer.layers(transformer.patches((x - channels(CLIP_MEAN)) / channels(CLIP_STD)), {})
+    after = transformer.layers(
+      transformer.patches((x - channels(CLIP_MEAN)) / channels(CLIP_STD)), {}
+    )
     return transformer.code(after[-1]), torch.stack([transformer.map(after[i]) for i in taps], 1)
 
   def retell(self, x, prompts, first):

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import versions
-
 from hlo_texts import PROGRAM, STRANGE
 
 from xmc_jax.analysis.cost import collectives, cost, step_cost, total
@@ -108,7 +107,9 @@ def test_programs_in_turn_add_up():
 
 def test_of_branches_the_dearest_counts():
   branches = [lambda x, w: x @ w, lambda x, w: x, lambda x, w: x @ w @ w]
-  found = cost(build(lambda k, x, w: jax.lax.switch(k, branches, x, w), shaped(dtype=jnp.int32), X, W))
+  found = cost(
+    build(lambda k, x, w: jax.lax.switch(k, branches, x, w), shaped(dtype=jnp.int32), X, W)
+  )
   assert 0 <= found['flops'] - 2 * PRODUCT <= 100
 
 
@@ -206,7 +207,8 @@ def test_without_loops_it_is_the_account_of_xla(name):
   # XLA counts eight bytes for every entry of a tuple's table.
   assert 0 <= account['bytes accessed'] - found['bytes_accessed'] <= 4 * 8
   assert found['argument_bytes'] == sum(
-      np.prod(a.shape, dtype=jnp.int32) * a.dtype.itemsize for a in jax.tree.leaves(compiled.in_avals))
+    np.prod(a.shape, dtype=jnp.int32) * a.dtype.itemsize for a in jax.tree.leaves(compiled.in_avals)
+  )
 
 
 def module(parameters, *lines):

@@ -41,7 +41,9 @@ def test_convolution_is_the_loops(resize, side, after, impl):
 def test_gradients_of_the_forms_of_halving_are_those_of_the_plain_one():
   x, kernel = jnp.array(toys.normal(0, 2, 6, 8, 3)), jnp.array(toys.normal(1, 4, 4, 3, 5))
   vjp_fn = lambda form: jax.vjp(form, x, kernel)[1](jnp.array(toys.normal(2, 2, 3, 4, 5)))
-  plain, *others = jax.jit(lambda: [vjp_fn(DOWN[name]) for name in ('reference', 'strided', 'parity')])()
+  plain, *others = jax.jit(
+    lambda: [vjp_fn(DOWN[name]) for name in ('reference', 'strided', 'parity')]
+  )()
   for found in others:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, found)
 

@@ -91,7 +91,9 @@ def test_gradient_is_the_slope_of_the_loops():
   moved = lambda s: slow_word_scores(regions, words + s * along.astype(float), mask)
   slow = lambda s: np.sum(moved(s) * weights)
   grad_norm_sq = (slow(1e-5) - slow(-1e-5)) / 2e-5
-  np.testing.assert_allclose(np.sum(jax.grad(value)(jnp.array(words)) * along), grad_norm_sq, rtol=1e-3)
+  np.testing.assert_allclose(
+    np.sum(jax.grad(value)(jnp.array(words)) * along), grad_norm_sq, rtol=1e-3
+  )
 
 
 def test_masked_words_have_no_influence():

@@ -104,7 +104,9 @@ def test_gradient_is_the_slope_of_the_loops(scores):
   moved = lambda s: slow_word_scores(regions + s * along.astype(float), words, mask)
   slow = lambda s: np.sum(moved(s) * weights)
   grad_norm_sq = (slow(1e-5) - slow(-1e-5)) / 2e-5
-  np.testing.assert_allclose(np.sum(jax.grad(value)(jnp.array(regions)) * along), grad_norm_sq, rtol=1e-4)
+  np.testing.assert_allclose(
+    np.sum(jax.grad(value)(jnp.array(regions)) * along), grad_norm_sq, rtol=1e-4
+  )
 
 
 @FORMS

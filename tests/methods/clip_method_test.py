@@ -121,7 +121,9 @@ def test_the_number_of_devices_and_of_parts_changes_nothing():
   first, one, metrics = run(small(**SUPERVISED))
   changed = jax.tree.map(lambda x, y: np.abs(x - y).max() > 1e-6, first, one)
   assert all(changed['image_transformer'][k]['kernel'] for k in ('patches', 'project'))
-  assert changed['text_transformer']['words']['embedding'] and all(jax.tree.leaves(changed['classifiers']))
+  assert changed['text_transformer']['words']['embedding'] and all(
+    jax.tree.leaves(changed['classifiers'])
+  )
   for devices, parts in ((8, 1), (4, 2)):
     _, other, found = run(small(**SUPERVISED, microbatches=parts), devices)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5), other, one)

@@ -94,7 +94,9 @@ def test_losses_and_the_batch_that_they_need(config, settings, names, keys):
 @pytest.mark.parametrize('settings, masked', [
     ({}, True), ({'data.partners': 'exact'}, True), ({'data.partners': 'self'}, True),
     ({'data.partners': 'self', 'terms.mask_same_class': False}, False)])
-def test_images_with_the_same_label_are_no_negatives_whatever_the_partners(config, settings, masked):
+def test_images_with_the_same_label_are_no_negatives_whatever_the_partners(
+  config, settings, masked
+):
   config.update_from_flattened_dict(settings)
   labels, embeddings = np.array([0, 1, 2, 0]), toys.normal(4, 4, 8)
   words = toys.text(rows=4, features=8)

@@ -83,7 +83,9 @@ def test_a_step_is_one_round_of_discriminator_then_generator():
   accuracies = {f'discriminator/accuracy/{k}' for k in ('real', 'fake', 'wrong')}
   losses = {'discriminator/d/hinge', 'discriminator/d/ma_gp', 'generator/g/hinge',
             'generator/g/similarity'}
-  totals = {f'{phase}_{k}' for phase in ('discriminator/d', 'generator/g') for k in ('loss', 'gradient')}
+  totals = {
+    f'{phase}_{k}' for phase in ('discriminator/d', 'generator/g') for k in ('loss', 'gradient')
+  }
   assert trained(small, 1)[2].keys() == accuracies | losses | totals
   assert trained(framework, 1)[2].keys() == accuracies | losses | totals | {
       'generator/g/supcon_fake', 'generator/g/unicl'}
@@ -110,7 +112,8 @@ def test_two_branches_share_weights_and_get_labels_and_partners():
 
 
 class Toy:
-  """In place of the networks: images are g, a discriminator's logit of x is d x, and real ones are 1.
+  """In place of the networks: images are g, a discriminator's logit of x is d x, and real ones are
+  1.
 
   Wrong pairs have the logit d / 4. CLIP's code of a fake is (g, 1), and of a caption (1, 0).
   """
@@ -125,7 +128,9 @@ class Toy:
   def generate(self, params, stats, frozen, batch, rngs):
     g = params['g']['x']
     rows = lambda *x: jnp.tile(jnp.stack([jnp.float32(y) for y in x]), (8, 1))
-    return ForwardOutputs(batch, Text(None, None, rows(1, 0)), (g,), fake_embedding=rows(g, 1)), stats
+    return ForwardOutputs(
+      batch, Text(None, None, rows(1, 0)), (g,), fake_embedding=rows(g, 1)
+    ), stats
 
   def discriminate(self, params, stats, frozen, generated):
     view = lambda x: DiscriminatorOutput((x * jnp.ones(8),))

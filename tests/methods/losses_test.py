@@ -10,7 +10,13 @@ import toys
 
 from xmc_jax.losses import damsm as damsm_formulas
 from xmc_jax.losses.adversarial import bce_d, bce_g, hinge_d, hinge_g, hinge_matching_d
-from xmc_jax.losses.contrastive import mean_cosine, multi_positive, multi_positive_nce, nt_xent, sup_con
+from xmc_jax.losses.contrastive import (
+  mean_cosine,
+  multi_positive,
+  multi_positive_nce,
+  nt_xent,
+  sup_con,
+)
 from xmc_jax.losses.labels import label_cross_entropy
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
@@ -303,7 +309,9 @@ def test_accuracies_by_hand():
 
 def test_pair_accuracies_are_of_the_last_scale():
   of = lambda *logits: DiscriminatorOutput((jnp.full(4, jnp.nan), jnp.array(logits)))
-  out = ForwardOutputs({}, None, (), of(1.0, 1, 1, -1), of(-1.0, 1, 1, 1), d_wrong=of(-1.0, -1, 1, 0))
+  out = ForwardOutputs(
+    {}, None, (), of(1.0, 1, 1, -1), of(-1.0, 1, 1, 1), d_wrong=of(-1.0, -1, 1, 0)
+  )
   assert pair_accuracies(out) == {'real': 0.75, 'fake': 0.25, 'wrong': 0.5}
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def discriminator(text_folder):
-  """(negatives, rows of the batch) -> metrics of the discriminator's phase, of the same networks."""
+  """(negatives, rows of the batch) -> metrics of the discriminator's phase, same networks."""
   config = toys.tiny_config(text_folder)
   method = methods.build(config)
   program = Program(method.objective, make_optimizers(config.optim), 0.9, method.frozen_spec,
@@ -37,7 +37,8 @@ def discriminator(text_folder):
 
 
 def test_local_negatives_are_the_mean_of_separate_batches(discriminator):
-  # Terms of real pairs: the discriminator mixes no rows, so that half a batch is seen as in the whole one.
+  # Terms of real pairs: the discriminator mixes no rows, so that half a batch is seen as in the
+  # whole one.
   whole, local = discriminator('global', slice(None)), discriminator('local:4', slice(None))
   halves = [discriminator('global', rows) for rows in (slice(0, 4), slice(4, 8))]
   for term in ('d/sentence', 'd/word'):
@@ -57,13 +58,20 @@ def test_rows_that_contrast_are_read():
   assert [defaults.negatives_group(n) for n in ('global', 'local:2', 'local:128')] == [None, 2, 128]
 
 
-@pytest.mark.parametrize('settings, message', [
+@pytest.mark.parametrize(
+  'settings, message',
+  [
     ({'negatives': 'everything'}, '--config.negatives=everything: .* local:8'),
     ({'negatives': 'local:3'}, '--config.negatives=local:3: 3 does not divide the batch of 8 rows'),
     ({'negatives': 'local:16'}, '16 does not divide the batch of 8 rows; .* or global'),
-    ({'model.bn_group_size': 3}, 'model.bn_group_size = 3 does not divide the batch of 8 rows; choose a '
-                             'divisor, or None for global statistics'),
-    ({'model.bn_group_size': 0}, 'bn_group_size=0: it must be at least 1')])
+    (
+      {'model.bn_group_size': 3},
+      'model.bn_group_size = 3 does not divide the batch of 8 rows; choose a '
+      'divisor, or None for global statistics',
+    ),
+    ({'model.bn_group_size': 0}, 'bn_group_size=0: it must be at least 1'),
+  ],
+)
 def test_groups_that_do_not_make_the_batch_are_refused(settings, message):
   config = xmc_gan.config()
   config.batch_size = 8

@@ -87,8 +87,11 @@ def build_on_toy(handed, **settings):
 
 def branches(labels):
   """Two branches of four rows, with embeddings of fakes and captions."""
-  make = lambda i: ForwardOutputs({'label': np.array(labels[i])}, Text(None, None, toys.normal(i, 4, 6)),
-                          fake_embedding=toys.normal(10 + i, 4, 6))
+  make = lambda i: ForwardOutputs(
+    {'label': np.array(labels[i])},
+    Text(None, None, toys.normal(i, 4, 6)),
+    fake_embedding=toys.normal(10 + i, 4, 6),
+  )
   return make(0), make(1)
 
 
@@ -177,8 +180,13 @@ def trained(devices):
 
 def test_eight_devices_are_one():
   toys.same_on_all_devices(trained(1), trained(8))
-  assert {'discriminator/d/hinge', 'penalty/d/ma_gp', 'generator/g/hinge', 'generator/g/supcon_fake',
-          'generator/g/unicl'} <= trained(1)[2].keys()
+  assert {
+    'discriminator/d/hinge',
+    'penalty/d/ma_gp',
+    'generator/g/hinge',
+    'generator/g/supcon_fake',
+    'generator/g/unicl',
+  } <= trained(1)[2].keys()
 
 
 def test_without_an_average_the_generator_is_its_own():

@@ -45,7 +45,7 @@ def tiny(family, **settings):
 
 @functools.cache
 def trained(devices):
-  """`toys.two_steps` of DM-GAN's generator and AttnGAN's discriminator: all ways for rows to meet."""
+  """`toys.two_steps` of DM-GAN's generator and AttnGAN's discriminator."""
   config = tiny('dm_gan')
   method = _stacked.build(
       config, read_by_memory.generator(32, 4, 1, **_stacked.generator_options(config)),
@@ -69,8 +69,14 @@ def test_a_step_is_one_round_of_discriminator_then_generator(family):
 def test_metrics_name_the_losses_that_have_a_weight():
   accuracies = {f'discriminator/accuracy/{k}' for k in ('real', 'fake', 'wrong')}
   assert trained(1)[2].keys() == accuracies | {
-      'discriminator/d/bce', 'discriminator/d_loss', 'discriminator/d_gradient', 'generator/g/bce', 'generator/g/kl',
-      'generator/g_loss', 'generator/g_gradient'}
+    'discriminator/d/bce',
+    'discriminator/d_loss',
+    'discriminator/d_gradient',
+    'generator/g/bce',
+    'generator/g/kl',
+    'generator/g_loss',
+    'generator/g_gradient',
+  }
 
 
 class Toy:
@@ -101,9 +107,11 @@ class Toy:
     return {'seen': {'n': stats['seen']['n'] + 1}}
 
 
-def test_the_discriminator_meets_the_old_generator_and_the_generator_the_new_discriminator(monkeypatch):
-  # Discriminator:    softplus(-d) + (2 softplus(d g) + ln 2) / 3,  gradient norm -s(-d) + 2/3 g s(d g)
-  # Generator: 2 softplus(-d g),                             gradient norm -2 d s(-d g)
+def test_the_discriminator_meets_the_old_generator_and_the_generator_the_new_discriminator(
+  monkeypatch,
+):
+  # Discriminator:    softplus(-d) + (2 softplus(d g) + ln 2) / 3,  gradient norm -s(-d) + 2/3 g s(d
+  # g) Generator: 2 softplus(-d g),                             gradient norm -2 d s(-d g)
   # with s the sigmoid; learning rates 1.
   monkeypatch.setattr(_stacked, 'StackedNetworks', Toy)
   method = methods.build(tiny('attngan', **{'terms.kl': 0.0}))

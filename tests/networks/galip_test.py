@@ -63,8 +63,12 @@ def stage(**changes):
 def looked():
   """Codes and maps of the real images."""
   made, _, frozen, batch = world()
-  return made.network.apply(frozen['clip'], clip_inputs.preprocess_on_device(batch['image'], TINY.side), (0, 1, 2),
-                            method='image_features')
+  return made.network.apply(
+    frozen['clip'],
+    clip_inputs.preprocess_on_device(batch['image'], TINY.side),
+    (0, 1, 2),
+    method='image_features',
+  )
 
 
 def wide(tree):
@@ -126,8 +130,10 @@ def test_the_condition_begins_without_effect():
 def test_fakes_are_those_of_a_slow_twin():
   made, params, frozen, _ = world()
   sentence, z = toys.normal(3, ROWS, TINY.size), toys.normal(4, ROWS, NOISE)
-  run_clip = jax.jit(lambda *x: made.network.apply(frozen['clip'], *x, method='forward_with_prompts'),
-                   static_argnums=2)
+  run_clip = jax.jit(
+    lambda *x: made.network.apply(frozen['clip'], *x, method='forward_with_prompts'),
+    static_argnums=2,
+  )
   found = jax.jit(lambda p: made.generator.apply({'params': p}, run_clip, sentence, z))(params['g'])
   expected = slow.generator(params['g'], run_clip, 0, TINY.grid, (8, 16, 32), sentence, z)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -153,8 +159,12 @@ def test_logits_are_those_of_a_slow_twin_and_wrong_pairs_close_the_circle():
 def test_what_is_said_of_fakes_is_what_clip_sees_in_them():
   made, params, frozen, _ = world()
   outputs = stage()
-  code, maps = made.network.apply(frozen['clip'], clip_inputs.preprocess_on_device(outputs.fake[0], TINY.side),
-                                  (0, 1, 2), method='image_features')
+  code, maps = made.network.apply(
+    frozen['clip'],
+    clip_inputs.preprocess_on_device(outputs.fake[0], TINY.side),
+    (0, 1, 2),
+    method='image_features',
+  )
   np.testing.assert_allclose(outputs.fake_embedding, code, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(
       outputs.d_fake.logits[0],

@@ -31,8 +31,9 @@ def generator_variables(size):
 @functools.cache
 def discriminator_variables(size):
   """Parameters, and vectors of the spectral norm for every kernel."""
-  init = lambda: Discriminator(size, WIDTH[size]).init(jax.random.key(0), jnp.zeros(images(size).shape),
-                                                TEXT)['params']
+  init = lambda: Discriminator(size, WIDTH[size]).init(
+    jax.random.key(0), jnp.zeros(images(size).shape), TEXT
+  )['params']
   params = toys.fill(jax.eval_shape(init), seed=2)
   vectors = jax.tree_util.tree_map_with_path(
       lambda path, x: toys.normal(x.size, x.shape[-1]) if path[-1].key == 'kernel' else None,

@@ -17,8 +17,13 @@ pytestmark = pytest.mark.slow
 def networks(size=32, width=4):
   encode = lambda frozen, batch: Text(frozen['table'][batch['tokens']], batch['mask'],
                                       frozen['table'][batch['tokens'][:, 0]])
-  return ssa_gan.SsaGanNetworks(ssa_gan.Generator(size, width), ssa_gan.Discriminator(size, width), encode,
-                               toys.TEXT_FEATURES, z_features=5)
+  return ssa_gan.SsaGanNetworks(
+    ssa_gan.Generator(size, width),
+    ssa_gan.Discriminator(size, width),
+    encode,
+    toys.TEXT_FEATURES,
+    z_features=5,
+  )
 
 
 def spec(rows, size):
@@ -43,7 +48,9 @@ def stage(params, batch):
 
 
 def test_published_sizes_have_the_counts_of_the_released_code():
-  made = ssa_gan.SsaGanNetworks(ssa_gan.Generator(256, 64), ssa_gan.Discriminator(256, 64), None, 256)
+  made = ssa_gan.SsaGanNetworks(
+    ssa_gan.Generator(256, 64), ssa_gan.Discriminator(256, 64), None, 256
+  )
   found = jax.eval_shape(made.init, jax.random.key(0), spec(2, 256))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree['params']))
   assert (count(found['g']), count(found['d'])) == (29_494_273, 80_379_526)

@@ -41,10 +41,15 @@ def abstract(family, size, width, d_width, residuals, features=toys.TEXT_FEATURE
   return networks, jax.eval_shape(networks.init, jax.random.key(0), spec(4, size))
 
 
-@pytest.mark.parametrize('family, widths, g, d', [
+@pytest.mark.parametrize(
+  'family, widths, g, d',
+  [
     ('attngan', (32, 64, 2), 7_084_592, 97_596_678),
     ('attngan', (48, 96, 3), 13_811_456, 216_878_982),
-    ('dm_gan', (64, 32, 2), 21_449_042, 25_298_598), ('dm_gan', (64, 32, 3), 22_335_314, 25_298_598)])
+    ('dm_gan', (64, 32, 2), 21_449_042, 25_298_598),
+    ('dm_gan', (64, 32, 3), 22_335_314, 25_298_598),
+  ],
+)
 def test_parameters_are_as_many_as_the_published(family, widths, g, d):
   _, variables = abstract(family, 256, *widths, features=256)
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))

@@ -181,6 +181,9 @@ def test_codes_are_the_frozen_networks_of_the_last_scale():
   networks = XmcNetworks(32, 4, encode, toys.TEXT_FEATURES, z_features=5, embed_image=embed_image)
   rngs = jax.random.split(jax.random.key(0), 4)
   outputs = jax.jit(lambda: networks.forward(params, stats, frozen, batch, rngs)[0])()
-  for code, images in ((outputs.real_embedding, batch['image']), (outputs.fake_embedding, outputs.fake[-1])):
+  for code, images in (
+    (outputs.real_embedding, batch['image']),
+    (outputs.fake_embedding, outputs.fake[-1]),
+  ):
     np.testing.assert_allclose(code, embed_image(frozen, images), rtol=1e-5)
   assert world()[0].embed_image is None

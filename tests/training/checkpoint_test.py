@@ -201,7 +201,10 @@ def test_sampler_reads_averaged_parameters_and_live_statistics(folder):
   assert words(averaged['stats']) == words(state.networks['g'].stats)
   assert words(live['params']) == words(make_state(4).networks['g'].params)
   assert words(live['stats']) == words(make_state(4).networks['g'].stats)
-  assert words(discriminator['params']) == words(state.networks['d'].params) and discriminator['stats'] == {}
+  assert (
+    words(discriminator['params']) == words(state.networks['d'].params)
+    and discriminator['stats'] == {}
+  )
 
 
 def test_directory_that_cannot_be_made_or_is_lost(tmp_path):

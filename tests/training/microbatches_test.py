@@ -52,16 +52,27 @@ def test_one_part_is_the_stage_itself():
   assert in_microbatches(stage, Microbatches()) is stage
 
 
-@pytest.mark.parametrize('parts, message', [
+@pytest.mark.parametrize(
+  'parts, message',
+  [
     (Microbatches(2, None), 'microbatches = 2 needs BatchNorm in groups'),
-    (Microbatches(2, 5), 'batch_size that is a multiple of 10'), (Microbatches(4, 8), 'multiple of 32')])
+    (Microbatches(2, 5), 'batch_size that is a multiple of 10'),
+    (Microbatches(4, 8), 'multiple of 32'),
+  ],
+)
 def test_parts_that_cannot_be_exact_are_refused(parts, message):
   with pytest.raises(UserError, match=message):
     check_microbatches(parts, ROWS)
 
 
 def test_parts_that_can_pass():
-  for parts in (Microbatches(), Microbatches(1, 8), Microbatches(2, 8), Microbatches(4, 4), Microbatches(16, 1)):
+  for parts in (
+    Microbatches(),
+    Microbatches(1, 8),
+    Microbatches(2, 8),
+    Microbatches(4, 4),
+    Microbatches(16, 1),
+  ):
     check_microbatches(parts, ROWS)
 
 

@@ -70,7 +70,9 @@ def test_captions_scored_in_chunks_travel_and_regions_stay():
   moved = toys.collectives(step)
   assert moved and max(np.prod(shape) for _, shapes in moved for shape in shapes) <= b * 6 * 8
   value, grad = step(*inputs)
-  value_plain, grad_plain = jax.jit(jax.value_and_grad(word_loss_reference))(*jax.device_get(inputs))
+  value_plain, grad_plain = jax.jit(jax.value_and_grad(word_loss_reference))(
+    *jax.device_get(inputs)
+  )
   np.testing.assert_allclose(value, value_plain, rtol=1e-4)
   np.testing.assert_allclose(grad, grad_plain, rtol=1e-3, atol=1e-5)
 
@@ -99,7 +101,9 @@ def test_frozen_weights_are_arguments_and_no_constants(lowered):
 def test_the_state_is_donated_and_its_memory_reused(program, compiled, method):
   state, frozen, batch = arguments(program, method)
   leaves = len(jax.tree.leaves(state))
-  last = compiled.rounds[-1].as_text().splitlines()[0]       # the discriminator's round leaves most alone
+  last = (
+    compiled.rounds[-1].as_text().splitlines()[0]
+  )  # the discriminator's round leaves most alone
   aliases = re.findall(r'\{(\d+)\}: \((\d+), \{\}', last)
   assert aliases == [(str(i), str(i)) for i in range(leaves)]
   compiled(state, frozen, batch)
@@ -142,8 +146,11 @@ def test_memory_is_that_of_the_largest_round(compiled):
 @pytest.mark.parametrize('rounds, memory', [
     ([(3, 9), (10, 1)], (3, 9)), ([(3, 7), (10, 1)], (10, 1)), ([(3, 7), None], None)])
 def test_memory_by_hand(rounds, memory):
-  fake = lambda found: types.SimpleNamespace(memory_analysis=lambda: found and types.SimpleNamespace(
-      argument_size_in_bytes=found[0], temp_size_in_bytes=found[1]))
+  fake = lambda found: types.SimpleNamespace(
+    memory_analysis=lambda: (
+      found and types.SimpleNamespace(argument_size_in_bytes=found[0], temp_size_in_bytes=found[1])
+    )
+  )
   assert Step([fake(found) for found in rounds]).memory() == memory
 
 
@@ -154,7 +161,9 @@ def test_training_reads_no_text_of_a_program():
 
 
 def test_parameters_are_counted_by_network_from_shapes(program):
-  count = lambda name: sum(x.size for x in jax.tree.leaves(program.state_spec.networks[name].params))
+  count = lambda name: sum(
+    x.size for x in jax.tree.leaves(program.state_spec.networks[name].params)
+  )
   assert programs.parameters(program.state_spec) == {'g': count('g'), 'd': count('d')}
 
 

@@ -98,7 +98,11 @@ def test_each_phase_changes_only_its_players_and_the_next_sees_it(toy, two_round
   # d: gradient -g = -3, rate 0.25: 2 -> 2.75.
   state, metrics = run_phase(discriminator, sgd(), state, FROZEN, rows, jax.random.key(1))
   assert weights(state) == {'g': 3, 'd': 2.75}
-  assert metrics == {'discriminator/d_loss': -6, 'discriminator/d_gradient': 3, 'discriminator/seen': 6.5}
+  assert metrics == {
+    'discriminator/d_loss': -6,
+    'discriminator/d_gradient': 3,
+    'discriminator/seen': 6.5,
+  }
   # Both from one forward pass: g: 6.5 * d = 17.875, rate 0.5: 3 -> -5.9375; d: -3 again, by the
   # *old* g: 2.75 -> 3.5. Neither network sees the other's loss: g's would add -d, d's 6.5 * g.
   state, metrics = run_phase(joint, sgd(), state, FROZEN, rows, jax.random.key(1))
@@ -117,11 +121,15 @@ def test_a_loss_of_a_player_that_is_not_updated_moves_nothing(toy):
 
 @pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
 @pytest.mark.parametrize('network', ['g', 'd'])
-def test_a_gradient_that_is_not_finite_changes_no_weight_and_shows_in_the_metrics(toy, network, bad):
+def test_a_gradient_that_is_not_finite_changes_no_weight_and_shows_in_the_metrics(
+  toy, network, bad
+):
   # The loss itself stays finite: only its gradient norm is bad.
   def forward(params, stats, frozen, batch, rng):
     grad_norm_sq = {n: jnp.where(n == network, bad, 1.0) for n in 'gd'}
-    losses = {n: grad_norm_sq[n] * (params[n]['w'] - jax.lax.stop_gradient(params[n]['w'])) for n in 'gd'}
+    losses = {
+      n: grad_norm_sq[n] * (params[n]['w'] - jax.lax.stop_gradient(params[n]['w'])) for n in 'gd'
+    }
     return Outcome({n: jnp.nan_to_num(v) * 0 + v for n, v in losses.items()}, {}, {})
   phase = Phase('joint', ('d', 'g'), forward)
   optimizers = {name: optax.sgd(0.1, momentum=0.9) for name in 'gd'}
@@ -144,7 +152,10 @@ def _sharing(toy):
     def forward(params, stats, frozen, batch, rng, generated):
       toy.calls.append(stats['g']['count'])
       g, d = params['g']['w'], params['d']['w']
-      return Outcome({network: {'d': -d * generated, 'g': d * generated + g}[network]}, {}, {'seen': generated})
+      return Outcome(
+        {network: {'d': -d * generated, 'g': d * generated + g}[network]}, {}, {'seen': generated}
+      )
+
     return forward
   shared = SharedFakes('g', run)
   return toy.objective((tuple(Phase(name, (network,), losses(network), shared)
@@ -188,8 +199,13 @@ def test_step_counter_and_metrics_names(two_rounds):
     state, metrics = step(state, FROZEN, batch())
     assert state.step == n
   of = lambda phase, network: {f'{phase}/{network}_{k}' for k in ('loss', 'gradient')}
-  assert metrics.keys() == {'discriminator/seen', 'joint/seen', *of('discriminator', 'd'), *of('joint', 'd'),
-                            *of('joint', 'g')}
+  assert metrics.keys() == {
+    'discriminator/seen',
+    'joint/seen',
+    *of('discriminator', 'd'),
+    *of('joint', 'd'),
+    *of('joint', 'g'),
+  }
 
 
 def test_average_follows_its_formula_once_a_step(two_rounds):

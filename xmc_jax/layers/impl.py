@@ -14,15 +14,18 @@ from xmc_jax.types import UserError
 class Impl:
   """One name for each operation that has several impl.
 
-  up: nearest-neighbour doubling, then a 3x3 convolution ('reference'); one 4x4 convolution of the map
+  up: nearest-neighbour doubling, then a 3x3 convolution ('reference'); one 4x4 convolution of the
+  map
     spread with zeros ('spread'); four 2x2 convolutions of the small map, with a gradient that has
     no spread maps either ('parity').
   pool: 3x3 convolution, then 2x2 average pooling ('reference'); one 4x4 convolution of stride two
     ('strided'); the same with a gradient by four 2x2 convolutions ('parity').
   shortcut: a residual block's 1x1 convolution on its larger side ('reference') or its smaller
     ('small').
-  modulation: a local gamma and beta at the size of the map ('reference') or of the condition ('small').
-  norm: the gradient of a modulated normalisation as differentiation gives it ('reference') or by sums
+  modulation: a local gamma and beta at the size of the map ('reference') or of the condition
+  ('small').
+  norm: the gradient of a modulated normalisation as differentiation gives it ('reference') or by
+  sums
     over the condition's pixels ('folded').
   words: word-region scores with a context vector for each pair ('reference') or by a Gram matrix
     ('gram').

@@ -103,8 +103,10 @@ class GroupedBatchNorm(nn.Module):
       return modulate(normalise(x, mean, var, self.epsilon), gamma, beta)
     rows = x.shape[0] if self.group_rows is None else min(self.group_rows, x.shape[0])
     if x.shape[0] % rows:
-      raise UserError(f'model.bn_group_size = {rows} does not divide the batch of {x.shape[0]} rows; '
-                      'choose a divisor, or None for global statistics')
+      raise UserError(
+        f'model.bn_group_size = {rows} does not divide the batch of {x.shape[0]} rows; '
+        'choose a divisor, or None for global statistics'
+      )
     out, row_mean, row_var = NORMALISED[self.impl.norm](x, gamma, beta, rows, self.epsilon)
     if not self.is_initializing():
       for variable, now in ((mean, row_mean), (var, row_var)):

@@ -59,7 +59,7 @@ def _pull(saved, out):
 
 conv_down_parity.defvjp(_keep, _pull)
 
-DOWN = {'reference': conv_down, 'strided': conv_down, 'parity': conv_down_parity}     # as `Impl.pool`
+DOWN = {'reference': conv_down, 'strided': conv_down, 'parity': conv_down_parity}  # as `Impl.pool`
 
 
 def conv_whole(x: Array, kernel: Array) -> Array:

@@ -22,7 +22,7 @@ def cosines(a: Array, b: Array) -> Array:
 
 @jax.named_call
 def mean_cosine(a: Array, b: Array) -> Array:
-  """Mean cosine similarity of row i of `a` [b, d] and row i of `b` [b, d]; there are no negatives."""
+  """Mean cosine similarity of row i of `a` [b, d] and row i of `b`; there are no negatives."""
   return jnp.mean(jnp.sum(unit(a) * unit(b), -1))
 
 
@@ -37,7 +37,7 @@ def diagonal_cross_entropy(scores: Array) -> Array:
 
 @jax.named_call
 def nt_xent(a: Array, b: Array, temperature: float = 0.1) -> Array:
-  """Normalized temperature-scaled cross-entropy; row i of `a` [b, d] matches row i of `b` [b, d]."""
+  """Normalized temperature-scaled cross-entropy; row i of `a` [b, d] matches row i of `b`."""
   return diagonal_cross_entropy(cosines(a, b) / temperature)
 
 
@@ -92,6 +92,6 @@ def multi_positive(scores: Array, positives: Array) -> Array:
 
 
 def retrieval_accuracy(a: Array, b: Array) -> Array:
-  """Share of rows of `a` [b, d] whose most similar row of `b` [b, d] is the one of the same index."""
+  """Share of rows of `a` [b, d] whose most similar row of `b` [b, d] has the same index."""
   scores = cosines(a, b)
   return jnp.mean((jnp.argmax(scores, 1) == jnp.arange(scores.shape[0])).astype(jnp.float32))

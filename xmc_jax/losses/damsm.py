@@ -32,9 +32,9 @@ def word_scores(regions: Array, words: Array, mask: Array, *, gamma1: float = GA
   """Scores [b, b] of image i with caption j, before the factor gamma3; float32.
 
   regions [b, n, e], words [b, t, e]; mask [b, t] with at least one True per row. If b * b * n * t
-  exceeds `cells`, captions are scored in chunks, which the backward pass recomputes. Over a mesh the
-  words are gathered and the regions stay on their devices. Unlike in `matching.word_scores` a Gram
-  matrix of the regions would save nothing, since there are about as many regions as features.
+  exceeds `cells`, captions are scored in chunks, which the backward pass recomputes. Over a mesh
+  the words are gathered and the regions stay on their devices. Unlike in `matching.word_scores` a
+  Gram matrix of the regions would save nothing, since there are about as many regions as features.
   """
   b, n, e = regions.shape
   regions = regions.astype(jnp.float32)

@@ -54,7 +54,8 @@ def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK
   The cosine only needs the attention-weighted similarities (its numerator) and the squared norm of
   the context, alpha^T (R R^T) alpha, from the Gram matrix of the image's regions. More than `chunk`
   captions are scored in chunks, which the backward pass recomputes: memory b * n * chunk * t. Over
-  a mesh the words are gathered and the regions stay: each device scores its images with all captions.
+  a mesh the words are gathered and the regions stay: each device scores its images with all
+  captions.
   """
   words, mask = replicate(words), replicate(mask)      # gathered once, not once per chunk
   regions, words = unit(regions), unit(words)
@@ -101,7 +102,8 @@ def replicate(x: Array) -> Array:
 
 def in_chunks(score: Callable[[Array, Array], Array], words: Array, mask: Array,
               chunk: int) -> Array:
-  """`score(words, mask)` [b, captions] of words [b, t, e] and mask [b, t], a few captions at a time.
+  """`score(words, mask)` [b, captions] of words [b, t, e] and mask [b, t], a few captions at a
+  time.
 
   At most `chunk`, and a number that divides b. The backward pass recomputes each chunk.
   """

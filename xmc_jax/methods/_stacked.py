@@ -27,18 +27,19 @@ def config(method: str, **model) -> ml_collections.ConfigDict:
     c.method = method
     c.ema_decay = 0.999
     c.model = dict(
-        size=256,                    # side of the last image, px: 32, 64, 128 or 256
-        **model,
-        residuals=2,                 # residual blocks of each later stage
-        z_features=100,              # of the noise
-        condition_features=100,      # of the condition that is drawn for each sentence
-        mask='own',                  # of padding: each row's own, or 'tiled', the released code's
-        bn_group_size=config_dict.placeholder(int),
-                                     # rows that share BatchNorm statistics; None: all
-        dtype='float32',             # of the networks' arithmetic
-        impl='auto',                # of the operations: 'auto', 'fast', 'reference' (layers/impl.py)
-        remat='nothing',         # in the generator's backward pass: 'nothing' or 'blocks'
-        **_shared.label_config())
+      size=256,  # side of the last image, px: 32, 64, 128 or 256
+      **model,
+      residuals=2,  # residual blocks of each later stage
+      z_features=100,  # of the noise
+      condition_features=100,  # of the condition that is drawn for each sentence
+      mask='own',  # of padding: each row's own, or 'tiled', the released code's
+      bn_group_size=config_dict.placeholder(int),
+      # rows that share BatchNorm statistics; None: all
+      dtype='float32',  # of the networks' arithmetic
+      impl='auto',  # of the operations: 'auto', 'fast', 'reference' (layers/impl.py)
+      remat='nothing',  # in the generator's backward pass: 'nothing' or 'blocks'
+      **_shared.label_config(),
+    )
     c.text = _damsm.text_config(words=5450)
     c.image.encoder = 'inception-torchvision'      # of the DAMSM, as long as its folder is missing
     c.terms = dict(                  # weights of the losses; one of weight 0 is not computed

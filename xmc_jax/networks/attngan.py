@@ -61,5 +61,10 @@ def discriminator(size: int, width: int, *, bn_group_size: int | None = None, im
            dtype: jnp.dtype = jnp.float32) -> Discriminator:
   """Three discriminators with batch normalisation in all blocks but the first."""
   shared = dict(impl=impl, dtype=dtype)
-  return Discriminator(size, width, functools.partial(ConvNorm, bn_group_size=bn_group_size, **shared),
-                functools.partial(Conv, **shared), dtype)
+  return Discriminator(
+    size,
+    width,
+    functools.partial(ConvNorm, bn_group_size=bn_group_size, **shared),
+    functools.partial(Conv, **shared),
+    dtype,
+  )

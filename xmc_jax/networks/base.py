@@ -28,8 +28,8 @@ class DiscriminatorOutput:
   """What the discriminator says of one set of images; a family fills what its losses look at."""
   logits: tuple[Array, ...]         # one [b] per scale, image with caption, higher means real
   features: Array | None = None     # [b, d] image code of the sentence and image terms
-  regions: Array | None = None      # [b, n, e] region codes of the word term
-  sentence: Array | None = None     # [b, d] the discriminator's code of the caption, beside `features`
+  regions: Array | None = None  # [b, n, e] region codes of the word term
+  sentence: Array | None = None  # [b, d] the discriminator's code of the caption, beside `features`
   unconditional: tuple[Array, ...] = ()     # one [b] per scale, of the image alone
 
 
@@ -48,10 +48,12 @@ class ForwardOutputs:
   real_embedding: Array | None = None    # [b, d] of the real images, by the image network
   fake_embedding: Array | None = None    # [b, d] of the fakes
   real_regions: Array | None = None     # [b, n, e] of the real images, by the image network
-  fake_regions: Array | None = None     # [b, n, e] of the fakes
-  d_wrong: DiscriminatorOutput | None = None   # real image i with caption i + 1, the last with the first
-  latent: tuple[Array, Array] | None = None     # mean and log variance [b, d] of a drawn condition
-  grad_norm_sq: Array | None = None        # [b] squared length of the real logit's gradient in its inputs
+  fake_regions: Array | None = None  # [b, n, e] of the fakes
+  d_wrong: DiscriminatorOutput | None = (
+    None  # real image i with caption i + 1, the last with the first
+  )
+  latent: tuple[Array, Array] | None = None  # mean and log variance [b, d] of a drawn condition
+  grad_norm_sq: Array | None = None  # [b] squared length of the real logit's gradient in its inputs
   label_logits: tuple[Array, ...] = ()      # each [b, l], what a classifier says of the labels
 
 

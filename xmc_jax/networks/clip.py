@@ -22,13 +22,16 @@ def heads(params: Tree) -> Tree:
 
 
 def without_heads(params: Tree) -> Tree:
-  return {transformer: {k: v for k, v in params[transformer].items() if k != HEAD} for transformer in TRANSFORMERS}
+  return {
+    transformer: {k: v for k, v in params[transformer].items() if k != HEAD}
+    for transformer in TRANSFORMERS
+  }
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipNetworks:
-  """A `networks.base.Forward`. The one network is "encoder": both encoders, or their heads alone, and with
-  `classes` the `classifiers` of so many. What is not trained is `frozen["clip"]`.
+  """A `networks.base.Forward`. The one network is "encoder": both encoders, or their heads alone,
+  and with `classes` the `classifiers` of so many. What is not trained is `frozen["clip"]`.
 
   start: reads the parameters of the network that training begins with; None: random ones.
   """
@@ -51,7 +54,10 @@ class ClipNetworks:
                                       jnp.zeros((1, 2), jnp.int32))['params'])
     if self.classes:
       embedding = jnp.zeros((1, self.network.config.size))
-      params = {**params, 'classifiers': LabelClassifiers(self.classes).init(second, embedding, embedding)['params']}
+      params = {
+        **params,
+        'classifiers': LabelClassifiers(self.classes).init(second, embedding, embedding)['params'],
+      }
     return {'encoder': {'params': params}}
 
   def forward(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
@@ -59,11 +65,15 @@ class ClipNetworks:
     """Fills text, real_embedding and, with classes, label_logits."""
     variables = {'params': self.whole(params['encoder'], frozen)}
     words, sentence = self.network.apply(variables, batch['tokens'], method='token_features')
-    pixels = clip_inputs.preprocess_on_device(batch['image'], self.network.config.side, self.clip_input)
+    pixels = clip_inputs.preprocess_on_device(
+      batch['image'], self.network.config.side, self.clip_input
+    )
     embedding = self.network.apply(variables, pixels, method='image')
     logits = ()
     if self.classes:
-      logits = LabelClassifiers(self.classes).apply({'params': params['encoder']['classifiers']}, embedding, sentence)
+      logits = LabelClassifiers(self.classes).apply(
+        {'params': params['encoder']['classifiers']}, embedding, sentence
+      )
     return ForwardOutputs(batch, Text(words, batch['mask'], sentence), real_embedding=embedding,
                   label_logits=logits), stats
 

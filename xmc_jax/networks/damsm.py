@@ -26,8 +26,8 @@ class LabelClassifiers(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class DamsmNetworks:
-  """A `networks.base.Forward`. The one network is "encoder": `captions`, `images` and, with `classes`,
-  `classifiers` of so many; `frozen["image"]` are the variables of the image backbone.
+  """A `networks.base.Forward`. The one network is "encoder": `captions`, `images` and, with
+  `classes`, `classifiers` of so many; `frozen["image"]` are the variables of the image backbone.
   """
 
   network: damsm.Damsm
@@ -39,7 +39,9 @@ class DamsmNetworks:
     params = damsm.create(self.network, rng)
     if self.classes:
       embedding = jax.numpy.zeros((1, self.network.width))
-      params['classifiers'] = LabelClassifiers(self.classes).init(second, embedding, embedding)['params']
+      params['classifiers'] = LabelClassifiers(self.classes).init(second, embedding, embedding)[
+        'params'
+      ]
     return {'encoder': {'params': params}}
 
   def forward(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],

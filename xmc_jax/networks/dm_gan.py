@@ -1,8 +1,8 @@
 """DM-GAN: words are read through a memory that the image writes (Zhu et al. 2019, 1904.01310).
 
-As AttnGAN but for the reading, and for discriminators that are spectrally normalised in place of batch
-normalised. The released code takes a power iteration at every call of a convolution; here the calls
-of one phase share one.
+As AttnGAN but for the reading, and for discriminators that are spectrally normalised in place of
+batch normalised. The released code takes a power iteration at every call of a convolution; here the
+calls of one phase share one.
 """
 from __future__ import annotations
 
@@ -56,14 +56,16 @@ def generator(size: int, width: int, residuals: int, *, mask: str = 'own', **opt
   return Generator(size, width, residuals, functools.partial(DynamicMemory, mask), **options)
 
 
-def discriminator(size: int, width: int, *, impl: Impl = FAST, dtype: jnp.dtype = jnp.float32) -> Discriminator:
-  """Three discriminators of plain convolutions with bias, to be applied to `spectral` parameters."""
+def discriminator(
+  size: int, width: int, *, impl: Impl = FAST, dtype: jnp.dtype = jnp.float32
+) -> Discriminator:
+  """Three discriminators of convolutions with bias, applied to `spectral` parameters."""
   conv = functools.partial(Conv, bias=True, impl=impl, dtype=dtype)
   return Discriminator(size, width, conv, conv, dtype)
 
 
 def spectral(params: Tree) -> Tree:
-  """The part of the discriminator's parameters that is spectrally normalised: all but the logits."""
+  """The discriminator's parameters that are spectrally normalized: all but the logits."""
   flat = traverse_util.flatten_dict(params)
   return traverse_util.unflatten_dict(
       {path: leaf for path, leaf in flat.items() if not path[-2].startswith('logit')})

@@ -1,10 +1,10 @@
 """GALIP: a frozen CLIP inside both the discriminator and the generator (arXiv 2301.12959).
 
-The discriminator reads maps from inside CLIP's image transformer instead of images. The generator makes
-a map that is like one of patches, sends it through the same transformer with a prompt of its own
-in most layers, and draws from the sum of both; the published images have 224 px, since CLIP sees
-so many. Sizes and orders of operations follow the authors' released code; it has no normalisation,
-and its images no tanh.
+The discriminator reads maps from inside CLIP's image transformer instead of images. The generator
+makes a map that is like one of patches, sends it through the same transformer with a prompt of its
+own in most layers, and draws from the sum of both; the published images have 224 px, since CLIP
+sees so many. Sizes and orders of operations follow the authors' released code; it has no
+normalisation, and its images no tanh.
 
 For other transformers and sizes the rules are ours. The layers that are read, the 2nd, 5th and 9th
 of ViT-B/32's 12, are those at or after the same shares of the depth; prompted are the layers from
@@ -32,7 +32,10 @@ from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 224, 256)
-FEATURE_LAYERS, DEPTH = (2, 5, 9), 12      # layers of ViT-B/32 that the discriminator reads, counted from 1, of all
+FEATURE_LAYERS, DEPTH = (
+  (2, 5, 9),
+  12,
+)  # layers of ViT-B/32 that the discriminator reads, counted from 1, of all
 LEAST_LAYERS, LEAST_GRID = 3, 4
 BRIDGES = 4                      # blocks before the transformer
 RETOLD = 0.1                     # share of the transformer's map in the sum
@@ -249,18 +252,29 @@ class GalipNetworks:
     outputs, fakes = generated
     text = outputs.text
     embedding, real = self._embed_images(frozen, outputs.batch['image'])
-    discriminate = lambda maps, *sentences: self.discriminator.apply({'params': params['d']}, maps, *sentences)
+    discriminate = lambda maps, *sentences: self.discriminator.apply(
+      {'params': params['d']}, maps, *sentences
+    )
     views = [DiscriminatorOutput((logit,)) for logit in
              (*discriminate(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
               *discriminate(fakes, text.sentence))]
-    # Rows do not see each other in the discriminator: the gradient of the sum has that of every row.
+    # Rows do not see each other in the discriminator: the gradient of the sum has that of every
+    # row.
     gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, text.sentence)
     grad_norm_sq = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients)
-    return dataclasses.replace(outputs, d_real=views[0], d_wrong=views[1],
-                               d_fake=views[2], grad_norm_sq=grad_norm_sq, real_embedding=embedding), stats
+    return dataclasses.replace(
+      outputs,
+      d_real=views[0],
+      d_wrong=views[1],
+      d_fake=views[2],
+      grad_norm_sq=grad_norm_sq,
+      real_embedding=embedding,
+    ), stats
 
   def sample(self, params, stats, frozen, batch, z):
-    return jnp.clip(self._generate(params, frozen, self._encode_text(frozen, batch).sentence, z), 0, 1)
+    return jnp.clip(
+      self._generate(params, frozen, self._encode_text(frozen, batch).sentence, z), 0, 1
+    )
 
   def _encode_text(self, frozen: dict[str, Tree], batch: Batch) -> Text:
     words, sentence = self.network.apply(frozen['clip'], batch['tokens'], method='token_features')
@@ -269,10 +283,16 @@ class GalipNetworks:
   def _embed_images(self, frozen: dict[str, Tree], images: Array) -> tuple[Array, Array]:
     """Embeddings [b, d] and feature maps of images [b, s, s, 3] in [0, 1]."""
     pixels = clip_inputs.preprocess_on_device(images, self.network.config.side, self.clip_input)
-    return self.network.apply(frozen['clip'], pixels, feature_layers(self.network.config.image.layers),
-                              method='image_features')
+    return self.network.apply(
+      frozen['clip'],
+      pixels,
+      feature_layers(self.network.config.image.layers),
+      method='image_features',
+    )
 
   def _generate(self, params: Tree, frozen: dict[str, Tree], sentence: Array, z: Array) -> Array:
     """Images in [0, 1] and beyond."""
-    run_clip = lambda *given: self.network.apply(frozen['clip'], *given, method='forward_with_prompts')
+    run_clip = lambda *given: self.network.apply(
+      frozen['clip'], *given, method='forward_with_prompts'
+    )
     return (self.generator.apply({'params': params}, run_clip, sentence, z) + 1) / 2

@@ -1,8 +1,8 @@
 """SSA-GAN: captions modulate images where a learnt mask lets them (arXiv 2104.00567).
 
-One generator and one discriminator of one scale. Each block of the generator predicts, from its own map,
-where the next one shall be modulated by the sentence. Sizes and orders of operations follow the
-authors' released code.
+One generator and one discriminator of one scale. Each block of the generator predicts, from its own
+map, where the next one shall be modulated by the sentence. Sizes and orders of operations follow
+the authors' released code.
 
 The paper's images have 256 px. For smaller ones the rule is ours: the first blocks, all of the
 same width, are left out, and the discriminator halves to 4x4 all the same.
@@ -168,8 +168,8 @@ class Discriminator(nn.Module):
 class SsaGanNetworks:
   """Generator "g" and discriminator "d", with the frozen text encoder in front of both.
 
-  encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b, n, e]) of
-  the frozen image network, or None.
+  encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b,
+  n, e]) of the frozen image network, or None.
   """
   generator: Generator
   discriminator: Discriminator
@@ -198,17 +198,27 @@ class SsaGanNetworks:
 
   def discriminate(self, params, stats, frozen, generated):
     text, (fake,), image = generated.text, generated.fake, generated.batch['image']
-    discriminate = lambda image, *sentences: self.discriminator.apply({'params': params['d']}, image, *sentences)
+    discriminate = lambda image, *sentences: self.discriminator.apply(
+      {'params': params['d']}, image, *sentences
+    )
     real = 2 * image - 1
     views = [DiscriminatorOutput((logit,)) for logit in
              (*discriminate(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
               *discriminate(2 * fake - 1, text.sentence))]
-    # Rows do not see each other in the discriminator: the gradient of the sum has that of every row.
+    # Rows do not see each other in the discriminator: the gradient of the sum has that of every
+    # row.
     gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, text.sentence)
     grad_norm_sq = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients)
     embedding, regions = self.embed_images(frozen, image) if self.embed_images else (None, None)
-    return dataclasses.replace(generated, d_real=views[0], d_wrong=views[1], d_fake=views[2],
-                               grad_norm_sq=grad_norm_sq, real_embedding=embedding, real_regions=regions), stats
+    return dataclasses.replace(
+      generated,
+      d_real=views[0],
+      d_wrong=views[1],
+      d_fake=views[2],
+      grad_norm_sq=grad_norm_sq,
+      real_embedding=embedding,
+      real_regions=regions,
+    ), stats
 
   def sample(self, params, stats, frozen, batch, z):
     return self.generator.apply({'params': params, **stats}, self.encode(frozen, batch), z, False)

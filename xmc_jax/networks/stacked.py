@@ -1,9 +1,9 @@
 """What stacked text-to-image networks share: three scales, generated one from the other.
 
 The generator draws an image, then twice reads the words again and draws it at twice the size; each
-scale has a discriminator of its own. AttnGAN (arXiv 1711.10485) and DM-GAN (arXiv 1904.01310) are this
-with other ways to read words and other discriminators. Sizes and orders of operations follow the authors'
-released code.
+scale has a discriminator of its own. AttnGAN (arXiv 1711.10485) and DM-GAN (arXiv 1904.01310) are
+this with other ways to read words and other discriminators. Sizes and orders of operations follow
+the authors' released code.
 
 The papers' images have 64, 128 and 256 px. For smaller ones the rule is ours: a last size of 64
 px has the scales 16, 32 and 64, the first stage doubles 4x4 maps as often as needed and always ends
@@ -151,7 +151,8 @@ class ScaleDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """One `ScaleDiscriminator` a scale: images of three scales, and `DiscriminatorOutput` with each of the sentences."""
+  """A `ScaleDiscriminator` per scale: a `DiscriminatorOutput` for each of the sentences."""
+
   size: int
   width: int
   block: Callable[..., nn.Module]
@@ -159,9 +160,15 @@ class Discriminator(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, images: tuple[Array, ...], *sentences: Array) -> tuple[DiscriminatorOutput, ...]:
-    said = [ScaleDiscriminator(side, self.width, self.block, self.first, self.dtype, name=f'scale_{i}')(
-        image, sentences) for i, (side, image) in enumerate(zip(scales(self.size), images))]
+  def __call__(
+    self, images: tuple[Array, ...], *sentences: Array
+  ) -> tuple[DiscriminatorOutput, ...]:
+    said = [
+      ScaleDiscriminator(side, self.width, self.block, self.first, self.dtype, name=f'scale_{i}')(
+        image, sentences
+      )
+      for i, (side, image) in enumerate(zip(scales(self.size), images))
+    ]
     alone = tuple(logit for logit, _ in said)
     paired = zip(*(logits for _, logits in said))
     return tuple(DiscriminatorOutput(logits, unconditional=alone) for logits in paired)
@@ -169,11 +176,12 @@ class Discriminator(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class StackedNetworks:
-  """Generator "g" and discriminator "d" of three scales, with the frozen text encoder in front of both.
+  """Generator "g" and discriminator "d" of three scales, with the frozen text encoder in front of
+  both.
 
-  encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b, n, e]) of
-  the frozen image network, or None. spectral: the part of the discriminator's parameters whose kernels are
-  spectrally normalised; one power iteration serves all calls of a stage.
+  encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b,
+  n, e]) of the frozen image network, or None. spectral: the part of the discriminator's parameters
+  whose kernels are spectrally normalised; one power iteration serves all calls of a stage.
 
   The wrong pairs are of all rows, so the last image meets the first sentence; losses that follow
   the released code, which has one pair less, leave it out, but the batch normalisation of these
@@ -207,7 +215,9 @@ class StackedNetworks:
     (fake, latent), g_stats = self.generator.apply(
         {'params': params['g'], **stats['g']}, text, z, True, mutable=['batch_stats'])
     embedding, regions = self.embed_images(frozen, fake[-1]) if self.embed_images else (None, None)
-    outputs = ForwardOutputs(batch, text, fake, latent=latent, fake_embedding=embedding, fake_regions=regions)
+    outputs = ForwardOutputs(
+      batch, text, fake, latent=latent, fake_embedding=embedding, fake_regions=regions
+    )
     return outputs, stats | {'g': dict(g_stats)}
 
   def discriminate(self, params, stats, frozen, generated):
@@ -215,7 +225,9 @@ class StackedNetworks:
     views, d_stats = self._views(params['d'], stats['d'], smaller(image), generated.fake,
                                  generated.text.sentence)
     embedding, regions = self.embed_images(frozen, image) if self.embed_images else (None, None)
-    outputs = dataclasses.replace(generated, **views, real_embedding=embedding, real_regions=regions)
+    outputs = dataclasses.replace(
+      generated, **views, real_embedding=embedding, real_regions=regions
+    )
     return outputs, stats | {'d': d_stats}
 
   def _views(self, params, stats, real, fake, sentence):
@@ -225,8 +237,9 @@ class StackedNetworks:
     """
     others = {k: v for k, v in stats.items() if k != 'spectral'}
     discriminator, vectors = spectral_normalise(params, stats.get('spectral', {}), epsilon=1e-24)
-    call = lambda others, *inputs: self.discriminator.apply({'params': discriminator, **others}, *inputs,
-                                                     mutable=['batch_stats'])
+    call = lambda others, *inputs: self.discriminator.apply(
+      {'params': discriminator, **others}, *inputs, mutable=['batch_stats']
+    )
     (d_real, d_wrong), others = call(others, real, sentence, jnp.roll(sentence, -1, 0))
     (d_fake,), others = call(others, fake, sentence)
     views = {'d_real': d_real, 'd_fake': d_fake, 'd_wrong': d_wrong}

@@ -144,7 +144,9 @@ class Discriminator(nn.Module):
     sentence = Dense(features.shape[-1], dtype=self.dtype, name='sentence')(text.sentence)
     sentence = sentence.astype(jnp.float32)
     logit = Dense(1, name='logit')(features)[:, 0] + jnp.sum(features * sentence, -1)
-    return DiscriminatorOutput((logit,), features, regions.reshape(x.shape[0], -1, regions.shape[-1]), sentence)
+    return DiscriminatorOutput(
+      (logit,), features, regions.reshape(x.shape[0], -1, regions.shape[-1]), sentence
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,13 +196,22 @@ class XmcNetworks:
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
     discriminator, vectors = spectral_normalise(params['d'], stats['d']['spectral'])
-    # Real and fake rows in two calls (there is no BatchNorm in the discriminator): the generator's loss
-    # is then pulled back through the fake rows only.
-    d_real, d_fake = (self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
-                            for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake)))
+    # Real and fake rows in two calls (there is no BatchNorm in the discriminator): the generator's
+    # loss is then pulled back through the fake rows only.
+    d_real, d_fake = (
+      self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
+      for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake))
+    )
     embed = self.embed_image or (lambda frozen, images: None)
-    outputs = ForwardOutputs(batch, text, (fake,), d_real, d_fake,
-                    real_embedding=embed(frozen, batch['image']), fake_embedding=embed(frozen, fake))
+    outputs = ForwardOutputs(
+      batch,
+      text,
+      (fake,),
+      d_real,
+      d_fake,
+      real_embedding=embed(frozen, batch['image']),
+      fake_embedding=embed(frozen, fake),
+    )
     return outputs, stats | {'g': dict(g_stats), 'd': {'spectral': vectors}}
 
   def sample(self, params, stats, frozen, batch, z):

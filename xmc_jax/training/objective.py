@@ -32,7 +32,8 @@ class Phase:
   """One optimiser step of the networks `updates`.
 
   forward: (params, stats, frozen, batch, rng) -> Outcome, where params and stats are
-  `{network: tree}` and batch leaves are [b, ...]. With a `shared`, what that gave is a last argument.
+  `{network: tree}` and batch leaves are [b, ...]. With a `shared`, what that gave is a last
+  argument.
   """
   name: str
   updates: tuple[str, ...]
@@ -56,8 +57,10 @@ class Objective:
       for i, phase in enumerate(phases):
         before = [name for earlier in phases[:i] for name in earlier.updates]
         if phase.shared and phase.shared.network in before:
-          raise ValueError(f'phase {phase.name!r}: its shared is of {phase.shared.network!r}, which a '
-                           'phase before it updates')
+          raise ValueError(
+            f'phase {phase.name!r}: its shared is of {phase.shared.network!r}, which a '
+            'phase before it updates'
+          )
 
   @property
   def networks(self) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ def init_state(objective: Objective, optimizers: dict[str, optax.GradientTransfo
   networks = {}
   for name, variables in objective.init(init_rng, batch).items():
     stats = {k: v for k, v in variables.items() if k != 'params'}
-    networks[name] = NetworkState(variables['params'], stats, optimizers[name].init(variables['params']))
+    networks[name] = NetworkState(
+      variables['params'], stats, optimizers[name].init(variables['params'])
+    )
   ema = {name: jax.tree.map(jnp.copy, networks[name].params) for name in objective.averaged}
   return TrainState(jnp.zeros((), jnp.int32), run_rng, networks, ema)

@@ -16,12 +16,13 @@ Metrics = dict[str, Array]
 
 
 class SharedOutput(NamedTuple):
-  value: Any                        # what a `SharedFakes` gave
-  vjp_fn: Callable[[Any], Tree]       # cotangents of `value` -> gradient of its network's parameters
+  value: Any  # what a `SharedFakes` gave
+  vjp_fn: Callable[[Any], Tree]  # cotangents of `value` -> gradient of its network's parameters
 
 
-def run_shared_forward(shared: SharedFakes, state: TrainState, frozen: dict[str, Tree], batch: Batch,
-             rng: Array) -> tuple[TrainState, SharedOutput]:
+def run_shared_forward(
+  shared: SharedFakes, state: TrainState, frozen: dict[str, Tree], batch: Batch, rng: Array
+) -> tuple[TrainState, SharedOutput]:
   """What `shared` gives, with its pull to its network's parameters; the network's stats move.
 
   Left to themselves, two phases would each compute it, and whether a compiler then sees that it is
@@ -43,9 +44,9 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
               generated: SharedOutput | None = None) -> tuple[TrainState, Metrics]:
   """One forward pass, then one pull of its vector-Jacobian product per updated network.
 
-  generated: of `phase.shared`, if it has one. Metrics: what the forward pass says, and of each network the
-  loss and the largest entry of its gradient. Where one of these is not finite, weights and
-  optimisers stay as they are.
+  generated: of `phase.shared`, if it has one. Metrics: what the forward pass says, and of each
+  network the loss and the largest entry of its gradient. Where one of these is not finite, weights
+  and optimisers stay as they are.
   """
   params, stats = _trees(state)
 
@@ -55,8 +56,11 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
     return outcome.losses, (outcome.stats, outcome.metrics)
 
   values, vjp_fn, (new_stats, metrics) = jax.vjp(
-      losses, {name: params[name] for name in phase.updates}, *([generated.value] if generated else []),
-      has_aux=True)
+    losses,
+    {name: params[name] for name in phase.updates},
+    *([generated.value] if generated else []),
+    has_aux=True,
+  )
   grads, grad_max = {}, {}
   done = jnp.float32(0)
   for name in phase.updates:
@@ -130,8 +134,12 @@ def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransf
       generated = {None: None}
       for phase in phases:
         if phase.shared not in generated:
-          state, generated[phase.shared] = run_shared_forward(phase.shared, state, frozen, rows, rng)
-        state, seen = run_phase(phase, optimizers, state, frozen, rows, rng, generated[phase.shared])
+          state, generated[phase.shared] = run_shared_forward(
+            phase.shared, state, frozen, rows, rng
+          )
+        state, seen = run_phase(
+          phase, optimizers, state, frozen, rows, rng, generated[phase.shared]
+        )
         metrics |= seen
       if last:
         change = 1 - averaging(state.step, ema_decay)
