@@ -58,6 +58,41 @@ class SqueezeNetBackbone(nn.Module):
     return maps[3], maps[-1].mean(axis=(1, 2))
 
 
+# Root mean square of each map of `SqueezeNetMaps` on the emoji; the maps are divided by it.
+MAPS_RMS = (55.0, 115.0, 89.0, 12.0)
+
+
+class SqueezeNetMaps(nn.Module):
+  """Outputs of conv1 and the fire modules 3, 5 and 9, for discriminators over frozen maps."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, ...]:
+    """x as for `SqueezeNet`, to maps at 1/2, 1/4, 1/8 and 1/16 of the side, rounded down.
+
+    They have 64, 128, 256 and 512 features, divided by `MAPS_RMS`.
+    """
+    first = nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x))
+    fires = _fires(first)
+    found = first, fires[1], fires[3], fires[7]
+    return tuple(m / rms for m, rms in zip(found, MAPS_RMS))
+
+
+def maps(variables: Tree, images: Array) -> tuple[Array, ...]:
+  """The maps of images [b, h, w, 3] in [0, 1], not resized."""
+  return SqueezeNetMaps().apply(variables, scaled(255 * images))
+
+
+def maps_variables_spec() -> Tree:
+  """Shapes of the variables of `maps`, known without the file."""
+  x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  return jax.eval_shape(SqueezeNetMaps().init, jax.random.key(0), x)
+
+
+def maps_spec(shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
+  """Shapes of the maps of images of a shape."""
+  return jax.eval_shape(maps, maps_variables_spec(), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
 def _fires(x: Array) -> list[Array]:
   """The outputs of the fire modules 2 to 9; for use inside a compact method."""
   outputs = []

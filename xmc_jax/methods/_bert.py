@@ -14,6 +14,15 @@ from xmc_jax.networks.base import Text
 from xmc_jax.types import Batch, Tree
 
 
+def text_config() -> dict[str, object]:
+  """The keys `config.text`."""
+  return dict(
+      encoder='bert-base-uncased',   # or 'all-MiniLM-L6-v2', or the folder of another BERT
+      length=17,                     # word pieces of a caption, CLS and SEP included
+      pool='masked_mean',            # sentence embedding: 'masked_mean' or 'released'
+      script='latin')                # letters a sampled caption may have: 'latin' or 'any'
+
+
 @dataclasses.dataclass(frozen=True)
 class FrozenBert:
   """A frozen BERT for a method and its networks: `frozen["text"]`.

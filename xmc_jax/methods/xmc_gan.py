@@ -46,11 +46,7 @@ def config() -> ml_collections.ConfigDict:
         remat='nothing',             # in the backward pass: 'nothing' or 'blocks'
         augment=(),                  # before the discriminator: 'color', 'translation', 'cutout'
         **_shared.label_config())
-    c.text = dict(
-        encoder='bert-base-uncased',   # or 'all-MiniLM-L6-v2', or the folder of another BERT
-        length=17,                   # word pieces of a caption, CLS and SEP included
-        pool='masked_mean',          # sentence embedding: 'masked_mean' or 'released'
-        script='latin')              # letters a sampled caption may have: 'latin' or 'any'
+    c.text = _bert.text_config()
     c.terms = dict(                  # weights of the losses; one of weight 0 is not computed
         hinge=1.0,
         sentence=1.0,

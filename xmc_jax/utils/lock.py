@@ -26,8 +26,13 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
   if fcntl is None or '://' in str(folder):
     yield
     return
-  pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-  with open(pathlib.Path(folder, NAME), 'a+', encoding='utf-8') as file:
+  try:
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    file = open(pathlib.Path(folder, NAME), 'a+', encoding='utf-8')
+  except OSError as error:
+    raise UserError(f'--workdir={folder}: cannot be written to ({error.strerror}); choose another '
+                    'folder') from error
+  with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

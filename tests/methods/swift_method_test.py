@@ -1,0 +1,143 @@
+"""The method Swift: order, losses, who learns from what, on any devices; and cached captions."""
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from xmc_jax import methods
+from xmc_jax.config import check
+from xmc_jax.methods import _caption_table, scl, swift
+from xmc_jax.methods._bert import FrozenBert
+from xmc_jax.networks.base import DiscriminatorOutput, Text
+from xmc_jax.networks.swift import SwiftOutputs
+from xmc_jax.training.mesh import make_mesh
+from xmc_jax.training.program import Program
+from xmc_jax.types import UserError
+
+SETTINGS = {'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
+            'model.z_features': 5, 'text.length': toys.LENGTH}
+LOSSES = {'d': {'hinge', 'heads_sentence', 'heads_word'},
+          'g': {'hinge', 'sentence', 'word', 'pixels', 'perceptual', 'kl'}}
+
+
+@pytest.fixture(scope='module')
+def tiny(text_folder):
+  def make(**settings):
+    config = swift.config()
+    config.update_from_flattened_dict(
+        SETTINGS | {'text.encoder': str(text_folder)} | settings)
+    check(config)
+    return config
+  return make
+
+
+@pytest.fixture(scope='module')
+def trained(tiny):
+  return functools.cache(lambda devices: toys.two_steps(methods.build(tiny()), devices))
+
+
+def test_eight_devices_are_one(trained):
+  toys.same_on_all_devices(trained(1), trained(8))
+
+
+def test_a_step_is_one_round_of_heads_then_generator(tiny, trained):
+  objective = methods.build(tiny()).objective
+  assert [[(p.name, p.updates) for p in phases] for phases in objective.rounds] == [
+      [('heads', ('d',)), ('generator', ('g',))]]
+  assert objective.averaged == ('g',)
+  phases = {'d': 'heads', 'g': 'generator'}
+  assert trained(1)[2].keys() == {
+    f'{phases[network]}/{network}/{name}' for network in 'dg' for name in LOSSES[network]
+  } | {
+    f'{phases[network]}/{network}_{name}' for network in 'dg' for name in ('loss', 'gradient')
+  } | {f'heads/accuracy/{name}' for name in ('real', 'fake', 'wrong')}
+
+
+def test_frozen_weights_stay(tiny, trained):
+  method = methods.build(tiny())
+  jax.tree.map(np.testing.assert_array_equal, trained(1)[3], toys.fill(method.frozen_spec))
+  assert method.frozen_spec.keys() == {'text', 'backbone'} and method.sample_needs == ('text',)
+
+
+def test_each_head_counts_by_its_weight():
+  logits = tuple(toys.normal(i, 8, 3) for i in range(4))
+  out = SwiftOutputs(
+    {}, Text(toys.normal(9, 8, 2, 3), np.ones((8, 2), bool), None),
+    d_fake=DiscriminatorOutput(logits, toys.normal(5, 8, 4), toys.normal(6, 8, 5, 3),
+                               toys.normal(7, 8, 4)),
+    d_real=None, latent=(np.zeros((8, 2)), np.zeros((8, 2))), pixels=np.full(8, 0.5),
+    perceptual=np.full(8, 0.25))
+  wanted = -sum(w * x.mean() for w, x in zip((2.0, 0.25, 0.1, 0.05), logits, strict=True))
+  found = swift.generator_losses(out)
+  np.testing.assert_allclose(found['hinge'], wanted, rtol=1e-5)
+  assert (found['pixels'], found['perceptual'], found['kl']) == (0.5, 0.25, 0)
+
+
+def test_two_branches_get_labels_and_partners(tiny):
+  config = scl.config(tiny())
+  method = methods.build(config)
+  assert {'label', 'partner_image', 'partner_label'} <= method.batch_spec.keys()
+  program = Program(method.objective, {name: optax.sgd(1.0) for name in 'gd'}, 0.0,
+                    method.frozen_spec, method.batch_spec, make_mesh(jax.devices()[:1]))
+  run = lambda state, frozen, batch: [r(state, frozen, batch)[1] for r in _rounds(method)]
+  found, = jax.eval_shape(run, program.state_spec, method.frozen_spec, method.batch_spec)
+  assert 'generator/g/supcon_fake' in found
+
+
+def _rounds(method):
+  from xmc_jax.training.step import make_rounds
+  return make_rounds(method.objective, {name: optax.sgd(1.0) for name in 'gd'}, 0.0)
+
+
+@pytest.mark.parametrize('settings, message', [
+    ({'model.size': 48}, 'model.size=48: swift is built for 32, 64, 128 px'),
+    ({'model.widths': (8, 6)}, 'model.widths: has 2 numbers; images of 32 px need 3'),
+    ({'model.places': True}, '4 x 4 places of 16 px need model.size = 64'),
+    ({'model.known': 0.0}, 'model.known=0.0: must be above 0'),
+    ({'model.augment': ('blur',)}, "names 'blur'")])
+def test_mistakes_in_the_config_are_named(tiny, settings, message):
+  with pytest.raises(UserError, match=message):
+    methods.build(tiny(**settings))
+
+
+class Captions:
+  """In place of a data set: three images, five captions, one of them twice."""
+  texts = (('a', 'b'), ('c', 'a'), ('d', 'e'))
+
+  def __len__(self):
+    return len(self.texts)
+
+  def captions(self, index):
+    return self.texts[index]
+
+
+class Letters:
+  """In place of a tokenizer: CLS, the number of the letter, SEP and padding."""
+
+  def encode(self, captions):
+    tokens = np.array([[1, ord(c), 2, 0] for c in captions], np.int32)
+    return tokens, tokens > 0
+
+
+def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
+  monkeypatch.setattr(_caption_table.sources, 'load', lambda *args, **options: Captions())
+
+  def encode(frozen, batch):
+    words = jnp.sin(frozen['text'] * batch['tokens'][..., None] * jnp.arange(1, 4))
+    return Text(words, batch['mask'], words.mean(1))
+
+  text_encoder = FrozenBert(3, encode, lambda: jnp.float32(0.1), None, Letters)
+  found, load, spec = _caption_table.table(tiny(**{'text.length': 4}), text_encoder)
+  embeddings = load()
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), embeddings) == jax.tree.map(
+      lambda x: (x.shape, x.dtype), spec)
+  assert spec['words'].shape == (5, 4, 3)
+  tokens, mask = Letters().encode(['e', 'a', 'c', 'a'])
+  batch = {'tokens': tokens, 'mask': mask}
+  text, wanted = found({'captions': embeddings}, batch), encode({'text': 0.1}, batch)
+  np.testing.assert_allclose(text.words, wanted.words, atol=1e-3)
+  np.testing.assert_allclose(text.sentence, wanted.words[:, :3].mean(1), atol=1e-3)

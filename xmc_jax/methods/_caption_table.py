@@ -1,0 +1,61 @@
+"""Embeddings of a data set's captions, computed once by the frozen text encoder."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from xmc_jax.data import source as sources
+from xmc_jax.encoders import bert
+from xmc_jax.methods._bert import FrozenBert
+from xmc_jax.networks.base import Text
+from xmc_jax.types import Array, Batch, Tree, UserError
+
+ROWS = 128  # captions that are encoded at once
+
+
+def table(config: ml_collections.ConfigDict, text: FrozenBert
+          ) -> tuple[Callable[[dict[str, Tree], Batch], Text], Callable[[], Tree], Tree]:
+  """encode, load and spec of `frozen["captions"]`: the word embeddings of all training captions.
+
+  encode gives what `text.encode` gives, in half precision, and finds a caption by its tokens. It
+  knows only the captions of the train split, as they are written there.
+  """
+  source = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
+  captions = sorted({c for i in range(len(source)) for c in source.captions(i)})
+  n, length = len(captions), config.text.length
+
+  def load():
+    tokens, mask = text.tokenizer().encode(captions)
+    variables, words = text.load(), np.zeros((n, length, text.features), np.float16)
+    embed = jax.jit(lambda variables, tokens, mask: text.encode(
+        {'text': variables}, {'tokens': tokens, 'mask': mask}).words)
+    for start in range(0, n, ROWS):
+      rows = np.minimum(np.arange(start, start + ROWS), n - 1)
+      words[rows] = embed(variables, tokens[rows], mask[rows])
+    keys = np.asarray(key(tokens))
+    order = np.argsort(keys)
+    _, first = np.unique(tokens, axis=0, return_index=True)
+    if len(set(keys[first])) < len(first):
+      raise UserError('--config.text.cached: two captions of this set have the same key; set it to '
+                      'False')
+    return {'keys': keys[order], 'words': words[order]}
+
+  def encode(frozen, batch):
+    table = frozen['captions']
+    at = jnp.searchsorted(table['keys'], key(batch['tokens']))
+    words = table['words'][jnp.minimum(at, n - 1)].astype(jnp.float32)
+    return Text(words, batch['mask'], bert.sentence(words, batch['mask'], config.text.pool))
+
+  spec = {'keys': jax.ShapeDtypeStruct((n,), jnp.int32),
+          'words': jax.ShapeDtypeStruct((n, length, text.features), jnp.float16)}
+  return encode, load, spec
+
+
+def key(tokens: Array) -> Array:
+  """A number, int32 [b], for each row of tokens [b, t]: their sum times odd random numbers."""
+  factors = np.random.Generator(np.random.Philox(0)).integers(2 ** 31, size=tokens.shape[-1])
+  return jnp.sum(tokens * jnp.asarray(factors | 1, jnp.int32), -1)

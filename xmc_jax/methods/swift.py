@@ -1,0 +1,149 @@
+"""Swift: images that can be recognized after minutes on one CPU core.
+
+One round of two phases with the same fakes: discriminator heads over a frozen network, then the
+generator. For most fakes an encoder reads the noise from the real image of the caption
+(`model.known`); the others have random noise.
+
+  heads      hinge over every place of four maps, with real images under wrong captions among the
+             fakes (DF-GAN, arXiv 2008.05865); sentence and word contrast of real images (XMC-GAN,
+             arXiv 2101.04702), by the features that the heads use
+  generator  the heads' logits; sentence and word contrast of fakes; distance to the real image by
+             pixels and by the maps, where the noise was read from it, and the divergence of that
+             noise from random noise (CVAE-GAN, arXiv 1703.10155)
+
+The distance teaches what things look like within minutes, the heads make it sharp, and the fakes of
+random noise keep both true where there is no image to read. With these weights the gradients of all
+losses on a fake of a young generator have about the same length.
+"""
+from __future__ import annotations
+
+import functools
+
+import ml_collections
+
+from xmc_jax import config as defaults
+from xmc_jax.config import negatives_group
+from xmc_jax.encoders import registry, squeezenet
+from xmc_jax.layers.augment import augmentation
+from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
+from xmc_jax.losses.contrastive import nt_xent
+from xmc_jax.losses.groups import within
+from xmc_jax.losses.latent import kl_to_normal
+from xmc_jax.losses.matching import word_loss
+from xmc_jax.methods import Method, _bert, _caption_table, _shared
+from xmc_jax.methods._diagnostics import pair_accuracies
+from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.networks.swift import Generator, Heads, SwiftNetworks, SwiftOutputs
+from xmc_jax.training.objective import Objective
+from xmc_jax.types import UserError
+
+SIZES = (32, 64, 128)
+# Weights of the heads' logits in the generator's loss, by map: the deeper the map, the longer the
+# gradient of its logits on a fake.
+HEAD_WEIGHTS = (2.0, 0.25, 0.1, 0.05)
+
+
+def config() -> ml_collections.ConfigDict:
+  """The settings for 64 px on a CPU; locked."""
+  c = defaults.base()
+  with c.unlocked():
+    c.method = 'swift'
+    c.batch_size = 16
+    c.ema_decay = 0.998
+    c.model = dict(
+        size=64,                      # side of the images, px: 32, 64 or 128
+        widths=(256, 192, 96, 32),    # channels at 4 px, 8 px, … up to half the size
+        heads_width=48,               # channels of the heads
+        z_features=64,                # of the noise
+        places=False,                 # the noise is a map of 4 x 4 places
+        known=0.75,                   # share of fakes whose noise is read from the real image
+        dtype='float32',              # of the networks' arithmetic
+        impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
+        augment=('translation',),     # of real images and fakes alike, before the heads
+        **_shared.label_config())
+    c.text = dict(_bert.text_config(), encoder='all-MiniLM-L6-v2',
+                  cached=False)       # captions are encoded once, before the training
+    c.terms = dict(                   # weights of the losses; one of weight 0 is not computed
+        hinge=1.0,
+        sentence=0.05, word=0.05,     # of the generator
+        heads_sentence=0.5, heads_word=0.5,
+        pixels=40.0, perceptual=1.0,  # of a fake and the real image that its noise was read from
+        kl=4.0)                       # of that noise; a mean over its features
+    c.optim = dict(g=dict(lr=1e-3, b1=0.0, b2=0.99), d=dict(lr=5e-4, b1=0.0, b2=0.99))
+    c.evals.protocol = 'offline'
+    del c['image']                    # the frozen image network is SqueezeNet
+  return c
+
+
+def discriminator_losses(out: SwiftOutputs, *, group: int | None = None) -> Losses:
+  """Hinge of real, fake and wrong pairs, summed over heads; contrasts of real images."""
+  heads = zip(out.d_real.logits, out.d_fake.logits, out.d_wrong.logits)
+  return {
+      'hinge': sum(hinge_matching_d(*logits) for logits in heads),
+      'heads_sentence': within(group, nt_xent)(out.d_real.features, out.d_real.sentence),
+      'heads_word': within(group, word_loss)(out.d_real.regions, out.text.words, out.text.mask)}
+
+
+def generator_losses(out: SwiftOutputs, *, group: int | None = None) -> Losses:
+  """-D(fake) by head; contrasts of fakes; distances to the real image; divergence of the noise."""
+  heads = zip(HEAD_WEIGHTS, out.d_fake.logits)
+  return {
+      'hinge': sum(weight * hinge_g(logits) for weight, logits in heads),
+      'sentence': within(group, nt_xent)(out.d_fake.features, out.d_fake.sentence),
+      'word': within(group, word_loss)(out.d_fake.regions, out.text.words, out.text.mask),
+      'pixels': out.pixels.mean(),
+      'perceptual': out.perceptual.mean(),
+      'kl': kl_to_normal(*out.latent)}
+
+
+def build(config: ml_collections.ConfigDict, extension: Extension | None = None) -> Method:
+  """Swift of `config`."""
+  _shared.check_size(config, SIZES)
+  _shared.check_wrong_pairs(config)
+  m = config.model
+  _check_model(m)
+  impl, dtype = _shared.options(config).values()
+  text = _bert.frozen_bert(config, dtype)
+  backbone_spec = squeezenet.maps_variables_spec()
+  frozen = {'text': text.load, 'backbone': lambda: _load_backbone(backbone_spec)}
+  frozen_spec = {'text': text.spec, 'backbone': backbone_spec}
+  encode = text.encode
+  if config.text.cached:
+    encode, frozen['captions'], frozen_spec['captions'] = _caption_table.table(config, text)
+  networks = SwiftNetworks(
+      Generator(tuple(m.widths), m.places, impl=impl), Heads(text.features, m.heads_width), m.size,
+      encode, text.encode, text.features, augmentation(m.augment), m.z_features, m.known)
+
+  group = negatives_group(config.negatives)
+  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
+                            extension=extension, shared=shared_fakes(networks, extension))
+  one_round = (
+      phase('heads', {'d': functools.partial(discriminator_losses, group=group)},
+            diagnostics=pair_accuracies),
+      phase('generator', {'g': functools.partial(generator_losses, group=group)}))
+  return Method(
+      objective=Objective((one_round,), networks.init, averaged=('g',)),
+      sample=networks.sample, z_features=m.z_features, frozen=frozen, frozen_spec=frozen_spec,
+      batch_spec=_shared.batch_spec(config, labels=bool(extension), partners=bool(extension)),
+      tokenizer=text.tokenizer)
+
+
+def _check_model(model: ml_collections.ConfigDict) -> None:
+  """Raises UserError for settings that the networks cannot be built for."""
+  blocks = model.size.bit_length() - 3
+  if len(model.widths) != blocks:
+    raise UserError(f'--config.model.widths: has {len(model.widths)} numbers; images of '
+                    f'{model.size} px need {blocks}, the channels at 4 px, 8 px, … up to '
+                    f'{model.size // 2} px')
+  if model.places and (model.z_features % 16 or model.size != 64):
+    raise UserError('--config.model.places: 4 x 4 places of 16 px need model.size = 64 and a '
+                    f'multiple of 16 for model.z_features, not {model.size} and '
+                    f'{model.z_features}')
+  if not 0 < model.known <= 1:
+    raise UserError(f'--config.model.known={model.known}: must be above 0 and at most 1')
+
+
+def _load_backbone(spec):
+  """SqueezeNet's weights without its classifier; UserError as of `registry.load`."""
+  params = registry.load('squeezenet').variables['params']
+  return {'params': {name: params[name] for name in spec['params']}}

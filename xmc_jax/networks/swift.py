@@ -1,0 +1,278 @@
+"""Swift: a small generator and discriminator heads over a frozen network, for training on a CPU.
+
+Most of an image is decided on small maps, where arithmetic is cheap: the generator is wide at 4 to
+16 px and narrow at 64, as in FastGAN (Liu et al., arXiv 2101.04775). The discriminator is a head
+for each of several maps of a frozen SqueezeNet, as in Projected GAN (Sauer et al., arXiv
+2111.01007). It sees the caption twice: before its last convolution, and as a projection in each
+place (Miyato and Koyama, arXiv 1802.05637). An encoder reads the noise of a real image, as in
+CVAE-GAN (Bao et al., arXiv 1703.10155), so that a fake can be compared with the image itself. The
+sizes and the way these are put together are ours.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xmc_jax.encoders import squeezenet
+from xmc_jax.layers.attention import attend
+from xmc_jax.layers.conv import Conv3x3, Dense
+from xmc_jax.layers.impl import FAST, Impl
+from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.types import Array, Batch, Tree
+from xmc_jax.utils.arrays import unit
+
+CONDITION = 256     # features of the condition that modulates every block
+WORDS_AT = (8, 16)  # sides of the maps that attend to words
+REGIONS = 2         # the map whose places meet words in the word term
+# Weights of the maps in the perceptual distance. Each map's gradient on a fake then has about the
+# same length; with equal weights the deepest would have thirty times that of the first.
+DISTANCE_WEIGHTS = (8.0, 2.0, 1.0, 0.25)
+
+
+def leaky(x: Array) -> Array:
+  return nn.leaky_relu(x, 0.2)
+
+
+def scaled_unit(x: Array) -> Array:
+  """Vectors of a root mean square of one."""
+  return unit(x) * jnp.sqrt(jnp.float32(x.shape[-1]))
+
+
+class Modulated(nn.Module):
+  """SiLU of a map [b, h, w, c], normalized in each place, scaled and shifted by a condition [b, d].
+
+  There are no statistics over examples, so nothing has to be kept for sampling.
+  """
+
+  @nn.compact
+  def __call__(self, x: Array, condition: Array) -> Array:
+    scale, shift = jnp.split(Dense(2 * x.shape[-1], name='film')(condition)[:, None, None], 2, -1)
+    return nn.silu(scaled_unit(x) * (1 + scale) + shift)
+
+
+class WordReader(nn.Module):
+  """Adds attention over the words to every place of a map [b, h, w, c]."""
+  heads: int = 4
+  features: int = 32
+
+  @nn.compact
+  def __call__(self, x: Array, text: Text) -> Array:
+    b, h, w, c = x.shape
+
+    def project(y, name):
+      """[b, n, e] -> [b * heads, n, features]"""
+      y = Dense(self.heads * self.features, name=name)(y)
+      y = y.reshape(b, -1, self.heads, self.features).swapaxes(1, 2)
+      return y.reshape(b * self.heads, -1, self.features)
+
+    words = scaled_unit(text.words)
+    queries = project(scaled_unit(x), 'query') / jnp.sqrt(jnp.float32(self.features))
+    read = attend(queries, project(words, 'key'), project(words, 'value'),
+                  jnp.repeat(text.mask, self.heads, 0))
+    read = read.reshape(b, self.heads, h * w, -1).swapaxes(1, 2).reshape(b, h, w, -1)
+    return x + Dense(c, name='out')(read)
+
+
+class UpBlock(nn.Module):
+  """Residual block [b, h, w, c] -> [b, 2h, 2w, features]; the shortcut is enlarged bilinearly."""
+  features: int
+  impl: Impl = FAST
+
+  @nn.compact
+  def __call__(self, x: Array, condition: Array) -> Array:
+    b, h, w, _ = x.shape
+    y = Modulated(name='film_in')(x, condition)
+    y = Conv3x3(self.features, 'up', self.impl, name='conv_up')(y)
+    y = Modulated(name='film_out')(y, condition)
+    y = Conv3x3(self.features, 'same', self.impl, name='conv_out')(y)
+    small = Dense(self.features, name='shortcut')(x)
+    return y + jax.image.resize(small, (b, 2 * h, 2 * w, self.features), 'linear')
+
+
+class Generator(nn.Module):
+  """Captions and noise [b, z] -> images [b, size, size, 3] in [0, 1].
+
+  widths: channels at 4 px, 8 px, … up to size / 2. last: channels at the full size. places: whether
+  the noise is a map of 4 x 4 places too, each with its own part of it.
+  """
+  widths: tuple[int, ...]
+  places: bool = False
+  last: int = 24
+  impl: Impl = FAST
+
+  @nn.compact
+  def __call__(self, text: Text, z: Array) -> Array:
+    condition = jnp.concatenate([scaled_unit(text.sentence), z], -1)
+    for i in (0, 1):
+      condition = nn.silu(Dense(CONDITION, name=f'mapping_{i}')(condition))
+    x = Dense(16 * self.widths[0], name='start')(condition).reshape(len(z), 4, 4, -1)
+    if self.places:
+      x += Dense(self.widths[0], name='places')(z.reshape(len(z), 4, 4, -1))
+    for i, width in enumerate(self.widths[1:]):
+      x = UpBlock(width, self.impl, name=f'block_{i}')(x, condition)
+      if x.shape[1] in WORDS_AT:
+        x = WordReader(name=f'words_{i}')(x, text)
+    x = Modulated(name='film_pixels')(x, condition)
+    x = nn.silu(Conv3x3(self.last, 'up', self.impl, name='last')(x))
+    return nn.sigmoid(Conv3x3(3, 'same', self.impl, name='pixels')(x))
+
+
+class Encoder(nn.Module):
+  """Images [b, s, s, 3] in [0, 1] and sentences [b, e] -> mean, log variance [b, z] of noise."""
+  z_features: int
+  places: bool = False      # as the generator's: each place is read from its part of the image
+
+  @nn.compact
+  def __call__(self, image: Array, sentence: Array) -> tuple[Array, Array]:
+    h = leaky(nn.Conv(32, (8, 8), (4, 4), name='conv_0')(2 * image - 1))
+    h = nn.Conv(64, (3, 3), (2, 2), name='conv_1')(h)
+    h = leaky(h + Dense(64, name='sentence')(unit(sentence))[:, None, None])
+    h = leaky(nn.Conv(96, (3, 3), (2, 2), name='conv_2')(h))
+    h = h.reshape(len(h), 16 if self.places else 1, -1)
+    out = nn.Dense(2 * self.z_features // h.shape[1], kernel_init=nn.initializers.normal(0.01),
+                   name='out')(h)
+    mean, log_variance = (x.reshape(len(h), -1) for x in jnp.split(out, 2, -1))
+    return mean, jnp.clip(log_variance, -8, 4)
+
+
+class Heads(nn.Module):
+  """Discriminator heads, one per map, and the embeddings of the contrastive losses.
+
+  words: e of a word. A plain network; the caller applies spectral normalization to its parameters.
+  """
+  words: int
+  width: int
+  features: int = 128
+
+  @nn.compact
+  def __call__(self, maps: Sequence[Array], *sentences: Array) -> tuple[DiscriminatorOutput, ...]:
+    """A `DiscriminatorOutput` of maps [b, h, w, c] with each of the sentences [b, e].
+
+    Logits are [b, places] a map. What does not depend on the sentence is computed once.
+    """
+    inputs = [Dense(self.width, name=f'in_{i}')(m) for i, m in enumerate(maps)]
+    # The largest map is halved, which leaves places of about the size of the second's.
+    convs = [nn.Conv(self.width, (3, 3), (1 + (i == 0),) * 2, name=f'mid_{i}')
+             for i in range(len(maps))]
+    layer = lambda features, name: [Dense(features, name=f'{name}_{i}') for i in range(len(maps))]
+    shifts, projections = layer(self.width, 'caption'), layer(self.width, 'projection')
+    logits = layer(1, 'logit')
+    features = Dense(self.features, name='features')(
+        jnp.concatenate([leaky(h).mean((1, 2)) for h in inputs], -1))
+    regions = Dense(self.words, name='regions')(leaky(inputs[REGIONS]))
+    regions = regions.reshape(len(features), -1, self.words)
+    caption = Dense(self.features, name='sentence')
+
+    def view(sentence):
+      sentence, found = scaled_unit(sentence), []
+      for h, shift, conv, project, logit in zip(inputs, shifts, convs, projections, logits):
+        h = leaky(conv(leaky(h + shift(sentence)[:, None, None])))
+        fit = jnp.einsum('bhwc,bc->bhw', h, project(sentence)) / jnp.sqrt(jnp.float32(self.width))
+        found.append((logit(h)[..., 0] + fit).reshape(len(h), -1))
+      return DiscriminatorOutput(tuple(found), features, regions, caption(sentence))
+    return tuple(view(sentence) for sentence in sentences)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SwiftOutputs(ForwardOutputs):
+  """Outputs with the distances of fakes to the real images of their captions.
+
+  Both are 0 for examples whose noise was not read from the real image, and scaled so that their
+  mean over many examples is that of the others.
+  """
+  pixels: Array | None = None       # [b], by `pixel_distance`
+  perceptual: Array | None = None   # [b], by `perceptual_distance`
+
+
+def pixel_distance(a: Array, b: Array) -> Array:
+  """Mean absolute difference [b] of images [b, h, w, 3], and of their means over 8 x 8 pixels."""
+  def difference(step):
+    coarse = lambda x: x.reshape(len(x), x.shape[1] // step, step, x.shape[2] // step, step, 3)
+    return jnp.abs((coarse(a) - coarse(b)).mean((2, 4))).mean((1, 2, 3))
+  return difference(1) + difference(8)
+
+
+def perceptual_distance(a: Sequence[Array], b: Sequence[Array]) -> Array:
+  """Distance [b] of images by their maps, each place's features scaled to length one.
+
+  LPIPS (Zhang et al., arXiv 1801.03924) without learned weights of the features.
+  """
+  return sum(weight * jnp.square(unit(x) - unit(y)).sum(-1).mean((1, 2))
+             for weight, x, y in zip(DISTANCE_WEIGHTS, a, b))
+
+
+@dataclasses.dataclass(frozen=True)
+class SwiftNetworks:
+  """Generator with its encoder "g" and heads "d"; the frozen text encoder and SqueezeNet.
+
+  encode: (frozen, batch) -> Text, of training captions. encode_any: the same of any caption.
+  text_features: e of both. augment: (rngs, images) -> images, before the frozen network; a fake
+  is augmented like its real image, so that they can be compared. known: share of examples whose
+  noise is read from the real image.
+  """
+  generator: Generator
+  heads: Heads
+  size: int
+  encode: Callable[[dict[str, Tree], Batch], Text]
+  encode_any: Callable[[dict[str, Tree], Batch], Text]
+  text_features: int
+  augment: Callable[[Array, Array], Array] = lambda rngs, x: x
+  z_features: int = 64
+  known: float = 0.75
+
+  @property
+  def encoder(self) -> Encoder:
+    return Encoder(self.z_features, self.generator.places)
+
+  def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
+    g_rng, e_rng, d_rng, vector_rng = jax.random.split(rng, 4)
+    b, t = batch['tokens'].shape
+    image = jnp.zeros((b, self.size, self.size, 3))
+    text = Text(jnp.zeros((b, t, self.text_features)), jnp.ones((b, t), bool),
+                jnp.zeros((b, self.text_features)))
+    maps = [jnp.zeros(m.shape) for m in squeezenet.maps_spec(image.shape)]
+    g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)))
+    e = self.encoder.init(e_rng, image, text.sentence)
+    d = self.heads.init(d_rng, maps, text.sentence)
+    return {'g': {'params': {'generator': g['params'], 'encoder': e['params']}},
+            'd': {**d, 'spectral': init_vectors(vector_rng, d['params'])}}
+
+  def generate(self, params, stats, frozen, batch, rngs):
+    """Outputs of the fakes, and the frozen network's maps of the real images and the fakes."""
+    z_rngs, known_rngs, augment_rngs = jax.vmap(
+        lambda rng: jax.random.split(rng, 3), out_axes=1)(rngs)
+    text, image = self.encode(frozen, batch), batch['image']
+    mean, log_variance = self.encoder.apply({'params': params['g']['encoder']}, image,
+                                            text.sentence)
+    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(z_rngs)
+    known = jax.vmap(lambda rng: jax.random.bernoulli(rng, self.known))(known_rngs)
+    z = jnp.where(known[:, None], mean + jnp.exp(log_variance / 2) * z, z)
+    fake = self.generator.apply({'params': params['g']['generator']}, text, z)
+    real_maps, fake_maps = (squeezenet.maps(frozen['backbone'], self.augment(augment_rngs, x))
+                            for x in (image, fake))
+    share = known.astype(jnp.float32) / self.known
+    embed = lambda maps: maps[-1].mean((1, 2))
+    outputs = SwiftOutputs(
+        batch, text, (fake,), latent=(mean, log_variance), real_embedding=embed(real_maps),
+        fake_embedding=embed(fake_maps), pixels=share * pixel_distance(fake, image),
+        perceptual=share * perceptual_distance(fake_maps, real_maps))
+    return (outputs, real_maps, fake_maps), stats
+
+  def discriminate(self, params, stats, frozen, generated):
+    outputs, real_maps, fake_maps = generated
+    weights, vectors = spectral_normalise(params['d'], stats['d']['spectral'])
+    discriminate = lambda *given: self.heads.apply({'params': weights}, *given)
+    sentence = outputs.text.sentence
+    real, wrong = discriminate(real_maps, sentence, jnp.roll(sentence, -1, 0))
+    fake, = discriminate(fake_maps, sentence)
+    outputs = dataclasses.replace(outputs, d_real=real, d_wrong=wrong, d_fake=fake)
+    return outputs, stats | {'d': {'spectral': vectors}}
+
+  def sample(self, params, stats, frozen, batch, z):
+    return self.generator.apply({'params': params['generator']}, self.encode_any(frozen, batch), z)
