@@ -39,7 +39,7 @@ def missing(x):
 
 def test_the_classes_are_found():
   assert set(CLASSES) == {'ClipNetworks', 'DamsmNetworks', 'GalipNetworks', 'SsaGanNetworks',
-                          'StackedNetworks', 'XmcNetworks'}
+                          'StackedNetworks', 'SwiftNetworks', 'XmcNetworks'}
   assert set(PROTOCOLS) == {'Networks', 'GeneratorNetworks', 'Forward', 'SplitForward'}
 
 
