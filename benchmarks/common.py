@@ -3,15 +3,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
 from xmc_jax import methods
-from xmc_jax.config import check
+from xmc_jax.cli import config_file
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
@@ -25,19 +22,17 @@ def parse(parser: argparse.ArgumentParser
   """
   parser.epilog = '--config FILE and --config.KEY=VALUE as in `xmc train`.'
   parser.allow_abbrev = False
+  parser.add_argument('--config')
   args, rest = parser.parse_known_args()
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', None, 'Python file with get_config().',
-                                  flag_values=values, sys_argv=sys.argv)
+  overrides = [word for word in rest if word.startswith('--config.')]
+  if unknown := [word for word in rest if word not in overrides]:
+    parser.error(f'unknown: {unknown[0]}')
+  if args.config is None:
+    parser.error('--config is missing')
   try:
-    unknown = values([sys.argv[0], *rest])[1:]
-    if unknown or values.config is None:
-      parser.error(f'unknown: {unknown[0]}' if unknown else '--config is missing')
-    check(values.config)
-  except (flags.Error, UserError, OSError, AttributeError, KeyError, TypeError,
-          ValueError) as error:
+    return args, config_file.load(args.config, overrides)
+  except UserError as error:
     parser.error(' '.join(str(error).split()))
-  return args, values.config
 
 
 def build(config: ml_collections.ConfigDict) -> tuple[methods.Method, Program]:
