@@ -22,14 +22,15 @@ def parse(parser: argparse.ArgumentParser
   """
   parser.epilog = '--config FILE and --config.KEY=VALUE as in `xmc train`.'
   parser.allow_abbrev = False
-  parser.add_argument('--config', help='Python file with get_config()')
+  parser.add_argument('--config')
   args, rest = parser.parse_known_args()
-  if unknown := [word for word in rest if not word.startswith(('--config.', '--noconfig.'))]:
+  overrides = [word for word in rest if word.startswith('--config.')]
+  if unknown := [word for word in rest if word not in overrides]:
     parser.error(f'unknown: {unknown[0]}')
   if args.config is None:
     parser.error('--config is missing')
   try:
-    return args, config_file.load(args.config, rest)
+    return args, config_file.load(args.config, overrides)
   except UserError as error:
     parser.error(' '.join(str(error).split()))
 

@@ -72,10 +72,10 @@ class _Harm:
 def test_a_pickle_runs_nothing(tmp_path, protocol):
   made = tmp_path / 'made'
   content = pickle.dumps([[[1]], [], {0: '<end>', 1: _Harm(made)}, {}], protocol)
-  with pytest.raises(UserError, match=r'captions\.pickle .* asks for posix\.system'):
+  with pytest.raises(UserError, match=r'captions\.pickle .* refers to posix\.system'):
     metadata.words(tree(tmp_path, captions=content), {'train': 1, 'heldout': 1})
   listed = pickle.dumps([_Harm(made)], protocol)
-  with pytest.raises(UserError, match=r'train/filenames\.pickle .* asks for posix\.system'):
+  with pytest.raises(UserError, match=r'train/filenames\.pickle .* refers to posix\.system'):
     metadata.names(tree(tmp_path, train_filenames=listed))
   assert not made.exists()
 
