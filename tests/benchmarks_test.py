@@ -87,7 +87,7 @@ def test_mistakes_end_with_code_two(argv, said, monkeypatch, capsys):
 
 def test_devices_that_do_not_divide_the_rows_end_a_process_with_code_two():
   code, lines, errors = call('collectives.py', '--config', 'configs/demo.py', '--devices=3')
-  assert (code, lines) == (2, []) and '3 devices' in errors.splitlines()[-1]
+  assert (code, lines) == (2, []) and 'devices, 3' in errors.splitlines()[-1]
   assert 'Traceback' not in errors
 
 

@@ -83,7 +83,7 @@ def parse(path):
 def metrics(steps=(1, 10, 20), **more):
   return [{'step': step, 'time': 1000.0 + step, 'joint/g_loss': 20.0 - step / 4,
            'joint/g/hinge': -step / 8, 'joint/d_loss': 3.0, 'joint/d/hinge': 3.0,
-           'joint/g_gradient': 0.5, 'joint/accuracy/real': 0.75,
+           'joint/g_grad_max': 0.5, 'joint/accuracy/real': 0.75,
            **({'images_per_second': 64.0, 'seconds_per_step': 0.5, 'waiting_for_data': 0.02}
               if step > 1 else {}), **more} for step in steps]
 

@@ -1,4 +1,4 @@
-"""Batch normalisation with scale and bias, against numpy."""
+"""Batch normalization with scale and bias, against numpy."""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +21,7 @@ def apply(x, train, rows=None):
 
 @pytest.mark.parametrize('shape', [(8, 3), (8, 2, 2, 3)])
 @pytest.mark.parametrize('rows', [None, 4])
-def test_groups_are_normalised_then_scaled_and_shifted(shape, rows):
+def test_groups_are_normalized_then_scaled_and_shifted(shape, rows):
   x = 3 + 2 * toys.normal(0, *shape)
   out = apply(x, True, rows)[0]
   assert out.shape == shape

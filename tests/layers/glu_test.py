@@ -25,7 +25,7 @@ def filled(block):
 
 
 def layer(x, conv, norm):
-  """3x3 convolution, then batch normalisation of all rows, in float64."""
+  """3x3 convolution, then batch normalization of all rows, in float64."""
   padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
   h, w = x.shape[1:3]
   y = sum(padded[:, i:i + h, j:j + w] @ conv['kernel'][i, j].astype(float)
@@ -40,7 +40,7 @@ def gated(x):
 
 
 @pytest.mark.parametrize('impl', [FAST, REFERENCE])
-def test_up_doubles_convolves_normalises_and_gates(impl):
+def test_up_doubles_convolves_normalizes_and_gates(impl):
   block = GluUp(5, impl=impl)
   variables, p = filled(block)
   out, _ = block.apply(variables, jnp.array(X), True, mutable=['batch_stats'])

@@ -5,7 +5,7 @@ import pytest
 
 from xmc_jax.layers import resample
 from xmc_jax.layers.impl import AUTO, CHOICES, FAST, REFERENCE, choose
-from xmc_jax.layers.norm import NORMALISED
+from xmc_jax.layers.norm import NORMALIZED
 from xmc_jax.types import UserError
 
 
@@ -21,8 +21,8 @@ def test_single_forms_are_changed():
 
 
 @pytest.mark.parametrize('name, message', [
-    ('slow', "begins with 'slow'; begin with one of auto, fast, reference"),
-    ('auto,up=fold', 'up=fold does not exist; there are up=reference|spread|parity'),
+    ('slow', "model.impl=slow: 'slow' is unknown; begin with one of auto, fast, reference"),
+    ('auto,up=fold', 'up=fold does not exist; choose from up=reference|spread|parity'),
     ('auto,down=reference', 'down=reference does not exist')])
 def test_names_that_do_not_exist_are_refused(name, message):
   with pytest.raises(UserError) as error:
@@ -34,6 +34,6 @@ def test_every_form_has_a_name_and_every_name_a_form():
   assert set(CHOICES) == {field.name for field in dataclasses.fields(FAST)}
   assert set(CHOICES['up']) == set(resample.AFTER_UP)
   assert set(CHOICES['pool']) == set(resample.BEFORE_POOL)
-  assert set(CHOICES['norm']) == set(NORMALISED)
+  assert set(CHOICES['norm']) == set(NORMALIZED)
   for impl in (FAST, REFERENCE, *AUTO.values()):
     assert all(getattr(impl, operation) in names for operation, names in CHOICES.items())

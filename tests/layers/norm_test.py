@@ -1,4 +1,4 @@
-"""Batch normalisation in groups and its modulations, against numpy group by group."""
+"""Batch normalization in groups and its modulations, against numpy group by group."""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +18,7 @@ FRESH = {'batch_stats': {'mean': np.zeros(3, np.float32), 'var': np.ones(3, np.f
 
 
 def slow_norm(x, rows, epsilon=1e-5):
-  """Each run of `rows` rows normalised by its own mean and (biased) variance, in float64."""
+  """Each run of `rows` rows normalized by its own mean and (biased) variance, in float64."""
   out = []
   for start in range(0, len(x), rows):
     group = x[start:start + rows].astype(float)
@@ -34,7 +34,7 @@ def train(rows, x=X, variables=FRESH):
 
 
 @pytest.mark.parametrize('rows', [1, 2, 4, 8])
-def test_groups_are_normalised_one_by_one(rows):
+def test_groups_are_normalized_one_by_one(rows):
   np.testing.assert_allclose(train(rows)[0], slow_norm(X, rows), rtol=1e-4, atol=1e-5)
 
 
@@ -112,10 +112,10 @@ def test_local_conditional_norm_does_so_at_every_pixel(impl):
                         mutable=['batch_stats'])
   gamma, beta = (condition @ p['kernel'] + p['bias']
                  for p in (variables['params'][k] for k in ('gamma', 'beta')))
-  normalised = slow_norm(X, 8)
+  normalized = slow_norm(X, 8)
   for i in range(4):
     for j in range(4):
-      slow = normalised[:, i, j] * (1 + gamma[:, i // 2, j // 2]) + beta[:, i // 2, j // 2]
+      slow = normalized[:, i, j] * (1 + gamma[:, i // 2, j // 2]) + beta[:, i // 2, j // 2]
       np.testing.assert_allclose(out[:, i, j], slow, rtol=1e-4, atol=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_folded_norm_and_its_gradients_are_the_plain_ones(side, factor, groups):
     zero = jnp.zeros_like(mean)
     return out, mean, var, vjp_fn((jnp.array(toys.normal(3, *x.shape)), zero, zero))
 
-  folded, plain = jax.jit(lambda: tuple(map(pulled, norm.NORMALISED.values())))()[::-1]
+  folded, plain = jax.jit(lambda: tuple(map(pulled, norm.NORMALIZED.values())))()[::-1]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), folded, plain)
 
 

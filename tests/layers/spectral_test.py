@@ -1,11 +1,11 @@
-"""Spectral normalisation of a parameter tree: by hand, and against numpy's singular values."""
+"""Spectral normalization of a parameter tree: by hand, and against numpy's singular values."""
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
 
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -17,8 +17,8 @@ VECTORS = {'conv': {'kernel': toys.normal(4, 5) / np.linalg.norm(toys.normal(4, 
 
 def test_sigma_of_four_times_the_identity_is_four():
   params = {'kernel': 4 * jnp.eye(3)}
-  normalised, vectors = spectral_normalise(params, init_vectors(jax.random.key(0), params))
-  np.testing.assert_allclose(normalised['kernel'], np.eye(3), atol=1e-6)
+  normalized, vectors = spectral_normalize(params, init_vectors(jax.random.key(0), params))
+  np.testing.assert_allclose(normalized['kernel'], np.eye(3), atol=1e-6)
   np.testing.assert_allclose(np.linalg.norm(vectors['kernel']), 1, rtol=1e-6)
 
 
@@ -27,31 +27,31 @@ def test_one_call_is_one_power_iteration():
   # W'v = (2.741435, 0.406138), of length 2.771357: u' = (0.989203, 0.146549)
   # sigma = v'W u' = |W'v| = 2.771357: not yet 3
   params = {'kernel': jnp.diag(jnp.array([3.0, 1]))}
-  normalised, vectors = spectral_normalise(params, {'kernel': jnp.array([0.6, 0.8])})
+  normalized, vectors = spectral_normalize(params, {'kernel': jnp.array([0.6, 0.8])})
   np.testing.assert_allclose(vectors['kernel'], [0.989203, 0.146549], rtol=1e-5)
-  np.testing.assert_allclose(jnp.diag(normalised['kernel']), [3 / 2.771357, 1 / 2.771357],
+  np.testing.assert_allclose(jnp.diag(normalized['kernel']), [3 / 2.771357, 1 / 2.771357],
                              rtol=1e-5)
 
 
 def test_repeated_calls_find_the_largest_singular_value():
-  vectors = jax.lax.fori_loop(0, 60, lambda i, v: spectral_normalise(PARAMS, v)[1],
+  vectors = jax.lax.fori_loop(0, 60, lambda i, v: spectral_normalize(PARAMS, v)[1],
                               jax.tree.map(jnp.array, VECTORS))
-  normalised, _ = spectral_normalise(PARAMS, vectors)
+  normalized, _ = spectral_normalize(PARAMS, vectors)
   for before, after, outputs in (
-      (PARAMS['conv']['kernel'], normalised['conv']['kernel'], 5),
-      (PARAMS['inner']['dense']['kernel'], normalised['inner']['dense']['kernel'], 2)):
+      (PARAMS['conv']['kernel'], normalized['conv']['kernel'], 5),
+      (PARAMS['inner']['dense']['kernel'], normalized['inner']['dense']['kernel'], 2)):
     largest = np.linalg.svd(before.reshape(-1, outputs), compute_uv=False)[0]
     np.testing.assert_allclose(after, before / largest, rtol=1e-4)
 
 
 def test_kernels_only():
-  normalised, vectors = spectral_normalise(PARAMS, VECTORS)
-  np.testing.assert_array_equal(normalised['conv']['bias'], PARAMS['conv']['bias'])
-  np.testing.assert_array_equal(normalised['inner']['dense']['scale'],
+  normalized, vectors = spectral_normalize(PARAMS, VECTORS)
+  np.testing.assert_array_equal(normalized['conv']['bias'], PARAMS['conv']['bias'])
+  np.testing.assert_array_equal(normalized['inner']['dense']['scale'],
                                 PARAMS['inner']['dense']['scale'])
-  assert jax.tree.structure(normalised) == jax.tree.structure(PARAMS)
+  assert jax.tree.structure(normalized) == jax.tree.structure(PARAMS)
   assert jax.tree.structure(vectors) == jax.tree.structure(VECTORS)
-  assert not np.allclose(normalised['conv']['kernel'], PARAMS['conv']['kernel'], atol=0.1)
+  assert not np.allclose(normalized['conv']['kernel'], PARAMS['conv']['kernel'], atol=0.1)
 
 
 def test_first_vectors_are_unit_one_for_each_kernel_and_different():
@@ -64,8 +64,8 @@ def test_first_vectors_are_unit_one_for_each_kernel_and_different():
 
 
 def test_without_advance_the_vectors_stay_and_the_kernels_are_the_same():
-  with_advance, _ = spectral_normalise(PARAMS, VECTORS)
-  without, vectors = spectral_normalise(PARAMS, VECTORS, advance=False)
+  with_advance, _ = spectral_normalize(PARAMS, VECTORS)
+  without, vectors = spectral_normalize(PARAMS, VECTORS, advance=False)
   jax.tree.map(np.testing.assert_array_equal, vectors, VECTORS)
   jax.tree.map(np.testing.assert_array_equal, without, with_advance)
 
@@ -81,8 +81,8 @@ def test_gradient_passes_through_sigma_but_not_through_the_vectors():
   by_hand = cotangent / sigma - np.sum(cotangent * w) / sigma ** 2 * np.outer(v, u)
 
   def value(kernel):
-    normalised, _ = spectral_normalise({'kernel': kernel}, {'kernel': jnp.array([0.6, 0.8])})
-    return jnp.sum(normalised['kernel'] * jnp.array(cotangent, jnp.float32))
+    normalized, _ = spectral_normalize({'kernel': kernel}, {'kernel': jnp.array([0.6, 0.8])})
+    return jnp.sum(normalized['kernel'] * jnp.array(cotangent, jnp.float32))
 
   grad = jax.grad(value)(jnp.array(w, jnp.float32))
   np.testing.assert_allclose(grad, by_hand, rtol=1e-4, atol=1e-5)
@@ -90,5 +90,5 @@ def test_gradient_passes_through_sigma_but_not_through_the_vectors():
 
 def test_next_vectors_carry_no_gradient_to_the_parameters():
   total = lambda params: sum(jnp.sum(v) for v in
-                             jax.tree.leaves(spectral_normalise(params, VECTORS)[1]))
+                             jax.tree.leaves(spectral_normalize(params, VECTORS)[1]))
   assert not any(g.any() for g in jax.tree.leaves(jax.grad(total)(PARAMS)))

@@ -84,7 +84,7 @@ def test_a_step_is_one_round_of_discriminator_then_generator():
   losses = {'discriminator/d/hinge', 'discriminator/d/ma_gp', 'generator/g/hinge',
             'generator/g/similarity'}
   totals = {
-    f'{phase}_{k}' for phase in ('discriminator/d', 'generator/g') for k in ('loss', 'gradient')
+    f'{phase}_{k}' for phase in ('discriminator/d', 'generator/g') for k in ('loss', 'grad_max')
   }
   assert trained(small, 1)[2].keys() == accuracies | losses | totals
   assert trained(framework, 1)[2].keys() == accuracies | losses | totals | {

@@ -71,11 +71,11 @@ def test_metrics_name_the_losses_that_have_a_weight():
   assert trained(1)[2].keys() == accuracies | {
     'discriminator/d/bce',
     'discriminator/d_loss',
-    'discriminator/d_gradient',
+    'discriminator/d_grad_max',
     'generator/g/bce',
     'generator/g/kl',
     'generator/g_loss',
-    'generator/g_gradient',
+    'generator/g_grad_max',
   }
 
 

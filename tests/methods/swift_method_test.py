@@ -98,7 +98,7 @@ def _rounds(method):
     ({'model.widths': (8, 6)}, 'model.widths: has 2 numbers; images of 32 px need 3'),
     ({'model.places': True}, '4 x 4 places of 16 px need model.size = 64'),
     ({'model.known': 0.0}, 'model.known=0.0: must be above 0'),
-    ({'model.augment': ('blur',)}, "names 'blur'")])
+    ({'model.augment': ('blur',)}, '--config.model.augment=blur')])
 def test_mistakes_in_the_config_are_named(tiny, settings, message):
   with pytest.raises(UserError, match=message):
     methods.build(tiny(**settings))

@@ -148,7 +148,7 @@ def test_metrics_name_the_losses_that_have_a_weight(tiny_config, weights, names)
   method = methods.build(tiny_config)
   accuracy = {f'accuracy/{k}' for k in ('real', 'fake', 'sentence_real', 'sentence_fake')}
   losses_of = lambda network: {f'{network}/{k}' for k in names[network]} | {
-      f'{network}_{k}' for k in ('loss', 'gradient')}
+      f'{network}_{k}' for k in ('loss', 'grad_max')}
   for name, expected in (('discriminator', losses_of('d')),
                          ('joint', losses_of('d') | losses_of('g') | accuracy)):
     run = functools.partial(run_phase, phases(method)[name], OPTIMIZERS)
@@ -249,7 +249,7 @@ def test_sampling_needs_the_text_encoder_alone(tiny_config):
     ('image.encoder', 'vgg11', 'image.encoder=vgg11: choose one of'),
     ('method', 'xmcgan', '--config.method=xmcgan: .* choose one of .*xmc_gan'),
     ('model.size', 48, '--config.model.size=48: .* 32, 64, 128, 256 px'),
-    ('model.augment', ('blur',), "names 'blur'")])
+    ('model.augment', ('blur',), '--config.model.augment=blur')])
 def test_mistakes_in_the_config_are_named(tiny_config, key, value, message):
   tiny_config.terms.image_frozen = 1.0
   tiny_config.update_from_flattened_dict({key: value})

@@ -209,7 +209,7 @@ def test_samples_are_the_fakes_of_their_noise_within_bounds():
   np.testing.assert_allclose(drawn, np.clip(fake, 0, 1), atol=1e-5)
 
 
-def test_clip_may_see_images_normalised_twice_as_in_the_released_code():
+def test_clip_may_see_images_normalized_twice_as_in_the_released_code():
   _, params, frozen, batch = world()
   code = jax.jit(lambda *x: branch_of(networks(see='released'), *x).real_embedding)(
       params, frozen, batch)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import toys
 
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks.xmc_gan import XmcDiscriminator, XmcGenerator
 
 FILE = pathlib.Path(__file__).parents[1] / 'goldens' / 'xmc.json'
@@ -39,7 +39,7 @@ def discriminator(text):
 
   @jax.jit
   def run(variables):
-    params, _ = spectral_normalise(variables['params'], variables['spectral'])
+    params, _ = spectral_normalize(variables['params'], variables['spectral'])
     view = module.apply({'params': params}, image, text)
     return {'logits': view.logits[0], 'features': view.features, 'regions': view.regions,
             'sentence': view.sentence}

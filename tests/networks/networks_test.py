@@ -9,7 +9,7 @@ import pytest
 import toys
 
 from xmc_jax.layers.impl import FAST, REFERENCE
-from xmc_jax.layers.spectral import spectral_normalise
+from xmc_jax.layers.spectral import spectral_normalize
 from xmc_jax.networks.base import Text
 from xmc_jax.networks.xmc_gan import XmcDiscriminator, XmcGenerator
 
@@ -78,9 +78,9 @@ def test_generator_is_the_papers(size, impl):
 @pytest.mark.parametrize('impl', [FAST, REFERENCE])
 def test_discriminator_is_the_papers(size, impl):
   params, vectors = discriminator_variables(size)
-  normalised = jax.jit(spectral_normalise)(params, vectors)[0]
+  normalized = jax.jit(spectral_normalize)(params, vectors)[0]
   slow = numpy_xmc.discriminator(numpy_xmc.spectral(params, vectors), size, images(size), TEXT)
-  for ours, theirs in zip(judge(size, normalised, images(size), impl=impl), slow):
+  for ours, theirs in zip(judge(size, normalized, images(size), impl=impl), slow):
     assert ours.shape == theirs.shape and theirs.std() > 1e-3
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
 
@@ -89,7 +89,7 @@ def distance(a, b):
   """Largest difference of two trees, relative to its leaf's largest value.
 
   Leaves a thousand times smaller than the tree's largest are noise: a bias in front of a
-  normalisation has the gradient zero.
+  normalization has the gradient zero.
   """
   tops = [float(np.abs(y).max()) for y in jax.tree.leaves(b)]
   pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), tops)
@@ -110,7 +110,7 @@ def test_gradients_of_the_folded_discriminator_are_the_plain_ones():
 
   def grads(impl):
     def value(params, image):
-      out = judge(32, spectral_normalise(params, vectors)[0], image, impl=impl)
+      out = judge(32, spectral_normalize(params, vectors)[0], image, impl=impl)
       return sum(jnp.sum(jnp.sin(10 * x)) for x in out)
     return jax.jit(jax.grad(value, (0, 1)))(params, jnp.array(images(32)))
   assert distance(grads(FAST), grads(REFERENCE)) < 1e-3
@@ -121,9 +121,9 @@ def test_bfloat16_is_close_to_float32():
   wide, small = generate(32, params), generate(32, params, dtype=jnp.bfloat16)
   assert small.dtype == jnp.float32 and 0 < np.abs(wide - small).mean() < 0.02
   params, vectors = discriminator_variables(32)
-  normalised = spectral_normalise(params, vectors)[0]
-  pairs = list(zip(judge(32, normalised, images(32)),
-                   judge(32, normalised, images(32), dtype=jnp.bfloat16)))
+  normalized = spectral_normalize(params, vectors)[0]
+  pairs = list(zip(judge(32, normalized, images(32)),
+                   judge(32, normalized, images(32), dtype=jnp.bfloat16)))
   assert [b.dtype for _, b in pairs] == [jnp.float32, jnp.float32, jnp.bfloat16, jnp.float32]
   assert all(np.abs(a - b.astype(jnp.float32)).max() < 0.05 * np.abs(a).max() for a, b in pairs)
 

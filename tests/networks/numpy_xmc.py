@@ -90,7 +90,7 @@ def spectral(params, vectors):
 
 
 def discriminator(params, size, image, text):
-  """(logits [b], features [b, d], regions [b, 256, e], sentence [b, d]) by normalised params."""
+  """(logits [b], features [b, d], regions [b, 256, e], sentence [b, d]) by normalized params."""
   p, x, last = wide(params), image.astype(float), UP[size]
   for i in range(last + 1):
     block, h = p[f'block_{i}'], x if i == 0 else relu(x)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import toys
 
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks import attngan, dm_gan
 
 FILE = pathlib.Path(__file__).parents[1] / 'goldens' / 'stacked.json'
@@ -44,7 +44,7 @@ def discriminator(module):
 
   @jax.jit
   def run(variables):
-    params, _ = spectral_normalise(variables['params'], variables.get('spectral', {}),
+    params, _ = spectral_normalize(variables['params'], variables.get('spectral', {}),
                                    epsilon=1e-24)
     stats = {k: v for k, v in variables.items() if k == 'batch_stats'}
     return network.apply({'params': params, **stats}, images, sentence,

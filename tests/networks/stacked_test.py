@@ -271,7 +271,7 @@ def test_the_maps_mean_writes_without_gradient():
   assert not jax.grad(run)(x).any() and run(x) != run(2 * x)
 
 
-def test_logits_and_biases_are_not_spectrally_normalised():
+def test_logits_and_biases_are_not_spectrally_normalized():
   params = abstract('dm_gan', 64, 2, 2, 1)[1]['d']
   names = lambda tree: {path[1].key for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
   assert names(params['params']) - names(params['spectral']) == {'logit_alone', 'logit_paired'}

@@ -8,14 +8,14 @@ import pytest
 import toys
 
 from xmc_jax.layers.impl import FAST, REFERENCE
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks import attngan, dm_gan
 
 torch = pytest.importorskip('torch')
 twin = pytest.importorskip('torch_stacked')
 
 ROWS, NOISE, CONDITION = 4, 5, 3
-FAMILIES = {'attngan': (attngan, twin.word_attention, twin.normalised_block),
+FAMILIES = {'attngan': (attngan, twin.word_attention, twin.normalized_block),
             'dm_gan': (dm_gan, twin.dynamic_memory, twin.plain_block)}
 every_family = pytest.mark.parametrize('family', FAMILIES)
 
@@ -74,8 +74,8 @@ def test_discriminator(family, size):
     kernels = dm_gan.spectral(params)
     vectors = toys.fill({'spectral': jax.eval_shape(
         functools.partial(init_vectors, jax.random.key(0)), kernels)})['spectral']
-    variables = {'params': spectral_normalise(params, vectors, epsilon=1e-24)[0]}
-    params = twin.spectrally_normalised(params, vectors)
+    variables = {'params': spectral_normalize(params, vectors, epsilon=1e-24)[0]}
+    params = twin.spectrally_normalized(params, vectors)
     jax.tree.map(close, variables['params'], params)
   (view,), _ = jax.jit(lambda v: discriminator.apply(v, images, jnp.array(sentence),
                                               mutable=['batch_stats']))(variables)

@@ -110,7 +110,7 @@ def dynamic_memory(x, words, mask, p):
   return torch.cat([x, x], 1)
 
 
-def normalised_block(x, p, stride):
+def normalized_block(x, p, stride):
   return batch_norm(conv(x, p['conv'], stride), p['norm'])
 
 
@@ -132,7 +132,7 @@ def discriminator(image, sentence, p, block):
   return logit(x, 'logit_alone'), logit(joint, 'logit_paired')
 
 
-def spectrally_normalised(params, vectors):
+def spectrally_normalized(params, vectors):
   """The same tree with every kernel that has a vector divided by its estimate of sigma."""
   if not isinstance(params, dict):
     w = tensor(params).reshape(-1, params.shape[-1]).T        # [outputs, inputs]
@@ -140,5 +140,5 @@ def spectrally_normalised(params, vectors):
     v = unit(w.T @ tensor(vectors))
     u = unit(w @ v)
     return (tensor(params) / torch.dot(u, w @ v)).numpy()
-  return {k: spectrally_normalised(p, vectors[k]) if k in vectors else p
+  return {k: spectrally_normalized(p, vectors[k]) if k in vectors else p
           for k, p in params.items()}

@@ -32,7 +32,7 @@ def test_charts_draw_the_metrics_and_the_legend_has_the_last_value(run):
 
 
 def test_gradients_have_a_logarithmic_axis(tmp_path):
-  lines = [line | {'joint/g_gradient': 10.0 ** -i} for i, line in enumerate(metrics())]
+  lines = [line | {'joint/g_grad_max': 10.0 ** -i} for i, line in enumerate(metrics())]
   gradients = chart(parse(report([make(tmp_path / 'a', lines)])), 'Gradients')
   np.testing.assert_allclose(drawn(gradients, log=True)[1], [1, 0.1, 0.01], rtol=1e-3)
 

@@ -49,7 +49,7 @@ def test_one_that_does_not_is_the_users_to_change():
 
 def test_a_compiler_that_finds_no_room_is_understood_and_other_failures_pass():
   full = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm')
-  with pytest.raises(UserError, match='does not fit .* as its compiler says; make it smaller'):
+  with pytest.raises(UserError, match='does not fit .* compiler; make it smaller'):
     memory.compile_to_fit(Fake(error=full))
   with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
     memory.compile_to_fit(Fake(error=jax.errors.JaxRuntimeError('INTERNAL: broken')))

@@ -34,5 +34,5 @@ def test_rows_that_the_devices_divide_pass(rows):
 
 @pytest.mark.parametrize('rows, near', [(1, 8), (7, 8), (12, 8), (31, 24), (0, 8), (-8, 8)])
 def test_others_are_the_users_mistake_with_a_number_that_works(rows, near):
-  with pytest.raises(UserError, match=f'{rows} is not .* 8 devices; .*batch_size={near}$'):
+  with pytest.raises(UserError, match=f'batch_size={rows}: .* devices, 8; .*batch_size={near}$'):
     check_rows(rows, make_mesh())

@@ -55,8 +55,8 @@ def test_one_part_is_the_stage_itself():
 @pytest.mark.parametrize(
   'parts, message',
   [
-    (Microbatches(2, None), 'microbatches = 2 needs BatchNorm in groups'),
-    (Microbatches(2, 5), 'batch_size that is a multiple of 10'),
+    (Microbatches(2, None), '--config.microbatches=2: .*--config.model.bn_group_size=8'),
+    (Microbatches(2, 5), 'bn_group_size=5 .* multiple of 10'),
     (Microbatches(4, 8), 'multiple of 32'),
   ],
 )

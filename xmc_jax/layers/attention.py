@@ -1,4 +1,4 @@
-"""Attention of regions over words."""
+"""Attention of image regions over words."""
 import jax
 import jax.numpy as jnp
 
@@ -7,10 +7,10 @@ from xmc_jax.utils.arrays import unit
 
 
 def word_context(regions: Array, words: Array, mask: Array, *, gain: float = 15.0) -> Array:
-  """For every region the attention-weighted mean of the caption's words of length one, float32.
+  """Attention-weighted mean of the normalized words for every region, [b, n, e] float32.
 
-  Args: regions [b, n, e], words [b, t, e], mask [b, t] (False: padding, no influence).
-  Weights are a softmax over words of `gain` times the cosine of region and word. Returns [b, n, e].
+  regions: [b, n, e]. words: [b, t, e]. mask: [b, t], False for padding, which has no influence.
+  The weights are a softmax over words of `gain` times the cosine of region and word.
   """
   words = unit(words)
   cosines = jnp.einsum('bne,bte->bnt', unit(regions), words)
@@ -19,10 +19,10 @@ def word_context(regions: Array, words: Array, mask: Array, *, gain: float = 15.
 
 
 def attend(queries: Array, keys: Array, values: Array, mask: Array) -> Array:
-  """For every query the mean of the values, weighted by a softmax of query times key; float32.
+  """Dot-product attention without scaling, [b, n, d] float32.
 
-  Args: queries [b, n, e], keys [b, t, e], values [b, t, d]; mask [b, t], or [b, n, t] for a mask of
-  each query (False: no influence). The products are not scaled. Returns [b, n, d].
+  queries: [b, n, e]. keys: [b, t, e]. values: [b, t, d]. mask: [b, t], or [b, n, t] for one mask
+  per query; False means no influence.
   """
   wide = lambda x: x.astype(jnp.float32)
   scores = jnp.einsum('bne,bte->bnt', wide(queries), wide(keys))
@@ -32,10 +32,10 @@ def attend(queries: Array, keys: Array, values: Array, mask: Array) -> Array:
 
 
 def tiled_mask(mask: Array, queries: int) -> Array:
-  """The masks [b, n, t] that AttnGAN's released code gives to n queries, by mistake.
+  """The masks [b, n, t] of n queries in AttnGAN's released code, which is mistaken there.
 
-  It repeats the masks [b, t] of the batch n times one after another, and its scores row by row:
-  query q of row i gets the mask of row (i * n + q) mod b. Weights trained with it know no other.
+  It repeats the whole batch of masks [b, t] n times, but the scores example by example: query q of
+  example i gets the mask of example (i * n + q) mod b. Weights trained with it depend on that.
   """
   b = mask.shape[0]
   owners = (jnp.arange(b)[:, None] * queries + jnp.arange(queries)[None]) % b

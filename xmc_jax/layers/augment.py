@@ -1,8 +1,8 @@
-"""Differentiable augmentation of what the discriminator sees (Zhao et al. 2020, arXiv 2006.10738).
+"""Differentiable augmentation (DiffAugment, Zhao et al. 2020, arXiv 2006.10738).
 
 Each policy is a function (rng, image [h, w, 3] in [0, 1]) -> image of the same shape,
-differentiable in the image. For training sets of a few thousand images; real and fake images
-both pass through it.
+differentiable in the image. It is applied to real and fake images before the discriminator, for
+training sets of a few thousand images.
 """
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ from xmc_jax.types import Array, UserError
 
 
 def color(rng: Array, x: Array) -> Array:
-  """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]; blurs what colour words mean."""
+  """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]; makes color words unreliable."""
   brightness, saturation, contrast = jax.random.uniform(rng, (3,))
   x = x + (brightness - 0.5)
   gray = x.mean(2, keepdims=True)
@@ -23,7 +23,7 @@ def color(rng: Array, x: Array) -> Array:
 
 
 def translation(rng: Array, x: Array, share: float = 0.125) -> Array:
-  """A shift of up to `share` of the side in both directions; what comes in repeats the border."""
+  """A shift by up to `share` of the side in both directions; the border is repeated."""
   h, w, _ = x.shape
   down, right = (jax.random.randint(key, (), -int(size * share), int(size * share) + 1)
                  for key, size in zip(jax.random.split(rng), (h, w)))
@@ -34,7 +34,7 @@ def translation(rng: Array, x: Array, share: float = 0.125) -> Array:
 
 
 def cutout(rng: Array, x: Array, share: float = 0.5) -> Array:
-  """A square of `share` of the side, at a random place, set to middle grey."""
+  """A square of `share` of the side at a random position is set to gray (0.5)."""
   h, w, _ = x.shape
 
   def outside(key, size):
@@ -51,10 +51,14 @@ POLICIES = {'color': color, 'translation': translation, 'cutout': cutout}
 
 
 def augmentation(names: Sequence[str]) -> Callable[[Array, Array], Array]:
-  """The named policies one after the other: (rngs [b], images [b, h, w, 3]) -> images."""
+  """The named policies in sequence: (rngs [b], images [b, h, w, 3]) -> images.
+
+  Raises UserError for an unknown name.
+  """
   unknown = [n for n in names if n not in POLICIES]
   if unknown:
-    raise UserError(f'model.augment names {unknown[0]!r}; it takes a list of {sorted(POLICIES)}')
+    raise UserError(f'--config.model.augment={unknown[0]}: it is unknown; choose from '
+                    f'{", ".join(sorted(POLICIES))}')
 
   def augment(rng, x):
     for name, key in zip(names, jax.random.split(rng, max(len(names), 1))):

@@ -1,4 +1,4 @@
-"""Batch normalisation with a scale and a bias of its own."""
+"""Batch normalization with learned scale and bias."""
 from __future__ import annotations
 
 import flax.linen as nn
@@ -11,17 +11,19 @@ from xmc_jax.types import Array
 
 
 def near_one(rng: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-  """Initializer: normal around 1 with deviation 0.02."""
+  """Initializer: normal with mean 1 and standard deviation 0.02."""
   return 1 + 0.02 * jax.random.normal(rng, shape, dtype)
 
 
 class BatchNorm(nn.Module):
-  """Normalises x [b, h, w, c] or [b, c] in groups of rows, then scale and bias of each channel.
+  """Batch normalization of x [b, h, w, c] or [b, c], then scale and bias per channel.
 
-  group_rows: rows that share statistics, None: all (`GroupedBatchNorm`). Running variances are
-  averages of the biased ones; torch's are of the unbiased, n / (n - 1) times as large.
+  group_size: the number of examples that share statistics; None means all (`GroupedBatchNorm`).
+
+  Running variances are averages of the biased estimates. Torch averages the unbiased ones, which
+  are n / (n - 1) times as large.
   """
-  group_rows: int | None = None
+  group_size: int | None = None
   impl: Impl = FAST
 
   @nn.compact
@@ -30,6 +32,6 @@ class BatchNorm(nn.Module):
     scale = self.param('scale', near_one, (c,))
     bias = self.param('bias', nn.initializers.zeros, (c,))
     flat = x.reshape(x.shape[0], *(x.shape[1:] if x.ndim == 4 else (1, 1, c)))
-    each_row = lambda v: jnp.broadcast_to(v.astype(x.dtype), (x.shape[0], 1, 1, c))
-    norm = GroupedBatchNorm(self.group_rows, self.impl, name='norm')
-    return norm(flat, each_row(scale - 1), each_row(bias), train).reshape(x.shape)
+    per_example = lambda v: jnp.broadcast_to(v.astype(x.dtype), (x.shape[0], 1, 1, c))
+    norm = GroupedBatchNorm(self.group_size, self.impl, name='norm')
+    return norm(flat, per_example(scale - 1), per_example(bias), train).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Trading arithmetic for memory: what the backward pass computes again instead of keeping."""
+"""Rematerialization: the backward pass recomputes activations instead of keeping them."""
 from __future__ import annotations
 
 import flax.linen as nn
@@ -6,10 +6,10 @@ import flax.linen as nn
 
 def maybe_remat(block: type[nn.Module], what: str, *, static: tuple[int, ...] = ()
                ) -> type[nn.Module]:
-  """`block` of which the backward pass computes `what` again: the same function, less memory.
+  """`block`, whose activations the backward pass recomputes if `what` is 'blocks'.
 
-  what: 'nothing'; 'blocks': all but its inputs. Keeping the convolutions' results too was tried:
-    it saved no memory as compiled for TPUs.
-  static: positions of arguments of its `__call__` that are no arrays; `self` is 0.
+  what: 'nothing' or 'blocks', which keeps only the inputs of a block. Keeping the results of its
+    convolutions as well saved no memory as compiled for TPUs.
+  static: positions of the arguments of its `__call__` that are not arrays; `self` is 0.
   """
   return {'nothing': block, 'blocks': nn.remat(block, static_argnums=static)}[what]

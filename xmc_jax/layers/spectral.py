@@ -1,7 +1,8 @@
-"""Spectral normalisation (Miyato et al. 2018) as a function of the parameter tree.
+"""Spectral normalization (Miyato et al. 2018) as a function of the parameter tree.
 
-The network itself stays plain: normalise its parameters, then apply it. All calls of a phase share
-one power iteration and one normalised tree, and nothing is updated behind the caller's back.
+The network itself knows nothing of it: the caller normalizes the parameters and applies the network
+to them. All calls of a phase share one power iteration and one normalized tree, and no state is
+updated implicitly.
 """
 import jax
 import jax.numpy as jnp
@@ -27,13 +28,13 @@ def init_vectors(rng: Array, params: Tree) -> Tree:
       for key, (path, kernel) in zip(keys, kernels)})
 
 
-def spectral_normalise(params: Tree, vectors: Tree, *, advance: bool = True,
+def spectral_normalize(params: Tree, vectors: Tree, *, advance: bool = True,
                        epsilon: float = 1e-10) -> tuple[Tree, Tree]:
   """Every kernel [..., outputs] divided by its largest singular value, and the next vectors.
 
-  One power iteration from `vectors`; the gradient flows through sigma but not through the
-  vectors. `advance=False` returns `vectors` unchanged (evaluation, penalties). The kernel is taken
-  as a matrix [all other axes, outputs].
+  One power iteration from `vectors`; gradients flow through sigma but not through the vectors. With
+  `advance=False` the vectors are returned unchanged (for evaluation and penalties). A kernel is
+  taken as the matrix [all other axes, outputs].
   """
   flat = traverse_util.flatten_dict(params)
   next_vectors = {}

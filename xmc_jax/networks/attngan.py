@@ -1,8 +1,8 @@
-"""AttnGAN: words are read by attention of the map's pixels (Xu et al. 2018, arXiv 1711.10485).
+"""AttnGAN: the pixels of a map attend to the words (Xu et al. 2018, arXiv 1711.10485).
 
-The released code masks padding with the masks of the wrong rows (`layers.attention.tiled_mask`).
-Here each row has its own, so that padding changes nothing; `mask='tiled'` is theirs, for weights
-that were trained with it.
+The released code masks padding with the masks of other examples (`layers.attention.tiled_mask`).
+Here each example has its own, so that padding changes nothing; `mask='tiled'` is the released
+behavior, for weights that were trained with it.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WordAttention(nn.Module):
 
 
 class ConvNorm(nn.Module):
-  """Convolution without bias, then batch normalisation by the rows' own statistics."""
+  """Convolution without bias, then batch normalization with the statistics of the batch."""
   features: int
   resize: str
   bn_group_size: int | None = None
@@ -59,7 +59,7 @@ def generator(size: int, width: int, residuals: int, *, mask: str = 'own',
 
 def discriminator(size: int, width: int, *, bn_group_size: int | None = None, impl: Impl = FAST,
            dtype: jnp.dtype = jnp.float32) -> StackedDiscriminator:
-  """Three discriminators with batch normalisation in all blocks but the first."""
+  """Three discriminators with batch normalization in all blocks but the first."""
   shared = dict(impl=impl, dtype=dtype)
   return StackedDiscriminator(
     size,

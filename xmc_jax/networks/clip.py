@@ -1,4 +1,4 @@
-"""CLIP while it is trained: both encoders on real pairs, no generator; see `encoders.clip`."""
+"""CLIP in training: both encoders run on real pairs; there is no generator. See `encoders.clip`."""
 from __future__ import annotations
 
 import dataclasses
@@ -17,7 +17,7 @@ TRANSFORMERS, HEAD = ('image_transformer', 'text_transformer'), 'project'
 
 
 def heads(params: Tree) -> Tree:
-  """Of the parameters of a CLIP the linear maps into the common space."""
+  """The linear maps into the common space, among the parameters of a CLIP."""
   return {transformer: {HEAD: params[transformer][HEAD]} for transformer in TRANSFORMERS}
 
 
@@ -30,10 +30,12 @@ def without_heads(params: Tree) -> Tree:
 
 @dataclasses.dataclass(frozen=True)
 class ClipNetworks(Forward):
-  """The one network is "encoder": both encoders, or their heads alone,
-  and with `classes` the `classifiers` of so many. What is not trained is `frozen["clip"]`.
+  """The network "encoder" of CLIP: both encoders, or only their heads.
 
-  start: reads the parameters of the network that training begins with; None: random ones.
+  With `classes` > 0 it also has `classifiers` of that many labels. Parameters that are not trained
+  are `frozen["clip"]`.
+
+  start: reads the initial parameters of the network; None for random ones.
   """
   network: clip.Clip
   start: Callable[[], Tree] | None = None

@@ -1,4 +1,4 @@
-"""DAMSM while it is trained: both encoders on real pairs, no generator; see `encoders.damsm`."""
+"""DAMSM in training: both encoders run on real pairs, without a generator; see `encoders.damsm`."""
 from __future__ import annotations
 
 import dataclasses
@@ -13,7 +13,7 @@ from xmc_jax.types import Array, Batch, Tree
 
 
 class LabelClassifiers(nn.Module):
-  """Linear label classifiers of both embeddings, in place of a contrast by labels."""
+  """Linear classifiers of labels from both embeddings, the baseline for contrast by labels."""
 
   classes: int
 

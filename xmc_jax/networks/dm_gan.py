@@ -1,8 +1,8 @@
-"""DM-GAN: words are read through a memory that the image writes (Zhu et al. 2019, 1904.01310).
+"""DM-GAN: words are read through a dynamic memory (Zhu et al. 2019, arXiv 1904.01310).
 
-As AttnGAN but for the reading, and for discriminators that are spectrally normalised in place of
-batch normalised. The released code takes a power iteration at every call of a convolution; here the
-calls of one phase share one.
+It differs from AttnGAN in how it reads words, and in discriminators with spectral instead of batch
+normalization. The released code does a power iteration at every call of a convolution; here all
+calls of a phase share one.
 """
 from __future__ import annotations
 

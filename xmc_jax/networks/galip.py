@@ -1,15 +1,15 @@
 """GALIP: a frozen CLIP inside both the discriminator and the generator (arXiv 2301.12959).
 
-The discriminator reads maps from inside CLIP's image transformer instead of images. The generator
-makes a map that is like one of patches, sends it through the same transformer with a prompt of its
-own in most layers, and draws from the sum of both; the published images have 224 px, since CLIP
-sees so many. Sizes and orders of operations follow the authors' released code; it has no
-normalisation, and its images no tanh.
+The discriminator reads intermediate feature maps of CLIP's image transformer instead of images. The
+generator predicts a map like that of image patches, runs it through the same transformer with
+learned prompts in most layers, and builds the image from the sum of both. Published images have
+224 px, the input size of CLIP. Sizes and the order of operations follow the authors' released code,
+which has no normalization layers and no tanh at the output.
 
-For other transformers and sizes the rules are ours. The layers that are read, the 2nd, 5th and 9th
-of ViT-B/32's 12, are those at or after the same shares of the depth; prompted are the layers from
-the first of them to the last. The generator doubles from the grid of patches, by way of the powers
-of two, to the size of the images; its last three blocks halve the channels.
+For other transformers and sizes the rules are ours. The feature layers, the 2nd, 5th and 9th of
+ViT-B/32's 12, are those at or after the same fractions of the depth; prompts go to the layers from
+the first of them to the last. The generator doubles its maps from the grid of patches, through
+powers of two, to the size of the images; its last three blocks halve the channels.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FEATURE_LAYERS, DEPTH = (
 )  # layers of ViT-B/32 that the discriminator reads, counted from 1, of all
 LEAST_LAYERS, LEAST_GRID = 3, 4
 BRIDGES = 4                      # blocks before the transformer
-RETOLD = 0.1                     # share of the transformer's map in the sum
+CLIP_SHARE = 0.1                 # weight of the transformer's map in the sum
 MULTIPLE = 8                     # widest channels, in multiples of the width
 
 # As in torch, kernels and biases start uniform in +-1 / sqrt(fan in).
@@ -49,7 +49,7 @@ leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
 def feature_layers(layers: int) -> tuple[int, ...]:
-  """The layers that are read of a transformer of so many, counted from 0."""
+  """Indices of the layers whose feature maps are used, of a transformer with `layers`."""
   return tuple(-(-layers * tap // DEPTH) - 1 for tap in FEATURE_LAYERS)
 
 
@@ -66,14 +66,14 @@ def multiples(blocks: int) -> tuple[int, ...]:
 
 def _large(x: Array, features: int, side: int, name: str, dtype, *, padding='SAME',
            bias: bool = True) -> Array:
-  """A convolution that `Conv` has no name for, which starts as torch's do."""
+  """A convolution with a kernel of another size than those of `Conv`, initialized as in torch."""
   return nn.Conv(features, (side, side), padding=padding, use_bias=bias, dtype=dtype,
                  kernel_init=FAN_IN, bias_init=fan_in_bias(side * side * x.shape[-1]),
                  name=name)(x)
 
 
 def resize_nearest(x: Array, side: int) -> Array:
-  """Maps [b, s, s, c] of another side: pixel i is the old one of floor(i s / side), as torch's."""
+  """Nearest-neighbor resizing of maps [b, s, s, c] as in torch: pixel i is floor(i s / side)."""
   if side % x.shape[1] == 0:
     return nearest_up(x, side // x.shape[1])
   kept = np.arange(side) * x.shape[1] // side
@@ -81,9 +81,9 @@ def resize_nearest(x: Array, side: int) -> Array:
 
 
 class Fuse(nn.Module):
-  """Twice: scale and shift each channel of x [b, h, w, c] by a condition [b, e], then leaky ReLU.
+  """Scales and shifts x [b, h, w, c] by a condition [b, e], then leaky ReLU; all of this twice.
 
-  Begins as the leaky ReLUs alone.
+  At initialization the scales are 1 and the shifts 0.
   """
   dtype: jnp.dtype
 
@@ -99,7 +99,7 @@ class Fuse(nn.Module):
 
 
 class BridgeBlock(nn.Module):
-  """Residual block of one size through half of the channels, [b, h, w, c] -> [b, h, w, c]."""
+  """Residual block [b, h, w, c] -> [b, h, w, c] with a bottleneck of half of the channels."""
   dtype: jnp.dtype
 
   @nn.compact
@@ -114,8 +114,8 @@ class BridgeBlock(nn.Module):
 class GalipUpBlock(nn.Module):
   """Residual block, [b, h, w, c] -> [b, side, side, features].
 
-  The released code enlarges first. What is between that and the first convolution looks at single
-  pixels, so here it comes before, and doubling is one operation with the convolution.
+  The released code upsamples first. What follows up to the first convolution acts on single pixels,
+  so here it comes before, and the doubling is fused with the convolution.
   """
   features: int
   side: int
@@ -137,9 +137,9 @@ class GalipUpBlock(nn.Module):
 
 
 class GalipGenerator(nn.Module):
-  """Sentences and noise -> images [b, size, size, 3], float32, [-1, 1] and a little beyond.
+  """Sentences and noise -> images [b, size, size, 3], float32, about in [-1, 1].
 
-  network: the sizes of the CLIP whose image transformer is passed through.
+  network: the sizes of the CLIP whose image transformer the generator uses.
   """
   size: int
   width: int
@@ -163,7 +163,7 @@ class GalipGenerator(nn.Module):
     prompts = Dense((last - first + 1) * e, dtype=self.dtype, name='prompts')(condition)
     from_clip = run_clip(bridge.astype(jnp.float32),
                     prompts.reshape(len(z), -1, e).astype(jnp.float32), first)
-    x = _large(bridge + RETOLD * from_clip.astype(self.dtype), MULTIPLE * self.width, 5, 'join',
+    x = _large(bridge + CLIP_SHARE * from_clip.astype(self.dtype), MULTIPLE * self.width, 5, 'join',
                self.dtype)
     block, along = maybe_remat(GalipUpBlock, self.remat), sides(grid, self.size)
     for i, (side, multiple) in enumerate(zip(along, multiples(len(along)), strict=True)):
@@ -174,17 +174,17 @@ class GalipGenerator(nn.Module):
 
 
 class Reading(nn.Module):
-  """Adds to a map [b, g, g, c] what two convolutions say of it; begins as the map, or a linear one.
+  """Residual block of a map [b, g, g, c] with a gate that is zero at initialization.
 
-  Where the channels stay the same the shortcut has weights that nothing reads: so it is in the
-  released code, whose counts and files have them.
+  Where the number of channels stays the same, the shortcut has weights that are not used. The
+  released code has them too, in its parameter counts and files.
   """
   features: int
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x: Array, other: Array | None = None) -> Array:
-    """other: a map of the same shape that is added too, by a gate."""
+    """other: a map of the same shape, added with a gate of its own."""
     h = leaky(Conv(self.features, dtype=self.dtype, name='conv_in')(x))
     h = leaky(Conv(self.features, dtype=self.dtype, name='conv_out')(h))
     gate = lambda name: self.param(name, nn.initializers.zeros, ()).astype(self.dtype)
@@ -194,7 +194,7 @@ class Reading(nn.Module):
 
 
 class GalipDiscriminator(nn.Module):
-  """Maps of CLIP [b, k, g, g, e] and several sentences -> a logit [b] for each of them."""
+  """Feature maps of CLIP [b, k, g, g, e] and several sentences -> a logit [b] per sentence."""
   width: int
   dtype: jnp.dtype = jnp.float32
 
@@ -210,7 +210,7 @@ class GalipDiscriminator(nn.Module):
 
 
 class _Head(nn.Module):
-  """A map [b, g, g, c] with a sentence [b, d] in each place -> logits [b]."""
+  """A map [b, g, g, c], with a sentence [b, d] appended at every position -> logits [b]."""
   features: int
   left: int
   dtype: jnp.dtype
@@ -228,7 +228,7 @@ class _Head(nn.Module):
 class GalipNetworks(SplitForward):
   """Generator "g" and discriminator "d", with the frozen CLIP `frozen["clip"]` in both.
 
-  clip_input: how images come to CLIP, as of `clip_inputs.preprocess_on_device`.
+  clip_input: how images are normalized for CLIP, see `clip_inputs.preprocess_on_device`.
   """
   generator: GalipGenerator
   discriminator: GalipDiscriminator
@@ -262,8 +262,7 @@ class GalipNetworks(SplitForward):
     views = [DiscriminatorOutput((logit,)) for logit in
              (*discriminate(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
               *discriminate(fakes, text.sentence))]
-    # Rows do not see each other in the discriminator: the gradient of the sum has that of every
-    # row.
+    # The discriminator does not mix examples: the gradient of the sum is that of each example.
     gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, text.sentence)
     grad_norm_sq = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients)
     return dataclasses.replace(

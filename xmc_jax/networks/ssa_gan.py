@@ -1,11 +1,11 @@
-"""SSA-GAN: captions modulate images where a learnt mask lets them (arXiv 2104.00567).
+"""SSA-GAN: captions modulate images where a learned mask allows it (arXiv 2104.00567).
 
-One generator and one discriminator of one scale. Each block of the generator predicts, from its own
-map, where the next one shall be modulated by the sentence. Sizes and orders of operations follow
-the authors' released code.
+Generator and discriminator have one scale. Each block of the generator predicts from its own map
+where the sentence modulates the next block. Sizes and the order of operations follow the authors'
+released code.
 
 The paper's images have 256 px. For smaller ones the rule is ours: the first blocks, all of the
-same width, are left out, and the discriminator halves to 4x4 all the same.
+same width, are left out, and the discriminator still halves to 4x4.
 """
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def down_multiples(size: int) -> tuple[int, ...]:
 
 
 class Modulation(nn.Module):
-  """Batch normalisation, scaled and shifted by a sentence where a mask in [0, 1] is above 0.
+  """Batch normalization, scaled and shifted by a sentence where a mask in [0, 1] is above 0.
 
-  x [b, h, w, c], sentence [b, e], mask [b, h, w, 1]: x' (1 + mask gamma) + mask beta. Begins as
-  plain normalisation.
+  x [b, h, w, c], sentence [b, e], mask [b, h, w, 1]: x' (1 + mask gamma) + mask beta. At
+  initialization it is a batch normalization without scale and shift.
   """
   bn_group_size: int | None
   impl: Impl
@@ -132,8 +132,8 @@ class SsaGanGenerator(nn.Module):
 class SsaGanDownBlock(nn.Module):
   """Residual block of half the size, [b, h, w, c] -> [b, h / 2, w / 2, features].
 
-  Where the channels stay the same the shortcut has weights that nothing reads: so it is in the
-  released code, whose counts and files have them.
+  Where the number of channels stays the same, the shortcut has weights that are not used. The
+  released code has them too, in its parameter counts and files.
   """
   features: int
   dtype: jnp.dtype
@@ -211,8 +211,7 @@ class SsaGanNetworks(SplitForward):
     views = [DiscriminatorOutput((logit,)) for logit in
              (*discriminate(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
               *discriminate(2 * fake - 1, text.sentence))]
-    # Rows do not see each other in the discriminator: the gradient of the sum has that of every
-    # row.
+    # The discriminator does not mix examples: the gradient of the sum is that of each example.
     gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, text.sentence)
     grad_norm_sq = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients)
     embedding, regions = self.embed_images(frozen, image) if self.embed_images else (None, None)

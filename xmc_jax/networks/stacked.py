@@ -1,9 +1,9 @@
-"""What stacked text-to-image networks share: three scales, generated one from the other.
+"""What stacked text-to-image networks share: three scales, each generated from the one before.
 
-The generator draws an image, then twice reads the words again and draws it at twice the size; each
-scale has a discriminator of its own. AttnGAN (arXiv 1711.10485) and DM-GAN (arXiv 1904.01310) are
-this with other ways to read words and other discriminators. Sizes and orders of operations follow
-the authors' released code.
+The generator makes a small image, then twice reads the words again and doubles the size; each scale
+has a discriminator of its own. AttnGAN (arXiv 1711.10485) and DM-GAN (arXiv 1904.01310) differ in
+how they read words and in their discriminators. Sizes and the order of operations follow the
+authors' released code.
 
 The papers' images have 64, 128 and 256 px. For smaller ones the rule is ours: a last size of 64
 px has the scales 16, 32 and 64, the first stage doubles 4x4 maps as often as needed and always ends
@@ -24,7 +24,7 @@ from xmc_jax.layers.batch_norm import BatchNorm
 from xmc_jax.layers.glu import GluResidual, GluUp, glu
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.remat import maybe_remat
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
@@ -121,9 +121,9 @@ class StackedGenerator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-  """Judges images [b, side, side, 3] in [0, 1] alone, and with each of several sentences.
+  """Logits for images [b, side, side, 3] in [0, 1] alone, and with each of several sentences.
 
-  block: module (features, resize, name=...) that convolves 'same' or 'down' and normalises; `first`
+  block: module (features, resize, name=...) that convolves 'same' or 'down' and normalizes; `first`
   is the one that meets the image. Channels are `width`, then double at each halving down to 4x4;
   3x3 blocks bring what is above 8 width down to it. Returns a logit [b] for the images alone and
   one [b] for each of `sentences`, [b, e] each.
@@ -184,13 +184,14 @@ class StackedNetworks(SplitForward):
   """Generator "g" and discriminator "d" of three scales, with the frozen text encoder in front of
   both.
 
-  encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b,
-  n, e]) of the frozen image network, or None. spectral: the part of the discriminator's parameters
-  whose kernels are spectrally normalised; one power iteration serves all calls of a stage.
+  encode: (frozen, batch) -> Text.
+  embed_images: (frozen, images) -> (embedding [b, d], regions [b, n, e]) of the frozen image
+    network, or None.
+  spectral: selects the discriminator's parameters whose kernels are spectrally normalized; all
+    calls of a phase share one power iteration.
 
-  The wrong pairs are of all rows, so the last image meets the first sentence; losses that follow
-  the released code, which has one pair less, leave it out, but the batch normalisation of these
-  pairs sees it.
+  There is a wrong pair for every example; the last image gets the first sentence. The released code
+  has one pair less. Losses leave the last one out, but it takes part in batch normalization.
   """
   generator: StackedGenerator
   discriminator: StackedDiscriminator
@@ -238,10 +239,10 @@ class StackedNetworks(SplitForward):
   def _views(self, params, stats, real, fake, sentence):
     """The discriminator's views of real, fake and wrong pairs, and its new statistics.
 
-    Real and fake images pass it one after the other, each normalised by themselves.
+    Real and fake images pass it one after the other, each normalized by themselves.
     """
     others = {k: v for k, v in stats.items() if k != 'spectral'}
-    discriminator, vectors = spectral_normalise(params, stats.get('spectral', {}), epsilon=1e-24)
+    discriminator, vectors = spectral_normalize(params, stats.get('spectral', {}), epsilon=1e-24)
     call = lambda others, *inputs: self.discriminator.apply(
       {'params': discriminator, **others}, *inputs, mutable=['batch_stats']
     )

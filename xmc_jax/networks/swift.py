@@ -22,7 +22,7 @@ from xmc_jax.encoders import squeezenet
 from xmc_jax.layers.attention import attend
 from xmc_jax.layers.conv import Conv, Dense, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 from xmc_jax.utils.arrays import unit
@@ -270,7 +270,7 @@ class SwiftNetworks(SplitForward):
 
   def discriminate(self, params, stats, frozen, generated):
     outputs, real_maps, fake_maps = generated
-    weights, vectors = spectral_normalise(params['d'], stats['d']['spectral'])
+    weights, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
     discriminate = lambda *given: self.heads.apply({'params': weights}, *given)
     sentence = outputs.text.sentence
     real, wrong = discriminate(real_maps, sentence, jnp.roll(sentence, -1, 0))

@@ -18,7 +18,7 @@ from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
 from xmc_jax.layers.remat import maybe_remat
 from xmc_jax.layers.resample import average_pool, nearest_up
-from xmc_jax.layers.spectral import init_vectors, spectral_normalise
+from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks.base import (
   DiscriminatorOutput,
   Forward,
@@ -130,7 +130,7 @@ class XmcDownBlock(nn.Module):
 class XmcDiscriminator(nn.Module):
   """Images [b, size, size, 3] in [0, 1] and sentences [b, e] -> `DiscriminatorOutput`.
 
-  A plain network; the caller applies it to spectrally normalised parameters.
+  A plain network; the caller applies it to spectrally normalized parameters.
   """
   size: int
   width: int
@@ -204,9 +204,9 @@ class XmcNetworks(Forward, GeneratorNetworks):
     z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(z_rngs)
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
-    discriminator, vectors = spectral_normalise(params['d'], stats['d']['spectral'])
-    # Real and fake rows in two calls (there is no BatchNorm in the discriminator): the generator's
-    # loss is then pulled back through the fake rows only.
+    discriminator, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
+    # Real and fake images in two calls (the discriminator has no BatchNorm), so that the generator's
+    # loss is differentiated through the fakes only.
     d_real, d_fake = (
       self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
       for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake))

@@ -1,4 +1,4 @@
-"""Whether a step fits into the memory of its devices, before it runs."""
+"""Checks before training that a step fits into the memory of its devices."""
 from __future__ import annotations
 
 import os
@@ -30,14 +30,14 @@ def summary(memory: Memory | None) -> str:
 
 
 def compile_to_fit(program: Program) -> Step:
-  """The compiled step; UserError that says what to change where the devices cannot hold it."""
+  """The compiled step; raises UserError, which says what to change, if it does not fit."""
   try:
     step = program.compile()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
-    raise UserError(f'the step does not fit into the memory of {_kind(program.mesh)}, as its '
-                    f'compiler says; {_LESS}') from error
+    raise UserError(f'the step does not fit into the memory of {_kind(program.mesh)}, according to '
+                    f'the compiler; {_LESS}') from error
   memory, have = step.memory(), available(program.mesh)
   if memory and have is not None and sum(memory) > have:
     raise UserError(f'the step needs {sum(memory) / 1e9:,.1f} GB of memory on each device, and '

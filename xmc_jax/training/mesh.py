@@ -1,4 +1,4 @@
-"""Devices: one mesh axis named 'data', over which the rows of a batch are split."""
+"""Devices: a mesh with one axis named 'data', over which the examples of a batch are split."""
 from __future__ import annotations
 
 import collections
@@ -12,19 +12,21 @@ from xmc_jax.types import Tree, UserError
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
-  """A mesh over `devices`, by default all devices of all processes, in the order of these.
+  """A mesh over `devices`, by default all devices of all processes, ordered by process.
 
-  Its axis is Auto: the program is written for the global batch and the compiler places it. Not
-  `jax.make_mesh`, which may permute devices: process p's have to hold the p-th block of rows, which
-  is the one it reads, so that a batch is the same for any number of processes. UserError where the
-  processes have different numbers of devices.
+  The axis is Auto: the program is written for the global batch, and the compiler partitions it. Not
+  `jax.make_mesh`, which may permute devices: those of process p must hold the p-th block of
+  examples, which is the one that it reads, so that a batch is the same for any number of processes.
+
+  Raises UserError if the processes have different numbers of devices.
   """
   devices = jax.devices() if devices is None else devices
   devices = sorted(devices, key=lambda device: (device.process_index, device.id))
   counts = collections.Counter(device.process_index for device in devices)
   if len(set(counts.values())) > 1:
     shown = ', '.join(f'{n} on process {process}' for process, n in counts.items())
-    raise UserError(f'the numbers of devices differ ({shown}); start every process with as many')
+    raise UserError(f'the numbers of devices differ ({shown}); start every process with the same '
+                    'number')
   return jax.sharding.Mesh(np.array(devices), ('data',),
                            axis_types=(jax.sharding.AxisType.Auto,))
 
@@ -37,10 +39,10 @@ def summary(mesh: jax.sharding.Mesh) -> str:
 
 
 def one_cpu_device_a_core(most: int = 8) -> None:
-  """Lets a CPU count as several devices: one leaves cores idle in a forward pass of small batches.
+  """Makes a CPU count as several devices, since one leaves cores idle with small batches.
 
-  For programs whose answers do not depend on the number of devices. To be called before JAX
-  starts; what the user has set, and a JAX that is running already, stay as they are.
+  For programs whose results do not depend on the number of devices. Call it before JAX starts: a
+  running JAX and a number set by the user stay as they are.
   """
   if jax.config.jax_num_cpu_devices < 0:
     with contextlib.suppress(RuntimeError):
@@ -48,32 +50,32 @@ def one_cpu_device_a_core(most: int = 8) -> None:
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:
-  """The same array on every device: parameters, state, metrics."""
+  """The whole array on every device, for parameters, state and metrics."""
   return jax.NamedSharding(mesh, jax.P())
 
 
 def by_row(mesh: jax.sharding.Mesh, *, rounds: bool = True) -> jax.NamedSharding:
-  """Rows split over devices, of arrays [r, b, ...], or [b, ...] with rounds=False."""
+  """Examples split over devices, of arrays [r, b, ...], or [b, ...] with rounds=False."""
   return jax.NamedSharding(mesh, jax.P(None, 'data') if rounds else jax.P('data'))
 
 
 def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
-  """Raises UserError unless the devices of `mesh` divide a batch of `rows`."""
+  """Raises UserError unless the devices of `mesh` divide the batch size `rows` evenly."""
   if rows <= 0 or rows % mesh.size:
     near = max(mesh.size, rows // mesh.size * mesh.size)
-    raise UserError(f'batch_size = {rows} is not a positive multiple of the {mesh.size} devices; '
-                    f'use for instance --config.batch_size={near}')
+    raise UserError(f'--config.batch_size={rows}: must be a positive multiple of the number of '
+                    f'devices, {mesh.size}; use for instance --config.batch_size={near}')
 
 
 def put_rows(batch: dict[str, np.ndarray], sharding: jax.NamedSharding) -> Tree:
-  """This process's rows as global arrays; no row leaves the host that read it."""
+  """Global arrays from the examples of each process; none leaves the host that read it."""
   return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
 def put_whole(tree: Tree, sharding: jax.NamedSharding) -> Tree:
-  """A tree that every process has whole, as global arrays; a device gets its part of each.
+  """Global arrays from a tree that every process has whole; each device gets its part.
 
-  `jax.device_put` would compare the arrays of all processes with each other first.
+  Not `jax.device_put`, which first compares the arrays of all processes.
   """
   def put(x):
     x = np.asarray(x)

@@ -1,4 +1,4 @@
-"""What a training run tells of itself; the only file that imports clu."""
+"""Reports of a training run: terminal, metrics.jsonl and TensorBoard. Only here is clu used."""
 from __future__ import annotations
 
 import contextlib
@@ -20,7 +20,7 @@ from xmc_jax.utils.progress import duration
 
 
 class NonFinite(UserError):
-  """A term of the loss became infinite or not a number; the sentence names it and the step."""
+  """A loss became infinite or not a number; the message names it and the step."""
 
 
 class Reporter:
@@ -103,13 +103,13 @@ class Reporter:
         self._board = None
 
   def _check(self, step: int, values: Mapping[str, float]) -> None:
-    # A total is not finite because a term of it is not; the term tells more.
+    # A total is not finite because one of its losses is not, which is the more useful name.
     for name in sorted(values, key=lambda name: name.endswith('_loss')):
       if not math.isfinite(values[name]):
         raise NonFinite(
             f'{name} is {values[name]} at step {step:,}, so training stopped; the last checkpoint '
-            f'in {self._workdir} stays as it is: lower the learning rate or the weight of that '
-            'term in the config and run the same command to go on from there')
+            f'in {self._workdir} is unchanged: lower the learning rate or the weight of that loss '
+            'in the config and run the same command to continue from there')
 
   def _report(self) -> None:
     """Writes the means of the window and begins the next one."""

@@ -1,9 +1,9 @@
-"""Gradient accumulation that keeps the contrastive batch.
+"""Gradient accumulation that keeps the contrastive batch (GradCache, arXiv 2101.06983).
 
-The networks see the rows in parts, one after the other; the losses see all rows. The backward pass
-runs the networks of each part again, so that only one part's activations are in memory at a time:
-the two passes of Gao et al. 2021 (arXiv 2101.06983) as one rematerialised loop. It is exact, since
-networks mix no rows but within a group of BatchNorm, and a group lies in one part.
+The networks run on one microbatch after the other, while the losses see all examples. The backward
+pass runs the networks of each microbatch again, so that only one microbatch's activations are in
+memory at a time. This is exact: networks mix examples only within a group of BatchNorm, and a group
+lies in one microbatch.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xmc_jax.types import Array, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Microbatches:
-  """`count` parts; rows that the networks mix come in successive groups of `group`, None: all."""
+  """`count` microbatches; the networks mix successive groups of `group` examples, None: all."""
   count: int = 1
   group: int | None = None
 
@@ -26,42 +26,49 @@ class Microbatches:
 WHOLE = Microbatches()
 
 
-def check_microbatches(parts: Microbatches, rows: int) -> None:
-  """Raises UserError unless `rows` make whole groups in each part."""
-  if parts.count == 1:
+def check_microbatches(microbatches: Microbatches, batch_size: int) -> None:
+  """Raises UserError unless each microbatch consists of whole groups."""
+  count, group = microbatches.count, microbatches.group
+  if count == 1:
     return
-  if parts.group is None:
-    raise UserError(f'microbatches = {parts.count} needs BatchNorm in groups, since statistics of '
-                    'all rows cannot be had from a part of them; set for instance '
+  if group is None:
+    raise UserError(f'--config.microbatches={count}: BatchNorm statistics of the whole batch '
+                    'cannot be computed from a microbatch; set groups, for instance '
                     '--config.model.bn_group_size=8')
-  if rows % (parts.count * parts.group):
-    raise UserError(f'microbatches = {parts.count} parts of whole groups of model.bn_group_size = '
-                    f'{parts.group} rows do not make a batch of {rows}; choose a batch_size that '
-                    f'is a multiple of {parts.count * parts.group}')
+  if batch_size % (count * group):
+    raise UserError(f'--config.microbatches={count}: with --config.model.bn_group_size={group} the '
+                    f'batch size {batch_size} does not divide into microbatches of whole groups; '
+                    f'choose a multiple of {count * group}')
 
 
-def in_microbatches(stage: Callable, parts: Microbatches) -> Callable:
-  """`Backbone.stage` with the same result, computed in parts. Statistics are means over parts."""
-  if parts.count == 1:
-    return stage
+def in_microbatches(forward: Callable, microbatches: Microbatches) -> Callable:
+  """`networks.base.Forward.forward` with the same outputs, computed in microbatches.
 
-  def deal(x: Array) -> Array:
-    """[b, ...] -> [parts, b / parts, ...]. Groups go to the parts in turn: every device has rows of
-    every part, and none leaves its device."""
-    x = x.reshape(-1, parts.count, parts.group, *x.shape[1:])
-    return jnp.moveaxis(x, 1, 0).reshape(parts.count, -1, *x.shape[3:])
+  New statistics are means over microbatches.
+  """
+  count, group = microbatches.count, microbatches.group
+  if count == 1:
+    return forward
 
-  def gather(x: Array) -> Array:
-    x = x.reshape(parts.count, -1, parts.group, *x.shape[2:])
+  def split(x: Array) -> Array:
+    """[b, ...] -> [count, b / count, ...].
+
+    Groups are dealt out in turn: every device has examples of every microbatch, so none moves.
+    """
+    x = x.reshape(-1, count, group, *x.shape[1:])
+    return jnp.moveaxis(x, 1, 0).reshape(count, -1, *x.shape[3:])
+
+  def join(x: Array) -> Array:
+    x = x.reshape(count, -1, group, *x.shape[2:])
     return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[3:])
 
   def run(params, stats, frozen, batch, rngs):
     @jax.checkpoint
-    def one(part):
-      outputs, new_stats = stage(params, stats, frozen, *part)
+    def one(inputs):
+      outputs, new_stats = forward(params, stats, frozen, *inputs)
       return dataclasses.replace(outputs, batch={}), new_stats
 
-    outputs, new_stats = jax.lax.map(one, jax.tree.map(deal, (batch, rngs)))
-    outputs = dataclasses.replace(jax.tree.map(gather, outputs), batch=batch)
+    outputs, new_stats = jax.lax.map(one, jax.tree.map(split, (batch, rngs)))
+    outputs = dataclasses.replace(jax.tree.map(join, outputs), batch=batch)
     return outputs, jax.tree.map(lambda x: x.mean(0), new_stats)
   return run

@@ -10,18 +10,18 @@ from xmc_jax.types import Array, Batch
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a phase's forward pass says."""
+  """The result of the forward pass of a phase."""
   losses: dict[str, Array]    # {network: scalar}
-  stats: dict[str, Any]       # {network: new stats}; a missing network keeps its own
+  stats: dict[str, Any]       # {network: new statistics}; those of a missing network stay
   metrics: dict[str, Array]   # {name: scalar}
 
 
 @dataclasses.dataclass(frozen=True)
 class SharedFakes:
-  """What phases of a round share: computed once before them, and differentiated once.
+  """Fakes that the phases of a round share: generated once before them, and differentiated once.
 
-  run: (params, stats, frozen, batch, rng) -> (any tree of arrays, the network's new stats), which
-  may depend on the parameters of `network` alone.
+  run: (params, stats, frozen, batch, rng) -> (any tree of arrays, new statistics of `network`). Of
+    the parameters it may only depend on those of `network`.
   """
   network: str
   run: Callable[..., tuple[Any, Any]]
@@ -29,11 +29,11 @@ class SharedFakes:
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-  """One optimiser step of the networks `updates`.
+  """One optimizer step of the networks `updates`.
 
   forward: (params, stats, frozen, batch, rng) -> Outcome, where params and stats are
-  `{network: tree}` and batch leaves are [b, ...]. With a `shared`, what that gave is a last
-  argument.
+    `{network: tree}` and leaves of the batch are [b, ...]. If there is `shared`, its output is one
+    more argument.
   """
   name: str
   updates: tuple[str, ...]
@@ -43,10 +43,14 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """`rounds[r]` shares one slice of data and one rng, so its phases see the same fakes.
+  """The phases of a training step, by rounds.
 
-  init: (rng, batch) -> {network: variables}. averaged: networks with an exponential moving average.
-  ValueError if a phase would see a shared of parameters that another has updated since.
+  rounds: the phases of a round share one slice of the data and one random key, so they see the same
+    fakes.
+  init: (rng, batch) -> {network: variables}.
+  averaged: networks with an exponential moving average of their parameters.
+
+  Raises ValueError if a phase shares fakes of a network that an earlier phase of its round updates.
   """
   rounds: tuple[tuple[Phase, ...], ...]
   init: Callable[[Array, Batch], dict[str, Any]]
@@ -57,10 +61,8 @@ class Objective:
       for i, phase in enumerate(phases):
         before = [name for earlier in phases[:i] for name in earlier.updates]
         if phase.shared and phase.shared.network in before:
-          raise ValueError(
-            f'phase {phase.name!r}: its shared is of {phase.shared.network!r}, which a '
-            'phase before it updates'
-          )
+          raise ValueError(f'phase {phase.name!r}: it shares fakes of {phase.shared.network!r}, '
+                           'which an earlier phase updates')
 
   @property
   def networks(self) -> tuple[str, ...]:

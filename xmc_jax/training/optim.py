@@ -1,4 +1,4 @@
-"""One optimiser a network."""
+"""The optimizers, one per network."""
 from __future__ import annotations
 
 import math
@@ -14,11 +14,11 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
   """`{network: Adam}` from `{network: {'lr': ..., 'b1': ..., 'b2': ...}}`.
 
   Optional keys of a network:
-    warmup n: the learning rate rises evenly over the first n steps
-    decay  {'rate': ..., 'every': ..., 'least': ...}: the learning rate is multiplied by the rate
-           after every so many steps, until it is at or below the least
-    clip   {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are scaled
-           down together to this length, where they are longer
+    warmup  n: the learning rate rises linearly over the first n steps
+    decay   {'rate': ..., 'every': ..., 'least': ...}: the learning rate is multiplied by `rate`
+            after every `every` steps, until it is at most `least`
+    clip    {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are clipped to
+            this global norm
   """
   return {network: _adam(p) for network, p in spec.items()}
 
@@ -42,7 +42,7 @@ def _decayed(lr: float, rate: float, every: int, least: float) -> optax.Schedule
 
 
 def _clipped(norm: float, of: str) -> optax.GradientTransformation:
-  """`norm` for the parameters under the key `of`; the others pass."""
+  """Clips the parameters under the key `of` to the global norm `norm`; others are unchanged."""
   return optax.masked(
       optax.clip_by_global_norm(norm),
       lambda params: {k: jax.tree.map(lambda _: k == of, v) for k, v in params.items()})

@@ -1,4 +1,4 @@
-"""The compiled training program, from shapes alone until it runs."""
+"""The compiled training program, built from shapes alone."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,16 +15,17 @@ from xmc_jax.training.state import TrainState, init_state
 from xmc_jax.training.step import Metrics, in_turn, make_rounds
 from xmc_jax.types import Tree
 
-# By platform. The CPU's compiler would else order operations for threads and hold twice the memory.
+# By platform. Otherwise XLA orders operations on CPUs for concurrency, with twice the memory.
 _OPTIONS = {'cpu': {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}}
 
 
 class Program:
-  """Initialisation and training step of an objective over a mesh.
+  """Initialization and training step of an objective over a mesh.
 
-  frozen_spec, batch_spec: ShapeDtypeStructs of the weights that are not trained and of one step's
-  batch, leaves [r, b, ...]. shard: what of the state is divided among devices, see `sharding.py`.
-  `state_spec` is the state's, with shardings.
+  frozen_spec, batch_spec: ShapeDtypeStructs of the weights that are not trained, and of the batch
+    of one step with leaves [r, b, ...].
+  shard: what of the state is divided among devices, see `sharding.py`.
+  state_spec: an attribute, the ShapeDtypeStructs of the state with their shardings.
   """
 
   def __init__(self, objective: Objective, optimizers: dict[str, optax.GradientTransformation],
@@ -42,7 +43,7 @@ class Program:
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     places = state_shardings(shapes, mesh, shard)
-    # It runs once: what optimising its many random draws costs is never earned back.
+    # It runs once: optimizing its many random numbers takes longer than it saves.
     self._init = jax.jit(init, out_shardings=places, compiler_options={
         'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True})
     self.state_spec = jax.tree.map(
@@ -61,13 +62,13 @@ class Program:
     return put_whole(frozen, self._everywhere)
 
   def lower(self) -> list[jax.stages.Lowered]:
-    """The traced rounds of the step, each (state, frozen, batch) -> (state, metrics)."""
+    """The lowered rounds of the step, each (state, frozen, batch) -> (state, metrics)."""
     return [run.lower(self.state_spec, self._frozen_spec, self._batch_spec)
             for run in self._rounds]
 
   def compile(self) -> Step:
     lowered = self.lower()
-    with futures.ThreadPoolExecutor() as pool:       # the compiler lets go of the interpreter
+    with futures.ThreadPoolExecutor() as pool:       # compiling releases the GIL
       return Step(list(pool.map(lambda run: run.compile(), lowered)))
 
 
@@ -78,10 +79,10 @@ class Memory(NamedTuple):
 
 
 class Step:
-  """The compiled step (state, frozen, batch) -> (state, metrics); it consumes `state`.
+  """The compiled step (state, frozen, batch) -> (state, metrics); it donates `state`.
 
-  Each of its `rounds` is a program of its own, so that the optimiser works in place: one program
-  for several updates of a network would hold all its states but the last in memory beside it.
+  Each round is a program of its own, so that the optimizer works in place: one program with several
+  updates of a network would hold all intermediate states in memory.
   """
 
   def __init__(self, rounds: Sequence[jax.stages.Compiled]):
@@ -103,6 +104,6 @@ TITLES = {'g': 'generator', 'd': 'discriminator'}      # of networks, for people
 
 
 def parameters(state: TrainState) -> dict[str, int]:
-  """Trainable parameters of every network; `state` may be shapes only."""
+  """Number of trainable parameters by network; `state` may be shapes only."""
   return {name: sum(x.size for x in jax.tree.leaves(network.params))
           for name, network in state.networks.items()}

@@ -1,4 +1,4 @@
-"""Everything that a run carries from step to step, and that a checkpoint holds."""
+"""The training state: everything that is carried from step to step and saved in a checkpoint."""
 from __future__ import annotations
 
 from typing import Any
@@ -14,7 +14,7 @@ from xmc_jax.types import Array, Batch, Tree
 
 @flax.struct.dataclass
 class NetworkState:
-  """One separately optimised network: what its optimiser and its forward pass own."""
+  """The state of one network that has its own optimizer."""
   params: Tree
   stats: Tree       # every collection that is not `params`: batch_stats, spectral, ...
   opt_state: Any
@@ -30,13 +30,12 @@ class TrainState:
 
 def init_state(objective: Objective, optimizers: dict[str, optax.GradientTransformation],
                rng: Array, batch: Batch) -> TrainState:
-  """State of step 0. `batch` leaves are [b, ...]; only their shapes matter."""
+  """The state before the first step. Leaves of `batch` are [b, ...]; only shapes matter."""
   init_rng, run_rng = jax.random.split(rng)
   networks = {}
   for name, variables in objective.init(init_rng, batch).items():
     stats = {k: v for k, v in variables.items() if k != 'params'}
-    networks[name] = NetworkState(
-      variables['params'], stats, optimizers[name].init(variables['params'])
-    )
+    params = variables['params']
+    networks[name] = NetworkState(params, stats, optimizers[name].init(params))
   ema = {name: jax.tree.map(jnp.copy, networks[name].params) for name in objective.averaged}
   return TrainState(jnp.zeros((), jnp.int32), run_rng, networks, ema)

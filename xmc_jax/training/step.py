@@ -16,17 +16,16 @@ Metrics = dict[str, Array]
 
 
 class SharedOutput(NamedTuple):
-  value: Any  # what a `SharedFakes` gave
-  vjp_fn: Callable[[Any], Tree]  # cotangents of `value` -> gradient of its network's parameters
+  value: Any                        # what `SharedFakes.run` returned
+  vjp_fn: Callable[[Any], Tree]     # cotangents of `value` -> gradients of its network's parameters
 
 
-def run_shared_forward(
-  shared: SharedFakes, state: TrainState, frozen: dict[str, Tree], batch: Batch, rng: Array
-) -> tuple[TrainState, SharedOutput]:
-  """What `shared` gives, with its pull to its network's parameters; the network's stats move.
+def run_shared_forward(shared: SharedFakes, state: TrainState, frozen: dict[str, Tree],
+                       batch: Batch, rng: Array) -> tuple[TrainState, SharedOutput]:
+  """Runs the shared forward pass and updates the statistics of its network.
 
-  Left to themselves, two phases would each compute it, and whether a compiler then sees that it is
-  the same hangs on how it rewrites either.
+  Without this, each phase would generate the fakes for itself. XLA might merge the two, but nothing
+  guarantees that.
   """
   params, stats, network = *_trees(state), shared.network
 
@@ -36,17 +35,19 @@ def run_shared_forward(
 
   value, vjp_fn, new_stats = jax.vjp(run, params[network], has_aux=True)
   networks = state.networks | {network: state.networks[network].replace(stats=new_stats)}
-  return state.replace(networks=networks), SharedOutput(value, lambda toward: vjp_fn(toward)[0])
+  return state.replace(networks=networks), SharedOutput(value, lambda seed: vjp_fn(seed)[0])
 
 
 def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
               state: TrainState, frozen: dict[str, Tree], batch: Batch, rng: Array,
               generated: SharedOutput | None = None) -> tuple[TrainState, Metrics]:
-  """One forward pass, then one pull of its vector-Jacobian product per updated network.
+  """One forward pass, one backward pass per updated network, then the optimizer steps.
 
-  generated: of `phase.shared`, if it has one. Metrics: what the forward pass says, and of each
-  network the loss and the largest entry of its gradient. Where one of these is not finite, weights
-  and optimisers stay as they are.
+  generated: the output of `phase.shared`, if the phase has one.
+
+  Metrics are those of the forward pass, and for each network its loss and `grad_max`, the largest
+  absolute entry of its gradient. If a gradient is not finite, parameters and optimizer states stay
+  as they are.
   """
   params, stats = _trees(state)
 
@@ -55,22 +56,19 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
       outcome = phase.forward(params | updated, stats, frozen, batch, rng, *generated)
     return outcome.losses, (outcome.stats, outcome.metrics)
 
+  inputs = [generated.value] if generated else []
   values, vjp_fn, (new_stats, metrics) = jax.vjp(
-    losses,
-    {name: params[name] for name in phase.updates},
-    *([generated.value] if generated else []),
-    has_aux=True,
-  )
+      losses, {name: params[name] for name in phase.updates}, *inputs, has_aux=True)
   grads, grad_max = {}, {}
   done = jnp.float32(0)
   for name in phase.updates:
-    # Adding 0 * done lets this pull begin when the one before has ended, so that what that one
-    # alone needs is out of memory by then.
+    # Adding 0 * done makes this backward pass begin after the previous one, whose own activations
+    # are out of memory by then.
     seeds = {n: jnp.full_like(v, float(n == name)) + 0 * done for n, v in values.items()}
-    own, *toward = vjp_fn(seeds)
+    own, *cotangents = vjp_fn(seeds)
     grads[name] = own[name]
     if generated and name == phase.shared.network:
-      grads[name] = jax.tree.map(jnp.add, own[name], generated.vjp_fn(*toward))
+      grads[name] = jax.tree.map(jnp.add, own[name], generated.vjp_fn(*cotangents))
     grad_max[name] = done = _largest(grads[name])
 
   def updated(networks):
@@ -80,39 +78,39 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
                                      opt_state=opt_state)
     return networks
 
-  # No update before the last pull has ended: weights are then free to be changed in place, and a
-  # gradient that is not finite spoils nothing. A branch, since selecting would copy the moments.
+  # No update before the last backward pass has ended: parameters can then be changed in place, and
+  # a gradient that is not finite does no harm. `cond`, since `where` would copy the moments.
   networks = state.networks | jax.lax.cond(
       jnp.isfinite(done), updated, lambda networks: networks,
       {name: state.networks[name] for name in phase.updates})
   networks = {name: p.replace(stats=new_stats.get(name, p.stats)) for name, p in networks.items()}
-  metrics = metrics | {f'{name}_gradient': x for name, x in grad_max.items()}
+  metrics = metrics | {f'{name}_grad_max': x for name, x in grad_max.items()}
   metrics = metrics | {f'{name}_loss': v for name, v in values.items()}
   return state.replace(networks=networks), {f'{phase.name}/{k}': v for k, v in metrics.items()}
 
 
 def _trees(state: TrainState) -> tuple[dict[str, Tree], dict[str, Tree]]:
-  """Parameters and statistics by network."""
+  """Parameters and statistics, by network."""
   return tuple({name: getattr(p, what) for name, p in state.networks.items()}
                for what in ('params', 'stats'))
 
 
 def _largest(tree: Tree) -> Array:
-  """Largest absolute value of a tree's numbers; not finite where one of them is not.
+  """Largest absolute value in a tree; not finite if one of its values is not.
 
   Last leaf first: names count up from a network's input, so this is the order in which a backward
-  pass makes them, and a compiler that follows it frees what the late layers kept before it comes
-  to the early ones. A fifth of the temporaries hangs on it.
+  pass computes the gradients. A compiler that follows it can free the activations of late layers
+  before it comes to the early ones, which saves a fifth of the temporary memory.
   """
   return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in reversed(jax.tree.leaves(tree))]))
 
 
 def averaging(step: Array, ema_decay: float) -> Array:
-  """The decay of the averages after `step` steps: it grows from 0.1 to `ema_decay`.
+  """The decay of the averaged parameters after `step` steps; it grows from 0.1 to `ema_decay`.
 
-  An average over the last tenth of the training so far, until that is as long as `ema_decay` says:
-  a constant decay leaves the random weights of the start in it for several times 1/(1 - ema_decay)
-  steps, in which it draws nothing.
+  The average covers about the last tenth of the training so far, until `ema_decay` covers less.
+  With a constant decay the random initial parameters would stay in the average for several times
+  1 / (1 - ema_decay) steps, during which it generates nothing useful.
   """
   return jnp.minimum(ema_decay, (1 + step) / (10 + step))
 
@@ -121,9 +119,9 @@ def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransf
                 ema_decay: float) -> list[Callable[..., tuple[TrainState, Metrics]]]:
   """The rounds of one training step, each a function (state, frozen, batch) -> (state, metrics).
 
-  `batch` leaves are [r, b, ...], so that taking a round never moves rows between devices; `frozen`
-  holds the weights that are not trained, as an argument and never a constant of the program. The
-  last round counts the step and moves the averages, see `averaging`.
+  Leaves of `batch` are [r, b, ...], so that taking a round never moves examples between devices.
+  `frozen` has the weights that are not trained, as an argument instead of constants of the program.
+  The last round counts the step and updates the averages, see `averaging`.
   """
   def make_round(r, phases):
     last = r == len(objective.rounds) - 1
@@ -134,13 +132,11 @@ def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransf
       generated = {None: None}
       for phase in phases:
         if phase.shared not in generated:
-          state, generated[phase.shared] = run_shared_forward(
-            phase.shared, state, frozen, rows, rng
-          )
-        state, seen = run_phase(
-          phase, optimizers, state, frozen, rows, rng, generated[phase.shared]
-        )
-        metrics |= seen
+          state, generated[phase.shared] = run_shared_forward(phase.shared, state, frozen, rows,
+                                                              rng)
+        state, found = run_phase(phase, optimizers, state, frozen, rows, rng,
+                                 generated[phase.shared])
+        metrics |= found
       if last:
         change = 1 - averaging(state.step, ema_decay)
         ema = {name: optax.incremental_update(state.networks[name].params, old, change)
@@ -152,11 +148,11 @@ def make_rounds(objective: Objective, optimizers: dict[str, optax.GradientTransf
 
 
 def in_turn(rounds: Sequence[Callable]) -> Callable[..., tuple[TrainState, Metrics]]:
-  """The training step (state, frozen, batch) -> (state, metrics) that its rounds make."""
+  """The training step (state, frozen, batch) -> (state, metrics) that runs `rounds` in order."""
   def train_step(state, frozen, batch):
     metrics = {}
     for run in rounds:
-      state, seen = run(state, frozen, batch)
-      metrics |= seen
+      state, found = run(state, frozen, batch)
+      metrics |= found
     return state, metrics
   return train_step
