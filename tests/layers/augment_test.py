@@ -106,5 +106,5 @@ def test_no_policy_is_the_identity():
 
 
 def test_unknown_policy_is_the_users_mistake():
-  with pytest.raises(UserError, match="names 'colour'; it takes a list of .*'color'"):
+  with pytest.raises(UserError, match='--config.model.augment=colour: .* choose from color'):
     augment.augmentation(('translation', 'colour'))

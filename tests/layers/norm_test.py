@@ -74,7 +74,7 @@ def test_initialisation_does_not_count_as_a_step():
 
 
 def test_a_group_that_does_not_divide_the_batch_is_the_users_mistake():
-  with pytest.raises(UserError, match='bn_group_size = 3 does not divide the batch of 8'):
+  with pytest.raises(UserError, match='bn_group_size=3: does not divide the batch size 8'):
     train(3)
 
 
