@@ -1,6 +1,7 @@
 """Two processes on this host act as one: they train alike, stop together and end together."""
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -27,6 +28,9 @@ STEPS, SAVE, HEARTBEAT = 16, 4, 20
 
 
 def start(command, **environment):
+  # The `xmc` of this interpreter, whatever its virtual environment is called.
+  path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+  environment = {'PATH': path} | environment
   return subprocess.Popen(
       [str(x) for x in command], cwd=tiny.ROOT, text=True, stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, env=os.environ | LIGHT | environment)
@@ -159,7 +163,7 @@ def test_only_process_0_writes(straight):
   lines = [json.loads(line) for line in (straight / 'metrics.jsonl').open()]
   assert [line['step'] for line in lines] == list(range(1, STEPS + 1))
   assert sorted(path.name for path in straight.iterdir()) == [
-      'checkpoints', 'config.json', 'metrics.jsonl', 'images', 'tensorboard']
+      '.lock', 'checkpoints', 'config.json', 'metrics.jsonl', 'images', 'tensorboard']
   assert saved(straight) == list(range(1, STEPS + 1))
 
 
