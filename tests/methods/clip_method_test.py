@@ -157,7 +157,7 @@ def test_training_all_begins_as_the_folder_too(folder):
 @pytest.mark.parametrize('key', ['lr', 'warmup'])
 def test_rates_below_zero_are_refused(key):
   config = small(**{f'optim.encoder.{key}': -1})
-  with pytest.raises(UserError, match=f'--config.optim.encoder.{key}=-1.*: it must be at least 0'):
+  with pytest.raises(UserError, match=f'--config.optim.encoder.{key}=-1.*: must be at least 0'):
     check(config)
 
 
@@ -165,7 +165,7 @@ def test_rates_below_zero_are_refused(key):
     ({'model.trained': 'some'}, '--config.model.trained=some: choose one of all, heads'),
     ({'model.trained': 'heads'}, '=heads: .* name it with --config.text.encoder'),
     ({'terms.contrast_temperature': 0.0}, 'contrast_temperature=0.0: it must be above 0'),
-    ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .* choose a rule with --config.data.part'),
+    ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .* choose their rule with --config.data.part'),
     ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
     ({'model.clip_input': 'no'}, '--config.model.clip_input=no'),
     ({'clip.width': 100}, '--config.clip.width=100')])
@@ -180,7 +180,7 @@ def test_a_network_without_any_loss_is_refused_when_its_phase_is_traced():
 
 
 def test_a_vocabulary_too_small_for_a_tokenizer_and_a_missing_clip_are_named():
-  with pytest.raises(UserError, match='--config.clip.pieces=13: it must be at least 514'):
+  with pytest.raises(UserError, match='--config.clip.pieces=13: must be at least 514'):
     methods.build(small(**{'data.options.groups': ('food-drink',)})).tokenizer()
   missing = methods.build(small(**{'text.encoder': '/nowhere'}))
   with pytest.raises(UserError, match='cannot be found in /nowhere;'):

@@ -185,14 +185,14 @@ def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
 
 
 @pytest.mark.parametrize('settings, message', [
-    ({'model.size': 48}, 'model.size = 48 px; .* 64, 128, 224, 256 px'),
-    ({'microbatches': 2}, 'wrong pairs need all rows'),
-    ({'batch_size': 1}, 'a wrong pair needs another row'),
+    ({'model.size': 48}, 'model.size=48: .* 64, 128, 224, 256 px'),
+    ({'microbatches': 2}, 'mismatched pairs need the whole batch'),
+    ({'batch_size': 1}, 'a mismatched pair needs another'),
     ({'model.clip_input': 'twice'}, '--config.model.clip_input=twice: choose one of single, rel'),
-    ({'text.length': 78}, '--config.text.length=78: this CLIP has places for 77 word pieces'),
-    ({'clip.width': 100}, '--config.clip.width=100: it must be a multiple of 64'),
+    ({'text.length': 78}, '--config.text.length=78: this CLIP has positions for 77 word pieces'),
+    ({'clip.width': 100}, '--config.clip.width=100: must be a multiple of 64'),
     ({'clip.text_width': 32}, '--config.clip.text_width=32'),
-    ({'clip.patch': 5}, '--config.clip.patch=5: it must divide the side, 16 px'),
+    ({'clip.patch': 5}, '--config.clip.patch=5: must divide the side, 16 px'),
     ({'clip.layers': 0}, 'a CLIP of at least 1 layers'),
     ({'clip.patch': 8}, '2 patches a side: choose another with --config.text.encoder'),
     ({'clip.patch': 2}, '8 patches a side')])

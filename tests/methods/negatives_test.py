@@ -62,14 +62,13 @@ def test_rows_that_contrast_are_read():
   'settings, message',
   [
     ({'negatives': 'everything'}, '--config.negatives=everything: .* local:8'),
-    ({'negatives': 'local:3'}, '--config.negatives=local:3: 3 does not divide the batch of 8 rows'),
-    ({'negatives': 'local:16'}, '16 does not divide the batch of 8 rows; .* or global'),
+    ({'negatives': 'local:3'}, '--config.negatives=local:3: 3 does not divide the batch size 8'),
+    ({'negatives': 'local:16'}, '16 does not divide the batch size 8; .* or global'),
     (
       {'model.bn_group_size': 3},
-      'model.bn_group_size = 3 does not divide the batch of 8 rows; choose a '
-      'divisor, or None for global statistics',
+      'model.bn_group_size=3: does not divide the batch size 8; choose a divisor',
     ),
-    ({'model.bn_group_size': 0}, 'bn_group_size=0: it must be at least 1'),
+    ({'model.bn_group_size': 0}, 'bn_group_size=0: must be at least 1'),
   ],
 )
 def test_groups_that_do_not_make_the_batch_are_refused(settings, message):

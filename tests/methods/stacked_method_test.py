@@ -94,7 +94,9 @@ class Toy:
             'd': {'params': {'x': jnp.float32(2.0)}, 'seen': {'n': jnp.int32(0)}}}
 
   def generate(self, params, stats, frozen, batch, rngs):
-    return ForwardOutputs(batch, None, (params['g']['x'],)), stats | {'g': self._seen(stats['g'])}
+    latent = (jnp.zeros((8, 1)), jnp.zeros((8, 1)))      # no divergence
+    outputs = ForwardOutputs(batch, None, (params['g']['x'],), latent=latent)
+    return outputs, stats | {'g': self._seen(stats['g'])}
 
   def discriminate(self, params, stats, frozen, generated):
     view = lambda x: DiscriminatorOutput((x * jnp.ones(8),), unconditional=(x * jnp.ones(8),))
@@ -200,9 +202,9 @@ def test_a_damsm_that_is_not_there_is_the_users_mistake():
 
 @every_family
 @pytest.mark.parametrize('settings, message', [
-    ({'model.size': 48}, 'model.size = 48 px; .* 32, 64, 128, 256 px'),
-    ({'microbatches': 2}, 'wrong pairs need all rows'),
-    ({'batch_size': 1}, 'a wrong pair needs another row'),
+    ({'model.size': 48}, 'model.size=48: .* 32, 64, 128, 256 px'),
+    ({'microbatches': 2}, 'mismatched pairs need the whole batch'),
+    ({'batch_size': 1}, 'a mismatched pair needs another'),
     ({'model.mask': 'mine'}, '--config.model.mask=mine: choose one of own, tiled'),
     ({**DAMSM, 'model.one_class': False}, '--config.model.classes')])
 def test_mistakes_in_the_config_are_named(family, settings, message):
