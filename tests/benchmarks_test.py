@@ -141,9 +141,10 @@ def sizes(monkeypatch, tiny_config):
     ('all-reduce', (8,), 'jit(run)/jvp(joint)/word_loss/jit(log_softmax)/reduce_max', 'word_loss'),
     ('all-reduce', (), 'jit(run)/jvp(joint)/vmap(nt_xent)/reduce_sum', 'nt_xent'),
     ('all-reduce', (8,), 'jit(run)/transpose(jvp(joint))/nt_xent/dot_general', 'nt_xent'),
-    ('all-reduce', (1, 4), 'jit(run)/jvp(joint)/Generator/norm_out/norm/reduce_sum', 'batch_norm'),
+    ('all-reduce', (1, 4), 'jit(run)/jvp(joint)/XmcGenerator/norm_out/norm/reduce_sum',
+     'batch_norm'),
     ('all-reduce', (3, 3, 4, 8), 'jit(run)/transpose(jvp(joint))/while/body/closed_call/checkpoint/'
-     'Generator/block_0/norm_in/gamma/dot_general', 'gradients'),
+     'XmcGenerator/block_0/norm_in/gamma/dot_general', 'gradients'),
     ('all-gather', (3, 4, 3, 8), 'jit(run)/add', 'parameters'),
     ('all-reduce', (), 'jit(run)/jvp(joint)/reduce_sum', 'other')])
 def test_purposes(sizes, kind, shape, name, why):

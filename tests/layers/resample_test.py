@@ -101,3 +101,14 @@ def test_gradients_of_gradients_are_the_plain_ones(impl, name):
     return jax.grad(grad_norm_sq, (0, 1))(x, kernel)
   a, b = jax.jit(lambda: (penalty(impl[name]), penalty(impl['reference'])))()
   jax.tree.map(lambda u, v: np.testing.assert_allclose(u, v, rtol=1e-3, atol=1e-3), a, b)
+
+
+def test_gradients_of_the_ways_to_halve_are_those_of_the_reference():
+  x, kernel = jnp.array(toys.normal(0, 2, 6, 8, 3)), jnp.array(toys.normal(1, 4, 4, 3, 5))
+  vjp_fn = lambda run: jax.vjp(run, x, kernel)[1](jnp.array(toys.normal(2, 2, 3, 4, 5)))
+  reference, *others = jax.jit(
+    lambda: [vjp_fn(resample.DOWN[name]) for name in ('reference', 'strided', 'parity')]
+  )()
+  for found in others:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), reference,
+                 found)

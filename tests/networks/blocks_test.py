@@ -7,7 +7,7 @@ import toys
 
 from xmc_jax.layers.impl import FAST, REFERENCE
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
-from xmc_jax.networks.xmc_gan import DownBlock, UpBlock
+from xmc_jax.networks.xmc_gan import XmcDownBlock, XmcUpBlock
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -35,7 +35,7 @@ def assert_same_function(fast, plain, x, *rest):
     (4, 3, 5, ConditionalNorm, (8, 6)), (8, 4, 4, ConditionalNorm, (8, 6)),
     (4, 3, 5, LocalConditionalNorm, (8, 4, 4, 6)), (8, 4, 2, LocalConditionalNorm, (8, 2, 2, 6))])
 def test_up_block(side, channels, features, norm, condition):
-  blocks = [UpBlock(features, norm, 4, impl, jnp.float32) for impl in (FAST, REFERENCE)]
+  blocks = [XmcUpBlock(features, norm, 4, impl, jnp.float32) for impl in (FAST, REFERENCE)]
   x = jnp.array(toys.normal(0, 8, side, side, channels))
   out = assert_same_function(*blocks, x, jnp.array(toys.normal(1, *condition)), True)
   assert out.shape == (8, 2 * side, 2 * side, features)
@@ -45,7 +45,8 @@ def test_up_block(side, channels, features, norm, condition):
     (8, 3, 4, True, False), (4, 3, 5, False, False), (8, 4, 4, False, False),
     (4, 3, 5, False, True), (4, 4, 4, False, True)])
 def test_down_block(side, channels, features, first, keep_size):
-  blocks = [DownBlock(features, first, keep_size, impl, jnp.float32) for impl in (FAST, REFERENCE)]
+  blocks = [XmcDownBlock(features, first, keep_size, impl, jnp.float32)
+            for impl in (FAST, REFERENCE)]
   out = assert_same_function(*blocks, jnp.array(toys.normal(0, 4, side, side, channels)))
   after = side if keep_size else side // 2
   assert out.shape == (4, after, after, features)
@@ -53,7 +54,7 @@ def test_down_block(side, channels, features, first, keep_size):
 
 def test_a_block_of_the_same_size_and_channels_has_no_shortcut_convolution():
   names = lambda *shape: set(jax.eval_shape(
-      DownBlock(4, False, True, FAST, jnp.float32).init, jax.random.key(0),
+      XmcDownBlock(4, False, True, FAST, jnp.float32).init, jax.random.key(0),
       jax.ShapeDtypeStruct(shape, jnp.float32))['params'])
   assert names(1, 4, 4, 4) == {'conv_in', 'conv_pool'}
   assert names(1, 4, 4, 3) == {'conv_in', 'conv_pool', 'shortcut'}

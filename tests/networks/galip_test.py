@@ -21,8 +21,8 @@ VIT_B_32 = clip.ClipConfig(TOWER(768, 12, 12, 3072), TOWER(512, 12, 8, 2048), 51
 
 
 def networks(config=TINY, size=SIZE, width=4, noise=NOISE, see='single'):
-  return galip.GalipNetworks(galip.Generator(size, width, config), galip.Discriminator(width),
-                             clip.Clip(config), see, noise)
+  return galip.GalipNetworks(galip.GalipGenerator(size, width, config),
+                             galip.GalipDiscriminator(width), clip.Clip(config), see, noise)
 
 
 def spec(rows=ROWS, size=SIZE):
@@ -244,7 +244,7 @@ def test_the_generator_learns_from_what_clip_says_of_its_images():
 def test_blocks_may_be_computed_again_in_the_backward_pass():
   sentence, z = toys.normal(3, ROWS, TINY.size), toys.normal(4, ROWS, NOISE)
   def traced(remat):
-    module = galip.Generator(SIZE, 4, TINY, remat=remat)
+    module = galip.GalipGenerator(SIZE, 4, TINY, remat=remat)
     make = lambda: module.init(jax.random.key(0), lambda x, *prompts: x, sentence, z)
     shapes = jax.eval_shape(make)
     draw = lambda v: module.apply(v, lambda x, *prompts: x, sentence, z)

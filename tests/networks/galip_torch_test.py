@@ -34,7 +34,7 @@ def run_clip(x, prompts):
 @pytest.mark.parametrize('grid, size, sides', [
     (7, 224, (8, 16, 32, 64, 128, 224)), (8, 64, (16, 32, 64))])
 def test_generator(grid, size, sides, impl):
-  module = galip.Generator(size, WIDTH, network(grid), impl)
+  module = galip.GalipGenerator(size, WIDTH, network(grid), impl)
   sentence, z = toys.normal(0, ROWS, 7), toys.normal(1, ROWS, NOISE)
   def ours(x, prompts, first):
     assert prompts.shape == (ROWS, 8, 6) and first == 1
@@ -70,7 +70,7 @@ def test_blocks(module, theirs, given):
 
 @pytest.mark.parametrize('grid', [7, 8])
 def test_discriminator_and_its_slope(grid):
-  module = galip.Discriminator(WIDTH)
+  module = galip.GalipDiscriminator(WIDTH)
   maps, sentence = toys.normal(0, ROWS, 3, grid, grid, 6), toys.normal(1, ROWS, 7)
   params = toys.fill(jax.eval_shape(
       lambda: module.init(jax.random.key(0), maps, sentence)))['params']

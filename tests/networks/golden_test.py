@@ -14,14 +14,14 @@ import pytest
 import toys
 
 from xmc_jax.layers.spectral import init_vectors, spectral_normalise
-from xmc_jax.networks.xmc_gan import Discriminator, Generator
+from xmc_jax.networks.xmc_gan import XmcDiscriminator, XmcGenerator
 
 FILE = pathlib.Path(__file__).parents[1] / 'goldens' / 'xmc.json'
 ROWS, SIZE, WIDTH, Z = 2, 32, 4, 5
 
 
 def generator(text):
-  module, z = Generator(SIZE, WIDTH), toys.normal(3, ROWS, Z)
+  module, z = XmcGenerator(SIZE, WIDTH), toys.normal(3, ROWS, Z)
   variables = toys.fill(jax.eval_shape(lambda: module.init(jax.random.key(0), text, z, False)))
   train = jax.jit(lambda v: module.apply(v, text, z, True, mutable=['batch_stats'])[0])
   evaluate = jax.jit(lambda v: module.apply(v, text, z, False))
@@ -29,7 +29,7 @@ def generator(text):
 
 
 def discriminator(text):
-  module = Discriminator(SIZE, WIDTH)
+  module = XmcDiscriminator(SIZE, WIDTH)
   image = toys.numbers(4).random((ROWS, SIZE, SIZE, 3)).astype(np.float32)
 
   def init():

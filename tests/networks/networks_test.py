@@ -11,7 +11,7 @@ import toys
 from xmc_jax.layers.impl import FAST, REFERENCE
 from xmc_jax.layers.spectral import spectral_normalise
 from xmc_jax.networks.base import Text
-from xmc_jax.networks.xmc_gan import Discriminator, Generator
+from xmc_jax.networks.xmc_gan import XmcDiscriminator, XmcGenerator
 
 pytestmark = pytest.mark.usefixtures('strict')
 
@@ -24,14 +24,14 @@ SIZES = pytest.mark.parametrize('size', WIDTH)
 
 @functools.cache
 def generator_variables(size):
-  init = lambda: Generator(size, WIDTH[size], 7).init(jax.random.key(0), TEXT, NOISE, True)
+  init = lambda: XmcGenerator(size, WIDTH[size], 7).init(jax.random.key(0), TEXT, NOISE, True)
   return toys.fill(jax.eval_shape(init), seed=1)
 
 
 @functools.cache
 def discriminator_variables(size):
   """Parameters, and vectors of the spectral norm for every kernel."""
-  init = lambda: Discriminator(size, WIDTH[size]).init(
+  init = lambda: XmcDiscriminator(size, WIDTH[size]).init(
     jax.random.key(0), jnp.zeros(images(size).shape), TEXT
   )['params']
   params = toys.fill(jax.eval_shape(init), seed=2)
@@ -48,7 +48,7 @@ def images(size):
 
 
 def generate(size, params, z=NOISE, text=TEXT, **options):
-  module = Generator(size, WIDTH[size], 7, **options)
+  module = XmcGenerator(size, WIDTH[size], 7, **options)
   stats = generator_variables(size)['batch_stats']
   run = lambda params, z, words, mask, sentence: module.apply(
       {'params': params, 'batch_stats': stats}, Text(words, mask, sentence), z, True,
@@ -57,7 +57,7 @@ def generate(size, params, z=NOISE, text=TEXT, **options):
 
 
 def judge(size, params, image, text=TEXT, **options):
-  module = Discriminator(size, WIDTH[size], **options)
+  module = XmcDiscriminator(size, WIDTH[size], **options)
 
   def run(params, image, words, mask, sentence):
     views = module.apply({'params': params}, image, Text(words, mask, sentence))

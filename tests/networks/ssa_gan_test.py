@@ -18,8 +18,8 @@ def networks(size=32, width=4):
   encode = lambda frozen, batch: Text(frozen['table'][batch['tokens']], batch['mask'],
                                       frozen['table'][batch['tokens'][:, 0]])
   return ssa_gan.SsaGanNetworks(
-    ssa_gan.Generator(size, width),
-    ssa_gan.Discriminator(size, width),
+    ssa_gan.SsaGanGenerator(size, width),
+    ssa_gan.SsaGanDiscriminator(size, width),
     encode,
     toys.TEXT_FEATURES,
     z_features=5,
@@ -49,7 +49,7 @@ def stage(params, batch):
 
 def test_published_sizes_have_the_counts_of_the_released_code():
   made = ssa_gan.SsaGanNetworks(
-    ssa_gan.Generator(256, 64), ssa_gan.Discriminator(256, 64), None, 256
+    ssa_gan.SsaGanGenerator(256, 64), ssa_gan.SsaGanDiscriminator(256, 64), None, 256
   )
   found = jax.eval_shape(made.init, jax.random.key(0), spec(2, 256))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree['params']))
@@ -66,10 +66,10 @@ def test_channels_by_size(size, up, down):
 def test_blocks_begin_as_their_shortcuts():
   x, sentence = toys.normal(0, 2, 8, 8, 6), toys.normal(1, 2, 5)
   mask = jax.nn.sigmoid(toys.normal(2, 2, 8, 8, 1))
-  same = ssa_gan.UpBlock(6, None, ssa_gan.FAST, jnp.float32)
+  same = ssa_gan.SsaGanUpBlock(6, None, ssa_gan.FAST, jnp.float32)
   out, _ = same.init_with_output(jax.random.key(0), x, sentence, mask, True)
   np.testing.assert_array_equal(out, x)
-  down = ssa_gan.DownBlock(6, jnp.float32)
+  down = ssa_gan.SsaGanDownBlock(6, jnp.float32)
   out, _ = down.init_with_output(jax.random.key(0), x)
   np.testing.assert_allclose(out, x.reshape(2, 4, 2, 4, 2, 6).mean((2, 4)), atol=1e-6)
 
@@ -131,7 +131,7 @@ def test_slope_is_that_of_finite_differences():
   sentence = frozen['table'][batch['tokens'][:, 0]].astype(np.float64)
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params['d'])
-    discriminator = ssa_gan.Discriminator(32, 4, jnp.float64)
+    discriminator = ssa_gan.SsaGanDiscriminator(32, 4, jnp.float64)
     judge = jax.jit(lambda x, s: discriminator.apply({'params': wide}, x, s)[0])
     real = 2 * batch['image'].astype(np.float64) - 1
     squares = np.zeros(4)

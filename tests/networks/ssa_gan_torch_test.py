@@ -49,7 +49,7 @@ def test_masked_modulation(train):
 @pytest.mark.parametrize('features', [6, 4])
 def test_generator_block_with_and_without_a_learnt_shortcut(features):
   inputs = block_inputs(6)
-  out, params, stats = run(ssa_gan.UpBlock(features, **SHARED), *inputs, train=True)
+  out, params, stats = run(ssa_gan.SsaGanUpBlock(features, **SHARED), *inputs, train=True)
   assert ('shortcut' in params) == (features != 6)
   close(out, twin.to_nhwc(twin.up_block(*channels_first(*inputs), params, stats)))
 
@@ -65,7 +65,7 @@ def test_mask_predictor(train):
 @pytest.mark.parametrize('features', [6, 4])
 def test_discriminator_block_with_and_without_a_learnt_shortcut(features):
   x = toys.normal(0, ROWS, 8, 8, 6)
-  out, params, _ = run(ssa_gan.DownBlock(features, jnp.float32), x)
+  out, params, _ = run(ssa_gan.SsaGanDownBlock(features, jnp.float32), x)
   close(out, twin.to_nhwc(twin.down_block(twin.to_nchw(x), params)))
 
 
@@ -73,7 +73,7 @@ def test_discriminator_block_with_and_without_a_learnt_shortcut(features):
 @pytest.mark.parametrize('train', [True, False])
 def test_generator(train, impl):
   text, z = toys.text(rows=ROWS), toys.normal(5, ROWS, NOISE)
-  made = ssa_gan.Generator(32, WIDTH, impl=impl)
+  made = ssa_gan.SsaGanGenerator(32, WIDTH, impl=impl)
   out, params, stats = run(made, text, z, train=train)
   assert out.shape == (ROWS, 32, 32, 3)
   close(out, twin.generator(text.sentence, z, params, stats))
@@ -82,7 +82,7 @@ def test_generator(train, impl):
 @pytest.mark.parametrize('size', [32, 128])
 def test_discriminator_and_its_slope(size):
   image = 2 * toys.numbers(size).random((ROWS, size, size, 3)).astype(np.float32) - 1
-  sentence, made = toys.text(rows=ROWS).sentence, ssa_gan.Discriminator(size, WIDTH)
+  sentence, made = toys.text(rows=ROWS).sentence, ssa_gan.SsaGanDiscriminator(size, WIDTH)
   (logits,), params, _ = run(made, image, sentence)
   close(logits, twin.discriminator(twin.to_nchw(image), twin.tensor(sentence), params).numpy())
   judge = lambda params, *pair: made.apply({'params': params}, *pair)[0].sum()

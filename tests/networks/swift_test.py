@@ -23,7 +23,7 @@ def encode(frozen, batch):
 
 def networks(known=1.0, augment=lambda rngs, x: x):
   return swift.SwiftNetworks(
-    swift.Generator(WIDTHS, last=4),
+    swift.SwiftGenerator(WIDTHS, last=4),
     swift.Heads(WORD, 4, features=6),
     SIZE,
     encode,
@@ -199,12 +199,12 @@ def test_noise_of_a_place_is_read_from_around_that_place():
 
 def test_noise_of_a_place_reaches_the_image():
   text, z = toys.text(rows=1), toys.normal(2, 1, 32)
-  module = swift.Generator((8, 6, 6, 4), places=True, last=4)
+  module = swift.SwiftGenerator((8, 6, 6, 4), places=True, last=4)
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), text, z))
   params['params']['mapping_0']['kernel'][WORD:] = 0      # now only by its place
   moved = module.apply(params, text, z) - module.apply(params, text, z + np.eye(32)[:1])
   assert np.abs(moved).max() > 1e-3
-  with_none = jax.eval_shape(swift.Generator((8, 6, 6, 4)).init, jax.random.key(0), text, z)
+  with_none = jax.eval_shape(swift.SwiftGenerator((8, 6, 6, 4)).init, jax.random.key(0), text, z)
   assert params['params'].keys() - with_none['params'].keys() == {'places'}
 
 

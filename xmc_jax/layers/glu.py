@@ -1,4 +1,4 @@
-"""Blocks of gated linear units, of which the stacked generators are built."""
+"""Blocks with gated linear units, from which the stacked generators are built."""
 from __future__ import annotations
 
 import flax.linen as nn
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from xmc_jax.layers.batch_norm import BatchNorm
+from xmc_jax.layers.conv import ORTHOGONAL, Conv
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.layers.orthogonal import Conv
 from xmc_jax.types import Array
 
 
@@ -18,7 +18,7 @@ def glu(x: Array) -> Array:
 
 
 class GluUp(nn.Module):
-  """Doubles a map and gates it: [b, h, w, c] -> [b, 2h, 2w, features]."""
+  """Upsampling block with a gate: [b, h, w, c] -> [b, 2h, 2w, features]."""
   features: int
   bn_group_size: int | None = None
   impl: Impl = FAST
@@ -26,19 +26,21 @@ class GluUp(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    x = Conv(2 * self.features, 'up', impl=self.impl, dtype=self.dtype, name='conv')(x)
+    x = Conv(2 * self.features, 'up', ORTHOGONAL, impl=self.impl, dtype=self.dtype,
+             name='conv')(x)
     return glu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train))
 
 
 class GluResidual(nn.Module):
-  """Gated residual block of the same size and channels; nothing follows the sum."""
+  """Gated residual block that keeps size and channels; there is no activation after the sum."""
   bn_group_size: int | None = None
   impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    conv = lambda features, name: Conv(features, impl=self.impl, dtype=self.dtype, name=name)
+    conv = lambda features, name: Conv(features, 'same', ORTHOGONAL, impl=self.impl,
+                                       dtype=self.dtype, name=name)
     norm = lambda name: BatchNorm(self.bn_group_size, self.impl, name=name)
     h = glu(norm('norm_in')(conv(2 * x.shape[-1], 'conv_in')(x), train))
     return x + norm('norm_out')(conv(x.shape[-1], 'conv_out')(h), train)

@@ -12,7 +12,7 @@ from xmc_jax.methods import Method, _damsm, _shared
 from xmc_jax.methods._diagnostics import pair_accuracies
 from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
 from xmc_jax.networks.attngan import MASKS
-from xmc_jax.networks.stacked import Discriminator, Generator, StackedNetworks
+from xmc_jax.networks.stacked import StackedDiscriminator, StackedGenerator, StackedNetworks
 from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
 
@@ -59,7 +59,8 @@ def generator_options(config: ml_collections.ConfigDict) -> dict[str, object]:
               bn_group_size=m.bn_group_size, remat=m.remat, **_shared.options(config))
 
 
-def build(config: ml_collections.ConfigDict, generator: Generator, discriminator: Discriminator,
+def build(config: ml_collections.ConfigDict, generator: StackedGenerator,
+          discriminator: StackedDiscriminator,
           d_losses: Callable[..., Losses], g_losses: Callable[..., Losses],
           extension: Extension | None, **options) -> Method:
   """The method of these networks and losses; `options` of `StackedNetworks`."""

@@ -30,9 +30,9 @@ from xmc_jax.networks.galip import (
   LEAST_GRID,
   LEAST_LAYERS,
   SIZES,
-  Discriminator,
+  GalipDiscriminator,
+  GalipGenerator,
   GalipNetworks,
-  Generator,
 )
 from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
@@ -86,8 +86,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   network, options = _clip.network(config), _shared.options(config)
   _check_network(network.config, m.size)
   networks = GalipNetworks(
-      Generator(m.size, m.width, network.config, remat=m.remat, **options),
-      Discriminator(m.width, options['dtype']), network, m.clip_input, m.z_features)
+      GalipGenerator(m.size, m.width, network.config, remat=m.remat, **options),
+      GalipDiscriminator(m.width, options['dtype']), network, m.clip_input, m.z_features)
 
   phase = functools.partial(make_phase, weights=config.terms, networks=networks,
                             extension=extension, shared=shared_fakes(networks, extension))

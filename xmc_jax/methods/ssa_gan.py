@@ -21,7 +21,7 @@ from xmc_jax.methods._damsm import damsm_losses
 from xmc_jax.methods._diagnostics import pair_accuracies
 from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
 from xmc_jax.networks.base import ForwardOutputs
-from xmc_jax.networks.ssa_gan import SIZES, Discriminator, Generator, SsaGanNetworks
+from xmc_jax.networks.ssa_gan import SIZES, SsaGanDiscriminator, SsaGanGenerator, SsaGanNetworks
 from xmc_jax.training.objective import Objective
 
 
@@ -76,8 +76,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   options = _shared.options(config)
   damsm = _damsm.frozen_damsm(config, embeds_images=_damsm.has_loss(w) or bool(extension))
   networks = SsaGanNetworks(
-      Generator(m.size, m.width, m.bn_group_size, **options),
-      Discriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
+      SsaGanGenerator(m.size, m.width, m.bn_group_size, **options),
+      SsaGanDiscriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
       damsm.embed_images, m.z_features)
 
   g_losses = functools.partial(generator_losses, **_damsm.loss_options(config))

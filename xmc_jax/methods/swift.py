@@ -33,7 +33,7 @@ from xmc_jax.losses.matching import word_loss
 from xmc_jax.methods import Method, _bert, _caption_table, _shared
 from xmc_jax.methods._diagnostics import pair_accuracies
 from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
-from xmc_jax.networks.swift import Generator, Heads, SwiftNetworks, SwiftOutputs
+from xmc_jax.networks.swift import Heads, SwiftGenerator, SwiftNetworks, SwiftOutputs
 from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
 
@@ -111,8 +111,9 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   if config.text.cached:
     encode, frozen['captions'], frozen_spec['captions'] = _caption_table.table(config, text)
   networks = SwiftNetworks(
-      Generator(tuple(m.widths), m.places, impl=impl), Heads(text.features, m.heads_width), m.size,
-      encode, text.encode, text.features, augmentation(m.augment), m.z_features, m.known)
+      SwiftGenerator(tuple(m.widths), m.places, impl=impl),
+      Heads(text.features, m.heads_width), m.size, encode, text.encode,
+      text.features, augmentation(m.augment), m.z_features, m.known)
 
   group = negatives_group(config.negatives)
   phase = functools.partial(make_phase, weights=config.terms, networks=networks,

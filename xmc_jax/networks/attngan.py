@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from xmc_jax.layers.attention import attend, tiled_mask
 from xmc_jax.layers.batch_norm import BatchNorm
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.layers.orthogonal import Conv, Dense
-from xmc_jax.networks.stacked import Discriminator, Generator
+from xmc_jax.networks.stacked import Conv, Dense, StackedDiscriminator, StackedGenerator
 from xmc_jax.types import Array
 
 # Which mask each pixel reads words with: that of its row, or the released code's.
@@ -33,7 +32,7 @@ class WordAttention(nn.Module):
   @nn.compact
   def __call__(self, x: Array, words: Array, mask: Array) -> Array:
     b, h, w, c = x.shape
-    words = Dense(c, use_bias=False, dtype=self.dtype, name='words')(words)
+    words = Dense(c, bias_init=None, dtype=self.dtype, name='words')(words)
     read = attend(x.reshape(b, h * w, c), words, words, MASKS[self.mask](mask, h * w))
     return jnp.concatenate([x, read.reshape(x.shape).astype(x.dtype)], -1)
 
@@ -52,16 +51,17 @@ class ConvNorm(nn.Module):
     return BatchNorm(self.bn_group_size, self.impl, name='norm')(x, True)
 
 
-def generator(size: int, width: int, residuals: int, *, mask: str = 'own', **options) -> Generator:
-  """The generator; `options` are further fields of `stacked.Generator`."""
-  return Generator(size, width, residuals, functools.partial(WordAttention, mask), **options)
+def generator(size: int, width: int, residuals: int, *, mask: str = 'own',
+              **options) -> StackedGenerator:
+  """The generator; `options` are further fields of `stacked.StackedGenerator`."""
+  return StackedGenerator(size, width, residuals, functools.partial(WordAttention, mask), **options)
 
 
 def discriminator(size: int, width: int, *, bn_group_size: int | None = None, impl: Impl = FAST,
-           dtype: jnp.dtype = jnp.float32) -> Discriminator:
+           dtype: jnp.dtype = jnp.float32) -> StackedDiscriminator:
   """Three discriminators with batch normalisation in all blocks but the first."""
   shared = dict(impl=impl, dtype=dtype)
-  return Discriminator(
+  return StackedDiscriminator(
     size,
     width,
     functools.partial(ConvNorm, bn_group_size=bn_group_size, **shared),

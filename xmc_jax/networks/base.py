@@ -1,7 +1,8 @@
-"""What backbones hand to loss terms: the words that both sides share, dataclasses only.
+"""What networks hand to losses, and how networks are run.
 
-These objects live inside one trace of the training step and are never stored. They are pytrees, and
-every array in them has the rows as its first axis, so that rows can be divided and put together.
+The dataclasses live inside one trace of the training step and are never stored. They are pytrees
+whose arrays all have the examples as their first axis, so they can be split into microbatches and
+put together again.
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from xmc_jax.types import Array, Batch, Tree
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Text:
-  """Captions as the frozen text encoder sees them, float32."""
+  """Encoded captions, float32."""
   words: Array      # [b, t, e]
   mask: Array       # [b, t] bool, True where `words` is text
   sentence: Array   # [b, e]
@@ -25,47 +26,53 @@ class Text:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorOutput:
-  """What the discriminator says of one set of images; a family fills what its losses look at."""
-  logits: tuple[Array, ...]         # one [b] per scale, image with caption, higher means real
-  features: Array | None = None     # [b, d] image code of the sentence and image terms
-  regions: Array | None = None  # [b, n, e] region codes of the word term
-  sentence: Array | None = None  # [b, d] the discriminator's code of the caption, beside `features`
+  """Output of the discriminator for one set of images; a method fills what its losses need."""
+  logits: tuple[Array, ...]             # one [b] per scale, image with caption, higher means real
+  features: Array | None = None         # [b, d] embedding of the image
+  regions: Array | None = None          # [b, n, e] embeddings of its regions
+  sentence: Array | None = None         # [b, d] embedding of the caption, next to `features`
   unconditional: tuple[Array, ...] = ()     # one [b] per scale, of the image alone
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ForwardOutputs:
-  """One view of the batch and everything a loss term may look at.
+  """Outputs of one forward pass: everything that a loss may use.
 
-  What a family does not have is None or empty; what no term looks at is not computed.
+  A method leaves what it lacks None or empty. XLA removes what no loss uses.
   """
   batch: Batch
   text: Text
-  fake: tuple[Array, ...] = ()      # generated images by scale, [b, h, w, 3] in [0, 1]
+  fake: tuple[Array, ...] = ()          # generated images per scale, [b, h, w, 3] in [0, 1]
   d_real: DiscriminatorOutput | None = None
   d_fake: DiscriminatorOutput | None = None
-  real_embedding: Array | None = None    # [b, d] of the real images, by the image network
-  fake_embedding: Array | None = None    # [b, d] of the fakes
-  real_regions: Array | None = None     # [b, n, e] of the real images, by the image network
-  fake_regions: Array | None = None  # [b, n, e] of the fakes
-  d_wrong: DiscriminatorOutput | None = (
-    None  # real image i with caption i + 1, the last with the first
-  )
-  latent: tuple[Array, Array] | None = None  # mean and log variance [b, d] of a drawn condition
-  grad_norm_sq: Array | None = None  # [b] squared length of the real logit's gradient in its inputs
-  label_logits: tuple[Array, ...] = ()      # each [b, l], what a classifier says of the labels
+  real_embedding: Array | None = None   # [b, d] of real images, by the image network
+  fake_embedding: Array | None = None   # [b, d] of fakes
+  real_regions: Array | None = None     # [b, n, e] of real images, by the image network
+  fake_regions: Array | None = None     # [b, n, e] of fakes
+  # Wrong pairs: real image i with caption i + 1, and the last image with the first caption.
+  d_wrong: DiscriminatorOutput | None = None
+  latent: tuple[Array, Array] | None = None     # mean and log variance [b, d] of the condition
+  grad_norm_sq: Array | None = None     # [b] squared L2 norm of d(real logit) / d(image, caption)
+  label_logits: tuple[Array, ...] = ()  # [b, l] each, of label classifiers
 
 
 class Networks(Protocol):
-  """The networks of one method and how they are run: no loss, no weight, no optimiser."""
+  """The networks of one method and how they are run: no losses, no weights, no optimizer."""
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Any]:
-    """`{network: variables}` for a batch of one round; values of `batch` are not looked at."""
+    """`{network: variables}` for the batch of one round, of which only the shapes matter."""
+
+
+class GeneratorNetworks(Networks, Protocol):
+  """Networks that can generate images."""
 
   def sample(self, params: Tree, stats: Tree, frozen: dict[str, Tree], batch: Batch,
              z: Array) -> Array:
-    """Images [b, h, w, 3] in [0, 1] of the captions in `batch`, in evaluation mode."""
+    """Images [b, h, w, 3] in [0, 1] for the captions of `batch`, in evaluation mode.
+
+    params, stats: of the network "g". z: [b, z features], standard normal.
+    """
 
 
 class Forward(Networks, Protocol):
@@ -73,21 +80,22 @@ class Forward(Networks, Protocol):
 
   def forward(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
               batch: Batch, rngs: Array) -> tuple[ForwardOutputs, dict[str, Tree]]:
-    """Runs the networks in training mode on one view.
+    """Runs the networks in training mode on one branch of the batch.
 
-    `rngs` [b] holds a random key for every example: what is drawn for an example belongs to it,
-    however the batch is divided among devices and microbatches. Returns the outputs and every
-    network's new stats.
+    rngs: [b], a random key per example. All random numbers of an example come from its key, so they
+      do not depend on how the batch is split among devices and microbatches.
+
+    Returns the outputs and the new statistics of every network.
     """
 
 
-class SplitForward(Networks, Protocol):
-  """Networks whose fakes the phases of a round share: `forward` in two halves."""
+class SplitForward(GeneratorNetworks, Protocol):
+  """Networks whose fakes several phases of a round share: `forward` in two halves."""
 
   def generate(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
                batch: Batch, rngs: Array) -> tuple[Any, dict[str, Tree]]:
-    """All that depends on the generator and frozen networks, and every network's new stats."""
+    """What depends on the generator and on frozen networks only, and all new statistics."""
 
   def discriminate(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
                    generated: Any) -> tuple[ForwardOutputs, dict[str, Tree]]:
-    """The outputs for what was generated, with the discriminator's; every network's new stats."""
+    """The outputs for what `generate` returned, by the discriminator, and all new statistics."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from xmc_jax.encoders import clip, clip_inputs
-from xmc_jax.networks.base import ForwardOutputs, Text
+from xmc_jax.networks.base import Forward, ForwardOutputs, Text
 from xmc_jax.networks.damsm import LabelClassifiers
 from xmc_jax.types import Array, Batch, Tree
 
@@ -29,8 +29,8 @@ def without_heads(params: Tree) -> Tree:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipNetworks:
-  """A `networks.base.Forward`. The one network is "encoder": both encoders, or their heads alone,
+class ClipNetworks(Forward):
+  """The one network is "encoder": both encoders, or their heads alone,
   and with `classes` the `classifiers` of so many. What is not trained is `frozen["clip"]`.
 
   start: reads the parameters of the network that training begins with; None: random ones.

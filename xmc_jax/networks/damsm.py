@@ -8,7 +8,7 @@ import jax
 from flax import linen as nn
 
 from xmc_jax.encoders import damsm
-from xmc_jax.networks.base import ForwardOutputs, Text
+from xmc_jax.networks.base import Forward, ForwardOutputs, Text
 from xmc_jax.types import Array, Batch, Tree
 
 
@@ -25,8 +25,8 @@ class LabelClassifiers(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class DamsmNetworks:
-  """A `networks.base.Forward`. The one network is "encoder": `captions`, `images` and, with
+class DamsmNetworks(Forward):
+  """The one network is "encoder": `captions`, `images` and, with
   `classes`, `classifiers` of so many; `frozen["image"]` are the variables of the image backbone.
   """
 

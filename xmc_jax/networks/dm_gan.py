@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from xmc_jax.layers.attention import attend
+from xmc_jax.layers.conv import fan_in_bias
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.layers.orthogonal import Conv, Dense, fan_in_uniform
 from xmc_jax.networks.attngan import MASKS
-from xmc_jax.networks.stacked import Discriminator, Generator
+from xmc_jax.networks.stacked import Conv, Dense, StackedDiscriminator, StackedGenerator
 from xmc_jax.types import Array, Tree
 
 
@@ -35,9 +35,9 @@ class DynamicMemory(nn.Module):
   def __call__(self, x: Array, words: Array, mask: Array) -> Array:
     b, h, w, c = x.shape
     dense = lambda features, inputs, name: Dense(
-        features, bias_init=fan_in_uniform(inputs.shape[-1]), dtype=self.dtype, name=name)(inputs)
+        features, bias_init=fan_in_bias, dtype=self.dtype, name=name)(inputs)
     relu = lambda *args: nn.relu(dense(*args))
-    score = lambda inputs, name: Dense(1, use_bias=False, dtype=self.dtype, name=name)(inputs)
+    score = lambda inputs, name: Dense(1, bias_init=None, dtype=self.dtype, name=name)(inputs)
 
     mean = jax.lax.stop_gradient(x.astype(jnp.float32).mean((1, 2))).astype(x.dtype)[:, None]
     gate = jax.nn.sigmoid(score(words, 'gate_word') + score(mean, 'gate_mean'))
@@ -51,17 +51,18 @@ class DynamicMemory(nn.Module):
     return jnp.concatenate([x, x], -1)
 
 
-def generator(size: int, width: int, residuals: int, *, mask: str = 'own', **options) -> Generator:
-  """The generator; `options` are further fields of `stacked.Generator`."""
-  return Generator(size, width, residuals, functools.partial(DynamicMemory, mask), **options)
+def generator(size: int, width: int, residuals: int, *, mask: str = 'own',
+              **options) -> StackedGenerator:
+  """The generator; `options` are further fields of `stacked.StackedGenerator`."""
+  return StackedGenerator(size, width, residuals, functools.partial(DynamicMemory, mask), **options)
 
 
 def discriminator(
   size: int, width: int, *, impl: Impl = FAST, dtype: jnp.dtype = jnp.float32
-) -> Discriminator:
+) -> StackedDiscriminator:
   """Three discriminators of convolutions with bias, applied to `spectral` parameters."""
-  conv = functools.partial(Conv, bias=True, impl=impl, dtype=dtype)
-  return Discriminator(size, width, conv, conv, dtype)
+  conv = functools.partial(Conv, bias_init=fan_in_bias, impl=impl, dtype=dtype)
+  return StackedDiscriminator(size, width, conv, conv, dtype)
 
 
 def spectral(params: Tree) -> Tree:

@@ -23,12 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmc_jax.encoders import clip, clip_inputs
-from xmc_jax.layers.fan_in import UNIFORM, Conv, Dense, zero_dense
+from xmc_jax.layers import conv
+from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.layers.orthogonal import fan_in_uniform
 from xmc_jax.layers.remat import maybe_remat
 from xmc_jax.layers.resample import nearest_up
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 224, 256)
@@ -40,6 +40,10 @@ LEAST_LAYERS, LEAST_GRID = 3, 4
 BRIDGES = 4                      # blocks before the transformer
 RETOLD = 0.1                     # share of the transformer's map in the sum
 MULTIPLE = 8                     # widest channels, in multiples of the width
+
+# As in torch, kernels and biases start uniform in +-1 / sqrt(fan in).
+Conv = functools.partial(conv.Conv, kernel_init=FAN_IN)
+Dense = functools.partial(conv.Dense, kernel_init=FAN_IN, bias_init=fan_in_bias)
 
 leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
@@ -64,7 +68,7 @@ def _large(x: Array, features: int, side: int, name: str, dtype, *, padding='SAM
            bias: bool = True) -> Array:
   """A convolution that `Conv` has no name for, which starts as torch's do."""
   return nn.Conv(features, (side, side), padding=padding, use_bias=bias, dtype=dtype,
-                 kernel_init=UNIFORM, bias_init=fan_in_uniform(side * side * x.shape[-1]),
+                 kernel_init=FAN_IN, bias_init=fan_in_bias(side * side * x.shape[-1]),
                  name=name)(x)
 
 
@@ -89,7 +93,7 @@ class Fuse(nn.Module):
     for i in range(2):
       def of_condition(name, start):
         hidden = nn.relu(Dense(channels, dtype=self.dtype, name=f'{name}_hidden')(condition))
-        return zero_dense(channels, start, dtype=self.dtype, name=name)(hidden)[:, None, None]
+        return constant_dense(channels, start, dtype=self.dtype, name=name)(hidden)[:, None, None]
       x = leaky(of_condition(f'gamma_{i}', 1.0) * x + of_condition(f'beta_{i}', 0.0))
     return x
 
@@ -102,12 +106,12 @@ class BridgeBlock(nn.Module):
   def __call__(self, x: Array, condition: Array) -> Array:
     h, channels = x, x.shape[-1]
     for where, features in (('in', channels // 2), ('out', channels)):
-      h = Conv(features, bias=True, dtype=self.dtype, name=f'conv_{where}')(h)
+      h = Conv(features, bias_init=fan_in_bias, dtype=self.dtype, name=f'conv_{where}')(h)
       h = Fuse(self.dtype, name=f'fuse_{where}')(h, condition)
     return x + h
 
 
-class UpBlock(nn.Module):
+class GalipUpBlock(nn.Module):
   """Residual block, [b, h, w, c] -> [b, side, side, features].
 
   The released code enlarges first. What is between that and the first convolution looks at single
@@ -121,18 +125,18 @@ class UpBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Array, condition: Array) -> Array:
     doubles = self.side == 2 * x.shape[1]
-    conv = lambda how, name: Conv(self.features, how, bias=True, impl=self.impl,
-                                  dtype=self.dtype, name=name)
+    convolve = lambda how, name: Conv(self.features, how, bias_init=fan_in_bias, impl=self.impl,
+                                      dtype=self.dtype, name=name)
     h = Fuse(self.dtype, name='fuse_in')(x, condition)
-    h = conv('up' if doubles else 'same', 'conv_in')(h if doubles else
-                                                     resize_nearest(h, self.side))
-    h = conv('same', 'conv_out')(Fuse(self.dtype, name='fuse_out')(h, condition))
+    h = convolve('up' if doubles else 'same', 'conv_in')(
+        h if doubles else resize_nearest(h, self.side))
+    h = convolve('same', 'conv_out')(Fuse(self.dtype, name='fuse_out')(h, condition))
     if x.shape[-1] != self.features:
       x = Dense(self.features, dtype=self.dtype, name='shortcut')(x)
     return resize_nearest(x, self.side) + h
 
 
-class Generator(nn.Module):
+class GalipGenerator(nn.Module):
   """Sentences and noise -> images [b, size, size, 3], float32, [-1, 1] and a little beyond.
 
   network: the sizes of the CLIP whose image transformer is passed through.
@@ -161,11 +165,11 @@ class Generator(nn.Module):
                     prompts.reshape(len(z), -1, e).astype(jnp.float32), first)
     x = _large(bridge + RETOLD * from_clip.astype(self.dtype), MULTIPLE * self.width, 5, 'join',
                self.dtype)
-    block, along = maybe_remat(UpBlock, self.remat), sides(grid, self.size)
+    block, along = maybe_remat(GalipUpBlock, self.remat), sides(grid, self.size)
     for i, (side, multiple) in enumerate(zip(along, multiples(len(along)), strict=True)):
       x = block(multiple * self.width, side, self.impl, self.dtype, name=f'block_{i}')(
           x, condition)
-    x = Conv(3, bias=True, dtype=self.dtype, name='pixels')(leaky(x))
+    x = Conv(3, bias_init=fan_in_bias, dtype=self.dtype, name='pixels')(leaky(x))
     return x.astype(jnp.float32)
 
 
@@ -189,7 +193,7 @@ class Reading(nn.Module):
     return x if other is None else x + gate('gate_other') * other
 
 
-class Discriminator(nn.Module):
+class GalipDiscriminator(nn.Module):
   """Maps of CLIP [b, k, g, g, e] and several sentences -> a logit [b] for each of them."""
   width: int
   dtype: jnp.dtype = jnp.float32
@@ -221,13 +225,13 @@ class _Head(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class GalipNetworks:
+class GalipNetworks(SplitForward):
   """Generator "g" and discriminator "d", with the frozen CLIP `frozen["clip"]` in both.
 
   clip_input: how images come to CLIP, as of `clip_inputs.preprocess_on_device`.
   """
-  generator: Generator
-  discriminator: Discriminator
+  generator: GalipGenerator
+  discriminator: GalipDiscriminator
   network: clip.Clip
   clip_input: str = 'single'
   z_features: int = 100

@@ -10,24 +10,30 @@ same width, are left out, and the discriminator halves to 4x4 all the same.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xmc_jax.layers import conv
 from xmc_jax.layers.batch_norm import BatchNorm
-from xmc_jax.layers.fan_in import Conv, Dense, zero_dense
+from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import GroupedBatchNorm
 from xmc_jax.layers.resample import align_corners_up, average_pool, nearest_up
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 256)
 BASE = 4                # side of the smallest map
 MASK_FEATURES = 100     # of the networks that predict masks
 HIDDEN = 256            # of the networks from a sentence to scales and shifts
+
+# As in torch, kernels and biases start uniform in +-1 / sqrt(fan in).
+Conv = functools.partial(conv.Conv, kernel_init=FAN_IN)
+Dense = functools.partial(conv.Dense, kernel_init=FAN_IN, bias_init=fan_in_bias)
 
 
 def up_multiples(size: int) -> tuple[int, ...]:
@@ -55,7 +61,7 @@ class Modulation(nn.Module):
   def __call__(self, x: Array, sentence: Array, mask: Array, train: bool) -> Array:
     def of_sentence(name):
       hidden = nn.relu(Dense(HIDDEN, dtype=self.dtype, name=f'{name}_hidden')(sentence))
-      out = zero_dense(x.shape[-1], dtype=self.dtype, name=name)(hidden)
+      out = constant_dense(x.shape[-1], dtype=self.dtype, name=name)(hidden)
       return mask.astype(self.dtype) * out[:, None, None]
     norm = GroupedBatchNorm(self.bn_group_size, self.impl, name='norm')
     return norm(x, of_sentence('gamma'), of_sentence('beta'), train)
@@ -69,12 +75,12 @@ class MaskPredictor(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
-    x = Conv(MASK_FEATURES, bias=True, impl=self.impl, dtype=self.dtype, name='conv')(x)
+    x = Conv(MASK_FEATURES, bias_init=fan_in_bias, impl=self.impl, dtype=self.dtype, name='conv')(x)
     x = nn.relu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train))
     return Dense(1, dtype=self.dtype, name='logit')(x)
 
 
-class UpBlock(nn.Module):
+class SsaGanUpBlock(nn.Module):
   """Residual block of one size, [b, h, w, c] -> [b, h, w, features]; begins as its shortcut."""
   features: int
   bn_group_size: int | None
@@ -87,7 +93,7 @@ class UpBlock(nn.Module):
     for where in ('in', 'out'):
       h = Modulation(self.bn_group_size, self.impl, self.dtype, name=f'norm_{where}')(
           h, sentence, mask, train)
-      h = Conv(self.features, bias=True, impl=self.impl, dtype=self.dtype,
+      h = Conv(self.features, bias_init=fan_in_bias, impl=self.impl, dtype=self.dtype,
                name=f'conv_{where}')(nn.relu(h))
     if x.shape[-1] != self.features:
       x = Dense(self.features, dtype=self.dtype, name='shortcut')(x)
@@ -95,7 +101,7 @@ class UpBlock(nn.Module):
     return x + gate.astype(self.dtype) * h
 
 
-class Generator(nn.Module):
+class SsaGanGenerator(nn.Module):
   """Captions and noise [b, z] -> images [b, size, size, 3] in [0, 1], float32."""
   size: int
   width: int
@@ -114,16 +120,16 @@ class Generator(nn.Module):
     for i, multiple in enumerate(multiples):
       if i:
         x, logits = nearest_up(x), align_corners_up(logits)
-      x = UpBlock(multiple * self.width, self.bn_group_size, self.impl, self.dtype,
+      x = SsaGanUpBlock(multiple * self.width, self.bn_group_size, self.impl, self.dtype,
                   name=f'block_{i}')(x, sentence, jax.nn.sigmoid(logits), train)
       if i + 1 < len(multiples):
         logits = predict(i + 1)(x, train)
     x = nn.leaky_relu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train), 0.2)
-    x = Conv(3, bias=True, impl=self.impl, dtype=self.dtype, name='pixels')(x)
+    x = Conv(3, bias_init=fan_in_bias, impl=self.impl, dtype=self.dtype, name='pixels')(x)
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
 
-class DownBlock(nn.Module):
+class SsaGanDownBlock(nn.Module):
   """Residual block of half the size, [b, h, w, c] -> [b, h / 2, w / 2, features].
 
   Where the channels stay the same the shortcut has weights that nothing reads: so it is in the
@@ -142,7 +148,7 @@ class DownBlock(nn.Module):
     return (small if x.shape[-1] == self.features else shortcut) + gate.astype(self.dtype) * h
 
 
-class Discriminator(nn.Module):
+class SsaGanDiscriminator(nn.Module):
   """Images [b, size, size, 3] in [-1, 1] and several sentences -> a logit [b] for each."""
   size: int
   width: int
@@ -150,9 +156,9 @@ class Discriminator(nn.Module):
 
   @nn.compact
   def __call__(self, image: Array, *sentences: Array) -> tuple[Array, ...]:
-    x = Conv(self.width, bias=True, dtype=self.dtype, name='start')(image.astype(self.dtype))
+    x = Conv(self.width, bias_init=fan_in_bias, dtype=self.dtype, name='start')(image)
     for i, multiple in enumerate(down_multiples(self.size)):
-      x = DownBlock(multiple * self.width, self.dtype, name=f'block_{i}')(x)
+      x = SsaGanDownBlock(multiple * self.width, self.dtype, name=f'block_{i}')(x)
     joint = Conv(2 * self.width, dtype=self.dtype, name='joint')
     logit = Conv(1, 'whole', dtype=self.dtype, name='logit')
 
@@ -165,14 +171,14 @@ class Discriminator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class SsaGanNetworks:
+class SsaGanNetworks(SplitForward):
   """Generator "g" and discriminator "d", with the frozen text encoder in front of both.
 
   encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b,
   n, e]) of the frozen image network, or None.
   """
-  generator: Generator
-  discriminator: Discriminator
+  generator: SsaGanGenerator
+  discriminator: SsaGanDiscriminator
   encode: Callable[[dict[str, Tree], Batch], Text]
   text_features: int
   embed_images: Callable[[dict[str, Tree], Array], tuple[Array, Array]] | None = None

@@ -12,23 +12,28 @@ with `width` channels, and discriminators halve to 4x4.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from xmc_jax.layers import conv
 from xmc_jax.layers.batch_norm import BatchNorm
 from xmc_jax.layers.glu import GluResidual, GluUp, glu
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.layers.orthogonal import Conv, Dense
 from xmc_jax.layers.remat import maybe_remat
 from xmc_jax.layers.spectral import init_vectors, spectral_normalise
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 256)      # sides of the last image
 BASE = 4                        # side of the smallest map
+
+# Stacked networks start with orthogonal kernels, and most of their convolutions have no biases.
+Conv = functools.partial(conv.Conv, kernel_init=conv.ORTHOGONAL)
+Dense = functools.partial(conv.Dense, kernel_init=conv.ORTHOGONAL)
 
 
 def scales(size: int) -> tuple[int, int, int]:
@@ -57,7 +62,7 @@ class Condition(nn.Module):
     return mean + jnp.exp(log_variance / 2) * noise, mean, log_variance
 
 
-class Generator(nn.Module):
+class StackedGenerator(nn.Module):
   """Captions and noise -> images of three scales [b, s, s, 3] in [0, 1], float32.
 
   read: module (dtype=...) that is called with (map [b, s, s, width], words [b, t, e], mask) and
@@ -96,7 +101,7 @@ class Generator(nn.Module):
   def _first(self, condition: Array, train: bool) -> Array:
     doublings = (scales(self.size)[0] // BASE).bit_length() - 1
     features = self.width << doublings
-    x = Dense(2 * features * BASE * BASE, use_bias=False, dtype=self.dtype, name='start')(condition)
+    x = Dense(2 * features * BASE * BASE, bias_init=None, dtype=self.dtype, name='start')(condition)
     x = glu(BatchNorm(self.bn_group_size, self.impl, name='norm_start')(x, train))
     x = x.reshape(-1, BASE, BASE, features)
     for i in range(1, doublings + 1):
@@ -139,7 +144,7 @@ class ScaleDiscriminator(nn.Module):
     for i in range(halvings - 2, 2, -1):
       x = act(self.block(self.width << i, 'same', name=f'narrow_{i}')(x))
     joint = self.block(x.shape[-1], 'same', name='joint')
-    alone, paired = (Conv(1, 'whole', bias=True, dtype=self.dtype, name=name)
+    alone, paired = (Conv(1, 'whole', bias_init=conv.fan_in_bias, dtype=self.dtype, name=name)
                      for name in ('logit_alone', 'logit_paired'))
     logit = lambda head, x: head(x)[:, 0, 0, 0].astype(jnp.float32)
 
@@ -150,7 +155,7 @@ class ScaleDiscriminator(nn.Module):
     return logit(alone, x), tuple(map(with_sentence, sentences))
 
 
-class Discriminator(nn.Module):
+class StackedDiscriminator(nn.Module):
   """A `ScaleDiscriminator` per scale: a `DiscriminatorOutput` for each of the sentences."""
 
   size: int
@@ -175,7 +180,7 @@ class Discriminator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class StackedNetworks:
+class StackedNetworks(SplitForward):
   """Generator "g" and discriminator "d" of three scales, with the frozen text encoder in front of
   both.
 
@@ -187,8 +192,8 @@ class StackedNetworks:
   the released code, which has one pair less, leave it out, but the batch normalisation of these
   pairs sees it.
   """
-  generator: Generator
-  discriminator: Discriminator
+  generator: StackedGenerator
+  discriminator: StackedDiscriminator
   encode: Callable[[dict[str, Tree], Batch], Text]
   text_features: int
   embed_images: Callable[[dict[str, Tree], Array], tuple[Array, Array]] | None = None

@@ -11,6 +11,7 @@ sizes and the way these are put together are ours.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -19,10 +20,10 @@ import jax.numpy as jnp
 
 from xmc_jax.encoders import squeezenet
 from xmc_jax.layers.attention import attend
-from xmc_jax.layers.conv import Conv3x3, Dense
+from xmc_jax.layers.conv import Conv, Dense, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.spectral import init_vectors, spectral_normalise
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 from xmc_jax.utils.arrays import unit
 
@@ -78,7 +79,7 @@ class WordReader(nn.Module):
     return x + Dense(c, name='out')(read)
 
 
-class UpBlock(nn.Module):
+class SwiftUpBlock(nn.Module):
   """Residual block [b, h, w, c] -> [b, 2h, 2w, features]; the shortcut is enlarged bilinearly."""
   features: int
   impl: Impl = FAST
@@ -87,14 +88,16 @@ class UpBlock(nn.Module):
   def __call__(self, x: Array, condition: Array) -> Array:
     b, h, w, _ = x.shape
     y = Modulated(name='film_in')(x, condition)
-    y = Conv3x3(self.features, 'up', self.impl, name='conv_up')(y)
+    conv = lambda resize, name: Conv(self.features, resize, bias_init=zero_bias, impl=self.impl,
+                                     name=name)
+    y = conv('up', 'conv_up')(y)
     y = Modulated(name='film_out')(y, condition)
-    y = Conv3x3(self.features, 'same', self.impl, name='conv_out')(y)
+    y = conv('same', 'conv_out')(y)
     small = Dense(self.features, name='shortcut')(x)
     return y + jax.image.resize(small, (b, 2 * h, 2 * w, self.features), 'linear')
 
 
-class Generator(nn.Module):
+class SwiftGenerator(nn.Module):
   """Captions and noise [b, z] -> images [b, size, size, 3] in [0, 1].
 
   widths: channels at 4 px, 8 px, … up to size / 2. last: channels at the full size. places: whether
@@ -114,12 +117,13 @@ class Generator(nn.Module):
     if self.places:
       x += Dense(self.widths[0], name='places')(z.reshape(len(z), 4, 4, -1))
     for i, width in enumerate(self.widths[1:]):
-      x = UpBlock(width, self.impl, name=f'block_{i}')(x, condition)
+      x = SwiftUpBlock(width, self.impl, name=f'block_{i}')(x, condition)
       if x.shape[1] in WORDS_AT:
         x = WordReader(name=f'words_{i}')(x, text)
     x = Modulated(name='film_pixels')(x, condition)
-    x = nn.silu(Conv3x3(self.last, 'up', self.impl, name='last')(x))
-    return nn.sigmoid(Conv3x3(3, 'same', self.impl, name='pixels')(x))
+    conv = functools.partial(Conv, bias_init=zero_bias, impl=self.impl)
+    x = nn.silu(conv(self.last, 'up', name='last')(x))
+    return nn.sigmoid(conv(3, name='pixels')(x))
 
 
 class Encoder(nn.Module):
@@ -208,7 +212,7 @@ def perceptual_distance(a: Sequence[Array], b: Sequence[Array]) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class SwiftNetworks:
+class SwiftNetworks(SplitForward):
   """Generator with its encoder "g" and heads "d"; the frozen text encoder and SqueezeNet.
 
   encode: (frozen, batch) -> Text, of training captions. encode_any: the same of any caption.
@@ -216,7 +220,7 @@ class SwiftNetworks:
   is augmented like its real image, so that they can be compared. known: share of examples whose
   noise is read from the real image.
   """
-  generator: Generator
+  generator: SwiftGenerator
   heads: Heads
   size: int
   encode: Callable[[dict[str, Tree], Batch], Text]

@@ -13,13 +13,19 @@ import jax
 import jax.numpy as jnp
 
 from xmc_jax.layers.attention import word_context
-from xmc_jax.layers.conv import Conv3x3, Dense
+from xmc_jax.layers.conv import Conv, Dense, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
 from xmc_jax.layers.remat import maybe_remat
 from xmc_jax.layers.resample import average_pool, nearest_up
 from xmc_jax.layers.spectral import init_vectors, spectral_normalise
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
+from xmc_jax.networks.base import (
+  DiscriminatorOutput,
+  Forward,
+  ForwardOutputs,
+  GeneratorNetworks,
+  Text,
+)
 from xmc_jax.types import Array, Batch, Tree
 
 # Channels after each block, in multiples of the width, by side of the image in pixels.
@@ -29,7 +35,7 @@ DOWN_MULTIPLES = {32: (2, 4, 4), 64: (2, 4, 8, 8), 128: (2, 4, 8, 16, 16),
 REGION_SIDE = 16    # words meet images on a 16 x 16 map
 
 
-class UpBlock(nn.Module):
+class XmcUpBlock(nn.Module):
   """Residual block [b, h, w, c] -> [b, 2h, 2w, features], modulated by a condition."""
   features: int
   norm: type[nn.Module]
@@ -40,7 +46,8 @@ class UpBlock(nn.Module):
   @nn.compact
   def __call__(self, x, condition, train):
     norm = lambda name: self.norm(self.bn_group_size, self.impl, self.dtype, name=name)
-    conv = lambda resize, name: Conv3x3(self.features, resize, self.impl, self.dtype, name=name)
+    conv = lambda resize, name: Conv(self.features, resize, bias_init=zero_bias, impl=self.impl,
+                                     dtype=self.dtype, name=name)
     h = nn.relu(norm('norm_in')(x, condition, train))
     h = conv('up', 'conv_up')(h)
     h = nn.relu(norm('norm_out')(h, condition, train))
@@ -51,7 +58,7 @@ class UpBlock(nn.Module):
     return h + (nearest_up(shortcut(x)) if small else shortcut(nearest_up(x)))
 
 
-class Generator(nn.Module):
+class XmcGenerator(nn.Module):
   """Captions and noise -> images [b, size, size, 3] in [0, 1], float32."""
   size: int
   width: int
@@ -68,7 +75,7 @@ class Generator(nn.Module):
     z = z.astype(self.dtype)
     sentence = Dense(self.sentence_features, dtype=self.dtype, name='sentence')(text.sentence)
     condition = jnp.concatenate([sentence, z], -1)               # the global condition
-    up_block = maybe_remat(UpBlock, self.remat, static=(3,))    # its third argument is `train`
+    up_block = maybe_remat(XmcUpBlock, self.remat, static=(3,))    # its third argument is `train`
     block = lambda i, norm: up_block(multiples[i] * self.width, norm, self.bn_group_size, self.impl,
                                      self.dtype, name=f'block_{i}')
 
@@ -88,11 +95,12 @@ class Generator(nn.Module):
 
     x = LocalConditionalNorm(self.bn_group_size, self.impl, self.dtype, name='norm_out')(
         x, spatial, train)
-    x = Conv3x3(3, 'same', self.impl, self.dtype, name='conv_out')(nn.relu(x))
+    x = Conv(3, bias_init=zero_bias, impl=self.impl, dtype=self.dtype,
+             name='conv_out')(nn.relu(x))
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
 
-class DownBlock(nn.Module):
+class XmcDownBlock(nn.Module):
   """Residual block of the discriminator, to half the size unless `keep_size`.
 
   first: no ReLU on the image itself, and the shortcut pools before its convolution.
@@ -105,7 +113,8 @@ class DownBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    conv = lambda resize, name: Conv3x3(self.features, resize, self.impl, self.dtype, name=name)
+    conv = lambda resize, name: Conv(self.features, resize, bias_init=zero_bias, impl=self.impl,
+                                     dtype=self.dtype, name=name)
     h = conv('same', 'conv_in')(x if self.first else nn.relu(x))
     h = conv('same' if self.keep_size else 'pool', 'conv_pool')(nn.relu(h))
     if self.keep_size and x.shape[-1] == self.features:
@@ -118,7 +127,7 @@ class DownBlock(nn.Module):
     return (shortcut(average_pool(x)) if pool_first else average_pool(shortcut(x))) + h
 
 
-class Discriminator(nn.Module):
+class XmcDiscriminator(nn.Module):
   """Images [b, size, size, 3] in [0, 1] and sentences [b, e] -> `DiscriminatorOutput`.
 
   A plain network; the caller applies it to spectrally normalised parameters.
@@ -132,7 +141,7 @@ class Discriminator(nn.Module):
   @nn.compact
   def __call__(self, image: Array, text: Text) -> DiscriminatorOutput:
     multiples = (1, *DOWN_MULTIPLES[self.size])
-    block = maybe_remat(DownBlock, self.remat)
+    block = maybe_remat(XmcDownBlock, self.remat)
     x = image.astype(self.dtype)
     for i, multiple in enumerate(multiples):
       x = block(multiple * self.width, i == 0, i == len(multiples) - 1, self.impl, self.dtype,
@@ -150,7 +159,7 @@ class Discriminator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class XmcNetworks:
+class XmcNetworks(Forward, GeneratorNetworks):
   """Generator "g" and discriminator "d", with the frozen text encoder in front of both.
 
   encode: (frozen, batch) -> Text. embed_image: (frozen, images) -> [b, d] by the frozen image
@@ -170,13 +179,13 @@ class XmcNetworks:
   dtype: jnp.dtype = jnp.float32
 
   @property
-  def generator(self) -> Generator:
-    return Generator(self.size, self.width, bn_group_size=self.bn_group_size, impl=self.impl,
+  def generator(self) -> XmcGenerator:
+    return XmcGenerator(self.size, self.width, bn_group_size=self.bn_group_size, impl=self.impl,
                      remat=self.remat, dtype=self.dtype)
 
   @property
-  def discriminator(self) -> Discriminator:
-    return Discriminator(self.size, self.width, self.impl, self.remat, self.dtype)
+  def discriminator(self) -> XmcDiscriminator:
+    return XmcDiscriminator(self.size, self.width, self.impl, self.remat, self.dtype)
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, d_rng, vector_rng = jax.random.split(rng, 3)
