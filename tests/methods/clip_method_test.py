@@ -165,11 +165,7 @@ def test_rates_below_zero_are_refused(key):
     ({'model.trained': 'some'}, '--config.model.trained=some: choose one of all, heads'),
     ({'model.trained': 'heads'}, '=heads: .* name it with --config.text.encoder'),
     ({'terms.contrast_temperature': 0.0}, 'contrast_temperature=0.0: it must be above 0'),
-<<<<<<< HEAD
-    ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .* choose their rule with --config.data.part'),
-=======
     ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .*--config.data.partners'),
->>>>>>> main
     ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
     ({'model.clip_input': 'no'}, '--config.model.clip_input=no'),
     ({'clip.width': 100}, '--config.clip.width=100')])

@@ -86,11 +86,7 @@ def test_losses_and_the_batch_that_they_need(config, settings, names, keys):
   forward = method.objective.rounds[0][0].forward
   metrics = jax.eval_shape(lambda *args: forward(*args).metrics, {'encoder': params},
                            {'encoder': {}}, method.frozen_spec, rows, jax.random.key(0))
-<<<<<<< HEAD
-  assert {k for k in metrics if k.startswith('encoder/')} == {f'encoder/{name}' for name in names}
-=======
   assert {k for k in metrics if k.startswith('encoder')} == {f'encoder/{name}' for name in names}
->>>>>>> main
   assert {k for k in metrics if k[:8] == 'accuracy'} == {
       'accuracy/caption_of_image', 'accuracy/image_of_caption'}
 
@@ -127,11 +123,7 @@ def test_the_number_of_devices_and_of_parts_changes_nothing(config):
 
 
 @pytest.mark.parametrize('settings, message', [
-<<<<<<< HEAD
-    ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .* choose their rule with --config.data.part'),
-=======
     ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .*--config.data.partners'),
->>>>>>> main
     ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
     ({'model.one_class': False}, '--config.model.classes'),
     ({'image.encoder': 'resnet'}, "no image backbone 'resnet'")])

@@ -185,15 +185,9 @@ def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
 
 
 @pytest.mark.parametrize('settings, message', [
-<<<<<<< HEAD
-    ({'model.size': 48}, 'model.size=48: .* 64, 128, 224, 256 px'),
-    ({'microbatches': 2}, 'mismatched pairs need the whole batch'),
-    ({'batch_size': 1}, 'a mismatched pair needs another'),
-=======
     ({'model.size': 48}, '--config.model.size=48: .* 64, 128, 224, 256 px'),
     ({'microbatches': 2}, '--config.microbatches=2: .* whole batch'),
     ({'batch_size': 1}, '--config.batch_size=1: .* 2 or more'),
->>>>>>> main
     ({'model.clip_input': 'twice'}, '--config.model.clip_input=twice: choose one of single, rel'),
     ({'text.length': 78}, '--config.text.length=78: this CLIP has positions for 77 word pieces'),
     ({'clip.width': 100}, '--config.clip.width=100: must be a multiple of 64'),

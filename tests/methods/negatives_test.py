@@ -63,18 +63,11 @@ def test_rows_that_contrast_are_read():
   [
     ({'negatives': 'everything'}, '--config.negatives=everything: .* local:8'),
     ({'negatives': 'local:3'}, '--config.negatives=local:3: 3 does not divide the batch size 8'),
-<<<<<<< HEAD
-    ({'negatives': 'local:16'}, '16 does not divide the batch size 8; .* or global'),
-    (
-      {'model.bn_group_size': 3},
-      'model.bn_group_size=3: does not divide the batch size 8; choose a divisor',
-=======
     ({'negatives': 'local:16'}, 'local:16: 16 does not divide the batch size 8; .* or global'),
     (
       {'model.bn_group_size': 3},
       '--config.model.bn_group_size=3: does not divide the batch size 8; choose a '
       'divisor, or None for global statistics',
->>>>>>> main
     ),
     ({'model.bn_group_size': 0}, 'bn_group_size=0: must be at least 1'),
   ],

@@ -131,11 +131,7 @@ def test_with_partners_of_the_same_image_it_is_nt_xent(handed):
 
 @pytest.mark.parametrize('settings, words', [
     ({'base': 'scl'}, 'config.base=scl'), ({'data.partners': ''}, 'data.partners='),
-<<<<<<< HEAD
-    ({'microbatches': 2}, 'mismatched pairs need the whole batch')])
-=======
     ({'microbatches': 2}, '--config.microbatches=2: .* whole batch')])
->>>>>>> main
 def test_impossible_settings_are_refused(settings, words):
   with pytest.raises(UserError, match=words):
     methods.build(framework('ssa_gan', **settings))

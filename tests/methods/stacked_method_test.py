@@ -94,14 +94,8 @@ class Toy:
             'd': {'params': {'x': jnp.float32(2.0)}, 'seen': {'n': jnp.int32(0)}}}
 
   def generate(self, params, stats, frozen, batch, rngs):
-<<<<<<< HEAD
-    latent = (jnp.zeros((8, 1)), jnp.zeros((8, 1)))      # no divergence
-    outputs = ForwardOutputs(batch, None, (params['g']['x'],), latent=latent)
-    return outputs, stats | {'g': self._seen(stats['g'])}
-=======
     out = ForwardOutputs(batch, None, (params['g']['x'],), latent=(jnp.zeros((8, 1)),) * 2)
     return out, stats | {'g': self._seen(stats['g'])}
->>>>>>> main
 
   def discriminate(self, params, stats, frozen, generated):
     view = lambda x: DiscriminatorOutput((x * jnp.ones(8),), unconditional=(x * jnp.ones(8),))
@@ -207,15 +201,9 @@ def test_a_damsm_that_is_not_there_is_the_users_mistake():
 
 @every_family
 @pytest.mark.parametrize('settings, message', [
-<<<<<<< HEAD
-    ({'model.size': 48}, 'model.size=48: .* 32, 64, 128, 256 px'),
-    ({'microbatches': 2}, 'mismatched pairs need the whole batch'),
-    ({'batch_size': 1}, 'a mismatched pair needs another'),
-=======
     ({'model.size': 48}, '--config.model.size=48: .* 32, 64, 128, 256 px'),
     ({'microbatches': 2}, '--config.microbatches=2: .* whole batch'),
     ({'batch_size': 1}, '--config.batch_size=1: .* 2 or more'),
->>>>>>> main
     ({'model.mask': 'mine'}, '--config.model.mask=mine: choose one of own, tiled'),
     ({**DAMSM, 'model.one_class': False}, '--config.model.classes')])
 def test_mistakes_in_the_config_are_named(family, settings, message):
