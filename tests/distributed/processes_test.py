@@ -163,7 +163,7 @@ def test_only_process_0_writes(straight):
   lines = [json.loads(line) for line in (straight / 'metrics.jsonl').open()]
   assert [line['step'] for line in lines] == list(range(1, STEPS + 1))
   assert sorted(path.name for path in straight.iterdir()) == [
-      '.lock', 'checkpoints', 'config.json', 'metrics.jsonl', 'images', 'tensorboard']
+      '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl', 'tensorboard']
   assert saved(straight) == list(range(1, STEPS + 1))
 
 
