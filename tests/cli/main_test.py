@@ -192,7 +192,7 @@ def test_config_values_that_make_no_sense(refused, argv, flag, words):
 def test_batch_that_the_devices_do_not_divide(refused, argv):
   n = jax.device_count()
   assert n > 1
-  refused([*argv, f'--config.batch_size={n + 1}'], f'batch_size = {n + 1}', f'{n} devices',
+  refused([*argv, f'--config.batch_size={n + 1}'], f'batch_size={n + 1}', f'devices, {n}',
           f'--config.batch_size={n}')
 
 

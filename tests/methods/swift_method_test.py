@@ -53,7 +53,7 @@ def test_a_step_is_one_round_of_heads_then_generator(tiny, trained):
   assert trained(1)[2].keys() == {
     f'{phases[network]}/{network}/{name}' for network in 'dg' for name in LOSSES[network]
   } | {
-    f'{phases[network]}/{network}_{name}' for network in 'dg' for name in ('loss', 'gradient')
+    f'{phases[network]}/{network}_{name}' for network in 'dg' for name in ('loss', 'grad_max')
   } | {f'heads/accuracy/{name}' for name in ('real', 'fake', 'wrong')}
 
 

@@ -205,8 +205,8 @@ class XmcNetworks(Forward, GeneratorNetworks):
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
     discriminator, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
-    # Real and fake images in two calls (the discriminator has no BatchNorm): the generator's loss is
-    # then differentiated through the fakes only.
+    # Real and fake images in two calls (the discriminator has no BatchNorm): the generator's
+    # loss is then differentiated through the fakes only.
     d_real, d_fake = (
       self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
       for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake))
