@@ -25,7 +25,7 @@ TERMS = {'discriminator/d/hinge', 'discriminator/d/sentence', 'discriminator/d/w
          'joint/g/image', 'joint/accuracy/real', 'joint/accuracy/fake',
          'joint/accuracy/sentence_real', 'joint/accuracy/sentence_fake'}
 TERMS |= {f'{network}_{what}' for network in ('discriminator/d', 'joint/d', 'joint/g')
-          for what in ('loss', 'gradient')}
+          for what in ('loss', 'grad_max')}
 SPEED = {'images_per_second', 'seconds_per_step', 'waiting_for_data'}
 
 
