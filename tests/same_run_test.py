@@ -69,7 +69,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_resumed(run, ca
   out = capsys.readouterr().out
   assert 'step 4 is damaged' in out and 'steps 3 to 4' in out
   assert durable.damage(run / 'checkpoints/4') is None
-  assert (run / 'checkpoints/4.damaged').is_dir()
+  assert (run / 'checkpoints/4.damaged.1').is_dir()
 
 
 def test_fingerprints_differ_where_data_does():

@@ -1,6 +1,6 @@
 """A few steps of a tiny XMC-GAN, in this process or as one of several; for processes_test.py.
 
-SGD, not Adam: see engine/devices_test.py.
+SGD, not Adam: see training/devices_test.py.
 """
 import json
 import os

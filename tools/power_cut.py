@@ -6,7 +6,7 @@ A tiny run writes to an ext4 file system inside an image file. A cut is a copy o
 the kernel has not written yet is missing from it, as after a power cut. Each copy is mounted, which
 replays its journal, and the same command resumes the run there. A cut is survived if the run
 resumes from the newest checkpoint that had its final name before the copy (or a newer one), and if
-every value of the steps after it equals that of a run that was never interrupted.
+the metrics of every step, before and after, equal those of a run that was never interrupted.
 
 Needs Linux, root (to mount), e2fsprogs, and the packages of the extra `test`.
 """
@@ -106,7 +106,8 @@ def main() -> int:
       output, _ = resumed.communicate()
       found = values(folder / 'cut' / 'run') if resumed.returncode == 0 else {}
       after = [step for step in found if step > newest]
-      equal = bool(after) and all(found[step] == expected[step] for step in after)
+      # The lines before the cut have to be there too, and those after it to be the same.
+      equal = bool(after) and found == {step: expected[step] for step in range(1, max(found) + 1)}
       start = next((line for line in output.splitlines() if 'steps' in line and ' to ' in line), '')
       ok = resumed.returncode == 0 and newest >= durable and 'is damaged' not in output and equal
       lost += not ok

@@ -69,7 +69,7 @@ class Method:
   generator: tuple[str, ...] = ()
 
 
-def _alike(captions=0, images=0, pairs=0, labels=0) -> tuple[str, ...]:
+def _supcon(captions=0, images=0, pairs=0, labels=0) -> tuple[str, ...]:
   return tuple(f'--config.terms.{name}={weight}' for name, weight in (
       ('supcon_text', captions), ('supcon_image', images), ('unicl', pairs),
       ('labels', labels)))
@@ -80,20 +80,20 @@ NO_TERM = ('--config.scl.supcon_fake=0',)
 METHODS = {
   # One branch, no labels.
   'plain': Method(False),
-  # One branch, with the mask of like labels that all below have.
+  # One branch, with the mask of same-class pairs that all below have.
   'mask': Method(
     False, ('--config.terms.mask_same_class=True',), ('--config.terms.damsm_mask_same_class=True',)
   ),
-  # Two branches, terms of like labels in both phases.
+  # Two branches, supervised contrast in both phases.
   'framework': Method(True),
-  # Two branches of like label, no such terms.
-  'no term': Method(True, _alike(), NO_TERM),
+  # Two branches, without these losses.
+  'no term': Method(True, _supcon(), NO_TERM),
   # Two captions of one image, NT-Xent (arXiv 2107.02423).
-  'same image': Method(True, (SELF, *_alike(captions=1)), (SELF,)),
-  # Two branches, like labels across images and captions only.
-  'UniCL': Method(True, _alike(pairs=1), (*NO_TERM, '--config.scl.unicl=0.2')),
+  'same image': Method(True, (SELF, *_supcon(captions=1)), (SELF,)),
+  # Two branches, contrast of images with captions only.
+  'UniCL': Method(True, _supcon(pairs=1), (*NO_TERM, '--config.scl.unicl=0.2')),
   # Two branches, cross-entropy of labels in the encoder's training.
-  'classes': Method(True, _alike(labels=1), NO_TERM),
+  'classes': Method(True, _supcon(labels=1), NO_TERM),
 }
 FULL, PAIR = tuple(METHODS), ('plain', 'framework')
 

@@ -218,7 +218,7 @@ class Toy:
         d_wrong=view(jnp.array([1 / 4] * 7 + [100]) * d), grad_norm_sq=d ** 2 * jnp.ones(8)), stats
 
 
-def test_ssagans_losses_and_their_order_are_the_released_codes(monkeypatch):
+def test_ssa_gans_losses_and_their_order_are_the_released_codes(monkeypatch):
   # Discriminator:    1 - d + (1 + g d + 1 + d / 4) / 2, derivative -1 + g / 2 + 1 / 8, of seven
   # wrong pairs.   Penalty: 2 d^6, derivative 12 d^5.   Generator: -g d, derivative -d.
   monkeypatch.setattr(ssa_gan, 'SsaGanNetworks', Toy)

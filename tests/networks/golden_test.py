@@ -3,7 +3,7 @@
 Weights and inputs come from numpy, so a new version of JAX changes nothing. After a change of the
 networks that is meant to change their output, write the numbers anew:
 
-  pytest tests/backbones/golden_test.py --regenerate
+  pytest tests/networks/golden_test.py --regenerate
 """
 import json
 import pathlib

@@ -3,7 +3,7 @@
 Weights and inputs come from numpy. Where torch is installed, the same networks are compared with
 torch's (stacked_torch_test.py). After a change that is meant to change numbers, write them anew:
 
-  pytest tests/backbones/stacked_golden_test.py --regenerate
+  pytest tests/networks/stacked_golden_test.py --regenerate
 """
 import json
 import pathlib

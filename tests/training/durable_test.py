@@ -85,8 +85,17 @@ def test_damaged_checkpoints_are_set_aside_down_to_the_newest_intact_one(tmp_pat
         'the checkpoint of step 3', 'the checkpoint of step 2']
     assert checkpoints.latest() == 1
     assert checkpoints.save(2, STATE, {}) and checkpoints.latest() == 2
-  assert {path.name for path in tmp_path.iterdir()} == {'1', '2', '2.damaged', '3.damaged'}
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2', '2.damaged.1', '3.damaged.1'}
   assert restore(tmp_path)[1] == {}
+
+
+def test_a_step_may_be_damaged_again(tmp_path):
+  for n in (1, 2):
+    save(tmp_path, 1)
+    (tmp_path / '1' / durable.CHECKSUMS).unlink()
+    with Checkpoints(tmp_path, every=1) as checkpoints:
+      assert f'1.damaged.{n}' in checkpoints.set_aside_damaged()[0]
+      assert checkpoints.latest() is None
 
 
 def test_intact_checkpoints_are_left_alone(tmp_path):

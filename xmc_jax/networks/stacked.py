@@ -181,8 +181,7 @@ class StackedDiscriminator(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class StackedNetworks(SplitForward):
-  """Generator "g" and discriminator "d" of three scales, with the frozen text encoder in front of
-  both.
+  """Generator "g" and discriminator "d" of three scales, and the frozen text encoder.
 
   encode: (frozen, batch) -> Text.
   embed_images: (frozen, images) -> (embedding [b, d], regions [b, n, e]) of the frozen image

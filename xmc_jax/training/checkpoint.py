@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -65,8 +66,8 @@ class Checkpoints(contextlib.AbstractContextManager):
   def set_aside_damaged(self) -> list[str]:
     """Renames damaged checkpoints that are newer than the newest intact one; says what it did.
 
-    They become `STEP.damaged`, so that training goes on from the intact one. Call it in one process
-    only, before any other method.
+    They become `STEP.damaged.N`, so that training continues from the intact one. Call it in one
+    process only, before any other method.
     """
     said = []
     for step in reversed(self.steps()):
@@ -75,9 +76,10 @@ class Checkpoints(contextlib.AbstractContextManager):
         self._intact.add(step)
         break
       folder = self.directory / str(step)
-      folder.rename(self.directory / f'{step}{DAMAGED}')
-      said.append(f'the checkpoint of step {step} is damaged ({wrong}) and was renamed to '
-                  f'{folder}{DAMAGED}')
+      aside = next(path for n in itertools.count(1)
+                   if not (path := self.directory / f'{step}{DAMAGED}.{n}').exists())
+      folder.rename(aside)
+      said.append(f'the checkpoint of step {step} is damaged ({wrong}) and was renamed to {aside}')
     self._manager.reload()
     return said
 

@@ -126,8 +126,10 @@ class Reporter:
     if not self._writes:
       return
     line = {'step': step, 'time': round(time.time(), 3), **means, **speed}
-    with (self._workdir / 'metrics.jsonl').open('a') as file:
+    path = self._workdir / 'metrics.jsonl'
+    with path.open('a') as file:
       file.write(json.dumps(line) + '\n')
+    atomic.sync(path)      # a checkpoint that survives a power cut has the lines before it
     if self._board is not None:
       self._board.write_scalars(step, {**means, **speed})
     parts = [f'step {step:,}/{self._total_steps:,}', *_losses(means)]
