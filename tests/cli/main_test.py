@@ -280,7 +280,7 @@ def test_newest_checkpoint_is_damaged(refused, argv, workdir, damage, capsys):
   assert main(argv) == 0                               # training goes on from the one before
   output = capsys.readouterr().out
   assert output.startswith('the checkpoint of step 4 is damaged') and 'steps 3 to 4' in output
-  assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == ['2', '4', '4.damaged']
+  assert sorted(p.name for p in (workdir / 'checkpoints').iterdir()) == ['2', '4', '4.damaged.1']
 
 
 def test_checkpoint_of_another_model(refused, argv, workdir):
