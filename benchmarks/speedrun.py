@@ -93,7 +93,7 @@ def main() -> None:
   parser.add_argument('--idea', default='')
   own, settings = parser.parse_known_args()
   own.out.mkdir(parents=True, exist_ok=True)
-  xmc = [sys.executable, '-m', 'xmc_jax.cli.main']
+  xmc = [sys.executable, '-m', 'xmc_jax']
   cost = train([*xmc, 'train', '--config', own.config, '--workdir', str(own.out), *settings],
                own.minutes, own.out / 'train.log')
   subprocess.run([*xmc, 'evaluate', '--workdir', str(own.out)], check=True,
