@@ -83,11 +83,12 @@ def damaged_text(data: bytes, random: Random) -> tuple[str, bytes]:
       ('a line missing', b''.join(lines[:at] + lines[at + 1:])),
       ('a long line', data + b'word ' * 50_000 + b'\n'), ('blank lines', data + b'\n\n \n'),
       ('an open quote', b'"' + data), ('other separator', data.replace(b',', b';')),
-      ('lines reversed', b''.join(reversed(lines))), ('line separators', '\u2028\u0085'.encode() + data)])
+      ('lines reversed', b''.join(reversed(lines))),
+      ('line separators', '\u2028\u0085'.encode() + data)])
 
 
-VALUES = (None, True, -1, 0, 10 ** 30, 1.5, float('nan'), float('inf'), '', 'x', '../../x', '\0', [], {},
-          [None], [[[]]], {'a': {}}, 'ü' * 300)
+VALUES = (None, True, -1, 0, 10 ** 30, 1.5, float('nan'), float('inf'), '', 'x', '../../x', '\0', [],
+          {}, [None], [[[]]], {'a': {}}, 'ü' * 300)
 
 
 def damaged_json(data: bytes, random: Random) -> tuple[str, bytes]:
@@ -250,7 +251,7 @@ def _flat(tree: dict, before: str = '') -> list[tuple[str, object]]:
 
 
 def flags(good: Good, folder: pathlib.Path, random: Random) -> Case:
-  """A good command with one flag misspelled, doubled, emptied or with a value that it cannot have."""
+  """A good command with one word misspelled, emptied, or with a value that it cannot have."""
   argv = random.choice([
       sample_argv(good.run, folder, '--caption=a red apple', '--seed=1', '--truncation=1.0',
                   '--step=2'),
@@ -286,7 +287,7 @@ def tables(good: Good, folder: pathlib.Path, random: Random) -> Case:
                              ('/etc/passwd', 'x'), (rows[odd][0], ''), rows[odd] * 2,
                              (rows[odd][0], '"'), (rows[odd][0], 'a\0b'), ('', 'x')])
   quote = lambda cell: f'"{cell}"' if separator in cell else cell
-  name = random.choice(['captions.csv', 'captions.tsv', 'captions.txt', 'metadata.csv', 'train.csv'])
+  name = random.choice(['captions.csv', 'captions.tsv', 'captions.txt', 'metadata.csv'])
   (source / name).write_text('\n'.join(separator.join(map(quote, row)) for row in rows) + '\n')
   return Case(f'{name}: {separator!r} {header} {rows[odd]!r:.30}',
               prepare_argv('folder', source, folder / 'out'))
