@@ -3,9 +3,9 @@
   python tools/fuzz.py --cases 500 [--seed 0] [--kinds images,flags] [--keep FOLDER]
 
 Each case takes a good input, damages one file of it (or one flag), and runs one command on it. A
-case passes if the command ends within three minutes with code 0, or with code 2 and one line on stderr
-that begins with `xmc`. A sample from a damaged run must also be the same image as before, or be
-refused. What was accepted is listed at the end, to be read by a person.
+case passes if the command ends within three minutes with code 0, or with code 2 and one line on
+stderr that begins with `xmc`. A sample from a damaged run must also be the same image as before, or
+be refused. What was accepted is listed at the end, to be read by a person.
 
 The commands run in a process of their own, one after the other, so that the packages are imported
 once. Needs the packages of the extra `test`.
