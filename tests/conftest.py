@@ -51,6 +51,17 @@ def same_rank(request):
     yield
 
 
+@pytest.fixture(autouse=True, scope='module')
+def optimized(request):
+  """Files of golden values compile as users do; all others lightly, see above."""
+  if not request.path.stem.endswith('golden_test'):
+    yield
+    return
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
 @pytest.fixture
 def strict():
   """No dtype is promoted silently. Not for all tests: optax.adam itself promotes its counter."""
