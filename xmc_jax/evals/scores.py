@@ -7,7 +7,6 @@ from xmc_jax.encoders.features import Features
 from xmc_jax.evals import frechet, kernels, manifold
 from xmc_jax.evals.inception_score import inception_score
 from xmc_jax.evals.protocols import Protocol
-from xmc_jax.evals.statistics import FeatureStats
 
 KID_SUBSET = 1000
 INCEPTION_SPLITS = 10
@@ -42,8 +41,7 @@ def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Scor
                                                                   len(reals.pool)))
   pr = manifold.precision_recall(fakes.pool, reals.pool)
   dc = manifold.density_coverage(fakes.pool, reals.pool)
-  found = [Score(protocol.distance, frechet.frechet_of_stats(FeatureStats.of(fakes.pool),
-                                                             FeatureStats.of(reals.pool))),
+  found = [Score(protocol.distance, frechet.frechet_of_features(fakes.pool, reals.pool)),
            Score(named('KID'), kid.mean, kid.std),
            Score(named('precision'), pr.precision), Score(named('recall'), pr.recall),
            Score(named('density'), dc.density), Score(named('coverage'), dc.coverage)]
