@@ -52,8 +52,7 @@ def frechet_distance(
 def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
   """`frechet_distance` of the Gaussians with the moments of features, [n, d] and [m, d].
 
-  Raises:
-    UserError: fewer than two images on a side, unequal d, or a value that is not finite.
+  Raises UserError for fewer than two images on a side, unequal d, or a value that is not finite.
   """
   a, b = finite_pair(a, b)
   if min(len(a), len(b)) < 2:

@@ -32,8 +32,7 @@ def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Scor
   If the network is not an Inception, the metric names say so. The Inception Score needs at least
   ten images and is left out otherwise.
 
-  Raises:
-    UserError: features are not finite, or there are too few images for precision and recall.
+  Raises UserError if features are not finite, or there are too few images for precision and recall.
   """
   inception = protocol.distance == 'FID'
   named = (lambda metric: metric) if inception else (lambda metric: f'{metric}-lite0')
