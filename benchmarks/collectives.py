@@ -15,8 +15,8 @@ import sys
 
 import common
 import jax
+import program_cost
 
-from xmc_jax.analysis import cost as costs
 from xmc_jax.encoders import bert
 from xmc_jax.training import program as programs
 from xmc_jax.types import UserError
@@ -83,7 +83,7 @@ def arrays(step: programs.Step, sizes: Sizes) -> list[dict] | None:
 
   None where the text of the compiled step cannot be read.
   """
-  found, rounds = [], [costs.collectives(run) for run in step.rounds]
+  found, rounds = [], [program_cost.collectives(run) for run in step.rounds]
   if None in rounds:
     return None
   for moved in itertools.chain.from_iterable(rounds):

@@ -26,7 +26,7 @@ import common
 import jax
 import numpy as np
 
-from xmc_jax.analysis import cost as costs
+from xmc_jax import describe
 from xmc_jax.methods._damsm import has_loss
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
@@ -81,7 +81,7 @@ class Ours:
     began = time.perf_counter()
     self._step = self._program.compile()
     self.compile_seconds = time.perf_counter() - began
-    self.flops = costs.step_cost(self._step.rounds)['flops']
+    self.flops = describe.flops(self._program)
     self.memory = self._step.memory()
     self.parameters = programs.parameters(self._program.state_spec)
     state = self._program.init(0)

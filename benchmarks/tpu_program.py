@@ -17,13 +17,13 @@ import types
 from typing import Any
 
 import collectives as moves
+import hlo
 import jax
 import ml_collections
+import program_cost
 from jax.experimental import topologies
 
 from xmc_jax import methods
-from xmc_jax.analysis import cost as costs
-from xmc_jax.analysis import hlo
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
@@ -40,7 +40,7 @@ def compile_round(topology: str, config: ml_collections.ConfigDict, n: int) -> N
   jax.config.update('jax_platforms', 'cpu')
   mesh = meshes.make_mesh(list(slice_.devices))
   meshes.check_rows(config.batch_size, mesh)
-  _program(config, mesh).lower()[n].compile()
+  _program(config, mesh).trace()[n].lower().compile()
 
 
 def _program(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
@@ -109,12 +109,12 @@ def facts(config: ml_collections.ConfigDict, topology: str,
     sent = collections.Counter()
     for array in moves.arrays(step, moves.Sizes(config, state, chips)):
       sent[array['for']] += array['sent']
-    cost = costs.cost(step.rounds[0])
+    cost = program_cost.cost(step.rounds[0])
     cost.pop('uncounted', None)                              # the starts and ends of exchanges
     read = outside(step.rounds[0].as_text())
-    cost['bytes_accessed'] = costs.cost(types.SimpleNamespace(
+    cost['bytes_accessed'] = program_cost.cost(types.SimpleNamespace(
         as_text=lambda text=read: text, memory_analysis=lambda: None))['bytes_accessed']
-    exchanges = sum(c.times for c in costs.collectives(step.rounds[0]))
+    exchanges = sum(c.times for c in program_cost.collectives(step.rounds[0]))
     rounds.append(cost | {'exchanges': exchanges, 'sent': dict(sent)})
   return {'topology': topology, 'chips': chips, 'px': config.model.size,
           'width': config.model.width, 'rows': config.batch_size, 'length': config.text.length,

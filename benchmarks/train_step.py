@@ -15,7 +15,7 @@ import common
 import jax
 import numpy as np
 
-from xmc_jax.analysis import cost as costs
+from xmc_jax import describe
 from xmc_jax.training import mesh as meshes
 from xmc_jax.types import PARTNER, UserError
 
@@ -42,7 +42,7 @@ class Case:
         'dtype': config.model.dtype, 'rows': config.batch_size, 'microbatches': config.microbatches,
         'remat': config.model.remat, 'devices': self._program.mesh.size,
         'device': device.device_kind, 'jax': jax.__version__, 'compile_seconds': round(seconds, 2),
-        **costs.step_cost(self._step.rounds)}
+        **describe.step_cost(self._program, self._step)}
 
   def prepare(self) -> None:
     """Puts numbers where they are needed, and runs a first step."""
@@ -74,8 +74,8 @@ class Case:
                    'step_seconds_least': round(float(min(seconds)), 5),
                    'images_per_second': round(images / median, 2)}
     flops, peak = self.facts['flops'], PEAK.get(self.facts['device'])
-    self.facts['flops_per_second'] = None if flops is None else round(flops / median)
-    if flops is not None and peak and self._config.model.dtype == 'bfloat16':
+    self.facts['flops_per_second'] = round(flops / median)
+    if peak and self._config.model.dtype == 'bfloat16':
       self.facts['mfu'] = round(flops / median / peak, 4)
 
 

@@ -18,7 +18,6 @@ FLOORS = [
     ('encoders',),
     ('networks', 'evals', 'prepare'),
     ('methods',),
-    ('analysis',),
     ('distributed',),
     ('report',),
     ('sampling', 'describe'),
@@ -27,8 +26,7 @@ FLOORS = [
     ('__main__',),
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
-ONLY = {'weight_files': {'types', 'utils'}, 'encoders': {'types', 'utils', 'weight_files'},
-        'analysis': set()}
+ONLY = {'weight_files': {'types', 'utils'}, 'encoders': {'types', 'utils', 'weight_files'}}
 
 # Outside libraries, and the modules or packages that may import them.
 LIBRARIES = {
@@ -115,7 +113,6 @@ def test_outside_libraries_have_one_door_each(path):
 
 @pytest.mark.parametrize('path', [p for p in modules() if room(p) == 'training'])
 def test_training_reads_no_text_of_compiled_programs(path):
-  assert not [name for name in imports(modules()[path]) if name.startswith('xmc_jax.analysis')]
   assert not re.search(r'\bas_text\b', (PACKAGE / path).read_text())
 
 
@@ -130,7 +127,6 @@ def test_training_losses_and_steps_know_no_family(path):
     ('layers/a.py', 'from xmc_jax.losses.b import c', {'losses'}),
     ('layers/a.py', 'from xmc_jax import train, utils', {'train'}),
     ('training/a.py', 'def f():\n  import xmc_jax.methods.b', {'methods'}),
-    ('training/a.py', 'from xmc_jax.analysis.cost import cost', {'analysis'}),
     ('encoders/a.py', 'from xmc_jax.layers import conv', {'layers'}),
     ('sampling.py', 'from xmc_jax.cli.describe import table', {'cli'}),
     ('__init__.py', 'from xmc_jax.types import Array', {'types'}),

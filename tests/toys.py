@@ -1,5 +1,6 @@
 """Tiny things for tests. All numbers come from numpy's Philox, so that they outlive JAX's."""
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,6 @@ import optax
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax.analysis import cost
 from xmc_jax.methods import xmc_gan
 from xmc_jax.networks.base import Text
 from xmc_jax.training.mesh import make_mesh, put_rows
@@ -131,8 +131,23 @@ def collectives(compiled):
 
   All-reduce is not among them: its result is as large on every device as what each puts in.
   """
-  return [(moved.kind, list(moved.shapes)) for moved in cost.collectives(compiled)
-          if moved.kind != 'all-reduce']
+  found = re.findall(r'= (.*?) (all-gather|all-to-all|reduce-scatter|collective-permute)\(',
+                     compiled.as_text())
+  return [(kind, [tuple(map(int, dims.split(','))) for dims in re.findall(r'\[([\d,]+)\]', result)])
+          for result, kind in found]
+
+
+class ArrayImages:
+  """A set of images in memory, uint8 [n, h, w, 3]."""
+
+  def __init__(self, images, name):
+    self.name, self._images = name, images
+
+  def __len__(self):
+    return len(self._images)
+
+  def read(self, indices):
+    return self._images[np.asarray(indices)]
 
 
 def tiny_config(text_folder):

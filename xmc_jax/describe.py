@@ -1,13 +1,15 @@
 """The size and the cost of a config's training step, for `xmc describe`."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jax.interpreters import partial_eval
 
 from xmc_jax import methods
-from xmc_jax.analysis import cost as costs
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.training.program import Program, Step
@@ -26,20 +28,64 @@ def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) ->
   meshes.check_rows(config.batch_size, mesh)
   method = methods.build(config)
   program = methods.program(method, config, mesh)
-  found = facts(program, program.compile() if compile_step else None)
-  for name, network in program.state_spec.networks.items():
-    found['networks'][name]['shapes'] = _shapes(network.params)
-  found['frozen'] = {name: {'parameters': sum(x.size for x in jax.tree.leaves(tree))}
-                     for name, tree in method.frozen_spec.items()}
-  found['batch'] = _shapes(method.batch_spec)
+  parameters = programs.parameters(program.state_spec)
+  found = {
+      'networks': {name: {'parameters': parameters[name], 'shapes': _shapes(network.params)}
+                   for name, network in program.state_spec.networks.items()},
+      'frozen': {name: {'parameters': sum(x.size for x in jax.tree.leaves(tree))}
+                 for name, tree in method.frozen_spec.items()},
+      'batch': _shapes(method.batch_spec)}
+  return found | ({'step': step_cost(program, program.compile())} if compile_step else {})
+
+
+def step_cost(program: Program, step: Step) -> dict[str, int]:
+  """What one step needs of one device; a key is missing where the backend does not report it.
+
+  flops: additions and multiplications of the step as it is written, before the compiler optimizes
+    it. Comparisons, selections and conversions count as one per element, transcendental functions
+    as none. A scan counts as often as it runs, a `while` loop once.
+  bytes_accessed: what the kernels of the compiled step read and write, the body of a loop once.
+  loops: how many scans there are, so that bytes_accessed is only a lower bound; missing if none.
+  argument_bytes, temp_bytes: memory of the largest round, see `Step.memory`.
+  """
+  found = {'flops': flops(program)}
+  costs = [run.cost_analysis() for run in step.rounds]
+  if all(costs):
+    found['bytes_accessed'] = round(sum(cost['bytes accessed'] for cost in costs))
+  if loops := sum(len(list(_scans(run.jaxpr.jaxpr))) for run in program.trace()):
+    found['loops'] = loops
+  if memory := step.memory():
+    found |= {'argument_bytes': memory.arguments, 'temp_bytes': memory.temporaries}
   return found
 
 
-def facts(program: Program, step: Step | None) -> dict[str, Any]:
-  """The parameters of each network and, if compiled, the cost of a step on one device."""
-  found = {'networks': {name: {'parameters': n}
-                       for name, n in programs.parameters(program.state_spec).items()}}
-  return found | ({'step': costs.step_cost(step.rounds)} if step else {})
+def flops(program: Program) -> int:
+  """Floating-point operations of one step on one device, as in `step_cost`."""
+  total = sum(run.lower().cost_analysis()['flops'] + _repeated(run.jaxpr.jaxpr)
+              for run in program.trace())
+  return round(total / program.mesh.size)
+
+
+def _repeated(jaxpr: Jaxpr) -> float:
+  """FLOPs of all turns of scans but the first, the one that XLA counts."""
+  jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, len(jaxpr.outvars) * [True])
+  total = 0.0
+  for length, body in _scans(jaxpr):
+    args = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in body.in_avals]
+    turn = jax.jit(jaxpr_as_fun(body)).lower(*args).cost_analysis()['flops']
+    total += (length - 1) * turn + length * _repeated(body.jaxpr)
+  return total
+
+
+def _scans(jaxpr: Jaxpr) -> Iterator[tuple[int, ClosedJaxpr]]:
+  """Length and body of every scan that is not inside another one."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name == 'scan':
+      yield eqn.params['length'], eqn.params['jaxpr']
+      continue
+    for value in jax.tree.leaves(list(eqn.params.values())):
+      if isinstance(value, Jaxpr | ClosedJaxpr):
+        yield from _scans(getattr(value, 'jaxpr', value))
 
 
 def table(found: dict[str, Any]) -> str:
@@ -51,23 +97,15 @@ def table(found: dict[str, Any]) -> str:
   lines += [f'batch {name}: {shape}' for name, shape in found.get('batch', {}).items()]
   step = found.get('step', {})
   if step:
-    lines.append(_cost_line(step))
+    traffic = ''
+    if 'bytes_accessed' in step:
+      least = 'at least ' if 'loops' in step else ''
+      traffic = f', {least}{step["bytes_accessed"] / 1e9:,.1f} GB of memory traffic'
+    lines.append(f'one step: {step["flops"] / 1e9:,.1f} GFLOP{traffic} per device')
   if 'temp_bytes' in step:
     lines.append(f'memory: {step["argument_bytes"] / 1e6:,.0f} MB for state, weights and batch, '
                  f'{step["temp_bytes"] / 1e6:,.0f} MB temporary, per device')
   return '\n'.join(lines)
-
-
-def _cost_line(step: dict[str, Any]) -> str:
-  """What one step computes, reads and writes; a lower bound where not all of it is counted."""
-  if step['flops'] is None:
-    return 'one step: unknown FLOP, as the text of the compiled program could not be read'
-  missing = [f'{n} loops of unknown length' for n in [step.get('unknown_loops')] if n]
-  missing += step.get('uncounted', [])
-  least = 'at least ' if missing else ''
-  line = (f'one step: {least}{step["flops"] / 1e9:,.1f} GFLOP, '
-          f'{step["bytes_accessed"] / 1e9:,.1f} GB of memory traffic per device')
-  return f'{line} (not counted: {", ".join(missing)})' if missing else line
 
 
 def _shapes(tree) -> dict[str, str]:

@@ -243,23 +243,6 @@ def test_a_lost_iterator_stops_its_thread(tokenizer):
   assert threading.active_count() == before
 
 
-@pytest.mark.parametrize('count', [1, 2])
-def test_evaluation_sees_everything_once_in_order(source, tokenizer, count):
-  parts = [list(pipeline.eval_batches(source, tokenizer, 14, process=(i, count)))
-           for i in range(count)]
-  joined = [{key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
-            for batch in zip(*parts, strict=True)]
-  whole = {key: np.concatenate([batch[key] for batch in joined]) for key in joined[0]}
-  number = len(source)
-  assert number % 14 and len(joined) == number // 14 + 1
-  assert whole['weight'].dtype == np.float32
-  np.testing.assert_array_equal(whole['weight'], np.arange(len(whole['weight'])) < number)
-  tokens, mask = tokenizer.encode([source.captions(i)[0] for i in range(number)])
-  np.testing.assert_array_equal(whole['tokens'][:number], tokens)
-  np.testing.assert_array_equal(whole['mask'][:number], mask)
-  np.testing.assert_array_equal(whole['image'][:number], [source.image(i) for i in range(number)])
-
-
 def test_share_of_captions_that_are_cut(records_folder, tokenizer_folder):
   source = sources.load('records', 'train', 32, folder=records_folder)
   captions = [c for i in range(47) for c in source.captions(i)]

@@ -3,8 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
-from xmc_jax.evals import extract, image_sets
+from xmc_jax.evals import extract
 from xmc_jax.evals.extract import FeatureCollector, FeatureExtractor, GeneratedImages, to_uint8
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
@@ -28,7 +29,7 @@ def images():
 
 def of(images, devices=1, extractors=(DIRECT, PREPROCESSED)):
   collect = FeatureCollector(extractors, make_mesh(jax.devices()[:devices]))
-  return collect(image_sets.ArrayImages(images, 'noise'))
+  return collect(toys.ArrayImages(images, 'noise'))
 
 
 def test_features_are_those_of_the_network_image_by_image(images):

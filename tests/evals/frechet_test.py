@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from xmc_jax.evals import frechet
-from xmc_jax.evals.statistics import FeatureStats
 from xmc_jax.types import UserError
 
 # torch-fidelity 0.4.0, for `features(700, 64, 1)` and `features(900, 64, 2)` in float64. In float32
@@ -59,33 +58,41 @@ def test_regions_that_do_not_overlap_add_their_traces():
 
 @pytest.mark.parametrize('n', [12, 500])
 def test_a_set_and_itself_are_no_further_apart_than_rounding(n):
-  stats = FeatureStats.of(features(n, 40, 1))
-  trace = np.trace(stats.covariance())
-  assert 0 <= frechet.frechet_of_stats(stats, stats) < 1e-10 * trace
-  assert 0 <= frechet.frechet_of_features(*[features(n, 40, 1)] * 2) < 1e-10 * trace
+  rows = features(n, 40, 1)
+  assert 0 <= frechet.frechet_of_features(rows, rows) < 1e-10 * rows.var(0, ddof=1).sum()
 
 
 def test_it_is_symmetric_and_grows_with_the_square_of_scale():
-  a, b = FeatureStats.of(features(300, 20, 1)), FeatureStats.of(features(400, 20, 2))
-  ab = frechet.frechet_of_stats(a, b)
-  assert frechet.frechet_of_stats(b, a) == pytest.approx(ab, abs=1e-11)
-  scaled = [FeatureStats.of(1000 * features(n, 20, s)) for n, s in ((300, 1), (400, 2))]
-  assert frechet.frechet_of_stats(*scaled) == pytest.approx(1e6 * ab, rel=1e-10)
+  a, b = features(300, 20, 1), features(400, 20, 2)
+  ab = frechet.frechet_of_features(a, b)
+  assert frechet.frechet_of_features(b, a) == pytest.approx(ab, abs=1e-11)
+  assert frechet.frechet_of_features(1000 * a, 1000 * b) == pytest.approx(1e6 * ab, rel=1e-10)
 
 
 @pytest.mark.parametrize('n, m', [(50, 60), (3, 200), (200, 3), (2, 2), (300, 400)])
-def test_features_and_statistics_give_the_same_distance(n, m):
+def test_with_fewer_images_than_features_it_is_that_of_their_products(n, m):
+  # The trace of the square root from the singular values of the n x m products of centered rows.
   a, b = features(n, 128, 1), features(m, 128, 2)
-  stats = frechet.frechet_of_stats(FeatureStats.of(a), FeatureStats.of(b))
-  assert frechet.frechet_of_features(a, b) == pytest.approx(stats, abs=1e-8)
+  x, y = ((rows - rows.mean(0)) / np.sqrt(len(rows) - 1) for rows in (a, b))
+  exact = (((a.mean(0) - b.mean(0)) ** 2).sum() + (x ** 2).sum() + (y ** 2).sum()
+           - 2 * np.linalg.svd(x @ y.T, compute_uv=False).sum())
+  assert frechet.frechet_of_features(a, b) == pytest.approx(exact, abs=1e-8)
+
+
+def test_a_mean_a_hundred_million_times_the_spread_loses_nothing():
+  walk = np.arange(20_000) % 5 - 2.0
+  near, far = (np.stack([mean + walk, 3 * walk - mean, mean + np.roll(walk, 2)], 1)
+               for mean in (0, 1e8))
+  shifted = frechet.frechet_of_features(far, far + [3, 0, 4])
+  assert shifted == pytest.approx(frechet.frechet_of_features(near, near + [3, 0, 4]), abs=1e-6)
+  assert shifted == pytest.approx(25, abs=1e-6)
 
 
 def test_the_golden_figure_of_torch_fidelity():
   a, b = features(700, 64, 1), features(900, 64, 2)
-  assert frechet.frechet_of_stats(FeatureStats.of(a), FeatureStats.of(b)) == pytest.approx(
-    GOLDEN, abs=1e-10)
-  single = [FeatureStats.of(x.astype(np.float32)) for x in (a, b)]
-  assert frechet.frechet_of_stats(*single) == pytest.approx(GOLDEN, abs=1e-5)
+  assert frechet.frechet_of_features(a, b) == pytest.approx(GOLDEN, abs=1e-10)
+  single = [x.astype(np.float32) for x in (a, b)]
+  assert frechet.frechet_of_features(*single) == pytest.approx(GOLDEN, abs=1e-5)
 
 
 @pytest.mark.parametrize('dtype, near', [(np.float64, 1e-8), (np.float32, 1e-5)])
@@ -98,18 +105,18 @@ def test_fid_is_torch_fidelitys(n, m, d, dtype, near):
   theirs = metric_fid.fid_statistics_to_metric(
     *[metric_fid.fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)],
     verbose=False)['frechet_inception_distance']
-  ours = frechet.frechet_of_stats(FeatureStats.of(a), FeatureStats.of(b))
+  ours = frechet.frechet_of_features(a, b)
   # Below as many images as features their eigenvalues of a singular product are the coarser ones.
   assert ours == pytest.approx(theirs, abs=near if min(n, m) > d else 1e-5)
 
 
 def test_fid_is_that_of_scipys_square_root():
   linalg = pytest.importorskip('scipy.linalg')
-  a, b = (FeatureStats.of(features(n, 100, s)) for n, s in ((800, 1), (700, 2)))
-  root = linalg.sqrtm(a.covariance() @ b.covariance()).real
-  theirs = (((a.mean - b.mean) ** 2).sum() + np.trace(a.covariance()) + np.trace(b.covariance())
-            - 2 * np.trace(root))
-  assert frechet.frechet_of_stats(a, b) == pytest.approx(theirs, abs=1e-8)
+  a, b = (features(n, 100, s) for n, s in ((800, 1), (700, 2)))
+  cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+  theirs = (((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b)
+            - 2 * np.trace(linalg.sqrtm(cov_a @ cov_b).real))
+  assert frechet.frechet_of_features(a, b) == pytest.approx(theirs, abs=1e-8)
 
 
 def test_what_is_no_covariance_is_an_error():

@@ -1,6 +1,7 @@
 """Sets of images: what is read, and the errors for unusable folders."""
 import numpy as np
 import pytest
+import toys
 from PIL import Image
 
 from xmc_jax.data import source
@@ -86,7 +87,7 @@ def test_split_reads_a_data_set():
 
 def test_fingerprint_knows_pixels_order_number_and_size_but_not_the_batches():
   images = noise(10)
-  of = lambda images, **how: image_sets.fingerprint(image_sets.ArrayImages(images, 'noise'), **how)
+  of = lambda images, **how: image_sets.fingerprint(toys.ArrayImages(images, 'noise'), **how)
   first = of(images)
   assert first == of(images, batch=3) == of(images.copy())
   changed = images.copy()

@@ -2,10 +2,11 @@
 import jax
 import numpy as np
 import pytest
+import toys
 from PIL import Image, ImageFilter
 
 from xmc_jax.data import source
-from xmc_jax.evals import image_sets, protocols, scores
+from xmc_jax.evals import protocols, scores
 from xmc_jax.evals.extract import FeatureCollector
 from xmc_jax.training.mesh import make_mesh
 
@@ -33,7 +34,7 @@ def found():
       'pure noise': rng.integers(0, 256, others.shape, np.uint8)}
   protocol = protocols.find('offline')
   collect = FeatureCollector([protocol.feature_extractor()], make_mesh(jax.devices()[:1]))
-  features = {name: collect(image_sets.ArrayImages(images, name), quiet=True)['offline']
+  features = {name: collect(toys.ArrayImages(images, name), quiet=True)['offline']
               for name, images in groups.items()}
   features['collapse'] = jax.tree.map(lambda x: np.repeat(x[:4], N // 4, 0), features['real'])
   reference = features.pop('reference')

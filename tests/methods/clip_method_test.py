@@ -176,7 +176,7 @@ def test_mistakes_are_named(settings, message):
 
 def test_a_network_without_any_loss_is_refused_when_its_phase_is_traced():
   with pytest.raises(UserError, match="'encoder' has weight 0"):
-    program_of(methods.build(small(**{'terms.contrast': 0.0}))).lower()
+    program_of(methods.build(small(**{'terms.contrast': 0.0}))).trace()
 
 
 def test_a_vocabulary_too_small_for_a_tokenizer_and_a_missing_clip_are_named():

@@ -7,8 +7,7 @@ import optax
 import pytest
 import toys
 
-from xmc_jax import methods
-from xmc_jax.analysis.cost import cost
+from xmc_jax import describe, methods
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.microbatches import Microbatches, check_microbatches, in_microbatches
@@ -119,9 +118,9 @@ def test_parts_hold_less_and_compute_more(text_folder):
     config.batch_size, config.model.bn_group_size, config.microbatches = 32, 8, microbatches
     config.model.width, config.terms.word = 8, 0.0         # networks, and little else
     method = methods.build(config)
-    return cost(Program(method.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
-                        method.frozen_spec, method.batch_spec, make_mesh(jax.devices()[:1])
-                        ).lower()[-1].compile())
+    program = Program(method.objective, {name: optax.sgd(1e-2) for name in 'gd'}, 0.9,
+                      method.frozen_spec, method.batch_spec, make_mesh(jax.devices()[:1]))
+    return describe.step_cost(program, program.compile())
 
   whole, parts = joint_cost(1), joint_cost(4)
   assert parts['temp_bytes'] < 0.5 * whole['temp_bytes']

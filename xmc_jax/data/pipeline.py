@@ -1,4 +1,4 @@
-"""From a source to the batches of training and of evaluation."""
+"""From a source to the batches of training."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 
 from xmc_jax.data import arrays
 from xmc_jax.data.partners import Partners
-from xmc_jax.data.plan import MIDDLE, Plan, plan
+from xmc_jax.data.plan import Plan, plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import Array, UserError
@@ -86,36 +86,6 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
 def to_float(image: Array) -> Array:
   """Scales uint8 images to float32 in [0, 1], on their device."""
   return image.astype(jnp.float32) * SCALE
-
-
-def eval_batches(source: Source, tokenizer: Tokenizer, rows: int,
-                 process: tuple[int, int] = (0, 1)) -> Iterator[dict]:
-  """Returns an iterator over every example once, in order, with its first caption, not mirrored.
-
-  Leaves are [local batch size, …]: those of a training batch without the axis of rounds, and
-  `weight`, float32: 1 for an example and 0 for padding of the last batch. All processes get the
-  same number of batches.
-
-  Args:
-    source, tokenizer, process: as of `batches`.
-    rows: global batch size.
-
-  Raises:
-    UserError: the batch size is not a multiple of the number of processes.
-  """
-  first, last = _block(rows, process)
-
-  def generate() -> Iterator[dict]:
-    for start in range(0, len(source), rows):
-      index = np.arange(start + first, start + last)[None]
-      weight = (index < len(source)).astype(np.float32)
-      index = np.minimum(index, len(source) - 1)
-      one = Plan(index, np.zeros(index.shape), np.zeros(index.shape, bool),
-                 np.full((*index.shape, 2), MIDDLE))
-      batch = {**arrays.make_batch(source, tokenizer, one), 'weight': weight}
-      yield {key: leaf[0] for key, leaf in batch.items()}
-
-  return generate()
 
 
 def truncated_share(source: Source, tokenizer: Tokenizer, sample: int = 2000) -> float:

@@ -54,8 +54,7 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
 
   For a run that trained a CLIP, its folder `encoder` is found.
 
-  Raises:
-    UserError: the name is empty, there is no such folder, or a file in it is missing.
+  Raises UserError if the name is empty, there is no such folder, or a file in it is missing.
   """
   if not os.fspath(name_or_path):       # as a path, it would be the current folder
     raise UserError('no CLIP is given: give its folder, or a name such as '
@@ -105,8 +104,7 @@ class ClipConfig:
   def read(cls, folder: str | os.PathLike[str]) -> ClipConfig:
     """Reads the `config.json` of a folder.
 
-    Raises:
-      UserError: the file is missing, is not JSON, or describes another network.
+    Raises UserError if the file is missing, is not JSON, or describes another network.
     """
     path = pathlib.Path(folder, 'config.json')
     try:
@@ -184,8 +182,7 @@ class Clip(nn.Module):
 
     Tokens after the first end token have no effect.
 
-    Raises:
-      UserError: `t` exceeds the number of positions.
+    Raises UserError if `t` exceeds the number of positions.
     """
     return self.text_transformer(tokens)[1]
 
@@ -289,8 +286,7 @@ def spec(module: Clip) -> Tree:
 def load(folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Clip, Tree]:
   """The network in a folder and its weights `{"params": ...}`, float32.
 
-  Raises:
-    UserError: a file is missing or damaged, or a tensor is missing or has another shape.
+  Raises UserError if a file is missing or damaged, or a tensor is missing or has another shape.
   """
   config = ClipConfig.read(folder)
   module = Clip(config, dtype)

@@ -144,8 +144,7 @@ def _trained_spec(module: Damsm) -> Tree:
 def find(path: str | os.PathLike[str]) -> pathlib.Path:
   """The folder of a trained DAMSM: `path` itself, or `encoder` in the folder of its run.
 
-  Raises:
-    UserError: there is no such folder, or one of its three files is missing.
+  Raises UserError if there is no such folder, or one of its three files is missing.
   """
   path = pathlib.Path(path).expanduser()
   folder = path if (path / FILES[0]).is_file() and (path / FILES[1]).is_file() else path / 'encoder'
@@ -169,9 +168,8 @@ def sizes(folder: str | os.PathLike[str]) -> Damsm:
 def load(folder: str | os.PathLike[str]) -> tuple[Damsm, Tree]:
   """The network in a folder and all its weights, including the backbone's.
 
-  Raises:
-    UserError: a file is missing or damaged; or the backbone's weights are missing, or are not the
-      ones that it was trained with.
+  Raises UserError if a file is missing or damaged; or the backbone's weights are missing, or are
+  not the ones that it was trained with.
   """
   module, folder = sizes(folder), pathlib.Path(folder)
   known = json.loads((folder / FILES[0]).read_text(encoding='utf-8'))

@@ -164,8 +164,7 @@ def from_torch(arrays: Mapping[str, np.ndarray], variant: str) -> Tree:
 
   All use the same names. The auxiliary head (AuxLogits) is ignored.
 
-  Raises:
-    UserError: an array is missing or has another shape. The message does not name the file.
+  Raises UserError if an array is missing or has another shape. The message does not name the file.
   """
   leaves = {'kernel': 'conv.weight', 'scale': 'bn.weight', 'bias': 'bn.bias',
             'mean': 'bn.running_mean', 'variance': 'bn.running_var'}
@@ -194,8 +193,7 @@ def from_keras(arrays: Mapping[str, np.ndarray]) -> Tree:
   in the order of creation and continues with the next network of a process, so only the order of
   the numbers is used. Keras 3's `.weights.h5` has another order and is refused.
 
-  Raises:
-    UserError: as by `from_torch`, or the number of layers is wrong.
+  Raises UserError as `from_torch` does, or if the number of layers is wrong.
   """
   arrays = {'/'.join(name.removesuffix(':0').split('/')[-2:]): x for name, x in arrays.items()}
   names = {('fc', 'kernel'): 'predictions/kernel', ('fc', 'bias'): 'predictions/bias'}

@@ -128,8 +128,7 @@ def _pool(x: Array) -> Array:
 def from_package(arrays: Mapping[str, np.ndarray], module: SqueezeNet) -> Tree:
   """The variables of `module`, from the arrays in ndf's file.
 
-  Raises:
-    UserError: an array is missing or has another shape.
+  Raises UserError if an array is missing or has another shape.
   """
 
   def names_of(path: Path) -> list[str]:

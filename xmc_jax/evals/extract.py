@@ -94,8 +94,7 @@ class FeatureCollector:
                quiet: bool = False) -> dict[str, Tree]:
     """Returns {extractor name: features as numpy arrays [n, ...]}, in the order of the images.
 
-    Raises:
-      UserError: generated images are not finite, or an image cannot be read.
+    Raises UserError if generated images are not finite, or an image cannot be read.
     """
     total, start_batch = len(images), self._starter(images)
     progress = Progress(images.name, total, quiet=quiet or jax.process_index() > 0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xmc_jax.evals.statistics import FeatureStats, finite_pair
+from xmc_jax.evals.statistics import finite_pair
 from xmc_jax.types import UserError
 
 # An eigenvalue of a covariance below -NEGATIVE times the largest is not a rounding error.
@@ -43,37 +43,23 @@ def frechet_distance(
     raise UserError(
       f'means of {len(mean1):,} and {len(mean2):,} features and covariances of {len(factor1):,} '
       f'and {len(factor2):,} cannot be compared; take all from the same network')
-  return _distance(mean1 - mean2, factor1, factor2)
-
-
-def frechet_of_stats(a: FeatureStats, b: FeatureStats) -> float:
-  """`frechet_distance` of collected statistics; UserError also for fewer than two images."""
-  return frechet_distance(a.mean, a.covariance(), b.mean, b.covariance())
+  step = mean1 - mean2
+  nuclear = np.linalg.svd(factor1.T @ factor2, compute_uv=False).sum()
+  traces = (factor1 * factor1).sum() + (factor2 * factor2).sum()
+  return max(float(step @ step + traces - 2 * nuclear), 0.0)      # negative only by rounding
 
 
 def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
-  """The same distance computed from features in memory, [n, d] and [m, d].
+  """`frechet_distance` of the Gaussians with the moments of features, [n, d] and [m, d].
 
-  The centered features already are a factor of the covariance, so no eigenvalues are needed and the
-  cost is that of n x m products: 500 images take a fraction of a second. With more images than
-  features, `FeatureStats` is faster.
-
-  Raises:
-    UserError: fewer than two images on a side, unequal d, or a value that is not finite.
+  Raises UserError for fewer than two images on a side, unequal d, or a value that is not finite.
   """
   a, b = finite_pair(a, b)
   if min(len(a), len(b)) < 2:
     raise UserError('a covariance needs at least 2 images on each side; '
                     f'there are {len(a)} and {len(b)}')
-  return _distance(a.mean(0) - b.mean(0), _centered(a).T, _centered(b).T)
-
-
-def _distance(step: np.ndarray, factor1: np.ndarray, factor2: np.ndarray) -> float:
-  """From the difference of the means [d] and factors [d, r1], [d, r2] of the covariances."""
-  nuclear = np.linalg.svd(factor1.T @ factor2, compute_uv=False).sum()
-  traces = (factor1 * factor1).sum() + (factor2 * factor2).sum()
-  # Negative only by rounding.
-  return max(float(step @ step + traces - 2 * nuclear), 0.0)
+  return frechet_distance(a.mean(0), np.atleast_2d(np.cov(a, rowvar=False)),
+                          b.mean(0), np.atleast_2d(np.cov(b, rowvar=False)))
 
 
 def _mean(mean: np.ndarray) -> np.ndarray:
@@ -100,8 +86,3 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
                     f'{largest:.3g}); compute it again, in float64')
   kept = values > len(values) * np.finfo(np.float64).eps * largest
   return vectors[:, kept] * np.sqrt(values[kept])
-
-
-def _centered(rows: np.ndarray) -> np.ndarray:
-  """Features [n, d] minus their mean, scaled so that their Gram matrix is the covariance."""
-  return (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)

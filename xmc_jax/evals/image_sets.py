@@ -91,19 +91,6 @@ class SplitImages:
       return np.stack(list(pool.map(self._source.image, [int(i) for i in indices])))
 
 
-class ArrayImages:
-  """Images in memory, uint8 [n, h, w, 3]."""
-
-  def __init__(self, images: np.ndarray, name: str):
-    self.name, self._images = name, images
-
-  def __len__(self) -> int:
-    return len(self._images)
-
-  def read(self, indices: Sequence[int]) -> np.ndarray:
-    return self._images[np.asarray(indices)]
-
-
 def fingerprint(images: ImageSet, batch: int = 64) -> str:
   """sha256 of the number, size and pixels of all images, in order; independent of `batch`."""
   digest = hashlib.sha256()

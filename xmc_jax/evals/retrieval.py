@@ -90,8 +90,7 @@ def r_precision_folds(hits: np.ndarray, folds: int = 10) -> Folds:
   If the number of examples is not a multiple of `folds`, sizes differ by at most one, and the mean
   is not exactly `hits.mean()`.
 
-  Raises:
-    UserError: fewer examples than folds.
+  Raises UserError for fewer examples than folds.
   """
   hits = np.asarray(hits, bool)
   if hits.ndim != 1:

@@ -7,7 +7,6 @@ from xmc_jax.encoders.features import Features
 from xmc_jax.evals import frechet, kernels, manifold
 from xmc_jax.evals.inception_score import inception_score
 from xmc_jax.evals.protocols import Protocol
-from xmc_jax.evals.statistics import FeatureStats
 
 KID_SUBSET = 1000
 INCEPTION_SPLITS = 10
@@ -33,8 +32,7 @@ def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Scor
   If the network is not an Inception, the metric names say so. The Inception Score needs at least
   ten images and is left out otherwise.
 
-  Raises:
-    UserError: features are not finite, or there are too few images for precision and recall.
+  Raises UserError if features are not finite, or there are too few images for precision and recall.
   """
   inception = protocol.distance == 'FID'
   named = (lambda metric: metric) if inception else (lambda metric: f'{metric}-lite0')
@@ -42,8 +40,7 @@ def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Scor
                                                                   len(reals.pool)))
   pr = manifold.precision_recall(fakes.pool, reals.pool)
   dc = manifold.density_coverage(fakes.pool, reals.pool)
-  found = [Score(protocol.distance, frechet.frechet_of_stats(FeatureStats.of(fakes.pool),
-                                                             FeatureStats.of(reals.pool))),
+  found = [Score(protocol.distance, frechet.frechet_of_features(fakes.pool, reals.pool)),
            Score(named('KID'), kid.mean, kid.std),
            Score(named('precision'), pr.precision), Score(named('recall'), pr.recall),
            Score(named('density'), dc.density), Score(named('coverage'), dc.coverage)]

@@ -87,9 +87,8 @@ def read_captions(folder: str | os.PathLike[str]) -> list[ClassCaptions]:
 
   Each is a list of dicts with the key `caption`.
 
-  Raises:
-    UserError: there is no such file, two have the same number, or one is damaged or holds something
-      else.
+  Raises UserError if there is no such file, two have the same number, or one is damaged or holds
+  something else.
   """
   classes = [_read(path) for path in sorted(pathlib.Path(folder).glob('*.pkl'))
              if NAME.fullmatch(path.stem)]
@@ -153,8 +152,7 @@ def soa(found: Mapping[int, np.ndarray]) -> Soa:
   public scorer uses the order of the file system). Of an odd number of classes, the middle one is
   in the upper half.
 
-  Raises:
-    UserError: fewer than two classes, or a class without images.
+  Raises UserError for fewer than two classes, or a class without images.
   """
   rows = {label: np.asarray(values, bool).ravel() for label, values in sorted(found.items())}
   empty = [label for label, values in rows.items() if not len(values)]

@@ -1,21 +1,9 @@
-"""Mean and covariance of features in one pass, and checks that all metrics make of their features.
-
-Everything is float64 on the host. Features may come in batches of any size and order, from any
-number of processes: sums are taken about the mean of what has been seen, and two of them are merged
-exactly (Chan, Golub and LeVeque, "Updating formulae", 1979). No precision is lost if the mean is
-large and the variance small.
-"""
+"""Checks that all metrics make of their features, and the distances between these."""
 from __future__ import annotations
 
-import dataclasses
-import io
-import os
-
 import numpy as np
-from etils import epath
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
 
 
 def finite_rows(rows: np.ndarray, what: str = 'features') -> np.ndarray:
@@ -55,97 +43,3 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   squares += (x * x).sum(1)[:, None]
   squares += (y * y).sum(1)
   return np.maximum(squares, 0, out=squares)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FeatureStats:
-  """Moments of `count` feature vectors; immutable, so `add` and `merge` return new ones.
-
-  count    int
-  mean     [d]
-  scatter  [d, d], the sum of the outer products of the centered vectors
-  """
-
-  count: int
-  mean: np.ndarray
-  scatter: np.ndarray
-
-  @classmethod
-  def of(cls, rows: np.ndarray, weight: np.ndarray | None = None) -> FeatureStats:
-    """The moments of one batch.
-
-    Args:
-      rows: [n, d], any real type.
-      weight: [n], 1 or True where a row counts; a row of weight 0 is padding and may hold anything.
-    Raises:
-      UserError: a row that counts holds NaN or infinity.
-      ValueError: the shapes do not match, or a weight is neither 0 nor 1.
-    """
-    rows = np.asarray(rows)
-    if weight is not None:
-      weight = np.asarray(weight)
-      if weight.shape != rows.shape[:1] or not np.isin(weight, (0, 1)).all():
-        raise ValueError('weight must be one 0 or 1 for each row')
-      rows = rows[weight.astype(bool)]
-    if rows.ndim == 2 and not len(rows):
-      d = rows.shape[1]
-      return cls(0, np.zeros(d), np.zeros((d, d)))
-    rows = finite_rows(rows)
-    mean = rows.mean(axis=0)
-    centered = rows - mean
-    return cls(len(rows), mean, centered.T @ centered)
-
-  def add(self, rows: np.ndarray, weight: np.ndarray | None = None) -> FeatureStats:
-    """The moments with another batch included; arguments and errors as of `of`."""
-    return self.merge(FeatureStats.of(rows, weight))
-
-  def merge(self, other: FeatureStats) -> FeatureStats:
-    """The moments of both sets together. UserError if the numbers of features differ."""
-    if self.mean.shape != other.mean.shape:
-      raise UserError(
-        f'statistics of {len(self.mean):,} and {len(other.mean):,} features cannot be joined; '
-        'take both from the same network')
-    if not other.count:
-      return self
-    count = self.count + other.count
-    step = other.mean - self.mean
-    share = other.count / count
-    scatter = self.scatter + other.scatter
-    scatter += np.outer(step * (self.count * share), step)
-    return FeatureStats(count, self.mean + step * share, scatter)
-
-  def covariance(self) -> np.ndarray:
-    """[d, d], divided by count - 1 as usual for FID; UserError for fewer than two images."""
-    if self.count < 2:
-      raise UserError(f'a covariance needs at least 2 images, not {self.count}')
-    return self.scatter / (self.count - 1)
-
-  def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes a .npz of `count`, `mean` and `scatter` atomically; creates the folder.
-
-    Equal statistics give equal bytes. UserError if the file cannot be written.
-    """
-    path, data = epath.Path(path), io.BytesIO()
-    np.savez(data, count=self.count, mean=self.mean, scatter=self.scatter)
-    try:
-      atomic.save(path, data.getvalue())
-    except OSError as error:
-      raise UserError(f'the statistics {path} cannot be written ({error.strerror or error}); give '
-                      'a path in a writable folder') from error
-
-  @classmethod
-  def load(cls, path: str | os.PathLike[str]) -> FeatureStats:
-    """Reads what `save` wrote. UserError if the file is missing, damaged or something else."""
-    try:
-      with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as file:
-        stats = cls(int(file['count']), file['mean'], file['scatter'])
-    except Exception as error:  # a damaged archive can fail in any way
-      raise UserError(f'the statistics {path} cannot be read ({error}); compute them '
-                      'again') from error
-    d = stats.mean.size
-    if (stats.mean.shape != (d,) or stats.scatter.shape != (d, d) or stats.count < 0
-        or stats.mean.dtype != np.float64 or stats.scatter.dtype != np.float64
-        or not np.isfinite(stats.mean).all() or not np.isfinite(stats.scatter).all()):
-      raise UserError(f'the statistics {path} are not a mean and a scatter of finite float64 '
-                      'numbers; compute them again')
-    return stats

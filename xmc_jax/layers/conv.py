@@ -1,6 +1,7 @@
 """Convolution and dense layers with the initial values that a method asks for."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -19,6 +20,8 @@ Initializer = Callable[..., Array]
 GLOROT = nn.initializers.glorot_normal()
 ORTHOGONAL = nn.initializers.orthogonal()
 FAN_IN = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
 def fan_in_bias(fan_in: int) -> Initializer:

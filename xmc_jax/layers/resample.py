@@ -40,6 +40,13 @@ def align_corners_up(x: Array) -> Array:
   return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x, precision='highest')
 
 
+def append_vector(x: Array, vector: Array) -> Array:
+  """`x` [b, h, w, c] with `vector` [b, d] in the dtype of `x` appended at every pixel."""
+  everywhere = jnp.broadcast_to(vector[:, None, None].astype(x.dtype),
+                                (*x.shape[:3], vector.shape[-1]))
+  return jnp.concatenate([x, everywhere], -1)
+
+
 def average_pool(x: Array) -> Array:
   """Mean of 2x2 pixels; height and width must be even."""
   b, h, w, c = x.shape

@@ -25,15 +25,8 @@ from xmc_jax.losses.penalties import ma_gp
 from xmc_jax.methods import Method, _clip, _shared
 from xmc_jax.methods._diagnostics import pair_accuracies
 from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.networks import galip
 from xmc_jax.networks.base import ForwardOutputs
-from xmc_jax.networks.galip import (
-  LEAST_GRID,
-  LEAST_LAYERS,
-  SIZES,
-  GalipDiscriminator,
-  GalipGenerator,
-  GalipNetworks,
-)
 from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
 
@@ -80,14 +73,14 @@ def generator_losses(out: ForwardOutputs) -> Losses:
 
 def build(config: ml_collections.ConfigDict, extension: Extension | None = None) -> Method:
   """GALIP of `config`."""
-  _shared.check_size(config, SIZES)
+  _shared.check_size(config, galip.SIZES)
   _shared.check_wrong_pairs(config)
   m, encoder = config.model, config.text.encoder
   network, options = _clip.network(config), _shared.options(config)
   _check_network(network.config, m.size)
-  networks = GalipNetworks(
-      GalipGenerator(m.size, m.width, network.config, remat=m.remat, **options),
-      GalipDiscriminator(m.width, options['dtype']), network, m.clip_input, m.z_features)
+  networks = galip.GalipNetworks(
+      galip.GalipGenerator(m.size, m.width, network.config, remat=m.remat, **options),
+      galip.GalipDiscriminator(m.width, options['dtype']), network, m.clip_input, m.z_features)
 
   phase = functools.partial(make_phase, weights=config.terms, networks=networks,
                             extension=extension, shared=shared_fakes(networks, extension))
@@ -103,8 +96,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
 
 def _check_network(sizes: clip.ClipConfig, pixels: int) -> None:
   """Raises UserError for a CLIP that the networks cannot be built around."""
-  if sizes.image.layers < LEAST_LAYERS or not LEAST_GRID <= sizes.grid < pixels:
-    raise UserError(f'GALIP needs a CLIP of at least {LEAST_LAYERS} layers, and of {LEAST_GRID} '
-                    'patches a side or more but fewer than pixels of model.size; this one has '
-                    f'{sizes.image.layers} layers and {sizes.grid} patches a side: choose another '
-                    'with --config.text.encoder')
+  if sizes.image.layers < galip.LEAST_LAYERS or not galip.LEAST_GRID <= sizes.grid < pixels:
+    raise UserError(f'GALIP needs a CLIP of at least {galip.LEAST_LAYERS} layers, and of '
+                    f'{galip.LEAST_GRID} patches a side or more but fewer than pixels of '
+                    f'model.size; this one has {sizes.image.layers} layers and {sizes.grid} '
+                    'patches a side: choose another with --config.text.encoder')

@@ -58,13 +58,8 @@ def generator(size: int, width: int, residuals: int, *, mask: str = 'own',
 
 
 def discriminator(size: int, width: int, *, bn_group_size: int | None = None, impl: Impl = FAST,
-           dtype: jnp.dtype = jnp.float32) -> StackedDiscriminator:
+                  dtype: jnp.dtype = jnp.float32) -> StackedDiscriminator:
   """Three discriminators with batch normalization in all blocks but the first."""
-  shared = dict(impl=impl, dtype=dtype)
-  return StackedDiscriminator(
-    size,
-    width,
-    functools.partial(ConvNorm, bn_group_size=bn_group_size, **shared),
-    functools.partial(Conv, **shared),
-    dtype,
-  )
+  conv_norm = functools.partial(ConvNorm, bn_group_size=bn_group_size, impl=impl, dtype=dtype)
+  conv = functools.partial(Conv, impl=impl, dtype=dtype)
+  return StackedDiscriminator(size, width, conv_norm, conv, dtype)

@@ -7,9 +7,11 @@ put together again.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from xmc_jax.types import Array, Batch, Tree
 
@@ -55,6 +57,32 @@ class ForwardOutputs:
   latent: tuple[Array, Array] | None = None     # mean and log variance [b, d] of the condition
   grad_norm_sq: Array | None = None     # [b] squared L2 norm of d(real logit) / d(image, caption)
   label_logits: tuple[Array, ...] = ()  # [b, l] each, of label classifiers
+
+
+def text_zeros(batch: Batch, features: int) -> Text:
+  """Text of the shapes of `batch`, to initialize networks with."""
+  b, t = batch['tokens'].shape
+  return Text(jnp.zeros((b, t, features)), jnp.ones((b, t), bool), jnp.zeros((b, features)))
+
+
+def normal_noise(rngs: Array, features: int) -> Array:
+  """Standard normal noise [b, features] from one key per example, [b]."""
+  return jax.vmap(lambda rng: jax.random.normal(rng, (features,)))(rngs)
+
+
+def matching_aware(discriminate: Callable[..., tuple[Array, ...]], real: Any, fake: Any,
+                   sentence: Array) -> dict[str, Any]:
+  """d_real, d_wrong, d_fake and grad_norm_sq of `ForwardOutputs`.
+
+  discriminate: (images or their features, *sentences [b, d]) -> a logit [b] for each sentence; it
+    must not mix examples, so that the gradient of the sum is that of each example.
+  """
+  logits = (*discriminate(real, sentence, jnp.roll(sentence, -1, 0)),
+            *discriminate(fake, sentence))
+  gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, sentence)
+  views = (DiscriminatorOutput((logit,)) for logit in logits)
+  return dict(zip(('d_real', 'd_wrong', 'd_fake'), views), grad_norm_sq=sum(
+      jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients))
 
 
 class Networks(Protocol):

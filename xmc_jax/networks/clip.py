@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from xmc_jax.encoders import clip, clip_inputs
 from xmc_jax.networks.base import Forward, ForwardOutputs, Text
-from xmc_jax.networks.damsm import LabelClassifiers
+from xmc_jax.networks.damsm import classify, init_classifiers
 from xmc_jax.types import Array, Batch, Tree
 
 TRANSFORMERS, HEAD = ('image_transformer', 'text_transformer'), 'project'
@@ -22,10 +22,8 @@ def heads(params: Tree) -> Tree:
 
 
 def without_heads(params: Tree) -> Tree:
-  return {
-    transformer: {k: v for k, v in params[transformer].items() if k != HEAD}
-    for transformer in TRANSFORMERS
-  }
+  return {transformer: {k: v for k, v in params[transformer].items() if k != HEAD}
+          for transformer in TRANSFORMERS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,31 +53,23 @@ class ClipNetworks(Forward):
       params = part(self.network.init(rng, jnp.zeros((1, side, side, 3)),
                                       jnp.zeros((1, 2), jnp.int32))['params'])
     if self.classes:
-      embedding = jnp.zeros((1, self.network.config.size))
-      params = {
-        **params,
-        'classifiers': LabelClassifiers(self.classes).init(second, embedding, embedding)['params'],
-      }
+      classifiers = init_classifiers(self.classes, second, self.network.config.size)
+      params = {**params, 'classifiers': classifiers}
     return {'encoder': {'params': params}}
 
   def forward(self, params: dict[str, Tree], stats: dict[str, Tree], frozen: dict[str, Tree],
-            batch: Batch, rngs: Array) -> tuple[ForwardOutputs, dict[str, Tree]]:
+              batch: Batch, rngs: Array) -> tuple[ForwardOutputs, dict[str, Tree]]:
     """Fills text, real_embedding and, with classes, label_logits."""
     variables = {'params': self.whole(params['encoder'], frozen)}
     words, sentence = self.network.apply(variables, batch['tokens'], method='token_features')
-    pixels = clip_inputs.preprocess_on_device(
-      batch['image'], self.network.config.side, self.clip_input
-    )
+    pixels = clip_inputs.preprocess_on_device(batch['image'], self.network.config.side,
+                                              self.clip_input)
     embedding = self.network.apply(variables, pixels, method='image')
-    logits = ()
-    if self.classes:
-      logits = LabelClassifiers(self.classes).apply(
-        {'params': params['encoder']['classifiers']}, embedding, sentence
-      )
-    return ForwardOutputs(batch, Text(words, batch['mask'], sentence), real_embedding=embedding,
-                  label_logits=logits), stats
+    outputs = ForwardOutputs(batch, Text(words, batch['mask'], sentence), real_embedding=embedding,
+                             label_logits=classify(params['encoder'], embedding, sentence))
+    return outputs, stats
 
   def whole(self, encoder: Tree, frozen: dict[str, Tree]) -> Tree:
     """All parameters of the network, of those that are trained and those that are not."""
-    return {transformer: {**(frozen['clip']['params'][transformer] if self.heads_only else {}),
-                    **encoder[transformer]} for transformer in TRANSFORMERS}
+    frozen = frozen['clip']['params'] if self.heads_only else dict.fromkeys(TRANSFORMERS, {})
+    return {name: {**frozen[name], **encoder[name]} for name in TRANSFORMERS}

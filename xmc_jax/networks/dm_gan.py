@@ -57,9 +57,8 @@ def generator(size: int, width: int, residuals: int, *, mask: str = 'own',
   return StackedGenerator(size, width, residuals, functools.partial(DynamicMemory, mask), **options)
 
 
-def discriminator(
-  size: int, width: int, *, impl: Impl = FAST, dtype: jnp.dtype = jnp.float32
-) -> StackedDiscriminator:
+def discriminator(size: int, width: int, *, impl: Impl = FAST,
+                  dtype: jnp.dtype = jnp.float32) -> StackedDiscriminator:
   """Three discriminators of convolutions with bias, applied to `spectral` parameters."""
   conv = functools.partial(Conv, bias_init=fan_in_bias, impl=impl, dtype=dtype)
   return StackedDiscriminator(size, width, conv, conv, dtype)

@@ -24,18 +24,16 @@ import numpy as np
 
 from xmc_jax.encoders import clip, clip_inputs
 from xmc_jax.layers import conv
-from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias
+from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias, leaky
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.remat import maybe_remat
-from xmc_jax.layers.resample import nearest_up
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
+from xmc_jax.layers.resample import append_vector, nearest_up
+from xmc_jax.networks import base
+from xmc_jax.networks.base import ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 224, 256)
-FEATURE_LAYERS, DEPTH = (
-  (2, 5, 9),
-  12,
-)  # layers of ViT-B/32 that the discriminator reads, counted from 1, of all
+FEATURE_LAYERS, DEPTH = (2, 5, 9), 12     # layers of ViT-B/32 that are read, from 1, and of all
 LEAST_LAYERS, LEAST_GRID = 3, 4
 BRIDGES = 4                      # blocks before the transformer
 CLIP_SHARE = 0.1                 # weight of the transformer's map in the sum
@@ -44,8 +42,6 @@ MULTIPLE = 8                     # widest channels, in multiples of the width
 # As in torch, kernels and biases start uniform in +-1 / sqrt(fan in).
 Conv = functools.partial(conv.Conv, kernel_init=FAN_IN)
 Dense = functools.partial(conv.Dense, kernel_init=FAN_IN, bias_init=fan_in_bias)
-
-leaky = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
 def feature_layers(layers: int) -> tuple[int, ...]:
@@ -162,7 +158,7 @@ class GalipGenerator(nn.Module):
     bridge = _large(x, e, 5, 'bridge', self.dtype)
     prompts = Dense((last - first + 1) * e, dtype=self.dtype, name='prompts')(condition)
     from_clip = run_clip(bridge.astype(jnp.float32),
-                    prompts.reshape(len(z), -1, e).astype(jnp.float32), first)
+                         prompts.reshape(len(z), -1, e).astype(jnp.float32), first)
     x = _large(bridge + CLIP_SHARE * from_clip.astype(self.dtype), MULTIPLE * self.width, 5, 'join',
                self.dtype)
     block, along = maybe_remat(GalipUpBlock, self.remat), sides(grid, self.size)
@@ -217,10 +213,8 @@ class _Head(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, sentence: Array) -> Array:
-    everywhere = jnp.broadcast_to(sentence[:, None, None].astype(self.dtype),
-                                  (*x.shape[:3], sentence.shape[-1]))
     whole = functools.partial(_large, dtype=self.dtype, padding='VALID', bias=False)
-    h = leaky(whole(jnp.concatenate([x, everywhere], -1), self.features, LEAST_GRID, 'joint'))
+    h = leaky(whole(append_vector(x, sentence), self.features, LEAST_GRID, 'joint'))
     return whole(h, 1, self.left, 'logit')[:, 0, 0, 0].astype(jnp.float32)
 
 
@@ -247,37 +241,21 @@ class GalipNetworks(SplitForward):
   def generate(self, params, stats, frozen, batch, rngs):
     """The outputs of fakes, and CLIP's feature maps of them."""
     text = self._encode_text(frozen, batch)
-    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(rngs)
+    z = base.normal_noise(rngs, self.z_features)
     fake = self._generate(params['g'], frozen, text.sentence, z)
     embedding, maps = self._embed_images(frozen, fake)
     return (ForwardOutputs(batch, text, (fake,), fake_embedding=embedding), maps), stats
 
   def discriminate(self, params, stats, frozen, generated):
     outputs, fakes = generated
-    text = outputs.text
     embedding, real = self._embed_images(frozen, outputs.batch['image'])
-    discriminate = lambda maps, *sentences: self.discriminator.apply(
-      {'params': params['d']}, maps, *sentences
-    )
-    views = [DiscriminatorOutput((logit,)) for logit in
-             (*discriminate(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
-              *discriminate(fakes, text.sentence))]
-    # The discriminator does not mix examples: the gradient of the sum is that of each example.
-    gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, text.sentence)
-    grad_norm_sq = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients)
-    return dataclasses.replace(
-      outputs,
-      d_real=views[0],
-      d_wrong=views[1],
-      d_fake=views[2],
-      grad_norm_sq=grad_norm_sq,
-      real_embedding=embedding,
-    ), stats
+    discriminate = functools.partial(self.discriminator.apply, {'params': params['d']})
+    views = base.matching_aware(discriminate, real, fakes, outputs.text.sentence)
+    return dataclasses.replace(outputs, real_embedding=embedding, **views), stats
 
   def sample(self, params, stats, frozen, batch, z):
-    return jnp.clip(
-      self._generate(params, frozen, self._encode_text(frozen, batch).sentence, z), 0, 1
-    )
+    sentence = self._encode_text(frozen, batch).sentence
+    return jnp.clip(self._generate(params, frozen, sentence, z), 0, 1)
 
   def _encode_text(self, frozen: dict[str, Tree], batch: Batch) -> Text:
     words, sentence = self.network.apply(frozen['clip'], batch['tokens'], method='token_features')
@@ -286,16 +264,10 @@ class GalipNetworks(SplitForward):
   def _embed_images(self, frozen: dict[str, Tree], images: Array) -> tuple[Array, Array]:
     """Embeddings [b, d] and feature maps of images [b, s, s, 3] in [0, 1]."""
     pixels = clip_inputs.preprocess_on_device(images, self.network.config.side, self.clip_input)
-    return self.network.apply(
-      frozen['clip'],
-      pixels,
-      feature_layers(self.network.config.image.layers),
-      method='image_features',
-    )
+    layers = feature_layers(self.network.config.image.layers)
+    return self.network.apply(frozen['clip'], pixels, layers, method='image_features')
 
   def _generate(self, params: Tree, frozen: dict[str, Tree], sentence: Array, z: Array) -> Array:
     """Images in [0, 1] and beyond."""
-    run_clip = lambda *given: self.network.apply(
-      frozen['clip'], *given, method='forward_with_prompts'
-    )
+    run_clip = functools.partial(self.network.apply, frozen['clip'], method='forward_with_prompts')
     return (self.generator.apply({'params': params}, run_clip, sentence, z) + 1) / 2

@@ -19,11 +19,12 @@ import jax.numpy as jnp
 
 from xmc_jax.layers import conv
 from xmc_jax.layers.batch_norm import BatchNorm
-from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias
+from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias, leaky
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import GroupedBatchNorm
-from xmc_jax.layers.resample import align_corners_up, average_pool, nearest_up
-from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
+from xmc_jax.layers.resample import align_corners_up, append_vector, average_pool, nearest_up
+from xmc_jax.networks import base
+from xmc_jax.networks.base import ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 256)
@@ -121,10 +122,10 @@ class SsaGanGenerator(nn.Module):
       if i:
         x, logits = nearest_up(x), align_corners_up(logits)
       x = SsaGanUpBlock(multiple * self.width, self.bn_group_size, self.impl, self.dtype,
-                  name=f'block_{i}')(x, sentence, jax.nn.sigmoid(logits), train)
+                        name=f'block_{i}')(x, sentence, jax.nn.sigmoid(logits), train)
       if i + 1 < len(multiples):
         logits = predict(i + 1)(x, train)
-    x = nn.leaky_relu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train), 0.2)
+    x = leaky(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train))
     x = Conv(3, bias_init=fan_in_bias, impl=self.impl, dtype=self.dtype, name='pixels')(x)
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
@@ -140,8 +141,8 @@ class SsaGanDownBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    h = nn.leaky_relu(Conv(self.features, 'down', dtype=self.dtype, name='conv_down')(x), 0.2)
-    h = nn.leaky_relu(Conv(self.features, dtype=self.dtype, name='conv')(h), 0.2)
+    h = leaky(Conv(self.features, 'down', dtype=self.dtype, name='conv_down')(x))
+    h = leaky(Conv(self.features, dtype=self.dtype, name='conv')(h))
     small = average_pool(x)         # a 1x1 convolution commutes with it
     shortcut = Dense(self.features, dtype=self.dtype, name='shortcut')(small)
     gate = self.param('gate', nn.initializers.zeros, ())
@@ -161,21 +162,17 @@ class SsaGanDiscriminator(nn.Module):
       x = SsaGanDownBlock(multiple * self.width, self.dtype, name=f'block_{i}')(x)
     joint = Conv(2 * self.width, dtype=self.dtype, name='joint')
     logit = Conv(1, 'whole', dtype=self.dtype, name='logit')
-
-    def with_sentence(sentence):
-      everywhere = jnp.broadcast_to(sentence[:, None, None].astype(self.dtype),
-                                    (*x.shape[:3], sentence.shape[-1]))
-      h = nn.leaky_relu(joint(jnp.concatenate([x, everywhere], -1)), 0.2)
-      return logit(h)[:, 0, 0, 0].astype(jnp.float32)
-    return tuple(map(with_sentence, sentences))
+    return tuple(logit(leaky(joint(append_vector(x, sentence))))[:, 0, 0, 0].astype(jnp.float32)
+                 for sentence in sentences)
 
 
 @dataclasses.dataclass(frozen=True)
 class SsaGanNetworks(SplitForward):
   """Generator "g" and discriminator "d", with the frozen text encoder in front of both.
 
-  encode: (frozen, batch) -> Text. embed_images: (frozen, images) -> (embedding [b, d], regions [b,
-  n, e]) of the frozen image network, or None.
+  encode: (frozen, batch) -> Text.
+  embed_images: (frozen, images) -> (embedding [b, d], regions [b, n, e]) of the frozen image
+    network, or None.
   """
   generator: SsaGanGenerator
   discriminator: SsaGanDiscriminator
@@ -186,44 +183,28 @@ class SsaGanNetworks(SplitForward):
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, d_rng = jax.random.split(rng)
-    (b, t), size = batch['tokens'].shape, self.generator.size
-    text = Text(jnp.zeros((b, t, self.text_features)), jnp.ones((b, t), bool),
-                jnp.zeros((b, self.text_features)))
+    text, size = base.text_zeros(batch, self.text_features), self.generator.size
+    b = len(text.sentence)
     g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)), True)
     d = self.discriminator.init(d_rng, jnp.zeros((b, size, size, 3)), text.sentence)
     return {'g': g, 'd': d}
 
   def generate(self, params, stats, frozen, batch, rngs):
     text = self.encode(frozen, batch)
-    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(rngs)
-    fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
-                                         mutable=['batch_stats'])
+    fake, g_stats = self.generator.apply(
+        {'params': params['g'], **stats['g']}, text, base.normal_noise(rngs, self.z_features), True,
+        mutable=['batch_stats'])
     embedding, regions = self.embed_images(frozen, fake) if self.embed_images else (None, None)
     outputs = ForwardOutputs(batch, text, (fake,), fake_embedding=embedding, fake_regions=regions)
     return outputs, stats | {'g': dict(g_stats)}
 
   def discriminate(self, params, stats, frozen, generated):
-    text, (fake,), image = generated.text, generated.fake, generated.batch['image']
-    discriminate = lambda image, *sentences: self.discriminator.apply(
-      {'params': params['d']}, image, *sentences
-    )
-    real = 2 * image - 1
-    views = [DiscriminatorOutput((logit,)) for logit in
-             (*discriminate(real, text.sentence, jnp.roll(text.sentence, -1, 0)),
-              *discriminate(2 * fake - 1, text.sentence))]
-    # The discriminator does not mix examples: the gradient of the sum is that of each example.
-    gradients = jax.grad(lambda *pair: jnp.sum(discriminate(*pair)[0]), (0, 1))(real, text.sentence)
-    grad_norm_sq = sum(jnp.sum(jnp.square(x), tuple(range(1, x.ndim))) for x in gradients)
+    (fake,), image = generated.fake, generated.batch['image']
+    discriminate = functools.partial(self.discriminator.apply, {'params': params['d']})
+    views = base.matching_aware(discriminate, 2 * image - 1, 2 * fake - 1, generated.text.sentence)
     embedding, regions = self.embed_images(frozen, image) if self.embed_images else (None, None)
-    return dataclasses.replace(
-      generated,
-      d_real=views[0],
-      d_wrong=views[1],
-      d_fake=views[2],
-      grad_norm_sq=grad_norm_sq,
-      real_embedding=embedding,
-      real_regions=regions,
-    ), stats
+    return dataclasses.replace(generated, real_embedding=embedding, real_regions=regions,
+                               **views), stats
 
   def sample(self, params, stats, frozen, batch, z):
     return self.generator.apply({'params': params, **stats}, self.encode(frozen, batch), z, False)

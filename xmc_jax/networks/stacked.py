@@ -21,10 +21,13 @@ import jax.numpy as jnp
 
 from xmc_jax.layers import conv
 from xmc_jax.layers.batch_norm import BatchNorm
+from xmc_jax.layers.conv import leaky
 from xmc_jax.layers.glu import GluResidual, GluUp, glu
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.remat import maybe_remat
+from xmc_jax.layers.resample import append_vector
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
+from xmc_jax.networks import base
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 
@@ -136,28 +139,22 @@ class ScaleDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, image: Array, sentences: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-    act = lambda x: nn.leaky_relu(x, 0.2)
     halvings = (self.side // BASE).bit_length() - 1
-    x = act(self.first(self.width, 'down', name='down_0')((2 * image - 1).astype(self.dtype)))
+    x = leaky(self.first(self.width, 'down', name='down_0')((2 * image - 1).astype(self.dtype)))
     for i in range(1, halvings):
-      x = act(self.block(self.width << i, 'down', name=f'down_{i}')(x))
+      x = leaky(self.block(self.width << i, 'down', name=f'down_{i}')(x))
     for i in range(halvings - 2, 2, -1):
-      x = act(self.block(self.width << i, 'same', name=f'narrow_{i}')(x))
+      x = leaky(self.block(self.width << i, 'same', name=f'narrow_{i}')(x))
     joint = self.block(x.shape[-1], 'same', name='joint')
     alone, paired = (Conv(1, 'whole', bias_init=conv.fan_in_bias, dtype=self.dtype, name=name)
                      for name in ('logit_alone', 'logit_paired'))
     logit = lambda head, x: head(x)[:, 0, 0, 0].astype(jnp.float32)
-
-    def with_sentence(sentence):
-      everywhere = jnp.broadcast_to(sentence[:, None, None].astype(x.dtype),
-                                    (*x.shape[:3], sentence.shape[-1]))
-      return logit(paired, act(joint(jnp.concatenate([x, everywhere], -1))))
-    return logit(alone, x), tuple(map(with_sentence, sentences))
+    return logit(alone, x), tuple(logit(paired, leaky(joint(append_vector(x, sentence))))
+                                  for sentence in sentences)
 
 
 class StackedDiscriminator(nn.Module):
   """A `ScaleDiscriminator` per scale: a `DiscriminatorOutput` for each of the sentences."""
-
   size: int
   width: int
   block: Callable[..., nn.Module]
@@ -165,18 +162,15 @@ class StackedDiscriminator(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(
-    self, images: tuple[Array, ...], *sentences: Array
-  ) -> tuple[DiscriminatorOutput, ...]:
-    said = [
-      ScaleDiscriminator(side, self.width, self.block, self.first, self.dtype, name=f'scale_{i}')(
-        image, sentences
-      )
-      for i, (side, image) in enumerate(zip(scales(self.size), images))
-    ]
-    alone = tuple(logit for logit, _ in said)
-    paired = zip(*(logits for _, logits in said))
-    return tuple(DiscriminatorOutput(logits, unconditional=alone) for logits in paired)
+  def __call__(self, images: tuple[Array, ...], *sentences: Array
+               ) -> tuple[DiscriminatorOutput, ...]:
+    logits = []
+    for i, (side, image) in enumerate(zip(scales(self.size), images)):
+      discriminator = ScaleDiscriminator(side, self.width, self.block, self.first, self.dtype,
+                                         name=f'scale_{i}')
+      logits.append(discriminator(image, sentences))
+    alone, paired = zip(*logits)
+    return tuple(DiscriminatorOutput(each, unconditional=alone) for each in zip(*paired))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +199,8 @@ class StackedNetworks(SplitForward):
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, d_rng, vector_rng = jax.random.split(rng, 3)
-    (b, t), size = batch['tokens'].shape, self.generator.size
-    text = Text(jnp.zeros((b, t, self.text_features)), jnp.ones((b, t), bool),
-                jnp.zeros((b, self.text_features)))
+    text, size = base.text_zeros(batch, self.text_features), self.generator.size
+    b = len(text.sentence)
     g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)), True)
     d = self.discriminator.init(d_rng, smaller(jnp.zeros((b, size, size, 3))), text.sentence)
     if kernels := self.spectral(d['params']):
@@ -216,13 +209,12 @@ class StackedNetworks(SplitForward):
 
   def generate(self, params, stats, frozen, batch, rngs):
     text = self.encode(frozen, batch)
-    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(rngs)
+    z = base.normal_noise(rngs, self.z_features)
     (fake, latent), g_stats = self.generator.apply(
         {'params': params['g'], **stats['g']}, text, z, True, mutable=['batch_stats'])
     embedding, regions = self.embed_images(frozen, fake[-1]) if self.embed_images else (None, None)
-    outputs = ForwardOutputs(
-      batch, text, fake, latent=latent, fake_embedding=embedding, fake_regions=regions
-    )
+    outputs = ForwardOutputs(batch, text, fake, latent=latent, fake_embedding=embedding,
+                             fake_regions=regions)
     return outputs, stats | {'g': dict(g_stats)}
 
   def discriminate(self, params, stats, frozen, generated):
@@ -230,9 +222,8 @@ class StackedNetworks(SplitForward):
     views, d_stats = self._views(params['d'], stats['d'], smaller(image), generated.fake,
                                  generated.text.sentence)
     embedding, regions = self.embed_images(frozen, image) if self.embed_images else (None, None)
-    outputs = dataclasses.replace(
-      generated, **views, real_embedding=embedding, real_regions=regions
-    )
+    outputs = dataclasses.replace(generated, real_embedding=embedding, real_regions=regions,
+                                  **views)
     return outputs, stats | {'d': d_stats}
 
   def _views(self, params, stats, real, fake, sentence):
@@ -243,8 +234,7 @@ class StackedNetworks(SplitForward):
     others = {k: v for k, v in stats.items() if k != 'spectral'}
     discriminator, vectors = spectral_normalize(params, stats.get('spectral', {}), epsilon=1e-24)
     call = lambda others, *inputs: self.discriminator.apply(
-      {'params': discriminator, **others}, *inputs, mutable=['batch_stats']
-    )
+        {'params': discriminator, **others}, *inputs, mutable=['batch_stats'])
     (d_real, d_wrong), others = call(others, real, sentence, jnp.roll(sentence, -1, 0))
     (d_fake,), others = call(others, fake, sentence)
     views = {'d_real': d_real, 'd_fake': d_fake, 'd_wrong': d_wrong}

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 
 from xmc_jax.encoders import squeezenet
 from xmc_jax.layers.attention import attend
-from xmc_jax.layers.conv import Conv, Dense, zero_bias
+from xmc_jax.layers.conv import Conv, Dense, leaky, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
+from xmc_jax.networks import base
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 from xmc_jax.utils.arrays import unit
@@ -33,10 +34,6 @@ REGIONS = 2         # the map whose places meet words in the word term
 # Weights of the maps in the perceptual distance. Each map's gradient on a fake then has about the
 # same length; with equal weights the deepest would have thirty times that of the first.
 DISTANCE_WEIGHTS = (8.0, 2.0, 1.0, 0.25)
-
-
-def leaky(x: Array) -> Array:
-  return nn.leaky_relu(x, 0.2)
 
 
 def scaled_unit(x: Array) -> Array:
@@ -236,10 +233,9 @@ class SwiftNetworks(SplitForward):
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, e_rng, d_rng, vector_rng = jax.random.split(rng, 4)
-    b, t = batch['tokens'].shape
+    text = base.text_zeros(batch, self.text_features)
+    b = len(text.sentence)
     image = jnp.zeros((b, self.size, self.size, 3))
-    text = Text(jnp.zeros((b, t, self.text_features)), jnp.ones((b, t), bool),
-                jnp.zeros((b, self.text_features)))
     maps = [jnp.zeros(m.shape) for m in squeezenet.maps_spec(image.shape)]
     g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)))
     e = self.encoder.init(e_rng, image, text.sentence)
@@ -254,7 +250,7 @@ class SwiftNetworks(SplitForward):
     text, image = self.encode(frozen, batch), batch['image']
     mean, log_variance = self.encoder.apply({'params': params['g']['encoder']}, image,
                                             text.sentence)
-    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(z_rngs)
+    z = base.normal_noise(z_rngs, self.z_features)
     known = jax.vmap(lambda rng: jax.random.bernoulli(rng, self.known))(known_rngs)
     z = jnp.where(known[:, None], mean + jnp.exp(log_variance / 2) * z, z)
     fake = self.generator.apply({'params': params['g']['generator']}, text, z)

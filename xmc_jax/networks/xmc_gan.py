@@ -17,15 +17,10 @@ from xmc_jax.layers.conv import Conv, Dense, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
 from xmc_jax.layers.remat import maybe_remat
-from xmc_jax.layers.resample import average_pool, nearest_up
+from xmc_jax.layers.resample import append_vector, average_pool, nearest_up
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
-from xmc_jax.networks.base import (
-  DiscriminatorOutput,
-  Forward,
-  ForwardOutputs,
-  GeneratorNetworks,
-  Text,
-)
+from xmc_jax.networks import base
+from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 from xmc_jax.types import Array, Batch, Tree
 
 # Channels after each block, in multiples of the width, by side of the image in pixels.
@@ -87,9 +82,7 @@ class XmcGenerator(nn.Module):
     regions = Dense(text.words.shape[-1], dtype=self.dtype, name='regions')(x)
     words = word_context(regions.reshape(b, -1, regions.shape[-1]), text.words, text.mask)
     words = words.reshape(regions.shape).astype(self.dtype)
-    everywhere = jnp.broadcast_to(condition[:, None, None],
-                                  (*words.shape[:3], condition.shape[-1]))
-    spatial = jnp.concatenate([words, everywhere], -1)           # the spatial condition
+    spatial = append_vector(words, condition)                    # the spatial condition
     for i in range(2, len(multiples)):
       x = block(i, LocalConditionalNorm)(x, spatial, train)
 
@@ -153,13 +146,12 @@ class XmcDiscriminator(nn.Module):
     sentence = Dense(features.shape[-1], dtype=self.dtype, name='sentence')(text.sentence)
     sentence = sentence.astype(jnp.float32)
     logit = Dense(1, name='logit')(features)[:, 0] + jnp.sum(features * sentence, -1)
-    return DiscriminatorOutput(
-      (logit,), features, regions.reshape(x.shape[0], -1, regions.shape[-1]), sentence
-    )
+    regions = regions.reshape(x.shape[0], -1, regions.shape[-1])
+    return DiscriminatorOutput((logit,), features, regions, sentence)
 
 
 @dataclasses.dataclass(frozen=True)
-class XmcNetworks(Forward, GeneratorNetworks):
+class XmcNetworks(base.Forward, base.GeneratorNetworks):
   """Generator "g" and discriminator "d", with the frozen text encoder in front of both.
 
   encode: (frozen, batch) -> Text. embed_image: (frozen, images) -> [b, d] by the frozen image
@@ -181,7 +173,7 @@ class XmcNetworks(Forward, GeneratorNetworks):
   @property
   def generator(self) -> XmcGenerator:
     return XmcGenerator(self.size, self.width, bn_group_size=self.bn_group_size, impl=self.impl,
-                     remat=self.remat, dtype=self.dtype)
+                        remat=self.remat, dtype=self.dtype)
 
   @property
   def discriminator(self) -> XmcDiscriminator:
@@ -189,9 +181,8 @@ class XmcNetworks(Forward, GeneratorNetworks):
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, d_rng, vector_rng = jax.random.split(rng, 3)
-    b, t = batch['tokens'].shape
-    text = Text(jnp.zeros((b, t, self.text_features)), jnp.ones((b, t), bool),
-                jnp.zeros((b, self.text_features)))
+    text = base.text_zeros(batch, self.text_features)
+    b = len(text.sentence)
     z = jnp.zeros((b, self.z_features))
     image = jnp.zeros((b, self.size, self.size, 3))
     g = self.generator.init(g_rng, text, z, True)
@@ -201,26 +192,19 @@ class XmcNetworks(Forward, GeneratorNetworks):
   def forward(self, params, stats, frozen, batch, rngs):
     z_rngs, real_rngs, fake_rngs = jax.vmap(lambda rng: jax.random.split(rng, 3), out_axes=1)(rngs)
     text = self.encode(frozen, batch)
-    z = jax.vmap(lambda rng: jax.random.normal(rng, (self.z_features,)))(z_rngs)
+    z = base.normal_noise(z_rngs, self.z_features)
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
     discriminator, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
     # Real and fake images in two calls (the discriminator has no BatchNorm): the generator's
     # loss is then differentiated through the fakes only.
     d_real, d_fake = (
-      self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
-      for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake))
-    )
+        self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
+        for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake)))
     embed = self.embed_image or (lambda frozen, images: None)
     outputs = ForwardOutputs(
-      batch,
-      text,
-      (fake,),
-      d_real,
-      d_fake,
-      real_embedding=embed(frozen, batch['image']),
-      fake_embedding=embed(frozen, fake),
-    )
+        batch, text, (fake,), d_real, d_fake, real_embedding=embed(frozen, batch['image']),
+        fake_embedding=embed(frozen, fake))
     return outputs, stats | {'g': dict(g_stats), 'd': {'spectral': vectors}}
 
   def sample(self, params, stats, frozen, batch, z):

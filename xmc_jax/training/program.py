@@ -61,13 +61,13 @@ class Program:
   def put_frozen(self, frozen: Tree) -> Tree:
     return put_whole(frozen, self._everywhere)
 
-  def lower(self) -> list[jax.stages.Lowered]:
-    """The lowered rounds of the step, each (state, frozen, batch) -> (state, metrics)."""
-    return [run.lower(self.state_spec, self._frozen_spec, self._batch_spec)
+  def trace(self) -> list[jax.stages.Traced]:
+    """The traced rounds of the step, each (state, frozen, batch) -> (state, metrics)."""
+    return [run.trace(self.state_spec, self._frozen_spec, self._batch_spec)
             for run in self._rounds]
 
   def compile(self) -> Step:
-    lowered = self.lower()
+    lowered = [run.lower() for run in self.trace()]
     with futures.ThreadPoolExecutor() as pool:       # compiling releases the GIL
       return Step(list(pool.map(lambda run: run.compile(), lowered)))
 

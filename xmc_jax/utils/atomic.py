@@ -22,8 +22,7 @@ def whole(path: Any) -> Iterator[Any]:
   Args:
     path: any kind of path with pathlib's methods. Only local paths are flushed.
 
-  Raises:
-    OSError: the folder cannot be created, or the file cannot be renamed.
+  Raises OSError if the folder cannot be created, or the file cannot be renamed.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   unfinished = path.parent / f'.{path.name}.{platform.node()}-{os.getpid()}{UNFINISHED}'

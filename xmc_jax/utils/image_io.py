@@ -35,8 +35,7 @@ def grid(
   Returns:
     uint8 [H, W, 3].
 
-  Raises:
-    ValueError: a shape is wrong, or the numbers of images and captions differ.
+  Raises ValueError if a shape is wrong, or the numbers of images and captions differ.
   """
   images = np.nan_to_num(np.asarray(images, np.float32))
   if images.ndim != 4 or images.shape[-1] != 3 or not len(images):

@@ -20,8 +20,7 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
     path: of the file.
     flag: the command-line flag that named the file, such as "--captions"; starts error messages.
 
-  Raises:
-    UserError: the file cannot be read, or is not UTF-8; names the line and the byte.
+  Raises UserError if the file cannot be read, or is not UTF-8; names the line and the byte.
   """
   where = f'{flag}: {path}' if flag else str(path)
   try:

@@ -1,12 +1,15 @@
 """The text of compiled programs: loops whose lengths are not written down, and what is no text."""
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
+import tiny
 from hlo_texts import PROGRAM, STRANGE
 
-from xmc_jax.analysis import hlo
+sys.path.append(str(tiny.ROOT / 'benchmarks'))
+import hlo
 
 # On the CPU a smaller program would call its loops as functions, which hides where they begin.
 X = jax.ShapeDtypeStruct((96, 96), jnp.float32)

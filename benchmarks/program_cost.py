@@ -1,8 +1,8 @@
 """What a compiled program does in one call on one device: arithmetic, memory read, arrays moved.
 
-Read from the program's text, since the compilers' own accounts count a loop's body once and, on
-GPUs, leave out what cuBLAS and cuDNN compute. Without loops, flops and bytes are those of XLA's
-HloCostAnalysis on the CPU, whose rules these are.
+Read from the text of a program for CPUs or TPUs, for `collectives.py` and `tpu_program.py`: libtpu
+gives nothing else before it generates code. Without loops, flops and bytes are those of XLA's
+HloCostAnalysis on the CPU, whose rules these are; it counts a loop's body once.
 """
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+import hlo
 import jax
 import numpy as np
-
-from xmc_jax.analysis import hlo
 
 # One FLOP an element of the result. Transcendental functions are not among them, as in XLA.
 _ELEMENTWISE = frozenset("""
@@ -88,21 +87,6 @@ def _count(compiled: jax.stages.Compiled) -> _Cost | None:
     return _Counter(program).computation(program.entry)
   except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
     return None
-
-
-def step_cost(rounds: Sequence[jax.stages.Compiled]) -> dict[str, Any]:
-  """The cost of programs that run one after the other, such as the rounds of a training step."""
-  return total([cost(run) for run in rounds])
-
-
-def total(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Sums over programs that run one after the other; of memory the largest. None if one is None."""
-  joins = {'argument_bytes': max, 'temp_bytes': max,
-           'uncounted': lambda names: sorted(set().union(*names))}
-  keys = dict.fromkeys(key for c in costs for key in c)
-  values = {key: [c[key] for c in costs if key in c] for key in keys}
-  return {key: None if None in found else joins.get(key, sum)(found)
-          for key, found in values.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,23 +258,16 @@ def _flops(i: hlo.Instruction, operands: list[hlo.Instruction], parts: list[int]
 
 
 def _dot(i, operands):
-  contracted = i.attribute('lhs_contracting_dims', r'\{([\d,]*)\}')
-  return _products(operands[0].arrays[0], i.arrays[0], re.findall(r'\d+', contracted or ''))
-
-
-def _products(left: hlo.Array, result: hlo.Array, contracted: list[str]) -> int:
-  return 2 * result.size * math.prod(left.dims[int(k)] for k in contracted)
+  contracted = re.findall(r'\d+', i.attribute('lhs_contracting_dims', r'\{([\d,]*)\}') or '')
+  return 2 * i.arrays[0].size * math.prod(operands[0].arrays[0].dims[int(k)] for k in contracted)
 
 
 def _convolution(i, operands):
-  return _convolved(i, operands[0].arrays[0], i.arrays[0])
+  """Products of a convolution, those with padding left out.
 
-
-def _convolved(i: hlo.Instruction, image: hlo.Array, result: hlo.Array) -> int:
-  """Products of a convolution from `image` to `result`, those with padding left out.
-
-  `i` has its window and labels, of dimensions 'b01f_01io->b01f': batch, feature, space.
+  Its labels name dimensions, such as 'b01f_01io->b01f': batch, feature, space.
   """
+  image, result = operands[0].arrays[0], i.arrays[0]
   labels_in, _, labels_out = re.split('_|->', i.attribute('dim_labels'))
   dims_in, dims_out = dict(zip(labels_in, image.dims)), dict(zip(labels_out, result.dims))
   groups = [int(i.attribute(f'{name}_group_count') or 1) for name in ('feature', 'batch')]
@@ -301,24 +278,6 @@ def _convolved(i: hlo.Instruction, image: hlo.Array, result: hlo.Array) -> int:
     inside = (0 <= place) & (place < dims_in[str(k)] * window['lhs_dilate'])
     pairs *= int(np.sum(inside & (place % window['lhs_dilate'] == 0)))
   return 2 * pairs
-
-
-def _library(i, operands):
-  """FLOPs of a call of cuBLAS or cuDNN, whose window is always that of the forward convolution."""
-  target = i.target
-  if not target.startswith(('__cublas$', '__cudnn$')):
-    return None
-  first = operands[0].arrays[0]
-  if target.startswith('__cublas$'):
-    contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', i.attributes)
-    return contracted and _products(first, i.arrays[0], re.findall(r'\d+', contracted[1]))
-  if target in ('__cudnn$convForward', '__cudnn$convBiasActivationForward'):
-    return _convolved(i, first, i.arrays[0])
-  if target == '__cudnn$convBackwardInput':
-    return _convolved(i, i.arrays[0], first)
-  if target == '__cudnn$convBackwardFilter':
-    return _convolved(i, first, operands[1].arrays[0])
-  return None
 
 
 def _reduce(i, operands, part):
@@ -335,8 +294,8 @@ def _select_and_scatter(i, operands, select, scatter):
 
 
 _FLOPS = {
-    'dot': _dot, 'convolution': _convolution, 'custom-call': _library, 'reduce': _reduce,
-    'reduce-window': _reduce_window, 'select-and-scatter': _select_and_scatter,
+    'dot': _dot, 'convolution': _convolution, 'reduce': _reduce, 'reduce-window': _reduce_window,
+    'select-and-scatter': _select_and_scatter,
     'map': lambda i, operands, part: part * i.arrays[0].size,
     'scatter': lambda i, operands, part: part * operands[-1].arrays[0].size,
     'sort': lambda i, operands, part: (
@@ -354,8 +313,6 @@ def _bytes(i: hlo.Instruction, operands: list[hlo.Instruction]) -> int:
   if i.opcode == 'scatter':                              # operands, indices, updates
     updates = sum(o.bytes for o in operands[len(operands) // 2 + 1:])
     return 3 * updates + operands[len(operands) // 2].bytes
-  if i.target.startswith(('__cublas$', '__cudnn$')):     # the other results are scratch space
-    return sum(o.bytes for o in operands) + i.arrays[0].bytes
   if i.opcode.endswith('-start') and i.opcode != 'all-reduce-start':
     return i.bytes                                       # the result holds the operands too
   return i.bytes + sum(o.bytes for o in operands)
