@@ -8,14 +8,12 @@ large and the variance small.
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
+from typing import NamedTuple
 
 import numpy as np
-from etils import epath
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
 
 
 def finite_rows(rows: np.ndarray, what: str = 'features') -> np.ndarray:
@@ -120,32 +118,33 @@ class FeatureStats:
       raise UserError(f'a covariance needs at least 2 images, not {self.count}')
     return self.scatter / (self.count - 1)
 
-  def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes a .npz of `count`, `mean` and `scatter` atomically; creates the folder.
 
-    Equal statistics give equal bytes. UserError if the file cannot be written.
-    """
-    path, data = epath.Path(path), io.BytesIO()
-    np.savez(data, count=self.count, mean=self.mean, scatter=self.scatter)
-    try:
-      atomic.save(path, data.getvalue())
-    except OSError as error:
-      raise UserError(f'the statistics {path} cannot be written ({error.strerror or error}); give '
-                      'a path in a writable folder') from error
+class Moments(NamedTuple):
+  """Mean [d] and covariance [d, d] of features, as the tools that compute FIDs store them."""
+  mean: np.ndarray
+  covariance: np.ndarray
 
   @classmethod
-  def load(cls, path: str | os.PathLike[str]) -> FeatureStats:
-    """Reads what `save` wrote. UserError if the file is missing, damaged or something else."""
+  def load(cls, path: str | os.PathLike[str], flag: str) -> Moments:
+    """Reads the arrays `mu` and `sigma` of a .npz, as pytorch-fid, TTUR and clean-fid write it.
+
+    Raises:
+      UserError: the file is missing, damaged or something else; the message starts with `flag`.
+    """
     try:
-      with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as file:
-        stats = cls(int(file['count']), file['mean'], file['scatter'])
+      with np.load(path, allow_pickle=False) as file:
+        if not {'mu', 'sigma'} <= set(file.files):
+          raise UserError(f'{flag}: {path} has the arrays {", ".join(file.files)}; statistics of '
+                          'FID have mu and sigma')
+        mean, covariance = (np.asarray(file[name], np.float64) for name in ('mu', 'sigma'))
+    except UserError:
+      raise
     except Exception as error:  # a damaged archive can fail in any way
-      raise UserError(f'the statistics {path} cannot be read ({error}); compute them '
+      raise UserError(f'{flag}: the statistics {path} cannot be read ({error}); compute them '
                       'again') from error
-    d = stats.mean.size
-    if (stats.mean.shape != (d,) or stats.scatter.shape != (d, d) or stats.count < 0
-        or stats.mean.dtype != np.float64 or stats.scatter.dtype != np.float64
-        or not np.isfinite(stats.mean).all() or not np.isfinite(stats.scatter).all()):
-      raise UserError(f'the statistics {path} are not a mean and a scatter of finite float64 '
-                      'numbers; compute them again')
-    return stats
+    d = mean.size
+    if mean.shape != (d,) or covariance.shape != (d, d) or not (
+        np.isfinite(mean).all() and np.isfinite(covariance).all()):
+      raise UserError(f'{flag}: mu {list(mean.shape)} and sigma {list(covariance.shape)} in {path} '
+                      'are not a mean and a covariance of finite numbers; compute them again')
+    return cls(mean, covariance)
