@@ -5,16 +5,18 @@ import subprocess
 import sys
 import types
 
+import noise_records
 import numpy as np
 import pytest
 import tiny
 import toy_protocol
+import toys
 from PIL import Image
 
 from xmc_jax import evaluate as module
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import clip, registry
-from xmc_jax.evals import feature_cache, kernels, protocols, results
+from xmc_jax.evals import feature_cache, image_sets, kernels, protocols, results
 from xmc_jax.evals.clip_score import ClipEmbeddings
 from xmc_jax.evals.frechet import frechet_of_features
 from xmc_jax.evals.networks import alignment_net
@@ -236,7 +238,7 @@ def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path,
     (['--protocol=toy', '--metrics=beauty'], 'unknown metric'),
     (['--protocol=toy', '--step=3'], 'no checkpoint of step 3'),
     (['--protocol=toy', '--weights=best'], 'averaged, live'),
-    (['--protocol=toy', '--fakes=1'], '--fakes'),
+    (['--protocol=toy', '--fakes=5'], '--fakes=5: must be at least 6'),
     (['--protocol=tf2015'], 'inception-tf2015')])
 def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
@@ -244,6 +246,66 @@ def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   shown = capsys.readouterr()
   assert words in shown.err and shown.err.count('\n') == 1, shown.err
   assert 'FID' not in shown.out and results.read(run) == []
+
+
+def test_statistics_of_other_tools_as_reference(folders, tmp_path, capsys):
+  argv = ['xmc', 'compare', folders[0], '--protocol=toy', f'--workdir={tmp_path / "out"}']
+  assert main([*argv, folders[1]]) == 0
+  # From 9 to 4 pixels: what TensorFlow 1's bilinear takes lies between pixels.
+  found = module.FeatureCollector([toy_protocol.PROTOCOL.feature_extractor(None)],
+                                  module.make_mesh())(
+      image_sets.FolderImages(tmp_path / 'reals', ''))['toy'].pool.astype(np.float64)
+  np.savez(tmp_path / 'stats.npz', mu=found.mean(0), sigma=np.cov(found.T))
+  assert main([*argv, f'--reference={tmp_path / "stats.npz"}']) == 0
+  told = capsys.readouterr().out
+  assert 'does not say' in told and 'pytorch-fid' in told and '12 images of' in told
+  lines = results.read(tmp_path / 'out')
+  alone = lines[-2:]
+  assert [line['metric'] for line in alone] == ['FID', 'IS'] and alone[0]['reals'] is None
+  assert alone[0]['value'] == pytest.approx(by_metric(lines[:-2])['FID'], rel=1e-6)
+  assert alone[0]['reference_sha256'] == file_sha256(tmp_path / 'stats.npz')
+  assert 'reals are statistics from a file' in alone[0]['differs']
+
+  np.savez(tmp_path / 'stats.npz', mu=np.zeros(2048), sigma=np.eye(2048))
+  assert main([*argv, f'--reference={tmp_path / "stats.npz"}']) == 2
+  told = capsys.readouterr()
+  assert '2,048 features' in told.err and 'toy gives 12' in told.err and 'FID' not in told.out
+
+
+def test_a_prepared_folder_as_reference(folders, tmp_path, capsys):
+  prepared = noise_records.make_folder(tmp_path / 'prepared', heldout=(6,))
+  argv = ['xmc', 'compare', f'--workdir={tmp_path / "out"}', '--protocol=toy']
+  assert main([*argv, folders[0], f'--reference={prepared}']) == 0
+  assert 'differ' not in capsys.readouterr().out       # read at 9 pixels, as training would
+  lines = results.read(tmp_path / 'out')
+  heldout = module.sources.load('records', 'heldout', 9, folder=str(prepared))
+  assert lines[0]['reals'] == len(heldout) and lines[0]['reference'].endswith('prepared, heldout')
+  images = np.stack([heldout.image(i) for i in range(len(heldout))])
+  assert lines[0]['reference_sha256'] == image_sets.fingerprint(toys.ArrayImages(images, ''))
+  assert main([*argv, folders[0], f'--reference={prepared}', '--split=train']) == 0
+  assert results.read(tmp_path / 'out')[-1]['reference'].endswith('prepared, train')
+
+  large = tmp_path / 'large'
+  large.mkdir()
+  for i in range(6):
+    Image.new('RGB', (40, 36), (40 * i, 0, 0)).save(large / f'{i}.png')
+  capsys.readouterr()
+  assert main([*argv, f'--images={large}', f'--reference={prepared}']) == 0
+  assert '40 x 36 pixels and those of the reference 32 x 32' in capsys.readouterr().out
+  (prepared / 'manifest.json').unlink()
+  assert main([*argv, folders[0], f'--reference={prepared}']) == 2
+  assert 'has not finished' in capsys.readouterr().err
+
+
+def test_a_killed_evaluation_is_not_taken_for_a_whole_one(run, monkeypatch):
+  facts = results.environment() | {'commit': 'abc'}
+  monkeypatch.setattr(results, 'environment', lambda: facts)
+  lines = evaluate(run)
+  path = run / results.FILE
+  path.write_text(''.join(path.read_text().splitlines(keepends=True)[:-1]) + '{"metric": "al')
+  again = evaluate(run)
+  assert by_metric(again[len(lines) - 1:]) == by_metric(lines)
+  assert evaluate(run) == again
 
 
 def test_mistakes_with_folders(folders, tmp_path, capsys):
@@ -257,9 +319,14 @@ def test_mistakes_with_folders(folders, tmp_path, capsys):
   refused('3.png', 'cannot be read')
   for i in range(1, 12):
     (tmp_path / 'fakes' / f'{i}.png').unlink()
-  refused('holds 1 images')
-  Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'fakes' / '1.png')
-  refused('neighbor')
+  refused('at least 6', '1 generated', '30 real')
+  for i in range(1, 5):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'fakes' / f'{i}.png')
+  refused('at least 6', '5 generated')
+  shutil.rmtree(tmp_path / 'fakes')
+  refused('is not a folder')
+  (tmp_path / 'fakes').mkdir()
+  refused('holds no images')
   assert main(['xmc', 'compare', folders[0]]) == 2
   assert '--reference' in capsys.readouterr().err
 

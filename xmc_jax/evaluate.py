@@ -16,12 +16,13 @@ from etils import epath
 from xmc_jax.data import source as sources
 from xmc_jax.evals import extra_metrics, feature_cache, image_sets, protocols, results, scores
 from xmc_jax.evals.extract import FeatureCollector, GeneratedImages
+from xmc_jax.evals.statistics import Moments
 from xmc_jax.sampling import TextToImage, find_text_encoder
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.metric_writer import Board
 from xmc_jax.types import UserError
-from xmc_jax.utils.hashing import json_sha256
+from xmc_jax.utils.hashing import file_sha256, json_sha256
 
 POLL_SECONDS = 20.0  # between two checks for a new checkpoint
 WEIGHTS = ('averaged', 'live')
@@ -77,50 +78,74 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
 
 
 def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *,
-            protocol: str = 'tf2015', workdir: str | os.PathLike[str] | None = None,
+            protocol: str = 'tf2015', split: str = 'heldout',
+            workdir: str | os.PathLike[str] | None = None,
             random_seed: int | None = None) -> list[dict[str, Any]]:
-  """Scores a folder of generated images against a folder of real ones, without any model.
+  """Scores generated images against real ones, without any model.
 
   Images are used as stored. They must be RGB, and all images of a folder must have one size.
 
   Args:
     images: folder of the images to score.
-    reference: folder of the real images.
+    reference: folder of the real images; one that `xmc prepare` made; or a .npz file with the mean
+      `mu` and the covariance `sigma` of their features, of which only FID can be computed.
     protocol: one of `protocols.PROTOCOLS`.
+    split: of a prepared folder, 'heldout' or 'train'.
     workdir: folder whose scores.jsonl the scores are appended to; None: they are only printed.
     random_seed: use random weights in the protocol's network, for a trial; the scores are
       meaningless.
   Returns:
     One line (a dict with metric, value, spread and manifest) per score.
   Raises:
-    UserError: a folder or an image is missing or unusable, or weights are not found. Nothing is
-      printed or written then.
+    UserError: a folder, a file or an image is missing or unusable, there are too few, or weights
+      are not found. No score is printed or written then.
   """
   chosen, mesh = protocols.find(protocol), make_mesh()
-  fakes = image_sets.FolderImages(images, '--images')
-  reals = image_sets.FolderImages(reference, '--reference')
-  for folder in (fakes, reals):
-    for what, count in folder.skipped.items():
-      print(f'{folder.name}: skipped {count:,} {what}')
+  fakes = image_sets.open_images(images, '--images', split)
+  size = fakes.read([0]).shape[1:]
+  moments = reals = None
+  if epath.Path(reference).expanduser().suffix == '.npz':
+    moments = Moments.load(epath.Path(reference).expanduser(), '--reference')
+  else:
+    reals = image_sets.open_images(reference, '--reference', split, size[0])
+  scores.refuse_few(len(fakes), None if reals is None else len(reals), 'add images')
   extractor = chosen.feature_extractor(random_seed)
-  real_features, real_pixels = feature_cache.features(reals, chosen, extractor, mesh)
+  if moments:
+    width = extractor.features_of(size).pool.shape[1]
+    if len(moments.mean) != width:
+      raise UserError(f'--reference: {reference} has statistics of {len(moments.mean):,} features, '
+                      f'and the network of the protocol {protocol} gives {width:,}; choose the '
+                      '--protocol that the file was made with')
+    print(f'{reference} does not say with which network and resizing it was made: the '
+          f'{chosen.distance} is right only if they were those of the protocol {protocol}; files '
+          'of pytorch-fid belong to --protocol pytorch-fid')
+    name, digest = str(reference), file_sha256(epath.Path(reference).expanduser())
+  else:
+    other = reals.read([0]).shape[1:]
+    if other != size:
+      print(f'the images have {size[1]} x {size[0]} pixels and those of the reference '
+            f'{other[1]} x {other[0]}; both are resized to {chosen.side}, and the scores measure '
+            'that difference too')
+    name = reals.name
+    real_features, digest = feature_cache.features(reals, chosen, extractor, mesh)
   fake_features = FeatureCollector([extractor], mesh)(fakes)[chosen.name]
-  found = scores.distances(fake_features, real_features, chosen)
+  found = (scores.distance_to_moments(fake_features, moments, chosen) if moments else
+           scores.distances(fake_features, real_features, chosen))
   results.refuse_nonfinite(found)
+  against = None if reals is None else len(reals)
   lines = results.lines(found, {
-      'step': None, 'weights': None,
-      **_manifest(chosen, extractor.sha256, len(fakes), len(reals)), 'images': fakes.name,
-      'images_sha256': image_sets.fingerprint(fakes), 'reference': reals.name,
-      'reference_sha256': real_pixels, **results.environment()})
-  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against {len(reals):,} of '
-        f'{reals.name}\n{results.table(lines)}')
+      'step': None, 'weights': None, **_manifest(chosen, extractor.sha256, len(fakes), against),
+      'images': fakes.name, 'images_sha256': image_sets.fingerprint(fakes), 'reference': name,
+      'reference_sha256': digest, **results.environment()})
+  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against '
+        f'{"statistics" if moments else f"{against:,}"} of {name}\n{results.table(lines)}')
   if workdir:
     results.append(workdir, lines)
   return lines
 
 
 def _manifest(protocol: protocols.Protocol, weights_sha256: str, fakes: int,
-              reals: int) -> dict[str, Any]:
+              reals: int | None) -> dict[str, Any]:
   """The part of a manifest that runs and folders have in common."""
   return {**protocol.facts(), 'weights_sha256': weights_sha256, 'fakes': fakes, 'reals': reals,
           'precision': 'float32', 'differs': protocol.differences(fakes, reals),
@@ -160,8 +185,7 @@ class Evaluator:
     real = image_sets.SplitImages(heldout if against == 'heldout' else load(against), against)
     self.protocol = protocol
     fakes = fakes or config.evals.fakes or protocol.fakes or len(real)
-    if fakes < 2:
-      raise UserError(f'--fakes={fakes}: a distribution needs at least two images')
+    scores.refuse_few(fakes, len(real), 'generate more with --fakes')
     indices, which = choose_captions(heldout, fakes, seed)
     captions = [heldout.captions(i)[k] for i, k in zip(indices.tolist(), which.tolist())]
 
@@ -185,13 +209,16 @@ class Evaluator:
   def score(self, model: TextToImage) -> list[dict[str, Any]]:
     """The scores of one checkpoint, as lines. UserError if its images or a score are not finite."""
     features = self._collect(GeneratedImages('images', model.forward, model.tree, self._inputs))
-    manifest = {'step': model.step, 'weights': model.weights, **self._manifest}
+    manifest = {'step': model.step, 'weights': model.weights, 'time': results.now(),
+                **self._manifest}
     distances = scores.distances(features[self.protocol.name], self._reals, self.protocol)
     parts = [(distances, manifest),
              *((metric.score(features), {**manifest, **metric.facts}) for metric in self._extra)]
     for found, _ in parts:
       results.refuse_nonfinite(found)
-    return [line for found, facts in parts for line in results.lines(found, facts)]
+    total = sum(len(found) for found, _ in parts)      # a kill may cut the file between the lines
+    return [line for found, facts in parts
+            for line in results.lines(found, {**facts, 'scores': total})]
 
   def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
     """Earlier lines of this checkpoint by the same commit and settings; [] if there are none.
@@ -206,7 +233,9 @@ class Evaluator:
     # Lines of extra metrics differ in the facts of their networks.
     of_a_network = {*self.protocol.facts(), 'weights_sha256'} - {'protocol'}
     lines = [line for line in results.read(workdir) if has(line, wanted.keys() - of_a_network)]
-    return lines if any(has(line, of_a_network) for line in lines) else []
+    newest = max((line['time'] for line in lines if has(line, of_a_network)), default=None)
+    together = [line for line in lines if line['time'] == newest]
+    return together if together and len(together) == together[0].get('scores') else []
 
 
 def choose_captions(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from xmc_jax.evals import results, soa
 from xmc_jax.evals.scores import Score
 from xmc_jax.sampling import TextToImage
 from xmc_jax.types import UserError
+from xmc_jax.utils import image_io
 from xmc_jax.utils.progress import Progress
 
 CHUNK = 256  # images in memory
@@ -47,13 +48,12 @@ def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[st
   requests = {c.label: soa.requests(c.label, len(c.captions), seed) for c in classes}
   progress = Progress('images', sum(map(len, requests.values())), quiet=jax.process_index() > 0)
   hits, done = {c.label: [] for c in classes}, 0
+  generated = model.stream([c.captions[i] for c in classes for i, _ in requests[c.label]],
+                           seed=seed)
   for c in classes:
     for start in range(0, len(requests[c.label]), CHUNK):
       numbers = requests[c.label][start:start + CHUNK]
-      # Another seed for every chunk of every class, so that no noise is used twice.
-      chunk_seed = np.random.SeedSequence((seed, c.label, start)).generate_state(1)[0]
-      generated = model.generate([c.captions[i] for i, _ in numbers], seed=int(chunk_seed))
-      images = np.round(np.clip(generated, 0, 1) * 255).astype(np.uint8)
+      images = np.stack([image_io.pixels(next(generated)) for _ in numbers])
       if out and jax.process_index() == 0:
         soa.write_images(out, c.name, numbers, images)
       if detect:

@@ -8,10 +8,13 @@ Neither TensorFlow nor clu is needed.
 """
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
+import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,17 +32,31 @@ from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import files
 
 
-def sample_noise(rng: Array, n: int, features: int, truncation: float | None = None) -> Array:
-  """Noise float32 [n, features] from a standard normal distribution.
+def caption_noise(captions: Sequence[str], features: int, seed: int,
+                  truncation: float | None = None) -> np.ndarray:
+  """Standard normal noise, float32 [n, features], that belongs to the captions themselves.
+
+  A row depends on the seed, the words of its caption and its copy, that is how often the caption
+  stands before it in the list; so an image can be drawn again without those beside it.
 
   With `truncation`, values beyond +-truncation are resampled. A low threshold gives better and less
   diverse images (Brock et al. 2018, arXiv 1809.11096). UserError unless it is above 0.
   """
-  if truncation is None:
-    return jax.random.normal(rng, (n, features))
-  if not truncation > 0:
+  if truncation is not None and not truncation > 0:
     raise UserError(f'--truncation={truncation}: must be above 0; 0.5 is strong, 2 is weak')
-  return jax.random.truncated_normal(rng, -truncation, truncation, (n, features))
+  copies: collections.Counter[str] = collections.Counter()
+  numbers = np.empty((len(captions), 3), np.uint32)
+  for row, caption in zip(numbers, captions):
+    words = ' '.join(caption.split())
+    digest = hashlib.sha256(words.encode('utf-8', 'surrogatepass')).digest()
+    row[:] = *np.frombuffer(digest[:8], '<u4'), copies[words]
+    copies[words] += 1
+
+  def draw(numbers: Array) -> Array:
+    key = functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
+    return (jax.random.normal(key, (features,)) if truncation is None else
+            jax.random.truncated_normal(key, -truncation, truncation, (features,)))
+  return np.asarray(jax.vmap(draw)(numbers))
 
 
 class Sampler:
@@ -51,17 +68,25 @@ class Sampler:
     self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
     self._sample = jax.jit(method.sample, out_shardings=everywhere)
 
-  def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree], tokens: np.ndarray,
-               mask: np.ndarray, z: Array | np.ndarray) -> np.ndarray:
-    """tokens and mask [n, t], z [n, z features] -> images float32 [n, h, w, 3] in [0, 1]."""
-    n, noise, images = len(tokens), np.asarray(z), []
+  def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree],
+               captions: Sequence[str], tokens: np.ndarray, mask: np.ndarray,
+               z: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields images float32 [h, w, 3] in [0, 1], one for each of the n captions.
+
+    tokens and mask are [n, t], z is [n, z features]. UserError if an image is not finite.
+    """
+    n = len(tokens)
     for start in range(0, n, self._batch):
       # The last batch is filled up with copies of the last example.
       indices = np.minimum(np.arange(start, start + self._batch), n - 1)
       put = lambda x: put_whole(x[indices], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
-      images.append(jax.device_get(self._sample(params, stats, frozen, batch, put(noise))))
-    return np.concatenate(images)[:n]
+      images = jax.device_get(self._sample(params, stats, frozen, batch, put(z)))
+      for image, caption in zip(images, captions[start:]):
+        if not np.isfinite(image).all():
+          raise UserError(f'the generator gives NaN or infinity for the caption {caption!r}, so '
+                          'there is no image of it; take an earlier checkpoint with --step')
+        yield image
 
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
@@ -199,24 +224,32 @@ class TextToImage:
       long are cut; `tokenizer.check_captions` refuses them instead.
     """
     tokens, mask = self.tokenizer.encode(captions)
-    z = sample_noise(jax.random.key(seed), len(captions), self.z_features, truncation)
-    return {'tokens': tokens, 'mask': mask, 'z': np.asarray(z)}
+    return {'tokens': tokens, 'mask': mask,
+            'z': caption_noise(captions, self.z_features, seed, truncation)}
 
   def generate(self, captions: Sequence[str], *, seed: int = 0,
                truncation: float | None = None) -> np.ndarray:
     """Generates one image per caption.
 
+    The same caption and seed give the same image, whatever stands beside it in the list; rounding
+    may differ between kinds of devices.
+
     Args:
-      captions: n strings. Captions that are too long are cut.
-      seed: of the noise; the same captions and seed give the same images. Repeat a caption in the
-        list to get several images of it.
+      captions: n strings. Captions that are too long are cut. Repeat a caption in the list to get
+        several images of it: their noise differs.
+      seed: of the noise.
       truncation: threshold in standard deviations beyond which noise is resampled; None: no
         truncation. Lower values give better and less diverse images.
     Returns:
       float32 [n, h, w, 3], RGB in [0, 1]; h and w are `config.model.size`.
     Raises:
-      UserError: `truncation` is not above 0.
+      UserError: `truncation` is not above 0, or an image is not finite.
     """
+    return np.stack(list(self.stream(captions, seed=seed, truncation=truncation)))
+
+  def stream(self, captions: Sequence[str], *, seed: int = 0,
+             truncation: float | None = None) -> Iterator[np.ndarray]:
+    """Yields the images of `generate` one by one, so that not all have to fit in memory."""
     tree = self.tree
-    return self._sampler(tree['params'], tree['stats'], tree['frozen'],
+    return self._sampler(tree['params'], tree['stats'], tree['frozen'], captions,
                          **self.inputs(captions, seed=seed, truncation=truncation))

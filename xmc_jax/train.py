@@ -19,7 +19,7 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
-from xmc_jax.sampling import Sampler, sample_noise
+from xmc_jax.sampling import Sampler, caption_noise
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import compile_to_fit
@@ -162,15 +162,21 @@ class SampleGrid:
     self._sampler = Sampler(method, mesh)
     self._captions = {name: _evenly(split, config.grid) for name, split in splits.items()}
     self._texts = {name: tokenizer.encode(c) for name, c in self._captions.items()}
-    self._z = sample_noise(jax.random.key(config.seed), config.grid, method.z_features)
+    self._z = {name: caption_noise(c, method.z_features, config.seed)
+               for name, c in self._captions.items()}
 
   def render(self, state: TrainState, frozen: dict[str, Tree]):
     """Yields each split's name and its grid, uint8 [h, w, 3], by the averaged generator."""
     for name, captions in self._captions.items():
       tokens, mask = self._texts[name]
-      images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, tokens, mask,
-                             self._z[:len(captions)])
-      yield name, image_io.grid(images, captions, columns=8)
+      images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, captions, tokens,
+                             mask, self._z[name])
+      try:
+        grid = image_io.grid(list(images), captions, columns=8)
+      except UserError as error:      # the losses are finite, so training goes on
+        print(error, flush=True)
+      else:
+        yield name, grid
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:

@@ -75,6 +75,10 @@ COMMANDS = ('train', 'sample', 'evaluate', 'compare', 'soa', 'report', 'prepare'
     (['xmc', 'compare', '--images=a'], ['required', '--reference']),
     (['xmc', 'evaluate', '--workdir=run', '--every', '--step=2'], ['--step', '--every']),
     (['xmc', 'weights', 'list', '--force'], ['--force: no such flag']),
+    (['xmc', 'sample', '--workdir=', '--caption=a'], ['xmc sample: --workdir: is empty']),
+    (['xmc', 'compare', '--images=a', '--reference=b', '--workdir='], ['--workdir: is empty']),
+    (['xmc', 'train', f'--config={tiny.DEMO}', '--workdir='], ['--workdir: is empty']),
+    (['xmc', 'sample', '--workdir=a', '--caption=a', '--out='], ['--out: is empty']),
 ])
 def test_commands_and_flags_that_do_not_exist_or_are_missing(refused, command, words):
   refused([word for word in command if word], *words)

@@ -1,18 +1,23 @@
 """`xmc sample`: images of the given captions, which the same command gives again."""
+import dataclasses
 import json
 import pathlib
+import re
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import torch_writer
+import toy_protocol
 from PIL import Image
 from safetensors import numpy as safetensors_numpy
 
+from xmc_jax import methods, sampling
+from xmc_jax.cli import sample as sample_command
 from xmc_jax.cli.main import main
-from xmc_jax.encoders import bert
-from xmc_jax.sampling import TextToImage, sample_noise
+from xmc_jax.encoders import bert, registry
+from xmc_jax.evals import protocols
+from xmc_jax.sampling import Sampler, TextToImage, caption_noise
 from xmc_jax.training import durable
 from xmc_jax.weight_files.files import fingerprint
 
@@ -21,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def draw(trained, tmp_path):
-  """Calls `xmc sample` on the tiny run; the files that it writes, {name: uint8 [h, w, 3]}."""
+  """Calls `xmc sample` on the tiny run; the images in its folder, {name: uint8 [h, w, 3]}."""
   def call(*flags):
     out = tmp_path / 'out'
     shutil.rmtree(out, ignore_errors=True)
@@ -123,24 +128,26 @@ def same(a, b):
   return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_grid_and_one_file_for_each_image(draw, capsys):
+def test_grid_and_one_file_for_each_image(draw, capsys, tmp_path):
   files = draw('--caption=A red Apple!', '--caption=a cat / dog', '--each=3')
   singles = [f'{caption}_{i}.png' for caption in ('000_a_red_apple', '001_a_cat_dog')
              for i in range(3)]
-  assert list(files) == [*singles, 'grid.png']
+  assert list(files) == singles
   assert {files[name].shape for name in singles} == {(32, 32, 3)}
+  grid = np.asarray(Image.open(tmp_path / 'out.png'))
   for i, name in enumerate(singles[:3]):        # the first row, three times as large, on white
     left = 6 + 102 * i
-    np.testing.assert_array_equal(files['grid.png'][6:102:3, left:left + 96:3], files[name])
+    np.testing.assert_array_equal(grid[6:102:3, left:left + 96:3], files[name])
   assert len({files[name].tobytes() for name in singles}) == 6
   told = capsys.readouterr().out
   assert '6 images of 2 captions with the averaged weights of step 4' in told
+  assert f'all as a grid: {tmp_path / "out.png"}' in told and 'also holds' not in told
 
 
 def test_four_images_are_drawn_into_the_run_if_nothing_else_is_told(trained, tmp_path):
   workdir = shutil.copytree(trained, tmp_path / 'run')
   assert main(['xmc', 'sample', f'--workdir={workdir}', '--caption=a red apple']) == 0
-  assert len(list((workdir / 'samples').iterdir())) == 4 + 1
+  assert len(list((workdir / 'samples').iterdir())) == 4 and (workdir / 'samples.png').is_file()
 
 
 def test_same_seed_draws_the_same_and_another_seed_does_not(draw):
@@ -168,7 +175,7 @@ def test_live_weights_differ_from_the_averaged_ones_and_steps_from_each_other(dr
 
 def test_captions_may_be_positional(draw):
   flags = draw('--caption=a red apple', '--caption=a black cat', '--each=1')
-  assert list(flags) == ['000_a_red_apple_0.png', '001_a_black_cat_0.png', 'grid.png']
+  assert list(flags) == ['000_a_red_apple_0.png', '001_a_black_cat_0.png']
   assert same(draw('--each=1', 'a red apple', 'a black cat'), flags)
   assert same(draw('a red apple', '--each=1', '--caption', 'a black cat'), flags)
 
@@ -176,8 +183,7 @@ def test_captions_may_be_positional(draw):
 def test_captions_of_a_file_come_after_those_of_the_command_line(draw, tmp_path):
   (tmp_path / 'captions.txt').write_text('a café\n\n  a black cat  \n', encoding='utf-8')
   files = draw('--caption=a red apple', f'--captions={tmp_path / "captions.txt"}', '--each=1')
-  assert list(files) == ['000_a_red_apple_0.png', '001_a_caf_0.png', '002_a_black_cat_0.png',
-                         'grid.png']
+  assert list(files) == ['000_a_red_apple_0.png', '001_a_caf_0.png', '002_a_black_cat_0.png']
 
 
 @pytest.mark.parametrize('n', [1, 32, 33, 70])
@@ -197,10 +203,91 @@ def test_low_truncation_draws_less_variety(model):
 
 
 def test_noise_is_normal_and_truncation_bounds_it():
-  key = jax.random.key(0)
-  free, bound = sample_noise(key, 500, 16), sample_noise(key, 500, 16, 0.5)
+  captions = 500 * ['a red apple']
+  free, bound = caption_noise(captions, 16, 0), caption_noise(captions, 16, 0, 0.5)
   assert free.shape == bound.shape == (500, 16) and free.dtype == np.float32
   assert np.std(free) == pytest.approx(1, abs=0.05) and np.abs(free).max() > 3
   assert np.abs(bound).max() <= 0.5 and np.abs(bound).max() > 0.49
   assert np.std(bound) == pytest.approx(0.5 / np.sqrt(3), abs=0.02)     # nearly uniform
-  np.testing.assert_array_equal(free, sample_noise(key, 500, 16))
+  for noise in (free, bound):
+    assert len(np.unique(noise[:, 0])) == 500
+    assert abs(np.corrcoef(noise.T) - np.eye(16)).max() < 0.2
+
+
+def test_noise_belongs_to_seed_caption_and_copy():
+  alone = caption_noise(['a cat'], 16, 3)[0]
+  among = caption_noise(['a dog', 'a  cat ', *40 * ['a bird'], 'a cat'], 16, 3)
+  np.testing.assert_array_equal(among[1], alone)
+  np.testing.assert_array_equal(among[-1], caption_noise(2 * ['a cat'], 16, 3)[1])
+  np.testing.assert_array_equal(among[2:12], caption_noise(10 * ['a bird'], 16, 3))
+  assert len({row.tobytes() for row in among}) == len(among)
+  assert not np.array_equal(caption_noise(['a cat'], 16, 4)[0], alone)
+
+
+@pytest.mark.parametrize('flags', [[], ['--truncation=0.5'], ['--live', '--step=2']])
+def test_a_line_of_a_file_is_drawn_again_alone(draw, tmp_path, flags):
+  lines = [f'{number} apples' for number in range(40)]      # more than a batch
+  (tmp_path / 'captions.txt').write_text('\n'.join(lines))
+  whole = draw(f'--captions={tmp_path / "captions.txt"}', '--each=2', '--seed=3', *flags)
+  alone = draw(lines[36], '--seed=3', *flags)               # four copies: two more
+  for copy in range(2):
+    np.testing.assert_array_equal(alone[f'000_36_apples_{copy}.png'],
+                                  whole[f'036_36_apples_{copy}.png'])
+  assert len({image.tobytes() for image in alone.values()}) == 4
+
+
+@pytest.mark.parametrize('size', [8, 16, 64])
+def test_the_size_of_the_compiled_batch_changes_nothing_but_rounding(model, size):
+  captions = [f'{number} apples' for number in range(20)]
+  method = methods.build(model.config)
+  other = dataclasses.replace(model, _sampler=Sampler(method, model.mesh, size))
+  np.testing.assert_allclose(other.generate(captions), model.generate(captions), atol=1e-5)
+
+
+def test_the_folder_can_be_measured_as_it_is_and_old_images_are_told(
+    trained, tmp_path, capsys, monkeypatch):
+  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
+  monkeypatch.setattr(registry, 'load', toy_protocol.load)
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+  out = tmp_path / 'out'
+  command = ['xmc', 'sample', f'--workdir={trained}', f'--out={out}']
+  assert main([*command, 'a cat', 'a dog', '--each=6']) == 0
+  argv = ['xmc', 'compare', f'--images={out}', f'--reference={out}', '--protocol=toy']
+  assert main(argv) == 0
+  assert re.search(r'12 images of .* against 12 of', capsys.readouterr().out)
+  assert main([*command, 'a cat', '--each=2']) == 0
+  told = capsys.readouterr().out
+  assert f'{out} also holds 10 images' in told and '000_a_cat_2.png' in told
+
+
+def test_a_grid_of_many_images_shows_the_first_ones(draw, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(sample_command, '_MOST_IN_GRID', 10)
+  (tmp_path / 'captions.txt').write_text('\n'.join(f'{number} apples' for number in range(1001)))
+  files = draw(f'--captions={tmp_path / "captions.txt"}', '--each=1')
+  assert list(files)[-1] == '1000_1000_apples_0.png' and len(files) == 1001
+  assert 'the first 10 as a grid' in capsys.readouterr().out
+  assert Image.open(tmp_path / 'out.png').size[0] == 6 + 8 * 102
+
+
+@pytest.mark.parametrize('wrong', [np.nan, np.inf])
+def test_an_image_that_is_not_finite_is_refused_with_its_caption(
+    trained, tmp_path, monkeypatch, capsys, wrong):
+  def broken(method, *options):
+    def sample(params, stats, frozen, batch, z):
+      images = method.sample(params, stats, frozen, batch, z)
+      return images.at[2, 0, 0, 0].set(wrong)
+    return Sampler(dataclasses.replace(method, sample=sample), *options)
+  monkeypatch.setattr(sampling, 'Sampler', broken)
+  argv = ['xmc', 'sample', f'--workdir={trained}', f'--out={tmp_path / "out"}']
+  assert main([*argv, 'a cat', 'a dog', 'a bird', '--each=1']) == 2
+  told = capsys.readouterr().err
+  assert 'NaN or infinity' in told and "'a bird'" in told and told.count('\n') == 1
+  assert [path.name for path in sorted((tmp_path / 'out').iterdir())] == [
+      '000_a_cat_0.png', '001_a_dog_0.png']
+
+
+def test_out_that_is_a_file_is_refused_first(tmp_path, capsys):
+  (tmp_path / 'out').write_text('')
+  argv = ['xmc', 'sample', '--workdir=nowhere', f'--out={tmp_path / "out"}', 'a cat']
+  assert main(argv) == 2
+  assert f'--out={tmp_path / "out"}: is a file' in capsys.readouterr().err

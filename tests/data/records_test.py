@@ -114,7 +114,7 @@ records.write_shard({folder!r}, ABOUT, 'train', 1, some())
 
 
 def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(tmp_path):
-  tests = __file__.rpartition('/')[0]
+  tests = str(pathlib.Path(__file__).parents[1])
   code = KILLED.format(folder=str(tmp_path / 'a'), tests=tests)
   assert subprocess.run([sys.executable, '-c', code]).returncode == 9
   with pytest.raises(UserError, match='a has no manifest.json: its preparation has not finished'):

@@ -28,6 +28,8 @@ def test_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path):
   with (tmp_path / results.FILE).open('a') as file:
     file.write('{"metric": "F')
   assert len(results.read(tmp_path)) == 2
+  results.append(tmp_path, results.lines(SCORES, {}))
+  assert len(results.read(tmp_path)) == 4
   assert results.read(tmp_path / 'none') == []
 
 

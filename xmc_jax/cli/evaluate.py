@@ -20,7 +20,7 @@ def add_parser(commands):
        help="metrics besides the protocol's: clip, cmmd, damsm, duplicates")
   flag('--weights', type=shared.names, default=['averaged'], metavar='averaged,live',
        help='averaged, live or both; default: averaged')
-  flag('--fakes', type=shared.number(least=2), metavar='N',
+  flag('--fakes', type=shared.number(least=6), metavar='N',
        help='images to generate; default: as the config or the protocol says')
   shared.add_random_weights(parser)
   shared.add_processes(parser)

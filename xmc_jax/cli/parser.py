@@ -32,6 +32,11 @@ class Parser(argparse.ArgumentParser):
   def parse_known_args(self, args=None, namespace=None):
     self._check_flags(args)      # before argparse misses a required flag that was misspelled
     namespace, rest = super().parse_known_args(args, namespace)
+    for action in self._actions:      # an empty path would be the current folder
+      value = getattr(namespace, action.dest, None)
+      if value == '' or isinstance(value, list) and '' in value:
+        name = '/'.join(action.option_strings) or action.metavar
+        self.error(f'{name}: is empty; give a value, or check the variable that it comes from')
     if '--config' in self._option_string_actions:
       namespace.overrides, rest = rest, []
     if rest:

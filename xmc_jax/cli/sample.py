@@ -1,7 +1,10 @@
-"""Generate images from captions: a grid with the captions, and single PNG files.
+"""Generate images from captions: a folder of PNG files, and a grid with the captions beside it.
 
   xmc sample --workdir runs/demo "a red apple" "the flag of France"
   xmc sample --workdir runs/demo --captions captions.txt --each 1 --out images
+
+An image depends on the seed, on its caption and on its number among the images of that caption, not
+on what is generated with it: a single line of captions.txt gives the same images again.
 """
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ import pathlib
 import re
 
 from xmc_jax.cli.parser import add_processes, add_run, joined, number
+
+_COLUMNS = 8
+_MOST_IN_GRID = 256      # images; at 256 px some 20 megapixels
 
 
 def add_parser(commands):
@@ -18,7 +24,8 @@ def add_parser(commands):
   flag('--caption', action='append', default=[], help='one more caption; may be repeated')
   flag('--captions', metavar='FILE', help='file with a caption per line')
   flag('--each', type=number(least=1), default=4, metavar='N', help='per caption; default: 4')
-  flag('--out', metavar='FOLDER', help='default: RUN/samples')
+  flag('--out', metavar='FOLDER',
+       help='of the images; default: RUN/samples. The grid is FOLDER.png')
   flag('--truncation', type=float, metavar='X',
        help='resample noise beyond X standard deviations: less variety; default: no limit')
   add_run(parser)
@@ -39,28 +46,37 @@ def run(args):
 def _sample(args, captions: list[str]) -> None:
   import jax
 
+  from xmc_jax.data.image_folder import find_images
   from xmc_jax.sampling import TextToImage
   from xmc_jax.types import UserError
+  from xmc_jax.utils import image_io
   out = pathlib.Path(args.out or pathlib.Path(args.workdir) / 'samples')
+  if out.exists() and not out.is_dir():
+    raise UserError(f'--out={out}: is a file; give a folder, which is created if it is missing')
   model = TextToImage.load(args.workdir, step=args.step, live=args.live,
                            text_encoder=args.text_encoder)
   model.tokenizer.check_captions(captions, model.config.text.script)
   repeated = [caption for caption in captions for _ in range(args.each)]
-  images = model.generate(repeated, seed=args.seed, truncation=args.truncation)
-  if jax.process_index() == 0:
-    try:
-      _write(out, images, repeated, args.each)
-    except OSError as error:
-      raise UserError(f'--out: cannot write to {out} ({error.strerror or error})') from error
-  print(f'{len(images)} images of {len(captions)} captions with the {model.weights} weights of '
-        f'step {model.step:,}: {out / "grid.png"} and single files beside it')
+  writes, names, shown = jax.process_index() == 0, set(), []
+  for i, image in enumerate(model.stream(repeated, seed=args.seed, truncation=args.truncation)):
+    names.add(name := _file_name(repeated[i], i // args.each, i % args.each, len(captions)))
+    if writes:
+      image_io.save_png(out / name, image_io.pixels(image))
+    if i < _MOST_IN_GRID:
+      shown.append(image)
+  if not writes:
+    return
+  grid = out.resolve().with_name(f'{out.resolve().name}.png')      # not among what is measured
+  image_io.save_png(grid, image_io.grid(
+      shown, repeated[:len(shown)], columns=args.each if 1 < args.each < _COLUMNS else _COLUMNS))
+  print(f'{len(repeated):,} images of {len(captions):,} captions with the {model.weights} weights '
+        f'of step {model.step:,} are in {out}; '
+        f'{"all" if len(shown) == len(repeated) else f"the first {len(shown)}"} as a grid: {grid}')
+  if others := find_images(out).paths.keys() - names:
+    print(f'{out} also holds {len(others):,} images that this command has not written, such as '
+          f'{min(others)}; delete them, or give another --out, before you measure the folder')
 
 
-def _write(out: pathlib.Path, images, captions: list[str], each: int) -> None:
-  from xmc_jax.utils import image_io
-  out.mkdir(parents=True, exist_ok=True)
-  image_io.save_png(out / 'grid.png', image_io.grid(images, captions, columns=min(8, each)))
-  for i, (image, caption) in enumerate(zip(images, captions)):
-    name = re.sub(r'[^a-z0-9]+', '_', caption.lower()).strip('_')[:60]
-    image_io.save_png(out / f'{i // each:03d}_{name}_{i % each}.png',
-                      (image * 255).round().astype('uint8'))
+def _file_name(caption: str, row: int, copy: int, rows: int) -> str:
+  words = re.sub(r'[^a-z0-9]+', '_', caption.lower()).strip('_')[:60]
+  return f'{row:0{max(3, len(str(rows - 1)))}d}_{words}_{copy}.png'

@@ -45,6 +45,13 @@ class FeatureExtractor:
   sha256: str = ''
 
 
+  def features_of(self, size: Sequence[int]) -> Tree:
+    """Shapes of the features of one image of the size [h, w, 3], without computing them."""
+    image = np.zeros((1, *size), np.uint8)
+    return jax.eval_shape(self.apply, self.variables,
+                          self.preprocess(image) if self.preprocess else image)
+
+
 @dataclasses.dataclass(frozen=True)
 class GeneratedImages:
   """A set of images that a generator makes: `generate(weights, inputs)` -> [b, h, w, 3] in [0, 1].

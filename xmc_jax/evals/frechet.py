@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xmc_jax.evals.statistics import finite_pair
+from xmc_jax.evals.statistics import Moments, finite_pair
 from xmc_jax.types import UserError
 
 # An eigenvalue of a covariance below -NEGATIVE times the largest is not a rounding error.
@@ -55,11 +55,7 @@ def frechet_of_features(a: np.ndarray, b: np.ndarray) -> float:
   Raises UserError for fewer than two images on a side, unequal d, or a value that is not finite.
   """
   a, b = finite_pair(a, b)
-  if min(len(a), len(b)) < 2:
-    raise UserError('a covariance needs at least 2 images on each side; '
-                    f'there are {len(a)} and {len(b)}')
-  return frechet_distance(a.mean(0), np.atleast_2d(np.cov(a, rowvar=False)),
-                          b.mean(0), np.atleast_2d(np.cov(b, rowvar=False)))
+  return frechet_distance(*Moments.of(a), *Moments.of(b))
 
 
 def _mean(mean: np.ndarray) -> np.ndarray:

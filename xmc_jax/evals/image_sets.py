@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from xmc_jax.data import records
 from xmc_jax.data.image_folder import SUFFIXES, find_images, upright
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
@@ -35,18 +36,17 @@ class FolderImages:
   would then partly measure the conversion.
 
   Raises:
-    UserError: the folder does not exist or has fewer than two images. When read: a file is damaged,
-      grayscale, indexed or transparent, or differs in size from the first one. Messages start with
-      `flag`.
+    UserError: the folder does not exist or has no images. When read: a file is damaged, grayscale,
+      indexed or transparent, or differs in size from the first one. Messages start with `flag`.
   """
 
   def __init__(self, path: str | os.PathLike[str], flag: str):
     self.name, self._flag = str(path), flag
     found = find_images(path, flag)
     self.paths, self.skipped = tuple(found.paths.values()), found.skipped()
-    if len(self.paths) < 2:
-      raise UserError(f'{flag}: {path} holds {len(self.paths)} images ({", ".join(SUFFIXES)}); '
-                      'a distribution needs at least two')
+    if not self.paths:
+      raise UserError(f'{flag}: {path} holds no images ({", ".join(SUFFIXES)}); give the folder of '
+                      'the images, or one that `xmc prepare` made')
     self._shape = self._open(self.paths[0]).shape
 
   def __len__(self) -> int:
@@ -89,6 +89,25 @@ class SplitImages:
       return self._source.images[np.asarray(indices)]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
       return np.stack(list(pool.map(self._source.image, [int(i) for i in indices])))
+
+
+def open_images(path: str | os.PathLike[str], flag: str, split: str,
+                side: int | None = None) -> ImageSet:
+  """A folder of images; or a split of a prepared data set, at the size `side` if it is smaller.
+
+  Prints what was skipped. UserError as of `FolderImages` and `records.load`.
+  """
+  folder = pathlib.Path(path).expanduser()
+  if (folder / records.MANIFEST).is_file() or any(folder.glob('*.rec')):
+    prepared = int(records.read_manifest(folder)['size'])
+    source = records.load(split, min(prepared, side or prepared), folder)
+    images = SplitImages(source, split)
+    images.name = f'{path}, {split}'
+    return images
+  images = FolderImages(folder, flag)
+  for what, count in images.skipped.items():
+    print(f'{images.name}: skipped {count:,} {what}')
+  return images
 
 
 def fingerprint(images: ImageSet, batch: int = 64) -> str:

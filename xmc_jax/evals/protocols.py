@@ -62,11 +62,15 @@ class Protocol:
     preprocess = (lambda images: self.resize(images, self.side)) if self.on_host else None
     return FeatureExtractor(self.name, loaded.variables, apply, preprocess, loaded.sha256)
 
-  def differences(self, fakes: int, reals: int) -> list[str]:
-    """How an evaluation with these counts deviates from the published one; [] if it does not."""
+  def differences(self, fakes: int, reals: int | None) -> list[str]:
+    """How an evaluation with these counts deviates from the published one; [] if it does not.
+
+    None: only statistics of the real images are known.
+    """
     counts = [('fakes', fakes, self.fakes), ('reals', reals, self.reals)]
-    return [f'{n:,} {name} instead of {asked:,}' for name, n, asked in counts
-            if asked is not None and n != asked]
+    return [*(f'{n:,} {name} instead of {asked:,}' for name, n, asked in counts
+              if asked is not None and n is not None and n != asked),
+            *(['reals are statistics from a file'] if reals is None else [])]
 
   def facts(self) -> dict[str, str | int | None]:
     """What the manifest of a score says about the protocol."""

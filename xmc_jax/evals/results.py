@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
 import pathlib
 import subprocess
 import time
@@ -17,6 +16,7 @@ from etils import epath
 from xmc_jax import __version__
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import UserError
+from xmc_jax.utils import json_lines
 
 FILE = 'scores.jsonl'
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy', 'pillow')
@@ -33,9 +33,12 @@ def environment() -> dict[str, Any]:
 
 def lines(scores: Iterable[Score], manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
   """One dict per score: metric, value, spread, time, and the whole manifest."""
-  now = round(time.time(), 3)
-  return [{'metric': s.metric, 'value': s.value, 'spread': s.spread, 'time': now, **manifest}
+  return [{'metric': s.metric, 'value': s.value, 'spread': s.spread, 'time': now(), **manifest}
           for s in scores]
+
+
+def now() -> float:
+  return round(time.time(), 3)
 
 
 def append(workdir: epath.PathLike, found: Sequence[Mapping[str, Any]]) -> None:
@@ -44,24 +47,16 @@ def append(workdir: epath.PathLike, found: Sequence[Mapping[str, Any]]) -> None:
     return
   path = epath.Path(workdir) / FILE
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('a') as file:
-      file.write(''.join(json.dumps(line) + '\n' for line in found))
+    json_lines.keep(path)
+    json_lines.append(path, found)
   except OSError as error:
     raise UserError(f'{path} cannot be written ({error.strerror or error}); give a writable '
                     'folder') from error
 
 
 def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
-  """All lines of a run's scores.jsonl; an incomplete last line of a killed run is ignored."""
-  path = epath.Path(workdir) / FILE
-  if not path.exists():
-    return []
-  whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
-  try:
-    return [json.loads(line) for line in whole]
-  except ValueError as error:
-    raise UserError(f'{path} has a line that is not JSON ({error}); fix or remove it') from error
+  """All lines of a run's scores.jsonl; UserError as of `json_lines.read`."""
+  return json_lines.read(epath.Path(workdir) / FILE)
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:

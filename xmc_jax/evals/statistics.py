@@ -1,6 +1,9 @@
 """Checks that all metrics make of their features, and the distances between these."""
 from __future__ import annotations
 
+import os
+from typing import NamedTuple
+
 import numpy as np
 
 from xmc_jax.types import UserError
@@ -43,3 +46,42 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   squares += (x * x).sum(1)[:, None]
   squares += (y * y).sum(1)
   return np.maximum(squares, 0, out=squares)
+
+
+class Moments(NamedTuple):
+  """Mean [d] and covariance [d, d] of features, as the tools that compute FIDs store them."""
+  mean: np.ndarray
+  covariance: np.ndarray
+
+  @classmethod
+  def of(cls, rows: np.ndarray) -> Moments:
+    """Those of features [n, d]; UserError if one is not finite, or n is below 2."""
+    rows = finite_rows(rows)
+    if len(rows) < 2:
+      raise UserError(f'a covariance needs at least 2 images, not {len(rows)}')
+    return cls(rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False)))
+
+  @classmethod
+  def load(cls, path: str | os.PathLike[str], flag: str) -> Moments:
+    """Reads the arrays `mu` and `sigma` of a .npz, as pytorch-fid, TTUR and clean-fid write it.
+
+    Raises:
+      UserError: the file is missing, damaged or something else; the message starts with `flag`.
+    """
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        if not {'mu', 'sigma'} <= set(file.files):
+          raise UserError(f'{flag}: {path} has the arrays {", ".join(file.files)}; statistics of '
+                          'FID have mu and sigma')
+        mean, covariance = (np.asarray(file[name], np.float64) for name in ('mu', 'sigma'))
+    except UserError:
+      raise
+    except Exception as error:  # a damaged archive can fail in any way
+      raise UserError(f'{flag}: the statistics {path} cannot be read ({error}); compute them '
+                      'again') from error
+    d = mean.size
+    if mean.shape != (d,) or covariance.shape != (d, d) or not (
+        np.isfinite(mean).all() and np.isfinite(covariance).all()):
+      raise UserError(f'{flag}: mu {list(mean.shape)} and sigma {list(covariance.shape)} in {path} '
+                      'are not a mean and a covariance of finite numbers; compute them again')
+    return cls(mean, covariance)

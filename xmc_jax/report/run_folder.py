@@ -1,21 +1,24 @@
 """Reads and checks the folder of a training run: config, metrics, scores and images."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import math
 import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 
 from xmc_jax.evals import results
 from xmc_jax.types import UserError
+from xmc_jax.utils import json_lines
 from xmc_jax.utils.progress import duration
+
+_LARGEST = 1e30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,48 +97,46 @@ def _read(folder: epath.Path, name: str) -> Run:
   if not (folder / 'metrics.jsonl').exists():
     what = 'has no metrics.jsonl' if folder.is_dir() else 'there is no run here'
     raise UserError(f'{folder}: {what}, give the folder of a run that has started training')
-  metrics = _checked(folder / 'metrics.jsonl', _metrics)
+  metrics = json_lines.read(folder / 'metrics.jsonl', _check_metrics)
   if not metrics:
     raise UserError(f'{folder / "metrics.jsonl"}: no metrics yet, wait for the first report')
-  config = folder / 'config.json'
-  settings = _checked(config, lambda p: flat(json.loads(p.read_text()))) if config.exists() else {}
-  return Run(name, folder, settings, sorted(metrics, key=lambda line: line['step']),
-             _checked(folder / results.FILE, _scores), _images(folder))
+  numbers = [{key: value for key, value in line.items() if is_number(value)} for line in metrics]
+  return Run(name, folder, _config(folder / 'config.json'),
+             sorted(numbers, key=lambda line: line['step']),
+             json_lines.read(folder / results.FILE, _check_score), _images(folder))
 
 
-def _checked(path: epath.Path, read_file: Callable[[epath.Path], Any]) -> Any:
+def _config(path: epath.Path) -> dict[str, Any]:
   try:
-    return read_file(path)
-  except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    settings = flat(json.loads(path.read_text())) if path.exists() else {}
+    _check_types(settings, {'steps': int, 'batch_size': int, 'grid': int, 'model.size': int})
+  except (OSError, ValueError, AttributeError, RecursionError) as error:
     raise UserError(f'{path}: cannot be read ({error}), fix or remove it') from error
+  return settings
 
 
-def _metrics(path: epath.Path) -> list[dict[str, float]]:
-  """Finite numbers of each line; an unfinished last line of a killed run is dropped."""
-  found = []
-  for i, text in enumerate(path.read_text().splitlines(keepends=True), 1):
-    if not text.endswith('\n'):
-      continue
-    try:
-      line = json.loads(text)
-      if not math.isfinite(line['step']):
-        raise ValueError('step is not finite')
-      found.append({key: value for key, value in line.items() if is_number(value)})
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-      raise ValueError(f'line {i}: {error}') from error
-  return found
+def _check_metrics(line: dict[str, Any]) -> None:
+  if not is_number(line.get('step')):
+    raise ValueError(f'its step is {line.get("step")!r}')
+
+
+def _check_score(line: dict[str, Any]) -> None:
+  _check_types(line, {'time': int | float, 'devices': int, 'commit': str, 'differs': list})
+  if not all(isinstance(words, str) for words in line.get('differs') or ()):
+    raise ValueError(f'differs is {line["differs"]!r}')
+
+
+def _check_types(found: dict[str, Any], types: dict[str, Any]) -> None:
+  """ValueError for a value of another type, as another program may have written it."""
+  for key, kind in types.items():
+    if not isinstance(found.get(key), kind | None):
+      raise ValueError(f'{key} is {found[key]!r}')
 
 
 def is_number(value: Any) -> bool:
+  """Whether it is a finite number, small enough for a chart and a date."""
   return (isinstance(value, (int, float)) and not isinstance(value, bool)
-          and math.isfinite(value))
-
-
-def _scores(path: epath.Path) -> list[dict[str, Any]]:
-  found = results.read(path.parent)
-  if not all(isinstance(line, dict) for line in found):
-    raise ValueError('a line is not a JSON object')
-  return found
+          and abs(value) < _LARGEST)
 
 
 def _images(folder: epath.Path) -> dict[str, list[tuple[int, epath.Path]]]:
@@ -147,4 +148,5 @@ def _images(folder: epath.Path) -> dict[str, list[tuple[int, epath.Path]]]:
 
 
 def _date(line: dict[str, float]) -> str | None:
-  return time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(line['time'])) if 'time' in line else None
+  with contextlib.suppress(KeyError, OverflowError, OSError, ValueError):      # no date, or none
+    return time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(line['time']))

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from xmc_jax.types import Array, UserError
-from xmc_jax.utils import atomic
+from xmc_jax.utils import json_lines
 from xmc_jax.utils.image_io import save_png
 from xmc_jax.utils.progress import duration
 
@@ -53,7 +53,7 @@ class Reporter:
     if self._writes:
       try:
         self._workdir.mkdir(parents=True, exist_ok=True)
-        _keep_until(self._workdir / 'metrics.jsonl', start)
+        json_lines.keep(self._workdir / 'metrics.jsonl', lambda line: _step_of(line) <= start)
       except OSError as error:
         raise UserError(f'--workdir: cannot write to {self._workdir} '
                         f'({error.strerror or error}); give a folder that you may write to'
@@ -126,10 +126,8 @@ class Reporter:
     if not self._writes:
       return
     line = {'step': step, 'time': round(time.time(), 3), **means, **speed}
-    path = self._workdir / 'metrics.jsonl'
-    with path.open('a') as file:
-      file.write(json.dumps(line) + '\n')
-    atomic.sync(path)      # a checkpoint that survives a power cut has the lines before it
+    # Flushed: a checkpoint that survives a power cut has the lines before it.
+    json_lines.append(self._workdir / 'metrics.jsonl', [line])
     if self._board is not None:
       self._board.write_scalars(step, {**means, **speed})
     parts = [f'step {step:,}/{self._total_steps:,}', *_losses(means)]
@@ -171,19 +169,9 @@ def _three_digits(value: float) -> str:
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
-def _keep_until(path: epath.Path, step: int) -> None:
-  """Drops the lines of `path` after `step`, and one that a killed run left unfinished."""
-  if not path.exists():
-    return
-  lines = path.read_text().splitlines(keepends=True)
-  kept = [line for line in lines if _step_of(line) <= step]
-  if kept != lines:
-    atomic.save(path, ''.join(kept))
-
-
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
   try:
-    return json.loads(line)['step'] if line.endswith('\n') else math.inf
+    return json.loads(line)['step']
   except (ValueError, KeyError, TypeError):
     return math.inf
 

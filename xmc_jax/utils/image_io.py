@@ -19,13 +19,21 @@ _WHITE = (255, 255, 255)
 _INK = (40, 40, 40)
 
 
+def pixels(images: Any) -> np.ndarray:
+  """float32 in [0, 1] to uint8, clipped and rounded. ValueError for NaN and infinity."""
+  images = np.asarray(images, np.float32)
+  if not np.isfinite(images).all():
+    raise ValueError('images hold NaN or infinity')
+  return np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+
 def grid(
     images: Any, captions: Sequence[str], columns: int, scale: int | None = None
 ) -> np.ndarray:
   """Arranges images in a grid, each with its caption underneath.
 
   Args:
-    images: float32 [n, h, w, 3] in [0, 1]; values outside are clipped, NaN becomes black.
+    images: float32 [n, h, w, 3] in [0, 1]; values outside are clipped.
     captions: n strings. One that needs more than three lines ends in an ellipsis; a row of empty
       captions takes no space.
     columns: images per row; the last row may be incomplete.
@@ -35,9 +43,10 @@ def grid(
   Returns:
     uint8 [H, W, 3].
 
-  Raises ValueError if a shape is wrong, or the numbers of images and captions differ.
+  Raises ValueError if a shape is wrong, a value is not finite, or there are more or fewer captions
+  than images.
   """
-  images = np.nan_to_num(np.asarray(images, np.float32))
+  images = np.asarray(images, np.float32)
   if images.ndim != 4 or images.shape[-1] != 3 or not len(images):
     raise ValueError(f'images must be [n, h, w, 3] with n > 0, not {list(images.shape)}')
   if len(captions) != len(images):
@@ -45,16 +54,15 @@ def grid(
   if columns < 1 or (scale is not None and scale < 1):
     raise ValueError(f'columns and scale must be positive, not {columns} and {scale}')
   scale = scale or -(-_LEAST_SIDE // images.shape[2])
-  pixels = np.round(np.clip(images, 0, 1) * 255).astype(np.uint8)
-  pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-  height, width = pixels.shape[1:3]
+  enlarged = pixels(images).repeat(scale, axis=1).repeat(scale, axis=2)
+  height, width = enlarged.shape[1:3]
 
-  columns = min(columns, len(pixels))
+  columns = min(columns, len(enlarged))
   font = ImageFont.load_default(_font_size(width))
   line_height = sum(font.getmetrics()) + 1
   margin = max(6, width // 24)
   lines = [_wrap(caption, font, width) for caption in captions]
-  rows = [range(i, min(i + columns, len(pixels))) for i in range(0, len(pixels), columns)]
+  rows = [range(i, min(i + columns, len(lines))) for i in range(0, len(lines), columns)]
   text_heights = [_text_height(max(len(lines[i]) for i in row), line_height) for row in rows]
 
   size = (margin + columns * (width + margin),
@@ -65,7 +73,7 @@ def grid(
   for row, text_height in zip(rows, text_heights):
     for column, i in enumerate(row):
       left = margin + column * (width + margin)
-      canvas.paste(Image.fromarray(pixels[i]), (left, top))
+      canvas.paste(Image.fromarray(enlarged[i]), (left, top))
       for k, line in enumerate(lines[i]):
         draw.text((left, top + height + 3 + k * line_height), line, _INK, font)
     top += height + text_height + margin

@@ -1,0 +1,70 @@
+"""Files of JSON objects, one a line, that grow while a run goes on.
+
+A kill or a full disk may leave half a line at the end. Readers ignore it, and writers drop it
+before they append, or the next line would be glued to it.
+"""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from xmc_jax.types import UserError
+from xmc_jax.utils import atomic
+
+
+def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
+         ) -> list[dict[str, Any]]:
+  """The objects of all whole lines; [] if there is no such file.
+
+  Args:
+    path: of the file.
+    check: raises ValueError for an object that is not as it should be.
+  Raises:
+    UserError: the file cannot be read, or a line is not such an object; names the line.
+  """
+  if not path.exists():
+    return []
+  number, found = 0, []
+  try:
+    for line in path.read_bytes().split(b'\n')[:-1]:
+      number += 1
+      if line.strip():
+        found.append(json.loads(line))
+        if not isinstance(found[-1], dict):
+          raise ValueError('it is not an object')
+        check(found[-1])
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f'{path}, line {number}: is not the JSON that it should be ({error}); fix or '
+                    'remove it') from error
+  return found
+
+
+def keep(path: Any, wanted: Callable[[bytes], bool] = lambda line: True) -> None:
+  """Drops the lines that are not `wanted`, and half a line at the end. OSError if that fails."""
+  if not path.exists():
+    return
+  lines = path.read_bytes().split(b'\n')
+  kept = [line for line in lines[:-1] if wanted(line)]
+  if kept != lines[:-1] or lines[-1]:
+    atomic.save(path, b''.join(line + b'\n' for line in kept))
+
+
+def append(path: Any, lines: Iterable[Mapping[str, Any]]) -> None:
+  """Appends to a file without half a line and flushes it; on OSError no line is added."""
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  size = path.stat().length if path.exists() else 0
+  try:
+    with path.open('a') as file:
+      file.write(''.join(json.dumps(line) + '\n' for line in lines))
+    atomic.sync(path)
+  except OSError as error:
+    error.filename = str(path)
+    with contextlib.suppress(OSError):      # the first error says more
+      os.truncate(path, size)
+    raise
