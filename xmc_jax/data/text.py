@@ -35,21 +35,29 @@ class Tokenizer:
   Attributes:
     kind: 'BERT', 'CLIP' or 'words'.
     length: t, the number of tokens of an encoded caption, with start and end token and padding.
-    size: number of tokens in the vocabulary.
+    size: rows of embeddings that the vocabulary needs: its highest number plus 1.
   """
 
-  def __init__(self, path: str | pathlib.Path, length: int, kind: str | None = None):
+  def __init__(self, path: str | pathlib.Path, length: int, kind: str | None = None,
+               rows: int | None = None):
     """Reads a tokenizer.
 
     Args:
       path: a `tokenizer.json`, a `vocab.txt`, or the folder that has either.
       length: t.
       kind: that the file must have; None accepts any.
+      rows: of the embeddings of the network that gets the tokens; None: not known.
 
     Raises:
-      UserError: there is no such file, it is of another kind, or `length` is below 3.
+      UserError: there is no such file, it is of another kind, it has tokens that the network has
+        no row for, or `length` is below 3.
     """
-    self._use(*_read(_file(pathlib.Path(path))), length, kind)
+    tokenizer, where = _read(_file(pathlib.Path(path)))
+    self._use(tokenizer, where, length, kind)
+    if rows is not None and self.size > rows:
+      raise UserError(f'the tokenizer {where} has {self.size:,} tokens, but the network beside it '
+                      f'has only {rows:,} rows of embeddings; put the tokenizer there that the '
+                      'network was trained with')
 
   @classmethod
   def parse(cls, text: str, length: int, where: str) -> Tokenizer:
@@ -70,7 +78,7 @@ class Tokenizer:
     self.length, self._tokenizer = length, tokenizer
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    self.size = tokenizer.get_vocab_size()
+    self.size = 1 + max(tokenizer.get_vocab().values(), default=-1)
     self._end, self._unknown = None, 0
     if self.kind == 'words':
       if tokenizer.id_to_token(0) != tokenizer.model.unk_token:

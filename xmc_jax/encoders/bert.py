@@ -26,7 +26,7 @@ from flax import linen as nn
 
 from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import files, hf_folders
-from xmc_jax.weight_files.convert import Path, fill
+from xmc_jax.weight_files.convert import Path
 
 MINILM = 'all-MiniLM-L6-v2'
 BASE = 'bert-base-uncased'
@@ -220,22 +220,17 @@ def load(
     folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Bert, Tree]:
   """The network in a folder and its weights `{"params": ...}`, float32.
 
-  Tensor names may have the prefix `bert.`, and layer norms may have weight and bias or gamma and
-  beta. Other tensors (the pooler, task heads, position_ids) are ignored.
+  Tensor names may have a prefix such as `bert.`, and layer norms may have weight and bias or gamma
+  and beta. Other tensors (the pooler, task heads, position_ids) are ignored.
 
   Raises:
-    UserError: a file is missing or damaged, or a tensor is missing or has another shape.
+    UserError: as by `hf_folders.load`.
   """
   module = Bert(**dataclasses.asdict(BertConfig.read(folder)), dtype=dtype)
-  path = hf_folders.weights_file(folder)
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   mask = jax.ShapeDtypeStruct((1, 1), jnp.bool_)
   wanted = jax.eval_shape(module.init, jax.random.key(0), tokens, mask)
-  arrays = hf_folders.read_weights(path)
-  try:
-    return module, fill(wanted, arrays, _names)
-  except UserError as error:
-    raise UserError(f'{path} does not match its config.json: {error}') from error
+  return module, hf_folders.load(folder, wanted, _names)
 
 
 _MODULES = {
@@ -257,4 +252,4 @@ def _names(path: Path) -> list[str]:
   leaves = {
     'embedding': ['weight'], 'kernel': ['weight'], 'scale': ['weight', 'gamma'],
     'bias': ['bias', 'beta']}[leaf]
-  return [f'{prefix}{stem}.{leaf}' for prefix in ('', 'bert.') for leaf in leaves]
+  return [f'{stem}.{leaf}' for leaf in leaves]

@@ -34,8 +34,7 @@ from flax import traverse_util
 from xmc_jax.encoders.clip_layers import HIGHEST, ClipLayer, TransformerConfig, norm, normal
 from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import hf_folders
-from xmc_jax.weight_files.convert import Path, fill
-from xmc_jax.weight_files.hf_folders import weights_file
+from xmc_jax.weight_files.convert import Path
 
 BASE = 'clip-vit-base-patch32'
 LARGE = 'clip-vit-large-patch14-336'
@@ -286,16 +285,10 @@ def spec(module: Clip) -> Tree:
 def load(folder: str | os.PathLike[str], dtype: jnp.dtype = jnp.float32) -> tuple[Clip, Tree]:
   """The network in a folder and its weights `{"params": ...}`, float32.
 
-  Raises UserError if a file is missing or damaged, or a tensor is missing or has another shape.
+  Raises UserError as `hf_folders.load` does.
   """
-  config = ClipConfig.read(folder)
-  module = Clip(config, dtype)
-  path = weights_file(folder)
-  tensors = hf_folders.read_weights(path)
-  try:
-    return module, fill(spec(module), tensors, _names)
-  except UserError as error:
-    raise UserError(f'{path} does not match its config.json: {error}') from error
+  module = Clip(ClipConfig.read(folder), dtype)
+  return module, hf_folders.load(folder, spec(module), _names)
 
 
 def save(folder: os.PathLike[str], config: ClipConfig, variables: Tree, tokenizer: str,

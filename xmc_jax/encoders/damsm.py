@@ -144,14 +144,14 @@ def _trained_spec(module: Damsm) -> Tree:
 def find(path: str | os.PathLike[str]) -> pathlib.Path:
   """The folder of a trained DAMSM: `path` itself, or `encoder` in the folder of its run.
 
-  Raises UserError if there is no such folder, or one of its three files is missing.
+  Raises UserError if there is no such folder, or a file in it is missing.
   """
   path = pathlib.Path(path).expanduser()
-  folder = path if (path / FILES[0]).is_file() and (path / FILES[1]).is_file() else path / 'encoder'
-  for name in FILES:
-    if not (folder / name).is_file():
-      raise UserError(f'there is no DAMSM in {path}: {folder / name} is missing; give the folder '
-                      'of a run of a DAMSM config, such as configs/damsm_emoji.py')
+  # The folder of a run has a config.json too, its own.
+  folder = path if hf_folders.weights_file(path).is_file() else path / 'encoder'
+  if missing := hf_folders.missing_files(folder, FILES[0], FILES[2]):
+    raise UserError(f'there is no DAMSM in {path}: {folder / missing[0]} is missing; give the '
+                    'folder of a run of a DAMSM config, such as configs/damsm_emoji.py')
   return folder
 
 
@@ -183,13 +183,8 @@ def load(folder: str | os.PathLike[str]) -> tuple[Damsm, Tree]:
 
 def load_params(folder: str | os.PathLike[str], module: Damsm) -> Tree:
   """The trained parameters of `module` in a folder; UserError if they do not match it."""
-  path = pathlib.Path(folder, FILES[1])
-  found = files.read_safetensors(path)
-  wanted = traverse_util.flatten_dict(_trained_spec(module), sep='/')
-  if {k: x.shape for k, x in found.items()} != {k: x.shape for k, x in wanted.items()}:
-    raise UserError(f'the weights {path} do not match their config.json')
-  params = {name: jnp.asarray(x, jnp.float32) for name, x in found.items()}
-  return traverse_util.unflatten_dict(params, sep='/')
+  return hf_folders.load(folder, _trained_spec(module), lambda path: ['/'.join(path)],
+                         layout='jax')
 
 
 def save(folder: os.PathLike[str], module: Damsm, params: Tree, tokenizer: str) -> None:

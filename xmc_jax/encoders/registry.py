@@ -113,6 +113,7 @@ def load(name: str, random: int | None = None) -> Loaded:
 
 def check(name: str, path: pathlib.Path, source: WeightSource) -> str:
   """The hash of the weights at `path`; UserError if it is not the known one."""
+  files.refuse_pointer(source.weights(path))
   digits = file_sha256(source.weights(path))
   if not digits.startswith(source.sha256):
     raise UserError(

@@ -35,7 +35,7 @@ from xmc_jax.evals.batches import in_batches
 from xmc_jax.evals.extract import FeatureExtractor
 from xmc_jax.types import UserError
 from xmc_jax.utils.arrays import unit
-from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.weight_files import hf_folders
 
 PREFIX = 'A photo depicts '
 
@@ -75,9 +75,9 @@ class ClipEmbeddings:
     """Loads a CLIP, found as by `clip.find`. UserError if that fails."""
     folder = clip.find(name_or_path)
     module, self._variables = clip.load(folder)
-    self._tokenizer = Tokenizer(folder, LENGTH, kind='CLIP')
+    self._tokenizer = Tokenizer(folder, LENGTH, kind='CLIP', rows=module.config.vocabulary)
     self._side, self._batch = module.config.side, batch
-    self._name, self.sha256 = folder.name, file_sha256(clip.weights_file(folder))
+    self._name, self.sha256 = folder.name, hf_folders.sha256(folder)
     self._image, self._text = (
       jax.jit(lambda variables, x, method=method: unit(module.apply(variables, x, method=method)))
       for method in ('image', 'text'))

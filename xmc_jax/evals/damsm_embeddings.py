@@ -17,7 +17,7 @@ from xmc_jax.encoders import damsm
 from xmc_jax.evals.batches import in_batches
 from xmc_jax.evals.extract import FeatureExtractor
 from xmc_jax.utils.arrays import unit
-from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.weight_files import hf_folders
 
 LENGTH = 25      # words per caption, AttnGAN's number for CUB; the rest is cut
 
@@ -29,8 +29,8 @@ class DamsmEmbeddings:
     """Loads a DAMSM, found as by `damsm.find`. UserError if that fails."""
     folder = damsm.find(folder)
     module, self._variables = damsm.load(folder)
-    self._tokenizer, self._batch = Tokenizer(folder, LENGTH), batch
-    self.sha256 = file_sha256(folder / 'model.safetensors')
+    self._tokenizer, self._batch = Tokenizer(folder, LENGTH, rows=module.vocabulary), batch
+    self.sha256 = hf_folders.sha256(folder)
     self._image = jax.jit(
         lambda variables, x: unit(module.apply(variables, x / 255, method='image').embedding))
     self._text = jax.jit(

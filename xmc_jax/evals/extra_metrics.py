@@ -29,6 +29,7 @@ from xmc_jax.evals.retrieval import r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import Tree, UserError
 from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.weight_files import hf_folders
 
 CANDIDATES = 100  # captions of the R-precisions of CLIP and DAMSM
 # Suffix of a metric whose network was also in the generator's losses.
@@ -129,7 +130,7 @@ def _trained_with(context: EvalContext, sha256: str) -> bool:
     folder = clip.find(context.text_encoder)
   except UserError:      # not a CLIP
     return False
-  return file_sha256(clip.weights_file(folder)) == sha256
+  return hf_folders.sha256(folder) == sha256
 
 
 def _damsm(context: EvalContext) -> ExtraMetric:

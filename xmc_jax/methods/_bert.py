@@ -54,4 +54,4 @@ def frozen_bert(config: ml_collections.ConfigDict, dtype: jnp.dtype = jnp.float3
   row = lambda dtype: jax.ShapeDtypeStruct((1, text.length), dtype)
   spec = jax.eval_shape(module.init, jax.random.key(0), row(jnp.int32), row(jnp.bool_))
   return FrozenBert(module.width, encode, load, spec,
-                    lambda: Tokenizer(bert.find(name), text.length))
+                    lambda: Tokenizer(bert.find(name), text.length, rows=module.vocabulary))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import ml_collections
 
+from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip, registry
 from xmc_jax.encoders.clip_inputs import INPUT_MODES
 from xmc_jax.encoders.clip_layers import TransformerConfig
@@ -64,6 +65,12 @@ def network(config: ml_collections.ConfigDict) -> clip.Clip:
     raise UserError(f'--config.text.length={config.text.length}: this CLIP has positions for '
                     f'{found.positions} word pieces; give at most that')
   return clip.Clip(found, jnp.dtype(config.model.dtype))
+
+
+def tokenizer(config: ml_collections.ConfigDict, network: clip.Clip) -> Tokenizer:
+  """That of the folder `text.encoder`; UserError if it does not fit the network there."""
+  return Tokenizer(clip.find(config.text.encoder), config.text.length,
+                   rows=network.config.vocabulary)
 
 
 def read(name_or_path: str) -> Tree:

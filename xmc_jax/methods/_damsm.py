@@ -111,7 +111,8 @@ def frozen_damsm(config: ml_collections.ConfigDict, *, embeds_images: bool) -> F
       if embeds_images else None,
       frozen={key: lambda names=names: read(*names) for key, names in parts.items()},
       spec={key: {'params': {name: spec[name] for name in names}} for key, names in parts.items()},
-      tokenizer=lambda: Tokenizer(damsm.find(text.encoder), text.length))
+      tokenizer=lambda: Tokenizer(damsm.find(text.encoder), text.length,
+                                  rows=module.vocabulary))
 
 
 def _network(config: ml_collections.ConfigDict) -> damsm.Damsm:

@@ -101,7 +101,7 @@ def build(config: ml_collections.ConfigDict) -> Method:
       frozen=rest, frozen_spec={name: spec for name in rest},
       batch_spec=_shared.batch_spec(config, labels=scl.needs_labels(config),
                                     partners=bool(config.data.partners)),
-      tokenizer=lambda: _tokenizer(config), sample_needs=(), export=export)
+      tokenizer=lambda: _tokenizer(config, network), sample_needs=(), export=export)
 
 
 def _check(config: ml_collections.ConfigDict) -> None:
@@ -116,10 +116,10 @@ def _check(config: ml_collections.ConfigDict) -> None:
                     'must be above 0')
 
 
-def _tokenizer(config: ml_collections.ConfigDict) -> Tokenizer:
+def _tokenizer(config: ml_collections.ConfigDict, network: clip.Clip) -> Tokenizer:
   """That of the CLIP that is tuned, or one made of the captions of evenly chosen images."""
   if config.text.encoder:
-    return Tokenizer(clip.find(config.text.encoder), config.text.length)
+    return _clip.tokenizer(config, network)
   source = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
   chosen = np.linspace(0, len(source) - 1, min(READ, len(source))).astype(int).tolist()
   text = clip_tokens.train((c for i in chosen for c in source.captions(i)), config.clip.pieces)

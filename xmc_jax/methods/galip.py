@@ -17,7 +17,6 @@ import functools
 import ml_collections
 
 from xmc_jax import config as defaults
-from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
 from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import mean_cosine
@@ -91,7 +90,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       sample=networks.sample, z_features=m.z_features,
       frozen={'clip': lambda: _clip.read(encoder)}, frozen_spec={'clip': clip.spec(network)},
       batch_spec=_shared.batch_spec(config, labels=bool(extension), partners=bool(extension)),
-      tokenizer=lambda: Tokenizer(clip.find(encoder), config.text.length), sample_needs=('clip',))
+      tokenizer=lambda: _clip.tokenizer(config, network), sample_needs=('clip',))
 
 
 def _check_network(sizes: clip.ClipConfig, pixels: int) -> None:

@@ -14,6 +14,8 @@ from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import Tree, UserError
 
+_POINTER = b'version https://git-lfs'
+
 
 def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
   """The path of a file in an installed package, found without importing the package.
@@ -53,13 +55,22 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
   Every exception is caught, because a damaged file can make its reader fail in any way.
   """
+  refuse_pointer(path)
   try:
     yield
   except Exception as error:
     missing = isinstance(error, FileNotFoundError)
     why = 'there is no such file' if missing else str(error).strip().rstrip('.')
     raise UserError(
-      f'the weights {path} cannot be read: {why or type(error).__name__}') from error
+      f'the file {path} cannot be read: {why or type(error).__name__}') from error
+
+
+def refuse_pointer(path: str | os.PathLike[str]) -> None:
+  """UserError if a file is the pointer that git leaves where git-lfs did not fetch the content."""
+  with contextlib.suppress(OSError), open(path, 'rb') as file:
+    if file.read(len(_POINTER)) == _POINTER:
+      raise UserError(f'{path} is not the file itself but a pointer of git-lfs to it; run `git lfs '
+                      'pull` in its folder, or download the file')
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
+from xmc_jax.types import Tree, UserError
 from xmc_jax.utils import atomic
+from xmc_jax.utils.hashing import file_sha256, json_sha256
 from xmc_jax.weight_files import files, torch_files
+from xmc_jax.weight_files.convert import Path, fill
 
-# The weight files and their readers; the first file that exists is used.
-READERS = {'model.safetensors': files.read_safetensors, 'pytorch_model.bin': torch_files.read}
-WEIGHTS = ' or '.join(READERS)
+_READERS = {'.safetensors': files.read_safetensors, '.bin': torch_files.read}
+WHOLE = ('model.safetensors', 'pytorch_model.bin')
+# An index says which of several files has which tensor. The first file that exists is used.
+INDEXES = tuple(f'{name}.index.json' for name in WHOLE)
+WEIGHTS = ' or '.join(WHOLE)
 
 
 def places(name_or_path: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -41,13 +46,59 @@ def shown(places: list[pathlib.Path]) -> str:
 
 def weights_file(folder: str | os.PathLike[str]) -> pathlib.Path:
   """The path of the weights in a folder; if there are none, that of the preferred file."""
-  paths = [pathlib.Path(folder, name) for name in READERS]
+  paths = [pathlib.Path(folder, name) for name in WHOLE + INDEXES]
   return next((path for path in paths if path.is_file()), paths[0])
 
 
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The tensors of a weight file of either format; UserError if it is missing or damaged."""
-  return READERS[path.name](path)
+  """The tensors of a weight file of either format, or of all those in an index.
+
+  Raises:
+    UserError: a file is missing or damaged, or lacks a tensor that the index says it has.
+  """
+  if path.suffix in _READERS:
+    return _READERS[path.suffix](path)
+  with files.reading(path):
+    places = _places(path)
+    shards = {name: read_weights(path.parent / name) for name in sorted(set(places.values()))}
+    lost = next((name for name, shard in places.items() if name not in shards[shard]), None)
+    if lost:
+      raise UserError(f'{places[lost]} has no tensor {lost}')
+    return {name: shards[shard][name] for name, shard in places.items()}
+
+
+def _places(index: pathlib.Path) -> dict[str, str]:
+  """{tensor: name of its file}, as an index says."""
+  return json.loads(index.read_text(encoding='utf-8'))['weight_map']
+
+
+def load(folder: str | os.PathLike[str], wanted: Tree, names_of: Callable[[Path], Sequence[str]],
+         *, layout: str = 'torch') -> Tree:
+  """The variables of the network in a folder.
+
+  Args:
+    wanted, names_of, layout: as of `convert.fill`.
+  Raises:
+    UserError: a file is missing or damaged, or a tensor is missing or has another shape or values
+      that are not finite.
+  """
+  path = weights_file(folder)
+  tensors = read_weights(path)
+  try:
+    return fill(wanted, tensors, names_of, layout=layout)
+  except UserError as error:
+    raise UserError(f'{path} does not match its config.json, or is damaged: {error}') from error
+
+
+def sha256(folder: str | os.PathLike[str]) -> str:
+  """The hash of the weights in a folder: of their file, or of the hashes of the files of an index.
+
+  UserError if one is missing.
+  """
+  path = weights_file(folder)
+  with files.reading(path):
+    return file_sha256(path) if path.suffix in _READERS else json_sha256(
+        [file_sha256(path.parent / name) for name in sorted(set(_places(path).values()))])
 
 
 def write(folder: pathlib.Path, config: Mapping[str, object], tensors: Mapping[str, np.ndarray],

@@ -8,15 +8,14 @@ import pathlib
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 from flax import linen as nn
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import Tree, UserError
 from xmc_jax.utils import atomic
+from xmc_jax.weight_files import convert, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +55,14 @@ class OwnWeights:
     """
     module = self.module()
     wanted = jax.eval_shape(module.init, jax.random.key(0), *self.inputs)['params']
-    wanted = traverse_util.flatten_dict(wanted, sep='/')
+    tensors = files.read_safetensors(path)
     try:
-      tensors = safetensors_numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-      raise UserError(
-        f'the weights {path} of the {self.kind} cannot be read ({error}); reinstall xmc_jax, or '
-        f'train them with tools/train_{self.kind}.py') from error
-    if {k: x.shape for k, x in tensors.items()} != {k: x.shape for k, x in wanted.items()}:
+      return module, {'params': convert.fill(wanted, tensors, lambda path: ['/'.join(path)],
+                                             layout='jax')}
+    except UserError as error:
       raise UserError(f'the weights {path} are not those of the {self.kind} of this version of '
-                      f'xmc_jax; train them again with tools/train_{self.kind}.py')
-    params = {name: jnp.asarray(value, jnp.float32) for name, value in tensors.items()}
-    return module, {'params': traverse_util.unflatten_dict(params, sep='/')}
+                      f'xmc_jax: {error}; train them again with tools/train_{self.kind}.py'
+                      ) from error
 
   def save(self, path: str | os.PathLike[str], variables: Tree) -> None:
     """Writes weights in half precision, in the format of `load`."""
