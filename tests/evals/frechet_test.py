@@ -139,7 +139,7 @@ def test_rounding_below_zero_is_no_error():
 
 
 def test_too_few_or_unlike_rows_are_errors():
-  with pytest.raises(UserError, match='1 and 5'):
+  with pytest.raises(UserError, match='at least 2 images, not 1'):
     frechet.frechet_of_features(np.ones((1, 3)), np.ones((5, 3)))
   with pytest.raises(UserError, match='3 and 4 numbers'):
     frechet.frechet_of_features(np.ones((5, 3)), np.ones((5, 4)))
