@@ -23,13 +23,14 @@ first's: `partner_image`, `partner_tokens`, `partner_mask`, `partner_label`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import jax
 
-try:
+if TYPE_CHECKING or find_spec('jaxtyping'):
   from jaxtyping import Bool, Float, Int, Shaped
-except ModuleNotFoundError:      # the tests check shapes; nothing else reads these annotations
+else:      # the tests check shapes; nothing else reads these annotations
   Bool = Float = Int = Shaped = None
 
 Array = jax.Array
