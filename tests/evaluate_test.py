@@ -16,8 +16,14 @@ from PIL import Image
 from xmc_jax import evaluate as module
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import clip, registry
-from xmc_jax.evals import feature_cache, image_sets, kernels, protocols, results
-from xmc_jax.evals.clip_score import ClipEmbeddings
+from xmc_jax.evals import (
+  embeddings,
+  feature_cache,
+  image_sets,
+  kernels,
+  protocols,
+  results,
+)
 from xmc_jax.evals.frechet import frechet_of_features
 from xmc_jax.evals.networks import alignment_net
 from xmc_jax.utils.hashing import file_sha256
@@ -171,7 +177,7 @@ def test_clip_metrics_are_those_of_the_images_that_the_model_generates(run, clip
   rows, which = module.choose_captions(heldout, 150, 0)
   captions = [heldout.captions(i)[k] for i, k in zip(rows, which)]
   fakes = np.round(np.clip(model.generate(captions, seed=0), 0, 1) * 255).astype(np.uint8)
-  encoder = ClipEmbeddings(clip.BASE)
+  encoder = embeddings.of_clip(clip.BASE)
   cosines = (encoder.images(fakes) * encoder.captions(captions)).sum(1)
   assert found['CLIP score'] == pytest.approx(100 * cosines.mean(), rel=1e-4)
   expected = kernels.cmmd(encoder.images(fakes), encoder.images(heldout.images))

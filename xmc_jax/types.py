@@ -1,6 +1,7 @@
 """The words and shapes that every module of the project shares.
 
-One letter an axis, the same everywhere:
+One letter an axis, the same everywhere; in annotations such as `Float[Array, 'b h w 3']` jaxtyping
+checks them in tests:
 
   r  rounds of data in one training step      b  rows (images with a caption) of one round
   h, w, c  height, width, channels            t  word pieces of a caption, padding included
@@ -22,9 +23,15 @@ first's: `partner_image`, `partner_tokens`, `partner_mask`, `partner_label`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import jax
+
+if TYPE_CHECKING or find_spec('jaxtyping'):
+  from jaxtyping import Bool, Float, Int, Shaped
+else:      # the tests check shapes; nothing else reads these annotations
+  Bool = Float = Int = Shaped = None
 
 Array = jax.Array
 Batch = Mapping[str, Array]

@@ -1,4 +1,5 @@
 """CLIP score: closed forms, and embeddings that do not depend on the batch size."""
+import dataclasses
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import tiny
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import clip
 from xmc_jax.encoders.clip_inputs import preprocess
-from xmc_jax.evals import clip_score
+from xmc_jax.evals import clip_score, embeddings
 from xmc_jax.types import UserError
 
 CAPTIONS = ['a cat', 'the dog', '', 'a photo of the cat', 'a photo of the cat']
@@ -57,15 +58,15 @@ def test_wrong_rows_are_refused_and_nan_is_not_hidden():
     clip_score.clip_score(np.ones((1, 4)), np.ones((1, 4)))
   with pytest.raises(ValueError, match='same shape'):
     clip_score.clip_score(np.ones((3, 4)), np.ones((2, 4)))
-  embeddings = np.ones((3, 4))
-  embeddings[1] = np.nan
-  assert np.isnan(clip_score.clip_score(embeddings, np.ones((3, 4)), nonnegative=True)).all()
+  images = np.ones((3, 4))
+  images[1] = np.nan
+  assert np.isnan(clip_score.clip_score(images, np.ones((3, 4)), nonnegative=True)).all()
 
 
 @pytest.mark.parametrize('batch', [1, 2, 5, 8])
 def test_embeddings_are_the_networks_at_unit_length_for_any_batch(folder, batch):
   module, variables = clip.load(folder)
-  encoder = clip_score.ClipEmbeddings(folder, batch)
+  encoder = embeddings.of_clip(folder, batch)
   image = module.apply(variables, preprocess(images(), 14), method='image')
   text = module.apply(variables, Tokenizer(folder, 77).encode(CAPTIONS)[0], method='text')
   for found, wanted in ((encoder.images(images()), image), (encoder.captions(CAPTIONS), text)):
@@ -76,16 +77,16 @@ def test_embeddings_are_the_networks_at_unit_length_for_any_batch(folder, batch)
 
 
 def test_one_shape_is_compiled(folder):
-  encoder = clip_score.ClipEmbeddings(folder, 2)
-  shapes = set()
-  network = encoder._image
-  encoder._image = lambda variables, x: (shapes.add(x.shape), network(variables, x))[1]
+  encoder = embeddings.of_clip(folder, 2)
+  shapes, own = set(), encoder.extractor
+  encoder.extractor = dataclasses.replace(
+      own, apply=lambda variables, x: (shapes.add(x.shape), own.apply(variables, x))[1])
   assert len(encoder.images(images(3))) == 3
   assert shapes == {(2, 14, 14, 3)}
 
 
 def test_the_prefix_stands_before_each_caption(folder):
-  encoder = clip_score.ClipEmbeddings(folder, 2)
+  encoder = embeddings.of_clip(folder, 2)
   written = [f'A photo depicts {caption}' for caption in CAPTIONS]
   found = encoder.captions(CAPTIONS, clip_score.PREFIX)
   np.testing.assert_array_equal(found, encoder.captions(written))
@@ -93,16 +94,16 @@ def test_the_prefix_stands_before_each_caption(folder):
 
 
 def test_images_of_several_sizes_and_cmmds_crop(folder):
-  encoder = clip_score.ClipEmbeddings(folder, 2)
+  crop, encoder = embeddings.of_clip(folder, 2, crop_first=True), embeddings.of_clip(folder, 2)
   wide, square = images(1, (20, 31))[0], images(1)[0]
-  found = encoder.images([wide, square], crop_first=True)
+  found = crop.images([wide, square])
   np.testing.assert_allclose(
     found, encoder.images([wide[:, 5:25], square]), atol=1e-6)
   assert np.abs(found - encoder.images([wide, square]))[0].max() > 1e-3
 
 
 def test_weights_are_arguments_of_the_program(folder):
-  encoder = clip_score.ClipEmbeddings(folder, 2)
-  text = encoder._image.lower(
-    encoder._variables, jax.ShapeDtypeStruct((2, 14, 14, 3), np.float32)).as_text()
+  extractor = embeddings.of_clip(folder, 2).extractor
+  text = extractor.apply.lower(
+    extractor.variables, jax.ShapeDtypeStruct((2, 14, 14, 3), np.float32)).as_text()
   assert 'dense<"0x' not in text

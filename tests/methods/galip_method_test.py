@@ -32,8 +32,8 @@ SETTINGS = {'batch_size': 8, 'model.size': 8, 'model.width': 4, 'model.z_feature
 def _few_blocks():
   with pytest.MonkeyPatch.context() as patch:      # most of the time is the compiler's
     patch.setattr(networks, 'BRIDGES', 1)
-    patch.setattr(galip, 'SIZES', (8, *galip.SIZES))
-    patch.setattr(galip, 'LEAST_LAYERS', 1)
+    patch.setattr(networks, 'SIZES', (8, *networks.SIZES))
+    patch.setattr(networks, 'LEAST_LAYERS', 1)
     yield
 
 

@@ -57,6 +57,10 @@ def method_loss(name, rows):
   return loss
 
 
+def reference_loss(*arrays):
+  return word_loss(*arrays, scores=matching.word_scores_reference)
+
+
 def chunked_loss(*arrays):
   return word_loss(*arrays, scores=functools.partial(matching.word_scores, chunk=4))
 
@@ -68,7 +72,7 @@ def losses(rows):
   words = lambda loss: lambda x, mask, y: within(rows, loss)(x['real_regions'], x['words'], mask)
   return {
       **{name: method_loss(name, rows) for name in HINGES + CONTRASTS},
-      'word_reference': words(matching.word_loss_reference), 'word_chunked': words(chunked_loss),
+      'word_reference': words(reference_loss), 'word_chunked': words(chunked_loss),
       'sup_con': lambda x, mask, y: within(rows, sup_con)(x['real_embedding'], y),
       'multi_positive': lambda x, mask, y: within(rows, multi)(
           x['real_embedding'], x['fake_embedding'], y)}

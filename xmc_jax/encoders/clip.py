@@ -84,7 +84,6 @@ class ClipConfig:
                id of the caption. Configurations with the wrong eos_token_id 2, such as OpenAI's
                own, mean the latter.
   """
-
   image: TransformerConfig
   text: TransformerConfig
   size: int
@@ -140,7 +139,6 @@ class Clip(nn.Module):
   Parameters are float32; matrix products use `dtype`. Softmax, layer norm and the embeddings are
   always float32.
   """
-
   config: ClipConfig
   dtype: jnp.dtype = jnp.float32
 
@@ -158,21 +156,20 @@ class Clip(nn.Module):
   def image_features(self, pixels: Array, layers: tuple[int, ...]) -> tuple[Array, Array]:
     """The image embeddings, and the patch features after k `layers`, counted from 0.
 
-    Returns:
-      float32 [b, size] and float32 [b, k, g, g, e]; the class token is left out of the latter.
+    Returns float32 [b, size] and float32 [b, k, g, g, e]; the class token is left out of the
+    latter.
     """
     return self.image_transformer.image_features(pixels, layers)
 
   def forward_with_prompts(self, x: Array, prompts: Array, first: int) -> Array:
     """Runs all layers of the vision transformer on a feature map in place of the patches.
 
-    Args:
-      x: float32 [b, g, g, e].
-      prompts: float32 [b, p, e]; prompt i is an additional token of layer `first + i` and is
-        dropped after that layer.
-      first: the layer that sees the first prompt.
-    Returns:
-      float32 [b, g, g, e].
+    x: float32 [b, g, g, e].
+    prompts: float32 [b, p, e]; prompt i is an additional token of layer `first + i` and is
+      dropped after that layer.
+    first: the layer that sees the first prompt.
+
+    Returns float32 [b, g, g, e].
     """
     return self.image_transformer.forward_with_prompts(x, prompts, first)
 
@@ -192,7 +189,6 @@ class Clip(nn.Module):
 
 class ClipImageEncoder(nn.Module):
   """The vision transformer; the embedding is the projected output of its class token."""
-
   config: ClipConfig
   dtype: jnp.dtype
 
@@ -247,7 +243,6 @@ class ClipImageEncoder(nn.Module):
 
 class ClipTextEncoder(nn.Module):
   """The causal transformer; the embedding is the projected output at the first end token."""
-
   config: ClipConfig
   dtype: jnp.dtype
 
@@ -295,12 +290,11 @@ def save(folder: os.PathLike[str], config: ClipConfig, variables: Tree, tokenize
          temperature: float) -> None:
   """Writes a folder for `load`, which transformers can read too.
 
-  Args:
-    folder: created if missing.
-    config: the sizes.
-    variables: the weights.
-    tokenizer: content of tokenizer.json.
-    temperature: of the cosines in training; stored for other programs, not used here.
+  folder: created if missing.
+  config: the sizes.
+  variables: the weights.
+  tokenizer: content of tokenizer.json.
+  temperature: of the cosines in training; stored for other programs, not used here.
   """
   tensors = {'logit_scale': np.float32(-np.log(temperature))}
   for path, leaf in traverse_util.flatten_dict(jax.device_get(variables)).items():

@@ -31,15 +31,14 @@ def preprocess(
     images: Sequence[np.ndarray], side: int, *, crop_first: bool = False) -> np.ndarray:
   """Images as inputs of CLIP's image encoder.
 
-  Args:
-    images: uint8 [b, h, w, 3], or b images [h, w, 3] of any sizes.
-    side: of the result, in pixels.
-    crop_first: False resizes the shorter side to `side` and crops the center, as CLIP does; True
-      crops the center square and resizes it, as CMMD does. Square images give the same result.
-  Returns:
-    float32 [b, side, side, 3], normalized with `MEAN` and `STD`. Resizing is Pillow's antialiased
-    bicubic, rounded to uint8. If an odd number of pixels is cropped, the end loses one more than
-    the start, as in transformers; torchvision, in OpenAI's code, may differ.
+  images: uint8 [b, h, w, 3], or b images [h, w, 3] of any sizes.
+  side: of the result, in pixels.
+  crop_first: False resizes the shorter side to `side` and crops the center, as CLIP does; True
+    crops the center square and resizes it, as CMMD does. Square images give the same result.
+
+  Returns float32 [b, side, side, 3], normalized with `MEAN` and `STD`. Resizing is Pillow's
+  antialiased bicubic, rounded to uint8. If an odd number of pixels is cropped, the end loses one
+  more than the start, as in transformers; torchvision, in OpenAI's code, may differ.
   """
   pixels = np.stack([_square(np.asarray(image), side, crop_first) for image in images])
   return (pixels / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
@@ -48,15 +47,14 @@ def preprocess(
 def preprocess_on_device(images: Array, side: int, mode: str = 'single') -> Array:
   """Generated images as inputs of CLIP's image encoder, inside a jitted function.
 
-  Args:
-    images: float32 [b, s, s, 3] in [0, 1]; values outside are not clipped.
-    side: of the result, in pixels.
-    mode: 'single' resizes as CLIP does, with an antialiased bicubic filter, and normalizes with
-      `MEAN` and `STD`. 'released' is what GALIP's code does in training and in its CLIP score:
-      nearest pixels, and images mapped from [-1, 1] to [0, 1] twice, so that CLIP sees them in
-      [0.5, 1].
-  Returns:
-    float32 [b, side, side, 3].
+  images: float32 [b, s, s, 3] in [0, 1]; values outside are not clipped.
+  side: of the result, in pixels.
+  mode: 'single' resizes as CLIP does, with an antialiased bicubic filter, and normalizes with
+    `MEAN` and `STD`. 'released' is what GALIP's code does in training and in its CLIP score:
+    nearest pixels, and images mapped from [-1, 1] to [0, 1] twice, so that CLIP sees them in
+    [0.5, 1].
+
+  Returns float32 [b, side, side, 3].
   """
   size = images.shape[1]
   if mode == 'released':

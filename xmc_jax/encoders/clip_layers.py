@@ -20,7 +20,6 @@ ACTIVATIONS = {'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
   """The sizes of a transformer; `activation` is one of `ACTIVATIONS`."""
-
   width: int
   layers: int
   heads: int
@@ -52,7 +51,6 @@ class ClipLayer(nn.Module):
   Weights are initialized as those of the text encoder in CLIP's released code, here for the image
   encoder too: the more layers, the smaller the output of each branch.
   """
-
   sizes: TransformerConfig
   causal: bool
   dtype: jnp.dtype

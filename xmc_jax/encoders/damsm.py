@@ -44,21 +44,18 @@ BACKBONE = 'backbone'       # key of the parameters that are not trained
 
 class TextFeatures(NamedTuple):
   """words float32 [b, t, e], 0 at padding; sentence float32 [b, e]."""
-
   words: Array
   sentence: Array
 
 
 class ImageFeatures(NamedTuple):
   """embedding float32 [b, e] of the image; regions float32 [b, n, e], row by row."""
-
   embedding: Array
   regions: Array
 
 
 class DamsmTextEncoder(nn.Module):
   """The text encoder for `vocabulary` words; each LSTM direction gives half of the `width` e."""
-
   vocabulary: int
   embedding: int = 300
   width: int = 256
@@ -77,7 +74,6 @@ class DamsmTextEncoder(nn.Module):
 
 class DamsmProjections(nn.Module):
   """The linear projections of the backbone's regions (without bias) and pool (with bias)."""
-
   width: int = 256
 
   @nn.compact
@@ -89,7 +85,6 @@ class DamsmProjections(nn.Module):
 
 class Damsm(nn.Module):
   """Both encoders. The parameters `captions` and `images` are trained, `backbone` is frozen."""
-
   vocabulary: int
   backbone_name: str
   embedding: int = 300

@@ -35,10 +35,6 @@ SIDE = 299  # pixels per side in training
 EPSILON = 1e-3  # of every BatchNorm, in all variants
 
 
-def _max_pool_stride_2(x: Array) -> Array:
-  return _pool(x, jnp.maximum, 2)
-
-
 def _max_pool(x: Array) -> Array:
   return _pool(_padded(x, -jnp.inf), jnp.maximum)
 
@@ -71,7 +67,6 @@ def _pool(x: Array, reduce: Callable[[Array, Array], Array], stride: int = 1) ->
 @dataclasses.dataclass(frozen=True)
 class Variant:
   """How the variants of the network differ."""
-
   classes: int
   around: Callable[[Array], Array]  # pooling in the branches
   last: Callable[[Array], Array]    # pooling in the last block
@@ -89,7 +84,6 @@ VARIANTS = {
 
 class Inception(nn.Module):
   """Inception-v3 in one of `VARIANTS`."""
-
   variant: str = 'tf2015'
 
   @nn.compact
@@ -125,7 +119,6 @@ def _blocks(variant: Variant, x: Array) -> dict[str, Array]:
 
 class _Block(nn.Module):
   """Branches applied to the same input and concatenated."""
-
   branches: tuple[table.BranchSpec, ...]
   variant: Variant
 
@@ -136,7 +129,8 @@ class _Block(nn.Module):
 
 def _branch(steps: table.BranchSpec, variant: Variant, x: Array) -> Array:
   """A chain of steps; for use inside a compact method."""
-  pools = {table.HALVE: _max_pool_stride_2, table.AROUND: variant.around, table.LAST: variant.last}
+  pools = {table.HALVE: lambda x: _pool(x, jnp.maximum, 2), table.AROUND: variant.around,
+           table.LAST: variant.last}
   for step in steps:
     if isinstance(step, str):
       x = pools[step](x)

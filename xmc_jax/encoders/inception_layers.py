@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 class ConvSpec(NamedTuple):
   """A convolution followed by a ReLU; without padding if it has a stride."""
-
   name: str
   width: int
   kernel: tuple[int, int] = (1, 1)

@@ -20,20 +20,18 @@ class BiLstm(nn.Module):
   [2, width, 4 * width] and two biases, as in PyTorch; the gates are in the order input, forget,
   cell, output. All are initialized uniformly in +-1 / sqrt(width), PyTorch's default.
   """
-
   width: int
 
   @nn.compact
   def __call__(self, x: Array, mask: Array) -> tuple[Array, Array]:
     """Encodes captions.
 
-    Args:
-      x: [b, t, d].
-      mask: bool [b, t], True for words, followed by padding.
-    Returns:
-      The states of all steps [b, t, 2 * width], 0 at padding; and the final states [b, 2 * width],
-      at the last word in the forward and at the first word in the backward direction. All are 0 for
-      a caption without words.
+    x: [b, t, d].
+    mask: bool [b, t], True for words, followed by padding.
+
+    Returns the states of all steps [b, t, 2 * width], 0 at padding; and the final states
+    [b, 2 * width], at the last word in the forward and at the first word in the backward direction.
+    All are 0 for a caption without words.
     """
     def init(rng, shape):
       bound = 1 / np.sqrt(self.width)

@@ -30,7 +30,6 @@ def scaled(images: Array) -> Array:
 
 class SqueezeNet(nn.Module):
   """Maps images to the spatial mean of fire module 9, and logits of ImageNet's classes."""
-
   classes: int = 1000
 
   @nn.compact
@@ -39,8 +38,7 @@ class SqueezeNet(nn.Module):
 
     Nothing is resized here.
     """
-    x = nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x))
-    *_, x = _fires(x)
+    *_, x = _outputs(x)
     logits = nn.relu(_conv('conv10', self.classes, 1)(x))
     return Features(x.mean(axis=(1, 2)), logits.mean(axis=(1, 2)))
 
@@ -54,8 +52,8 @@ class SqueezeNetBackbone(nn.Module):
 
     At 128 px the map has 15 x 15 positions.
     """
-    maps = _fires(nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x)))
-    return maps[3], maps[-1].mean(axis=(1, 2))
+    maps = _outputs(x)
+    return maps[4], maps[-1].mean(axis=(1, 2))
 
 
 # Root mean square of each map of `SqueezeNetMaps` on the emoji; the maps are divided by it.
@@ -71,10 +69,8 @@ class SqueezeNetMaps(nn.Module):
 
     They have 64, 128, 256 and 512 features, divided by `MAPS_RMS`.
     """
-    first = nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x))
-    fires = _fires(first)
-    found = first, fires[1], fires[3], fires[7]
-    return tuple(m / rms for m, rms in zip(found, MAPS_RMS))
+    outputs = _outputs(x)
+    return tuple(outputs[i] / rms for i, rms in zip((0, 2, 4, 8), MAPS_RMS))
 
 
 def maps(variables: Tree, images: Array) -> tuple[Array, ...]:
@@ -93,9 +89,10 @@ def maps_spec(shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
   return jax.eval_shape(maps, maps_variables_spec(), jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
-def _fires(x: Array) -> list[Array]:
-  """The outputs of the fire modules 2 to 9; for use inside a compact method."""
-  outputs = []
+def _outputs(x: Array) -> list[Array]:
+  """The outputs of conv1 and of the fire modules 2 to 9; for use inside a compact method."""
+  x = nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x))
+  outputs = [x]
   for i, width in enumerate(SQUEEZES):
     if i in (0, 2, 4):
       x = _pool(x)

@@ -44,7 +44,6 @@ class VggConvs(nn.Module):
 
   `precision` of float32 products: the highest for evaluation, None (the default) in losses.
   """
-
   stages: tuple[tuple[int, ...], ...] = STAGES
   dtype: jnp.dtype = jnp.float32
   precision: jax.lax.Precision | None = HIGHEST
@@ -55,7 +54,7 @@ class VggConvs(nn.Module):
 
     Nothing is resized here, and the features depend on the size.
     """
-    x = _convolve(x, self.stages, self.dtype, self.precision)
+    x = _stages(x, self.stages, self.dtype, self.precision)[-1]
     return Features(x.mean(axis=(1, 2), dtype=jnp.float32), jnp.zeros((len(x), 0)))
 
 
@@ -78,7 +77,6 @@ class Vgg(nn.Module):
   `stages` has the channels of the convolutions between two poolings, `hidden` is the width of the
   two hidden dense layers.
   """
-
   stages: tuple[tuple[int, ...], ...] = STAGES
   hidden: int = 4096
   classes: int = 1000
@@ -92,23 +90,16 @@ class Vgg(nn.Module):
     """
     if x.shape[1:] != (SIDE, SIDE, 3):
       raise ValueError(f'images have shape {x.shape[1:]} instead of {(SIDE, SIDE, 3)}')
-    x = _convolve(x, self.stages, precision=HIGHEST)
-    x = nn.max_pool(x, (2, 2), (2, 2))
+    x = nn.max_pool(_stages(x, self.stages, precision=HIGHEST)[-1], (2, 2), (2, 2))
     x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channels first, as in the files
     for i in range(2):
       x = nn.relu(nn.Dense(self.hidden, precision=HIGHEST, name=f'dense_{i}')(x))
     return Features(x, nn.Dense(self.classes, precision=HIGHEST, name='dense_2')(x))
 
 
-def _convolve(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jnp.float32,
-              precision: jax.lax.Precision | None = None) -> Array:
-  """The output of the last stage; for use inside a compact method."""
-  return _stages(x, stages, dtype, precision)[-1]
-
-
 def _stages(x: Array, stages: tuple[tuple[int, ...], ...], dtype: jnp.dtype = jnp.float32,
             precision: jax.lax.Precision | None = None) -> list[Array]:
-  """The outputs of all stages before pooling."""
+  """The outputs of all stages before pooling; for use inside a compact method."""
   number, outputs = 0, []
   for i, widths in enumerate(stages):
     if i:

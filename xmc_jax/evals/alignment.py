@@ -3,11 +3,8 @@
 R-precision (`retrieval.py`) is the share of images whose own caption has a larger dot product with
 them than all of a few captions of other images. The alignment network was trained on real images
 only, so, unlike a DAMSM that is also a loss, no generator was trained to please it. Figures of
-other networks, or with another number of captions, are not comparable.
-
-For comparison: on real held-out images the network for `emoji` reaches 0.58 (each of them shows a
-thing it has never seen; 0.99 on real training images), that for `emoji_scenes` 0.98 (0.995).
-Chance is 1/16.
+other networks, or with another number of captions, are not comparable; what real images reach is in
+docs/evaluation.md.
 """
 from __future__ import annotations
 
@@ -33,17 +30,14 @@ def alignment(images: Array, captions: Sequence[str], network: str,
               candidates: int = CANDIDATES, seed: int = 0) -> float:
   """The share of images that are nearest to their own caption among `candidates` captions.
 
-  Args:
-    images: [n, h, w, 3] in [0, 1], of any size.
-    captions: n strings; image i was generated from caption i.
-    network: name or path of the alignment network, see `alignment_net.find`.
-    candidates: captions that each image is compared with, including its own.
-    seed: for the choice of the other captions; the same seed gives the same choice.
-  Returns:
-    A share in [0, 1]; chance is 1 / candidates.
-  Raises:
-    UserError: MiniLM is not installed, there is no such network, or there are too few captions to
-      choose from.
+  images: [n, h, w, 3] in [0, 1], of any size.
+  captions: n strings; image i was generated from caption i.
+  network: name or path of the alignment network, see `alignment_net.find`.
+  candidates: captions that each image is compared with, including its own.
+  seed: for the choice of the other captions; the same seed gives the same choice.
+
+  Returns a share in [0, 1]; chance is 1 / candidates. Raises UserError if MiniLM is not installed,
+  there is no such network, or there are too few captions to choose from.
   """
   if len(images) != len(captions):
     raise ValueError(f'{len(images)} images but {len(captions)} captions')
@@ -88,13 +82,9 @@ def _encoders(network: str) -> tuple[Callable, Callable]:
   """The image encoder and the caption encoder of an alignment network."""
   module, variables = alignment_net.load(alignment_net.find(network))
 
-  @jax.jit
-  def embed_images(variables, images):
-    return module.apply(variables, resized(images, alignment_net.SIDE), method='image')
-
-  @jax.jit
-  def embed_captions(variables, vectors):
-    return module.apply(variables, vectors, method='caption')
+  embed_images = jax.jit(lambda variables, images: module.apply(
+      variables, resized(images, alignment_net.SIDE), method='image'))
+  embed_captions = jax.jit(functools.partial(module.apply, method='caption'))
   return (functools.partial(embed_images, variables),
           functools.partial(embed_captions, variables))
 

@@ -14,8 +14,7 @@ def in_batches(function: Callable[..., Tree], *arrays: np.ndarray, batch: int) -
 
   The last batch is padded with zeros, so that only one shape is compiled.
 
-  Returns:
-    The function's output as numpy arrays [n, ...].
+  Returns the function's output as numpy arrays [n, ...].
   """
   outputs = []
   for start in range(0, len(arrays[0]), batch):

@@ -29,7 +29,6 @@ class Duplicates(NamedTuple):
   nearest: int64 [n], the index of that training image.
   worst: int64 [w], the generated images with the smallest distances, nearest first.
   """
-
   share: float
   threshold: float
   ratio: float
@@ -45,12 +44,11 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
   Real collections contain duplicates. Held-out images that are copies of training images lower the
   threshold, so remove them first.
 
-  Args:
-    quantile: in (0, 1), of the held-out distances.
-    worst: how many of the nearest pairs to return.
-  Raises:
-    UserError: no images, fewer than 1 / quantile held-out images, unequal d, NaN, or a vector of
-      zeros.
+  quantile: in (0, 1), of the held-out distances.
+  worst: how many of the nearest pairs to return.
+
+  Raises UserError for no images, fewer than 1 / quantile held-out images, unequal d, NaN, or a
+  vector of zeros.
   """
   if not 0 < quantile < 1:
     raise UserError(f'the quantile of near duplicates must be between 0 and 1, not {quantile}')

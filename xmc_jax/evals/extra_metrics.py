@@ -17,9 +17,8 @@ import numpy as np
 
 from xmc_jax.data.source import Source
 from xmc_jax.encoders import clip
-from xmc_jax.evals import alignment, feature_cache, image_sets, objects
-from xmc_jax.evals.clip_score import ClipEmbeddings, clip_score
-from xmc_jax.evals.damsm_embeddings import DamsmEmbeddings
+from xmc_jax.evals import alignment, embeddings, feature_cache, image_sets, objects
+from xmc_jax.evals.clip_score import clip_score
 from xmc_jax.evals.duplicates import near_duplicates
 from xmc_jax.evals.extract import FeatureCollector, FeatureExtractor
 from xmc_jax.evals.kernels import cmmd
@@ -112,9 +111,9 @@ def _objects(context: EvalContext) -> ExtraMetric:
 
 def _clip(context: EvalContext) -> ExtraMetric:
   """CLIP score by ViT-B/32 (mean cosine of image and caption, times 100), and its R-precision."""
-  embeddings = ClipEmbeddings(clip.BASE)
-  extractor, texts = embeddings.extractor(), embeddings.captions(context.captions)
-  suffix = IN_TRAINING if _trained_with(context, embeddings.sha256) else ''
+  network = embeddings.of_clip(clip.BASE)
+  extractor, texts = network.extractor, network.captions(context.captions)
+  suffix = IN_TRAINING if _trained_with(context, extractor.sha256) else ''
 
   def score(features):
     images = features[extractor.name]
@@ -135,10 +134,10 @@ def _trained_with(context: EvalContext, sha256: str) -> bool:
 
 def _damsm(context: EvalContext) -> ExtraMetric:
   """R-precision as in AttnGAN and DM-GAN, by the DAMSM that was in the generator's losses."""
-  embeddings = DamsmEmbeddings(context.text_encoder)
-  extractor, texts = embeddings.extractor(), embeddings.captions(context.captions)
+  network = embeddings.of_damsm(context.text_encoder)
+  extractor, texts = network.extractor, network.captions(context.captions)
   name = f'DAMSM R-precision-{CANDIDATES}{IN_TRAINING}'
-  real = embeddings.images(image_sets.SplitImages(context.heldout, 'heldout').read(context.indices))
+  real = network.images(image_sets.SplitImages(context.heldout, 'heldout').read(context.indices))
 
   def score(features):
     return [Score(name, *_r_precision(context, features[extractor.name], texts)),
@@ -154,7 +153,7 @@ def _r_precision(context: EvalContext, images: np.ndarray, texts: np.ndarray
 
 
 def _cmmd(context: EvalContext) -> ExtraMetric:
-  extractor = ClipEmbeddings(clip.LARGE).extractor(crop_first=True)
+  extractor = embeddings.of_clip(clip.LARGE, crop_first=True).extractor
   split = image_sets.SplitImages(context.heldout, 'heldout')
   real = FeatureCollector([extractor], context.mesh)(split)[extractor.name]
   return ExtraMetric((extractor,),

@@ -30,12 +30,11 @@ def frechet_distance(
   Eigenvalues below rounding (d times the float64 epsilon times the largest) count as zero. Two
   equal Gaussians give less than 1e-10 times the trace, not always exactly 0.
 
-  Args:
-    mean1, mean2: [d].
-    cov1, cov2: [d, d], symmetric and positive semidefinite.
-  Raises:
-    UserError: the sizes differ, a number is not finite, or a covariance is not symmetric or has
-      an eigenvalue below -1e-6 times its largest.
+  mean1, mean2: [d].
+  cov1, cov2: [d, d], symmetric and positive semidefinite.
+
+  Raises UserError if the sizes differ, a number is not finite, or a covariance is not symmetric or
+  has an eigenvalue below -1e-6 times its largest.
   """
   mean1, factor1 = _mean(mean1), _factor(cov1)
   mean2, factor2 = _mean(mean2), _factor(cov2)

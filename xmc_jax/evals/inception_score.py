@@ -1,36 +1,26 @@
 """The Inception Score (Salimans et al., arXiv 1606.03498) from logits."""
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from xmc_jax.evals.statistics import finite_rows
+from xmc_jax.evals.statistics import MeanStd, finite_rows
 from xmc_jax.types import UserError
 
 
-class InceptionScore(NamedTuple):
-  """Mean and standard deviation (ddof 0) over the splits; from 1 to the number of classes."""
-
-  mean: float
-  std: float
-
-
-def inception_score(logits: np.ndarray, splits: int = 10, seed: int = 2020) -> InceptionScore:
+def inception_score(logits: np.ndarray, splits: int = 10, seed: int = 2020) -> MeanStd:
   """exp of the mean of KL(p(class | image), p(class)), where each split has its own p(class).
 
-  Images are shuffled and split as in torch-fidelity 0.4. The number of splits is part of the
-  metric: a split of few images estimates p(class) badly, which lowers the score. Of the public
-  implementations, improved-gan and torch-fidelity take 10 splits, XMC-GAN's and StudioGAN take 1.
-  The logits differ as well (1008 of the 2015 Inception without biases, or 1000 of another network).
-  Figures are comparable only if all of this is the same.
+  It is from 1 to the number of classes. Images are shuffled and split as in torch-fidelity 0.4. The
+  number of splits is part of the metric: a split of few images estimates p(class) badly, which
+  lowers the score. Of the public implementations, improved-gan and torch-fidelity take 10 splits,
+  XMC-GAN's and StudioGAN take 1. The logits differ as well (1008 of the 2015 Inception without
+  biases, or 1000 of another network). Figures are comparable only if all of this is the same.
 
-  Args:
-    logits: [n, k], before the softmax.
-    splits: from 1 to n.
-    seed: for the shuffling.
-  Raises:
-    UserError: fewer images than splits, or a value that is not finite.
+  logits: [n, k], before the softmax.
+  splits: from 1 to n.
+  seed: for the shuffling.
+
+  Raises UserError for fewer images than splits, or a value that is not finite.
   """
   logits = finite_rows(logits, 'logits')
   n = len(logits)
@@ -41,7 +31,7 @@ def inception_score(logits: np.ndarray, splits: int = 10, seed: int = 2020) -> I
   log_p = logits - _log_sum(logits, axis=1)
   edges = [i * n // splits for i in range(splits + 1)]
   scores = [_score(log_p[a:b]) for a, b in zip(edges, edges[1:])]
-  return InceptionScore(float(np.mean(scores)), float(np.std(scores)))
+  return MeanStd.of(scores)
 
 
 def _score(log_p: np.ndarray) -> float:

@@ -1,38 +1,30 @@
 """Kernel distances: KID (Binkowski et al., arXiv 1801.01401) and CMMD (arXiv 2401.09603)."""
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from xmc_jax.evals.statistics import finite_pair, finite_rows, squared_distances
+from xmc_jax.evals.statistics import MeanStd, finite_pair, finite_rows, squared_distances
 from xmc_jax.types import UserError
 
 BLOCK = 2048  # rows and columns of a kernel matrix in memory at a time
 
 
-class Kid(NamedTuple):
-  """Mean and standard deviation (ddof 0) over the subsets; not multiplied by 100 or 1000."""
-
-  mean: float
-  std: float
-
-
 def kid(generated: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size: int = 1000,
-        seed: int = 2020) -> Kid:
+        seed: int = 2020) -> MeanStd:
   """The unbiased squared MMD with the kernel (x.y / d + 1)^3, over random subsets.
+
+  It is not multiplied by 100 or 1000.
 
   The subsets are those that torch-fidelity 0.4 draws from the same seed if the generated images are
   its first input, so figures agree up to its float32 rounding. A slightly negative mean is not an
   error: it means that the two sets are alike. 2048 features take about 20 seconds of one CPU core.
 
-  Args:
-    generated, real: features [n, d] and [m, d].
-    subsets: how many subsets of each side are compared.
-    subset_size: images in a subset, drawn without replacement; at least 2. The mean hardly depends
-      on it but the spread does, so report it if it is not 1000.
-  Raises:
-    UserError: fewer images than `subset_size`, unequal d, or a value that is not finite.
+  generated, real: features [n, d] and [m, d].
+  subsets: how many subsets of each side are compared.
+  subset_size: images in a subset, drawn without replacement; at least 2. The mean hardly depends
+    on it but the spread does, so report it if it is not 1000.
+
+  Raises UserError for fewer images than `subset_size`, unequal d, or a value that is not finite.
   """
   generated, real = finite_pair(generated, real)
   if subsets < 1 or subset_size < 2:
@@ -45,7 +37,7 @@ def kid(generated: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size
   rng = np.random.RandomState(seed)
   draw = lambda rows: rows[rng.choice(len(rows), subset_size, replace=False)]  # noqa: E731
   values = [_unbiased(draw(generated), draw(real)) for _ in range(subsets)]
-  return Kid(float(np.mean(values)), float(np.std(values)))
+  return MeanStd.of(values)
 
 
 def cmmd(generated: np.ndarray, real: np.ndarray, sigma: float = 10, scale: float = 1000) -> float:
@@ -57,11 +49,10 @@ def cmmd(generated: np.ndarray, real: np.ndarray, sigma: float = 10, scale: floa
   `cmmd` does, so raw projections may be given. Memory does not grow with the square of the number
   of images.
 
-  Args:
-    generated, real: CLIP's projected image embeddings, [n, d] and [m, d]; published figures use
-      ViT-L/14 at 336 px.
-  Raises:
-    UserError: no images, unequal d, a value that is not finite, or an embedding of zeros.
+  generated, real: CLIP's projected image embeddings, [n, d] and [m, d]; published figures use
+    ViT-L/14 at 336 px.
+
+  Raises UserError for no images, unequal d, a value that is not finite, or an embedding of zeros.
   """
   x, y = (unit_rows(rows) for rows in finite_pair(generated, real))
   gamma = 1 / (2 * sigma ** 2)

@@ -27,7 +27,6 @@ ENTRIES = 2 ** 24  # distances in memory at a time; 128 MB
 
 class PrecisionRecall(NamedTuple):
   """Shares in [0, 1]: generated points in the real region, real points in the generated one."""
-
   precision: float
   recall: float
 
@@ -37,7 +36,6 @@ class DensityCoverage(NamedTuple):
 
   coverage: the share of real balls that contain a generated point, in [0, 1].
   """
-
   density: float
   coverage: float
 
@@ -48,11 +46,10 @@ def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 3) -> Pre
   Time grows with the product of the set sizes: 5,000 images with 2048 features on each side take
   about 8 seconds of one CPU core, 30,000 about five minutes.
 
-  Args:
-    generated, real: features [n, d] and [m, d], ideally with n = m.
-    k: the neighbor that defines the radius of a ball; a larger k increases both values.
-  Raises:
-    UserError: at most k images on a side, unequal d, or a value that is not finite.
+  generated, real: features [n, d] and [m, d], ideally with n = m.
+  k: the neighbor that defines the radius of a ball; a larger k increases both values.
+
+  Raises UserError for at most k images on a side, unequal d, or a value that is not finite.
   """
   generated, real = _pair(generated, real, k)
   real_radii, generated_radii = _radii(real, k), _radii(generated, k)

@@ -6,19 +6,10 @@ everything in it is checked: every kind, how many there are, their sizes, the re
 (as in VISOR, Gokhale et al., arXiv 2212.10015) and the place of a single object. Backgrounds are
 not checked.
 
-The detector (`xmc_jax/evals/networks/detector.py`) was trained on real training images only. For
-comparison, on 2,000 real held-out images of 64 px with their first captions:
-
-                               objects  kinds  images  precision  counts  sizes  relations
-  real                           0.995  0.994   0.988      0.999   0.991  0.983      0.992
-  captions of other images       0.021  0.020   0.002      0.021   0.013  0.006      0.001
-
-Single objects, and so places, occur in the train split only. Of 291 real ones there that the
-detector never saw, 0.955 have the stated place. Blur costs little as long as a person still
-recognizes the objects: 0.98 of the objects are found at 32 px, 0.92 under a Gaussian blur of 1.5
-pixels, 0.39 under 3. The detector must assign one of 114 kinds to whatever it finds, so a blob is
-often called something, and one of the right color is sometimes called right: ellipses in the
-objects' mean colors count as 0.15 of the objects, at a precision of 0.21. So read `objects`
+The detector (`xmc_jax/evals/networks/detector.py`) was trained on real training images only; what
+real images reach is in docs/evaluation.md. It must assign one of 114 kinds to whatever it finds, so
+a blob is often called something, and one of the right color is sometimes called right: ellipses in
+the objects' mean colors count as 0.15 of the objects, at a precision of 0.21. So read `objects`
 together with `precision`.
 """
 from __future__ import annotations

@@ -14,20 +14,13 @@ DM-GAN draws the other captions with replacement, so one may come twice; here th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from xmc_jax.evals.statistics import MeanStd
 from xmc_jax.types import Array, UserError
 
 CANDIDATES = 16
-
-
-class Folds(NamedTuple):
-  """Mean and standard deviation (ddof 0) of the shares of hits over folds."""
-
-  mean: float
-  std: float
 
 
 def r_precision(
@@ -44,18 +37,15 @@ def r_precision_hits(
     captions: Sequence[str] | None = None, avoid: Sequence | None = None) -> np.ndarray:
   """Whether each image is strictly nearer to its own text than to `candidates - 1` other texts.
 
-  Args:
-    image_embeddings, text_embeddings: [n, d], compared by dot product. NaN counts as a miss.
-    candidates: texts that each image is compared with, including its own; at least 2.
-    seed: for the choice of the other texts.
-    captions: n strings, if some may be equal; the other texts then differ from the image's own.
-    avoid: n numbers or strings, such as classes or image ids; the other texts then have a different
-      one. With `captions` as well, both differ.
-  Returns:
-    bool [n]; a tie is a miss.
-  Raises:
-    UserError: no examples, or fewer than `candidates - 1` other texts to choose from.
-    ValueError: the arguments do not have the same length.
+  image_embeddings, text_embeddings: [n, d], compared by dot product. NaN counts as a miss.
+  candidates: texts that each image is compared with, including its own; at least 2.
+  seed: for the choice of the other texts.
+  captions: n strings, if some may be equal; the other texts then differ from the image's own.
+  avoid: n numbers or strings, such as classes or image ids; the other texts then have a different
+    one. With `captions` as well, both differ.
+
+  Returns bool [n]; a tie is a miss. Raises UserError for no examples, or fewer other texts than
+  `candidates - 1`. Raises ValueError if the arguments do not have the same length.
   """
   image_embeddings, text_embeddings = np.asarray(image_embeddings), np.asarray(text_embeddings)
   n = len(image_embeddings)
@@ -84,7 +74,7 @@ def r_precision_hits(
   return hits
 
 
-def r_precision_folds(hits: np.ndarray, folds: int = 10) -> Folds:
+def r_precision_folds(hits: np.ndarray, folds: int = 10) -> MeanStd:
   """Mean and standard deviation of the shares of hits of `folds` consecutive parts.
 
   If the number of examples is not a multiple of `folds`, sizes differ by at most one, and the mean
@@ -98,8 +88,7 @@ def r_precision_folds(hits: np.ndarray, folds: int = 10) -> Folds:
   if not 1 <= folds <= len(hits):
     raise UserError(f'{len(hits):,} images cannot be divided into {folds} folds; evaluate more '
                     'images')
-  shares = [part.mean() for part in np.array_split(hits, folds)]
-  return Folds(float(np.mean(shares)), float(np.std(shares)))
+  return MeanStd.of([part.mean() for part in np.array_split(hits, folds)])
 
 
 def _groups(values: Sequence, n: int) -> np.ndarray:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -27,6 +26,7 @@ import numpy as np
 
 from xmc_jax.types import UserError
 from xmc_jax.utils import image_io
+from xmc_jax.weight_files import pickles
 
 PERSON = 0
 EACH = 3  # images per caption
@@ -37,7 +37,6 @@ NAME = re.compile(r'label_(\d\d)_\w+')
 
 class Detection(NamedTuple):
   """A detected object; `box` is x, y, width and height as fractions of the image's sides."""
-
   label: int
   score: float
   box: tuple[float, float, float, float]
@@ -55,7 +54,6 @@ class Detector(Protocol):
 
 class ClassCaptions(NamedTuple):
   """A class: its number, the name of its file without .pkl, and the captions that mention it."""
-
   label: int
   name: str
   captions: tuple[str, ...]
@@ -67,19 +65,11 @@ class Soa(NamedTuple):
   `top` and `bottom` are means over the half of the classes with the most and the fewest images; for
   80 classes, the published Top-40 and Bot-40. `classes` has the share of each class.
   """
-
   by_class: float
   by_image: float
   top: float
   bottom: float
   classes: dict[int, float]
-
-
-class _PlainUnpickler(pickle.Unpickler):
-  """Reads containers, numbers and strings, and refuses whatever would run code."""
-
-  def find_class(self, module, name):
-    raise UserError(f'it refers to {module}.{name}, but only plain lists and strings are allowed')
 
 
 def read_captions(folder: str | os.PathLike[str]) -> list[ClassCaptions]:
@@ -116,11 +106,10 @@ def write_images(folder: str | os.PathLike[str], name: str, numbers: Sequence[tu
                  images: np.ndarray) -> list[pathlib.Path]:
   """Writes a batch in the public scorer's layout (see above); existing files are replaced.
 
-  Args:
-    folder: of all classes; created if missing.
-    name: of the class's caption file, such as `label_01_bicycle`.
-    numbers: (caption, copy) of each image, as returned by `requests`.
-    images: uint8 [b, h, w, 3].
+  folder: of all classes; created if missing.
+  name: of the class's caption file, such as `label_01_bicycle`.
+  numbers: (caption, copy) of each image, as returned by `requests`.
+  images: uint8 [b, h, w, 3].
   """
   if not NAME.fullmatch(name):
     raise UserError(f'the class name {name!r} must be like label_01_bicycle; the SOA scorer reads '
@@ -170,7 +159,7 @@ def soa(found: Mapping[int, np.ndarray]) -> Soa:
 def _read(path: pathlib.Path) -> ClassCaptions:
   try:
     with open(path, 'rb') as file:
-      entries = _PlainUnpickler(file).load()
+      entries = pickles.Unpickler(file, {}, 'plain lists and strings').load()
     captions = tuple(entry['caption'] for entry in entries)
     if not all(isinstance(caption, str) for caption in captions):
       raise UserError('a caption in it is not a string')

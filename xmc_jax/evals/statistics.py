@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,21 @@ import numpy as np
 from xmc_jax.types import UserError
 
 
+class MeanStd(NamedTuple):
+  """Mean and standard deviation (ddof 0) of a metric over subsets, splits or folds."""
+  mean: float
+  std: float
+
+  @classmethod
+  def of(cls, values: Sequence[float]) -> MeanStd:
+    return cls(float(np.mean(values)), float(np.std(values)))
+
+
 def finite_rows(rows: np.ndarray, what: str = 'features') -> np.ndarray:
   """`rows` as float64 [n, d].
 
-  Raises:
-    UserError: there are no rows, or one holds NaN or an infinite value.
-    ValueError: `rows` is not a matrix.
+  Raises UserError if there are no rows, or one holds NaN or an infinite value. Raises ValueError if
+  `rows` is not a matrix.
   """
   rows = np.asarray(rows, np.float64)
   if rows.ndim != 2 or not rows.shape[1]:

@@ -1,16 +1,19 @@
 """Attention of image regions over words."""
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Bool, Float
 from xmc_jax.utils.arrays import unit
 
 
-def word_context(regions: Array, words: Array, mask: Array, *, gain: float = 15.0) -> Array:
-  """Attention-weighted mean of the normalized words for every region, [b, n, e] float32.
+def word_context(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
+                 mask: Bool[Array, 'b t'], *, gain: float = 15.0) -> Float[Array, 'b n e']:
+  """Attention-weighted mean of the normalized words for every region, float32.
 
-  regions: [b, n, e]. words: [b, t, e]. mask: [b, t], False for padding, which has no influence.
-  The weights are a softmax over words of `gain` times the cosine of region and word.
+  The weights are a softmax over words of `gain` times the cosine of region and word. Words whose
+  mask is False are padding and have no influence.
   """
   words = unit(words)
   cosines = jnp.einsum('bne,bte->bnt', unit(regions), words)
@@ -18,11 +21,11 @@ def word_context(regions: Array, words: Array, mask: Array, *, gain: float = 15.
   return jnp.einsum('bnt,bte->bne', jax.nn.softmax(logits, -1), words)
 
 
-def attend(queries: Array, keys: Array, values: Array, mask: Array) -> Array:
-  """Dot-product attention without scaling, [b, n, d] float32.
+def attend(queries: Float[Array, 'b n e'], keys: Float[Array, 'b t e'],
+           values: Float[Array, 'b t d'], mask: Bool[Array, 'b *q t']) -> Float[Array, 'b n d']:
+  """Dot-product attention without scaling, float32.
 
-  queries: [b, n, e]. keys: [b, t, e]. values: [b, t, d]. mask: [b, t], or [b, n, t] for one mask
-  per query; False means no influence.
+  mask: [b, t], or [b, n, t] for one mask per query; False means no influence.
   """
   wide = lambda x: x.astype(jnp.float32)
   scores = jnp.einsum('bne,bte->bnt', wide(queries), wide(keys))
@@ -31,8 +34,8 @@ def attend(queries: Array, keys: Array, values: Array, mask: Array) -> Array:
   return jnp.einsum('bnt,btd->bnd', weights, wide(values))
 
 
-def tiled_mask(mask: Array, queries: int) -> Array:
-  """The masks [b, n, t] of n queries in AttnGAN's released code, which is mistaken there.
+def tiled_mask(mask: Bool[Array, 'b t'], queries: int) -> Bool[Array, 'b n t']:
+  """The masks of n queries in AttnGAN's released code, which is mistaken there.
 
   It repeats the whole batch of masks [b, t] n times, but the scores example by example: query q of
   example i gets the mask of example (i * n + q) mod b. Weights trained with it depend on that.

@@ -4,15 +4,17 @@ Each policy is a function (rng, image [h, w, 3] in [0, 1]) -> image of the same 
 differentiable in the image. It is applied to real and fake images before the discriminator, for
 training sets of a few thousand images.
 """
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.types import Array, UserError
+from xmc_jax.types import Array, Float, UserError
 
 
-def color(rng: Array, x: Array) -> Array:
+def color(rng: Array, x: Float[Array, 'h w 3']) -> Float[Array, 'h w 3']:
   """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]; makes color words unreliable."""
   brightness, saturation, contrast = jax.random.uniform(rng, (3,))
   x = x + (brightness - 0.5)
@@ -22,7 +24,8 @@ def color(rng: Array, x: Array) -> Array:
   return (x - level) * (contrast + 0.5) + level
 
 
-def translation(rng: Array, x: Array, share: float = 0.125) -> Array:
+def translation(rng: Array, x: Float[Array, 'h w 3'], share: float = 0.125
+                ) -> Float[Array, 'h w 3']:
   """A shift by up to `share` of the side in both directions; the border is repeated."""
   h, w, _ = x.shape
   down, right = (jax.random.randint(key, (), -int(size * share), int(size * share) + 1)
@@ -33,7 +36,7 @@ def translation(rng: Array, x: Array, share: float = 0.125) -> Array:
   return jnp.take_along_axis(x, columns[None, :, None], 1)
 
 
-def cutout(rng: Array, x: Array, share: float = 0.5) -> Array:
+def cutout(rng: Array, x: Float[Array, 'h w 3'], share: float = 0.5) -> Float[Array, 'h w 3']:
   """A square of `share` of the side at a random position is set to gray (0.5)."""
   h, w, _ = x.shape
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import GroupedBatchNorm
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Float
 
 
 def near_one(rng: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
@@ -16,7 +16,7 @@ def near_one(rng: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32)
 
 
 class BatchNorm(nn.Module):
-  """Batch normalization of x [b, h, w, c] or [b, c], then scale and bias per channel.
+  """Batch normalization of maps or vectors, then scale and bias per channel.
 
   group_size: the number of examples that share statistics; None means all (`GroupedBatchNorm`).
 
@@ -27,7 +27,7 @@ class BatchNorm(nn.Module):
   impl: Impl = FAST
 
   @nn.compact
-  def __call__(self, x: Array, train: bool) -> Array:
+  def __call__(self, x: Float[Array, 'b *hw c'], train: bool) -> Float[Array, 'b *hw c']:
     c = x.shape[-1]
     scale = self.param('scale', near_one, (c,))
     bias = self.param('bias', nn.initializers.zeros, (c,))

@@ -2,16 +2,16 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from xmc_jax.layers import resample
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Float
 
 Initializer = Callable[..., Array]
 
@@ -55,14 +55,14 @@ class Conv(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Float[Array, 'b h w c']) -> Float[Array, 'b i j d']:
     run, side = {'same': (resample.conv, 3), 'up': (resample.AFTER_UP[self.impl.up], 3),
                  'pool': (resample.BEFORE_POOL[self.impl.pool], 3),
                  'down': (resample.DOWN[self.impl.pool], 4),
                  'whole': (resample.conv_whole, 4)}[self.resize]
     shape = (side, side, x.shape[-1], self.features)
     x = run(x.astype(self.dtype), self.param('kernel', self.kernel_init, shape))
-    return _add_bias(self, x, np.prod(shape[:-1]))
+    return _add_bias(self, x, math.prod(shape[:-1]))
 
 
 class Dense(nn.Module):
@@ -76,7 +76,7 @@ class Dense(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Float[Array, '*b c']) -> Float[Array, '*b d']:
     fan_in = x.shape[-1]
     kernel = self.param('kernel', self.kernel_init, (fan_in, self.features))
     return _add_bias(self, x.astype(self.dtype) @ kernel.astype(self.dtype), fan_in)

@@ -8,24 +8,24 @@ import jax.numpy as jnp
 from xmc_jax.layers.batch_norm import BatchNorm
 from xmc_jax.layers.conv import ORTHOGONAL, Conv
 from xmc_jax.layers.impl import FAST, Impl
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Float
 
 
-def glu(x: Array) -> Array:
+def glu(x: Float[Array, '*b c']) -> Float[Array, '*b c//2']:
   """The first half of the channels, times the sigmoid of the second half."""
   value, gate = jnp.split(x, 2, -1)
   return value * jax.nn.sigmoid(gate)
 
 
 class GluUp(nn.Module):
-  """Upsampling block with a gate: [b, h, w, c] -> [b, 2h, 2w, features]."""
+  """Upsampling block with a gate."""
   features: int
   bn_group_size: int | None = None
   impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array, train: bool) -> Array:
+  def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b 2*h 2*w d']:
     x = Conv(2 * self.features, 'up', ORTHOGONAL, impl=self.impl, dtype=self.dtype,
              name='conv')(x)
     return glu(BatchNorm(self.bn_group_size, self.impl, name='norm')(x, train))
@@ -38,7 +38,7 @@ class GluResidual(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array, train: bool) -> Array:
+  def __call__(self, x: Float[Array, 'b h w c'], train: bool) -> Float[Array, 'b h w c']:
     conv = lambda features, name: Conv(features, 'same', ORTHOGONAL, impl=self.impl,
                                        dtype=self.dtype, name=name)
     norm = lambda name: BatchNorm(self.bn_group_size, self.impl, name=name)

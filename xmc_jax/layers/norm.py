@@ -1,4 +1,6 @@
 """Batch normalization within groups of examples, and its modulation by a condition."""
+from __future__ import annotations
+
 import functools
 
 import flax.linen as nn
@@ -8,44 +10,48 @@ import jax.numpy as jnp
 from xmc_jax.layers.conv import Dense
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.resample import nearest_up
-from xmc_jax.types import Array, UserError
+from xmc_jax.types import Array, Float, UserError
 
 
-def modulate(x: Array, gamma: Array, beta: Array) -> Array:
-  """`x` [b, h, w, c] times 1 + gamma, plus beta: maps [b, k, k, c], upsampled to the size of x."""
+def modulate(x: Float[Array, 'b h w c'], gamma: Float[Array, 'b k k c'],
+             beta: Float[Array, 'b k k c']) -> Float[Array, 'b h w c']:
+  """`x` times 1 + gamma, plus beta, both upsampled to the size of x."""
   factor = x.shape[1] // gamma.shape[1]
   return x * (1 + nearest_up(gamma, factor)) + nearest_up(beta, factor)
 
 
-def over_groups(m: Array, group_size: int) -> Array:
-  """Mean of `m` [b, 1, 1, c] over each group of examples, repeated for every example."""
+def over_groups(m: Float[Array, 'b 1 1 c'], group_size: int) -> Float[Array, 'b 1 1 c']:
+  """Mean over each group of examples, repeated for every example."""
   groups = m.reshape(-1, group_size, *m.shape[1:])
   return jnp.broadcast_to(groups.mean(1, keepdims=True), groups.shape).reshape(m.shape)
 
 
-def moments(x: Array, group_size: int) -> tuple[Array, Array]:
-  """Mean and variance of the group of each example, float32 [b, 1, 1, c]."""
+def moments(x: Float[Array, 'b h w c'], group_size: int
+            ) -> tuple[Float[Array, 'b 1 1 c'], Float[Array, 'b 1 1 c']]:
+  """Mean and variance of the group of each example, float32."""
   wide = x.astype(jnp.float32)
   mean = over_groups(wide.mean((1, 2), keepdims=True), group_size)
   return mean, over_groups(jnp.square(wide - mean).mean((1, 2), keepdims=True), group_size)
 
 
-def normalize(x: Array, mean: Array, var: Array, epsilon: float) -> Array:
+def normalize(x: Float[Array, 'b h w c'], mean: Float[Array, '#b 1 1 c'],
+              var: Float[Array, '#b 1 1 c'], epsilon: float) -> Float[Array, 'b h w c']:
   return ((x.astype(jnp.float32) - mean) * jax.lax.rsqrt(var + epsilon)).astype(x.dtype)
 
 
-def normalized_reference(x: Array, gamma: Array, beta: Array, group_size: int,
-                        epsilon: float):
+def normalized_reference(x: Float[Array, 'b h w c'], gamma: Float[Array, 'b k k c'],
+                         beta: Float[Array, 'b k k c'], group_size: int, epsilon: float):
   """(normalized and modulated x, means, variances), the last two as in `moments`.
 
-  x: [b, h, w, c]. gamma, beta: [b, k, k, c], where k divides h and w.
+  k must divide h and w.
   """
   mean, var = moments(x, group_size)
   return modulate(normalize(x, mean, var, epsilon), gamma, beta), mean, var
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def normalized_folded(x: Array, gamma: Array, beta: Array, group_size: int, epsilon: float):
+def normalized_folded(x: Float[Array, 'b h w c'], gamma: Float[Array, 'b k k c'],
+                      beta: Float[Array, 'b k k c'], group_size: int, epsilon: float):
   """The same, with a gradient that reads the map fewer times and keeps only x in memory.
 
   The sums over a group that the gradient in x needs follow from the gradients of gamma and beta,
@@ -82,7 +88,7 @@ NORMALIZED = {'reference': normalized_reference, 'folded': normalized_folded}
 
 
 class GroupedBatchNorm(nn.Module):
-  """Batch normalization of x [b, h, w, c], then `modulate`; statistics in float32.
+  """Batch normalization, then `modulate`; statistics in float32.
 
   group_size: the number of examples that share statistics; None means the whole global batch,
     whatever the number of devices. XMC-GAN's released code normalizes the 8 examples of a device,
@@ -96,8 +102,9 @@ class GroupedBatchNorm(nn.Module):
   epsilon: float = 1e-5
 
   @nn.compact
-  def __call__(self, x: Array, gamma: Array, beta: Array, train: bool) -> Array:
-    """gamma, beta: [b, k, k, c], where k divides h and w."""
+  def __call__(self, x: Float[Array, 'b h w c'], gamma: Float[Array, 'b k k c'],
+               beta: Float[Array, 'b k k c'], train: bool) -> Float[Array, 'b h w c']:
+    """k must divide h and w."""
     channels = x.shape[-1]
     mean = self.variable('batch_stats', 'mean', jnp.zeros, (channels,))
     var = self.variable('batch_stats', 'var', jnp.ones, (channels,))
@@ -116,20 +123,21 @@ class GroupedBatchNorm(nn.Module):
 
 
 class ConditionalNorm(nn.Module):
-  """Batch normalization of x [b, h, w, c] with gamma and beta linear in a condition [b, d]."""
+  """Batch normalization with gamma and beta linear in a condition."""
   group_size: int | None = None
   impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array, condition: Array, train: bool) -> Array:
+  def __call__(self, x: Float[Array, 'b h w c'], condition: Float[Array, 'b d'], train: bool
+               ) -> Float[Array, 'b h w c']:
     gamma = Dense(x.shape[-1], dtype=self.dtype, name='gamma')(condition)[:, None, None]
     beta = Dense(x.shape[-1], dtype=self.dtype, name='beta')(condition)[:, None, None]
     return GroupedBatchNorm(self.group_size, self.impl, name='norm')(x, gamma, beta, train)
 
 
 class LocalConditionalNorm(nn.Module):
-  """The same with a spatial condition [b, k, k, d], upsampled to x by nearest neighbor.
+  """The same with a spatial condition, upsampled to x by nearest neighbor.
 
   A 1x1 convolution commutes with this upsampling, so gamma and beta are computed at k x k and then
   upsampled. The reference implementation upsamples the condition first, as in the paper's figure.
@@ -139,7 +147,8 @@ class LocalConditionalNorm(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: Array, condition: Array, train: bool) -> Array:
+  def __call__(self, x: Float[Array, 'b h w c'], condition: Float[Array, 'b k k d'], train: bool
+               ) -> Float[Array, 'b h w c']:
     if self.impl.modulation == 'reference':
       condition = nearest_up(condition, x.shape[1] // condition.shape[1])
     gamma = Dense(x.shape[-1], dtype=self.dtype, name='gamma')(condition)

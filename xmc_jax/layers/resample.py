@@ -5,15 +5,17 @@ into the kernel. The function is the same up to rounding, with 16 of 36 multipli
 padding at the border works out exactly. `AFTER_UP`, `BEFORE_POOL` and `DOWN` name the
 implementations of each.
 """
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Float
 
 
-def conv(x: Array, kernel: Array, stride: int = 1, padding='SAME',
-         lhs_dilation: int = 1) -> Array:
-  """Convolution of `x` [b, h, w, c] with `kernel` [kh, kw, c, d], in the dtype of `x`.
+def conv(x: Float[Array, 'b h w c'], kernel: Float[Array, 'k l c d'], stride: int = 1,
+         padding='SAME', lhs_dilation: int = 1) -> Float[Array, 'b i j d']:
+  """Convolution in the dtype of `x`.
 
   lhs_dilation: zeros are inserted between pixels so that they lie this far apart (a transposed
     convolution).
@@ -23,14 +25,14 @@ def conv(x: Array, kernel: Array, stride: int = 1, padding='SAME',
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
-def nearest_up(x: Array, factor: int = 2) -> Array:
+def nearest_up(x: Float[Array, 'b h w c'], factor: int = 2) -> Float[Array, 'b i j c']:
   """Nearest-neighbor upsampling: every pixel repeated `factor` times in both directions."""
   b, h, w, c = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
   return x.reshape(b, h * factor, w * factor, c)
 
 
-def align_corners_up(x: Array) -> Array:
+def align_corners_up(x: Float[Array, 'b h w c']) -> Float[Array, 'b 2*h 2*w c']:
   """Bilinear upsampling by two with aligned corners."""
   def weights(n):
     """[2n, n]: output i is at position (n - 1) / (2n - 1) * i between the inputs."""
@@ -40,31 +42,35 @@ def align_corners_up(x: Array) -> Array:
   return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x, precision='highest')
 
 
-def append_vector(x: Array, vector: Array) -> Array:
-  """`x` [b, h, w, c] with `vector` [b, d] in the dtype of `x` appended at every pixel."""
+def append_vector(x: Float[Array, 'b h w c'], vector: Float[Array, 'b d']
+                  ) -> Float[Array, 'b h w c+d']:
+  """`x` with `vector`, in the dtype of `x`, appended at every pixel."""
   everywhere = jnp.broadcast_to(vector[:, None, None].astype(x.dtype),
                                 (*x.shape[:3], vector.shape[-1]))
   return jnp.concatenate([x, everywhere], -1)
 
 
-def average_pool(x: Array) -> Array:
+def average_pool(x: Float[Array, 'b h w c']) -> Float[Array, 'b h//2 w//2 c']:
   """Mean of 2x2 pixels; height and width must be even."""
   b, h, w, c = x.shape
   return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4), dtype=jnp.float32).astype(x.dtype)
 
 
-def conv_after_up_reference(x: Array, kernel: Array) -> Array:
+def conv_after_up_reference(x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d']
+                            ) -> Float[Array, 'b 2*h 2*w d']:
   """`nearest_up` by two, then a 3x3 convolution, as in the papers."""
   return conv(nearest_up(x), kernel)
 
 
-def conv_after_up_spread(x: Array, kernel: Array) -> Array:
+def conv_after_up_spread(x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d']
+                         ) -> Float[Array, 'b 2*h 2*w d']:
   """The same as one transposed 4x4 convolution of the small map."""
   return conv(x, _four_taps(kernel), padding=((2, 2), (2, 2)), lhs_dilation=2)
 
 
 @jax.custom_vjp
-def conv_after_up_parity(x: Array, kernel: Array) -> Array:
+def conv_after_up_parity(x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d']
+                         ) -> Float[Array, 'b 2*h 2*w d']:
   """The same as four 2x2 convolutions of the small map, one for each parity of the output pixels.
 
   The gradient is a convolution with stride two, since the two are adjoint.
@@ -84,18 +90,21 @@ def conv_after_up_parity(x: Array, kernel: Array) -> Array:
   return out.reshape(b, 2 * h, 2 * w, kernel.shape[-1])
 
 
-def conv_before_pool_reference(x: Array, kernel: Array) -> Array:
+def conv_before_pool_reference(x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d']
+                               ) -> Float[Array, 'b h//2 w//2 d']:
   """A 3x3 convolution, then `average_pool`, as in the papers."""
   return average_pool(conv(x, kernel))
 
 
-def conv_before_pool_strided(x: Array, kernel: Array) -> Array:
+def conv_before_pool_strided(x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d']
+                             ) -> Float[Array, 'b h//2 w//2 d']:
   """The same as one 4x4 convolution with stride two."""
   return conv(x, _four_taps(kernel) / 4, stride=2, padding=((1, 1), (1, 1)))
 
 
 @jax.custom_vjp
-def conv_before_pool_parity(x: Array, kernel: Array) -> Array:
+def conv_before_pool_parity(x: Float[Array, 'b h w c'], kernel: Float[Array, '3 3 c d']
+                            ) -> Float[Array, 'b h//2 w//2 d']:
   """The same; its gradient in `x` is four 2x2 convolutions of the small map."""
   return conv_before_pool_strided(x, kernel)
 
@@ -139,13 +148,15 @@ conv_after_up_parity.defvjp(_forward(conv_after_up_parity), _up_backward)
 conv_before_pool_parity.defvjp(_forward(conv_before_pool_parity), _pool_backward)
 
 
-def conv_down(x: Array, kernel: Array) -> Array:
-  """4x4 convolution with stride two and one pixel of padding, [b, h, w, c] -> [b, h/2, w/2, d]."""
+def conv_down(x: Float[Array, 'b h w c'], kernel: Float[Array, '4 4 c d']
+              ) -> Float[Array, 'b h//2 w//2 d']:
+  """4x4 convolution with stride two and one pixel of padding."""
   return conv(x, kernel, stride=2, padding=((1, 1), (1, 1)))
 
 
 @jax.custom_vjp
-def conv_down_parity(x: Array, kernel: Array) -> Array:
+def conv_down_parity(x: Float[Array, 'b h w c'], kernel: Float[Array, '4 4 c d']
+                     ) -> Float[Array, 'b h//2 w//2 d']:
   """The same; its gradient in `x` is four 2x2 convolutions, one for each parity of the pixels.
 
   On CPUs they are three to four times as fast as a dilated convolution.
@@ -167,8 +178,9 @@ def _down_backward(saved, out):
 conv_down_parity.defvjp(_forward(conv_down), _down_backward)
 
 
-def conv_whole(x: Array, kernel: Array) -> Array:
-  """Convolution with a kernel as large as the map, [b, h, w, c] -> [b, 1, 1, d]."""
+def conv_whole(x: Float[Array, 'b h w c'], kernel: Float[Array, 'h w c d']
+               ) -> Float[Array, 'b 1 1 d']:
+  """Convolution with a kernel as large as the map."""
   return jnp.einsum('bhwc,hwcd->bd', x, kernel.astype(x.dtype))[:, None, None]
 
 

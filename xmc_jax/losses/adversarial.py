@@ -1,19 +1,22 @@
-"""Adversarial losses. Logits are [b], higher means real; every loss is a float32 scalar."""
+"""Adversarial losses. Logits are higher for what looks real; every loss is a float32 scalar."""
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Float
 
 
 @jax.named_call
-def hinge_d(real: Array, fake: Array) -> Array:
+def hinge_d(real: Float[Array, '*b'], fake: Float[Array, '*b']) -> Float[Array, '']:
   """Hinge loss of the discriminator: mean relu(1 - real) + mean relu(1 + fake)."""
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
   return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
 
 
 @jax.named_call
-def hinge_matching_d(real: Array, fake: Array, wrong: Array) -> Array:
+def hinge_matching_d(real: Float[Array, '*b'], fake: Float[Array, '*b'],
+                     wrong: Float[Array, '*w']) -> Float[Array, '']:
   """Matching-aware hinge loss of the discriminator, of DF-GAN (arXiv 2008.05865).
 
   Fakes and wrong pairs get half of the weight each. wrong: logits of real images with captions of
@@ -25,20 +28,22 @@ def hinge_matching_d(real: Array, fake: Array, wrong: Array) -> Array:
 
 
 @jax.named_call
-def hinge_g(fake: Array) -> Array:
+def hinge_g(fake: Float[Array, '*b']) -> Float[Array, '']:
   """Hinge loss of the generator: -mean fake."""
   return -jnp.mean(fake.astype(jnp.float32))
 
 
 @jax.named_call
-def bce(logits: Array, real: bool) -> Array:
+def bce(logits: Float[Array, '*b'], real: bool) -> Float[Array, '']:
   """Mean binary cross-entropy of logits whose target is `real` for all of them."""
   logits = logits.astype(jnp.float32)
   return jnp.mean(jax.nn.softplus(-logits if real else logits))
 
 
 @jax.named_call
-def bce_d(real: tuple[Array, Array], fake: tuple[Array, Array], wrong: Array) -> Array:
+def bce_d(real: tuple[Float[Array, 'b'], Float[Array, 'b']],
+          fake: tuple[Float[Array, 'b'], Float[Array, 'b']], wrong: Float[Array, 'w']
+          ) -> Float[Array, '']:
   """Cross-entropy of the discriminator with the weights of StackGAN++ (arXiv 1710.10916).
 
   real, fake: logits of the images alone, and of the images with their captions. wrong: logits of
@@ -50,6 +55,6 @@ def bce_d(real: tuple[Array, Array], fake: tuple[Array, Array], wrong: Array) ->
 
 
 @jax.named_call
-def bce_g(fake: tuple[Array, Array]) -> Array:
+def bce_g(fake: tuple[Float[Array, 'b'], Float[Array, 'b']]) -> Float[Array, '']:
   """Cross-entropy of the generator: the sum over fakes alone and with captions, target real."""
   return sum(bce(logits, True) for logits in fake)

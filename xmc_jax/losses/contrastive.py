@@ -4,15 +4,17 @@ Under jit over a mesh the score matrix covers the examples of all devices, so th
 example are all others of the batch, whatever the number of devices. `groups.within` restricts them
 to smaller groups.
 """
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Float, Shaped
 from xmc_jax.utils.arrays import unit
 
 
-def cosines(a: Array, b: Array) -> Array:
-  """Cosine similarities [m, k] of the rows of `a` [m, d] and `b` [k, d].
+def cosines(a: Float[Array, 'm d'], b: Float[Array, 'k d']) -> Float[Array, 'm k']:
+  """Cosine similarities of the rows of `a` and `b`.
 
   Multiplied in full float32: by default TPUs and GPUs round the factors to bfloat16 or TF32, and
   the temperature then amplifies the error.
@@ -21,13 +23,13 @@ def cosines(a: Array, b: Array) -> Array:
 
 
 @jax.named_call
-def mean_cosine(a: Array, b: Array) -> Array:
-  """Mean cosine similarity of row i of `a` [b, d] and row i of `b`; there are no negatives."""
+def mean_cosine(a: Float[Array, 'b d'], b: Float[Array, 'b d']) -> Float[Array, '']:
+  """Mean cosine similarity of row i of `a` and row i of `b`; there are no negatives."""
   return jnp.mean(jnp.sum(unit(a) * unit(b), -1))
 
 
-def diagonal_cross_entropy(scores: Array) -> Array:
-  """Cross-entropy of the diagonal of `scores` [b, b], over its rows plus over its columns.
+def diagonal_cross_entropy(scores: Float[Array, 'b b']) -> Float[Array, '']:
+  """Cross-entropy of the diagonal of `scores`, over its rows plus over its columns.
 
   The two directions are summed, not averaged, as in XMC-GAN (arXiv 2101.04702).
   """
@@ -36,8 +38,9 @@ def diagonal_cross_entropy(scores: Array) -> Array:
 
 
 @jax.named_call
-def nt_xent(a: Array, b: Array, temperature: float = 0.1) -> Array:
-  """Normalized temperature-scaled cross-entropy; row i of `a` [b, d] matches row i of `b`."""
+def nt_xent(a: Float[Array, 'b d'], b: Float[Array, 'b d'], temperature: float = 0.1
+            ) -> Float[Array, '']:
+  """Normalized temperature-scaled cross-entropy; row i of `a` matches row i of `b`."""
   return diagonal_cross_entropy(cosines(a, b) / temperature)
 
 
@@ -52,10 +55,11 @@ def _cross_entropy(scores: Array, weights: Array) -> Array:
 
 
 @jax.named_call
-def sup_con(z: Array, positives: Array, temperature: float) -> Array:
-  """Supervised contrastive loss of the rows of `z` [m, d], a float32 scalar.
+def sup_con(z: Float[Array, 'm d'], positives: Shaped[Array, 'm m'], temperature: float
+            ) -> Float[Array, '']:
+  """Supervised contrastive loss of the rows of `z`, float32.
 
-  positives: [m, m], True where row j is a positive of row i, or weights >= 0 (see
+  positives: True where row j is a positive of row i, or weights >= 0 (see
     `positive_pairs`). The diagonal is ignored: a row is neither its own positive nor its own
     negative.
 
@@ -71,10 +75,11 @@ def sup_con(z: Array, positives: Array, temperature: float) -> Array:
 
 
 @jax.named_call
-def multi_positive_nce(a: Array, b: Array, positives: Array, temperature: float) -> Array:
-  """InfoNCE between the rows of `a` [m, d] and of `b` [m, d] with several positives per row.
+def multi_positive_nce(a: Float[Array, 'm d'], b: Float[Array, 'm d'],
+                       positives: Shaped[Array, 'm m'], temperature: float) -> Float[Array, '']:
+  """InfoNCE between the rows of `a` and of `b` with several positives per row.
 
-  positives: [m, m], True where row j of `b` is a positive of row i of `a`, or weights >= 0. Row i
+  positives: True where row j of `b` is a positive of row i of `a`, or weights >= 0. Row i
     of `b` always is one of row i of `a`, so without any other positives this is `nt_xent`.
 
   A float32 scalar: from a to b plus from b to a, the mean over rows of each. This is the image-text
@@ -85,13 +90,14 @@ def multi_positive_nce(a: Array, b: Array, positives: Array, temperature: float)
 
 
 @jax.named_call
-def multi_positive(scores: Array, positives: Array) -> Array:
-  """`multi_positive_nce` of given logits `scores` [m, m], whatever network they come from."""
+def multi_positive(scores: Float[Array, 'm m'], positives: Shaped[Array, 'm m']
+                   ) -> Float[Array, '']:
+  """`multi_positive_nce` of given logits `scores`, whatever network they come from."""
   weights = jnp.maximum(positives.astype(jnp.float32), jnp.eye(len(scores)))
   return _cross_entropy(scores, weights) + _cross_entropy(scores.T, weights.T)
 
 
-def retrieval_accuracy(a: Array, b: Array) -> Array:
-  """Share of rows of `a` [b, d] whose most similar row of `b` [b, d] has the same index."""
+def retrieval_accuracy(a: Float[Array, 'b d'], b: Float[Array, 'b d']) -> Float[Array, '']:
+  """Share of rows of `a` whose most similar row of `b` has the same index."""
   scores = cosines(a, b)
   return jnp.mean((jnp.argmax(scores, 1) == jnp.arange(scores.shape[0])).astype(jnp.float32))

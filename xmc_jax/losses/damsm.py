@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from xmc_jax.losses.contrastive import cosines, diagonal_cross_entropy
 from xmc_jax.losses.matching import in_chunks, replicate
 from xmc_jax.losses.positives import positive_pairs
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Bool, Float, Shaped
 from xmc_jax.utils.arrays import unit
 
 GAMMA1 = 4.0      # sharpness of a word's attention over regions; 5 where SSA-GAN trains a generator
@@ -27,14 +27,15 @@ MASKED = -1e9     # score of a pair that is no negative; finite, so that no grad
 CELLS = 2**24
 
 
-def word_scores(regions: Array, words: Array, mask: Array, *, gamma1: float = GAMMA1,
-                gamma2: float = GAMMA2, cells: int = CELLS) -> Array:
-  """Scores [b, b] of image i with caption j, before the factor gamma3; float32.
+def word_scores(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
+                mask: Bool[Array, 'b t'], *, gamma1: float = GAMMA1, gamma2: float = GAMMA2,
+                cells: int = CELLS) -> Float[Array, 'b b']:
+  """Scores of image i with caption j, before the factor gamma3; float32.
 
-  regions [b, n, e], words [b, t, e]; mask [b, t] with at least one True per row. If b * b * n * t
-  exceeds `cells`, captions are scored in chunks, which the backward pass recomputes. Over a mesh
-  the words are gathered and the regions stay on their devices. Unlike in `matching.word_scores` a
-  Gram matrix of the regions would save nothing, since there are about as many regions as features.
+  Each row of the mask has at least one True. If b * b * n * t exceeds `cells`, captions are scored
+  in chunks, which the backward pass recomputes. Over a mesh the words are gathered and the regions
+  stay on their devices. Unlike in `matching.word_scores` a Gram matrix of the regions would save
+  nothing, since there are about as many regions as features.
   """
   b, n, e = regions.shape
   regions = regions.astype(jnp.float32)
@@ -62,12 +63,13 @@ def _without_same_label(scores: Array, labels: Array | None, rule: str) -> Array
 
 
 @functools.partial(jax.named_call, name='damsm_words')
-def words(regions: Array, words: Array, mask: Array, labels: Array | None = None, *,
-          rule: str = 'exact', gamma1: float = GAMMA1, gamma2: float = GAMMA2,
-          gamma3: float = GAMMA3) -> Array:
-  """The word loss in both directions, w0 + w1, a float32 scalar; arrays as in `word_scores`.
+def words(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'], mask: Bool[Array, 'b t'],
+          labels: Shaped[Array, 'b *l'] | None = None, *, rule: str = 'exact',
+          gamma1: float = GAMMA1, gamma2: float = GAMMA2, gamma3: float = GAMMA3
+          ) -> Float[Array, '']:
+  """The word loss in both directions, w0 + w1, float32.
 
-  labels: [b] or [b, l], as `positive_pairs` takes them with the rule: examples with the same label
+  labels: as `positive_pairs` takes them with the rule: examples with the same label
     are no negatives of each other. None: all examples are.
   """
   scores = gamma3 * word_scores(regions, words, mask, gamma1=gamma1, gamma2=gamma2)
@@ -75,8 +77,9 @@ def words(regions: Array, words: Array, mask: Array, labels: Array | None = None
 
 
 @functools.partial(jax.named_call, name='damsm_sentences')
-def sentences(images: Array, sentences: Array, labels: Array | None = None, *,
-              rule: str = 'exact', gamma3: float = GAMMA3) -> Array:
-  """The sentence loss in both directions, s0 + s1, of embeddings [b, e]; labels as in `words`."""
+def sentences(images: Float[Array, 'b e'], sentences: Float[Array, 'b e'],
+              labels: Shaped[Array, 'b *l'] | None = None, *, rule: str = 'exact',
+              gamma3: float = GAMMA3) -> Float[Array, '']:
+  """The sentence loss in both directions, s0 + s1, of embeddings; labels as in `words`."""
   scores = gamma3 * cosines(images, sentences)
   return diagonal_cross_entropy(_without_same_label(scores, labels, rule))

@@ -8,14 +8,15 @@ With unit vectors of words w_t and regions r_n (arXiv 2101.04702, equations 4 to
 
 `word_scores_reference` is written like this; `word_scores` is the same function with less memory.
 """
-import functools
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from xmc_jax.losses.contrastive import diagonal_cross_entropy
-from xmc_jax.types import Array
+from xmc_jax.types import Array, Bool, Float
 from xmc_jax.utils.arrays import unit
 
 ATTENTION_GAIN = 5.0    # sharpness of a word's attention over regions, rho_1 of the paper
@@ -35,10 +36,11 @@ def _log_sum_words(cosines: Array, mask: Array) -> Array:
   return SCORE_GAIN / WORD_GAIN * jax.nn.logsumexp(logits, -1)
 
 
-def word_scores_reference(regions: Array, words: Array, mask: Array) -> Array:
-  """Scores [b, b] of image i with caption j, written as in the paper; memory b * b * t * e.
+def word_scores_reference(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
+                          mask: Bool[Array, 'b t']) -> Float[Array, 'b b']:
+  """Scores of image i with caption j, written as in the paper; memory b * b * t * e.
 
-  regions [b, n, e], words [b, t, e]; mask [b, t] with at least one True per row.
+  Each row of the mask has at least one True.
   """
   regions, words = unit(regions), unit(words)
   similarity = jnp.einsum('ine,jte->ijtn', regions, words)
@@ -48,7 +50,8 @@ def word_scores_reference(regions: Array, words: Array, mask: Array) -> Array:
   return _log_sum_words(cosines, mask[None])
 
 
-def word_scores(regions: Array, words: Array, mask: Array, *, chunk: int = CHUNK) -> Array:
+def word_scores(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
+                mask: Bool[Array, 'b t'], *, chunk: int = CHUNK) -> Float[Array, 'b b']:
   """The same scores as `word_scores_reference`, without the context vectors.
 
   The cosine only needs the attention-weighted similarities (its numerator) and the squared norm of
@@ -78,15 +81,10 @@ SCORES = {'reference': word_scores_reference, 'gram': word_scores}      # by `Im
 
 
 @jax.named_call
-def word_loss(regions: Array, words: Array, mask: Array, scores=word_scores) -> Array:
-  """Contrast of the regions [b, n, e] of images with the words [b, t, e] of captions, float32.
-
-  mask: [b, t], False for padding. scores: one of `SCORES`.
-  """
+def word_loss(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
+              mask: Bool[Array, 'b t'], scores=word_scores) -> Float[Array, '']:
+  """Contrast of the regions of images with the words of captions by one of `SCORES`, float32."""
   return diagonal_cross_entropy(scores(regions, words, mask))
-
-
-word_loss_reference = functools.partial(word_loss, scores=word_scores_reference)
 
 
 def replicate(x: Array) -> Array:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from xmc_jax.types import LABEL_RULES, Array, UserError
+from xmc_jax.types import LABEL_RULES, Array, Shaped, UserError
 
 # Rules for two sets of classes, from the sizes of their intersection and of their union.
 _OF_SETS = {
@@ -13,8 +13,8 @@ _OF_SETS = {
 }
 
 
-def positive_pairs(labels: Array, rule: str = 'exact') -> Array:
-  """Positive pairs [m, m] of `labels`, symmetric.
+def positive_pairs(labels: Shaped[Array, 'm *l'], rule: str = 'exact') -> Shaped[Array, 'm m']:
+  """Positive pairs of `labels`, symmetric.
 
   labels: int [m], one class per example: equal classes are positive under every rule but `self`.
     Or float [m, l], amounts of the classes, where 0 means absent.

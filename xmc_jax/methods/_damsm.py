@@ -63,14 +63,22 @@ def damsm_losses(out: ForwardOutputs, *, group: int | None = None, mask_rule: st
   """
   if out.fake_regions is None:      # built without the image encoder: all weights are 0
     return {}
+  words, sentence = matching_losses(out, out.fake_regions, out.fake_embedding, group=group,
+                                    mask_rule=mask_rule, gamma1=gamma1, gamma2=gamma2,
+                                    gamma3=gamma3)
+  return {'damsm_words': words, 'damsm_sentence': sentence}
+
+
+def matching_losses(out: ForwardOutputs, regions: Array, embedding: Array, *, group: int | None,
+                    mask_rule: str, gamma1: float, gamma2: float, gamma3: float
+                    ) -> tuple[Array, Array]:
+  """The word and the sentence loss of images, given as regions and embeddings, and captions."""
   labels = (out.batch['label'],) if mask_rule else ()
   words = functools.partial(losses.words, rule=mask_rule, gamma1=gamma1, gamma2=gamma2,
                             gamma3=gamma3)
   sentences = functools.partial(losses.sentences, rule=mask_rule, gamma3=gamma3)
-  return {
-      'damsm_words': within(group, words)(out.fake_regions, out.text.words, out.text.mask,
-                                          *labels),
-      'damsm_sentence': within(group, sentences)(out.fake_embedding, out.text.sentence, *labels)}
+  return (within(group, words)(regions, out.text.words, out.text.mask, *labels),
+          within(group, sentences)(embedding, out.text.sentence, *labels))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,9 @@ from ml_collections import config_dict
 
 from xmc_jax import config as defaults
 from xmc_jax.methods import Method, _damsm, _shared
-from xmc_jax.methods._diagnostics import pair_accuracies
-from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks.attngan import MASKS
 from xmc_jax.networks.stacked import StackedDiscriminator, StackedGenerator, StackedNetworks
-from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
 
 
@@ -27,19 +25,18 @@ def config(method: str, **model) -> ml_collections.ConfigDict:
     c.method = method
     c.ema_decay = 0.999
     c.model = dict(
-      size=256,  # side of the last image, px: 32, 64, 128 or 256
-      **model,
-      residuals=2,  # residual blocks of each later stage
-      z_features=100,  # of the noise
-      condition_features=100,  # of the condition that is drawn for each sentence
-      mask='own',  # of padding: each row's own, or 'tiled', the released code's
-      bn_group_size=config_dict.placeholder(int),
-      # rows that share BatchNorm statistics; None: all
-      dtype='float32',  # of the networks' arithmetic
-      impl='auto',  # of the operations: 'auto', 'fast', 'reference' (layers/impl.py)
-      remat='nothing',  # in the generator's backward pass: 'nothing' or 'blocks'
-      **_shared.label_config(),
-    )
+        size=256,                    # side of the last image, px: 32, 64, 128 or 256
+        **model,
+        residuals=2,                 # residual blocks of each later stage
+        z_features=100,              # of the noise
+        condition_features=100,      # of the condition that is drawn for each sentence
+        mask='own',                  # of padding: each row's own, or 'tiled', the released code's
+        bn_group_size=config_dict.placeholder(int),
+                                     # rows that share BatchNorm statistics; None: all
+        dtype='float32',             # of the networks' arithmetic
+        impl='auto',                 # of the operations: 'auto', 'fast', 'reference'
+        remat='nothing',             # in the generator's backward pass: 'nothing' or 'blocks'
+        **_shared.label_config())
     c.text = _damsm.text_config(words=5450)
     c.image.encoder = 'inception-torchvision'      # of the DAMSM, as long as its folder is missing
     c.terms = dict(                  # weights of the losses; one of weight 0 is not computed
@@ -69,15 +66,7 @@ def build(config: ml_collections.ConfigDict, generator: StackedGenerator,
   networks = StackedNetworks(generator, discriminator, damsm.encode, damsm.features,
                              damsm.embed_images, **options)
   g_losses = functools.partial(g_losses, **_damsm.loss_options(config))
-  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
-                            extension=extension, shared=shared_fakes(networks, extension))
-  one_round = (phase('discriminator', {'d': d_losses}, diagnostics=pair_accuracies),
-               phase('generator', {'g': g_losses}))
-  return Method(
-      objective=Objective((one_round,), networks.init, averaged=('g',)),
-      sample=networks.sample, z_features=networks.z_features,
-      frozen=damsm.frozen, frozen_spec=damsm.spec,
-      batch_spec=_shared.batch_spec(config,
-                                    labels=bool(extension) or _damsm.needs_labels(config.terms),
-                                    partners=bool(extension)),
-      tokenizer=damsm.tokenizer)
+  return one_round(config, networks, {'discriminator': ('d', d_losses),
+                                      'generator': ('g', g_losses)}, extension,
+                   labels=_damsm.needs_labels(config.terms), frozen=damsm.frozen,
+                   frozen_spec=damsm.spec, tokenizer=damsm.tokenizer)

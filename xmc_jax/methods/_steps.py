@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from xmc_jax.data.views import one_view
+from xmc_jax.methods import Method, _shared
+from xmc_jax.methods._diagnostics import pair_accuracies
 from xmc_jax.networks.base import Forward, ForwardOutputs, SplitForward
 from xmc_jax.training.microbatches import WHOLE, Microbatches, in_microbatches
-from xmc_jax.training.objective import Outcome, Phase, SharedFakes
+from xmc_jax.training.objective import Objective, Outcome, Phase, SharedFakes
 from xmc_jax.types import Array, Batch, UserError
 
 Losses = dict[str, Array]                             # {name: unweighted scalar}
@@ -86,6 +89,26 @@ def shared_fakes(networks: SplitForward, extension: Extension | None = None) -> 
       generated.append((outputs,))
     return generated, stats['g']
   return SharedFakes('g', run)
+
+
+def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
+              phases: Mapping[str, tuple[str, Callable[[ForwardOutputs], Losses]]],
+              extension: Extension | None, *, labels: bool = False, **of_method) -> Method:
+  """The method whose step is one round of phases that see the same fakes.
+
+  phases: {name: (network, its losses)}; the first tells `pair_accuracies`.
+  labels: whether losses use labels without an extension too.
+  of_method: fields of `Method`: frozen, frozen_spec, tokenizer.
+  """
+  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
+                            extension=extension, shared=shared_fakes(networks, extension))
+  first, *others = ((name, {network: losses}) for name, (network, losses) in phases.items())
+  steps = (phase(*first, diagnostics=pair_accuracies), *(phase(*other) for other in others))
+  return Method(
+      objective=Objective((steps,), networks.init, averaged=('g',)), sample=networks.sample,
+      z_features=networks.z_features,
+      batch_spec=_shared.batch_spec(config, labels=labels or bool(extension),
+                                    partners=bool(extension)), **of_method)
 
 
 def branch_inputs(split: Split, batch: Batch, rng: Array) -> list[tuple[Batch, Array]]:

@@ -24,9 +24,9 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import damsm, image_backbones
 from xmc_jax.losses import damsm as losses
 from xmc_jax.losses.contrastive import multi_positive
-from xmc_jax.losses.groups import within
 from xmc_jax.losses.labels import label_cross_entropy
 from xmc_jax.methods import Method, _shared, scl
+from xmc_jax.methods._damsm import matching_losses
 from xmc_jax.methods._diagnostics import retrieval
 from xmc_jax.methods._steps import Losses, make_phase
 from xmc_jax.networks.base import ForwardOutputs
@@ -83,12 +83,9 @@ def encoder_losses(out: ForwardOutputs, *, group: int | None = None, mask_rule: 
   the same label are no negatives. label_rule: the rule of `supcon_words`, which compares the words
   and regions of one branch only; those of both would cost twice as much. '' for none.
   """
-  labels = (out.batch['label'],) if mask_rule else ()
-  words = functools.partial(losses.words, rule=mask_rule, **gammas)
-  sentences = functools.partial(losses.sentences, rule=mask_rule, gamma3=gammas['gamma3'])
-  found = {
-      'words': within(group, words)(out.real_regions, out.text.words, out.text.mask, *labels),
-      'sentence': within(group, sentences)(out.real_embedding, out.text.sentence, *labels)}
+  words, sentence = matching_losses(out, out.real_regions, out.real_embedding, group=group,
+                                    mask_rule=mask_rule, **gammas)
+  found = {'words': words, 'sentence': sentence}
   if label_rule:
     scores = losses.word_scores(out.real_regions, out.text.words, out.text.mask,
                                 gamma1=gammas['gamma1'], gamma2=gammas['gamma2'])

@@ -12,8 +12,6 @@ instead of float16 with a scaled loss.
 """
 from __future__ import annotations
 
-import functools
-
 import ml_collections
 
 from xmc_jax import config as defaults
@@ -22,11 +20,9 @@ from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import mean_cosine
 from xmc_jax.losses.penalties import ma_gp
 from xmc_jax.methods import Method, _clip, _shared
-from xmc_jax.methods._diagnostics import pair_accuracies
-from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks import galip
 from xmc_jax.networks.base import ForwardOutputs
-from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
 
 
@@ -80,16 +76,10 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   networks = galip.GalipNetworks(
       galip.GalipGenerator(m.size, m.width, network.config, remat=m.remat, **options),
       galip.GalipDiscriminator(m.width, options['dtype']), network, m.clip_input, m.z_features)
-
-  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
-                            extension=extension, shared=shared_fakes(networks, extension))
-  one_round = (phase('discriminator', {'d': discriminator_losses}, diagnostics=pair_accuracies),
-               phase('generator', {'g': generator_losses}))
-  return Method(
-      objective=Objective((one_round,), networks.init, averaged=('g',)),
-      sample=networks.sample, z_features=m.z_features,
+  return one_round(
+      config, networks, {'discriminator': ('d', discriminator_losses),
+                         'generator': ('g', generator_losses)}, extension,
       frozen={'clip': lambda: _clip.read(encoder)}, frozen_spec={'clip': clip.spec(network)},
-      batch_spec=_shared.batch_spec(config, labels=bool(extension), partners=bool(extension)),
       tokenizer=lambda: _clip.tokenizer(config, network), sample_needs=('clip',))
 
 

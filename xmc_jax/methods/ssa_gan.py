@@ -18,11 +18,9 @@ from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
 from xmc_jax.losses.penalties import ma_gp
 from xmc_jax.methods import Method, _damsm, _shared
 from xmc_jax.methods._damsm import damsm_losses
-from xmc_jax.methods._diagnostics import pair_accuracies
-from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks.base import ForwardOutputs
 from xmc_jax.networks.ssa_gan import SIZES, SsaGanDiscriminator, SsaGanGenerator, SsaGanNetworks
-from xmc_jax.training.objective import Objective
 
 
 def config() -> ml_collections.ConfigDict:
@@ -79,18 +77,10 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       SsaGanGenerator(m.size, m.width, m.bn_group_size, **options),
       SsaGanDiscriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
       damsm.embed_images, m.z_features)
-
   g_losses = functools.partial(generator_losses, **_damsm.loss_options(config))
-  phase = functools.partial(make_phase, weights=w, networks=networks, extension=extension,
-                            shared=shared_fakes(networks, extension))
-  penalty = [phase('penalty', {'d': gradient_penalty})] if w.ma_gp else []
-  one_round = (phase('discriminator', {'d': discriminator_losses}, diagnostics=pair_accuracies),
-               *penalty,
-               phase('generator', {'g': g_losses}))
-  return Method(
-      objective=Objective((one_round,), networks.init, averaged=('g',)),
-      sample=networks.sample, z_features=m.z_features,
-      frozen=damsm.frozen, frozen_spec=damsm.spec,
-      batch_spec=_shared.batch_spec(config, labels=bool(extension) or _damsm.needs_labels(w),
-                                    partners=bool(extension)),
-      tokenizer=damsm.tokenizer)
+  phases = {'discriminator': ('d', discriminator_losses)}
+  if w.ma_gp:
+    phases['penalty'] = ('d', gradient_penalty)
+  return one_round(config, networks, phases | {'generator': ('g', g_losses)}, extension,
+                   labels=_damsm.needs_labels(w), frozen=damsm.frozen,
+                   frozen_spec=damsm.spec, tokenizer=damsm.tokenizer)

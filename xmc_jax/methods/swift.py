@@ -31,10 +31,8 @@ from xmc_jax.losses.groups import within
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
 from xmc_jax.methods import Method, _bert, _caption_table, _shared
-from xmc_jax.methods._diagnostics import pair_accuracies
-from xmc_jax.methods._steps import Extension, Losses, make_phase, shared_fakes
+from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks.swift import Heads, SwiftGenerator, SwiftNetworks, SwiftOutputs
-from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
 
 SIZES = (32, 64, 128)
@@ -114,19 +112,11 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       SwiftGenerator(tuple(m.widths), m.places, impl=impl),
       Heads(text.features, m.heads_width), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known)
-
   group = negatives_group(config.negatives)
-  phase = functools.partial(make_phase, weights=config.terms, networks=networks,
-                            extension=extension, shared=shared_fakes(networks, extension))
-  one_round = (
-      phase('heads', {'d': functools.partial(discriminator_losses, group=group)},
-            diagnostics=pair_accuracies),
-      phase('generator', {'g': functools.partial(generator_losses, group=group)}))
-  return Method(
-      objective=Objective((one_round,), networks.init, averaged=('g',)),
-      sample=networks.sample, z_features=m.z_features, frozen=frozen, frozen_spec=frozen_spec,
-      batch_spec=_shared.batch_spec(config, labels=bool(extension), partners=bool(extension)),
-      tokenizer=text.tokenizer)
+  return one_round(
+      config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
+                         'generator': ('g', functools.partial(generator_losses, group=group))},
+      extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer)
 
 
 def _check_model(model: ml_collections.ConfigDict) -> None:

@@ -58,12 +58,13 @@ def grid(
   height, width = enlarged.shape[1:3]
 
   columns = min(columns, len(enlarged))
-  font = ImageFont.load_default(_font_size(width))
+  font = ImageFont.load_default(min(max(width // 14, 12), 18))
   line_height = sum(font.getmetrics()) + 1
   margin = max(6, width // 24)
   lines = [_wrap(caption, font, width) for caption in captions]
   rows = [range(i, min(i + columns, len(lines))) for i in range(0, len(lines), columns)]
-  text_heights = [_text_height(max(len(lines[i]) for i in row), line_height) for row in rows]
+  most = [max(len(lines[i]) for i in row) for row in rows]
+  text_heights = [count * line_height + 3 if count else 0 for count in most]
 
   size = (margin + columns * (width + margin),
           margin + sum(height + text + margin for text in text_heights))
@@ -83,9 +84,8 @@ def grid(
 def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
   """Writes uint8 [H, W, 3] as a PNG file; creates missing folders and leaves no partial file.
 
-  Raises:
-    ValueError: the array is of another type or shape.
-    UserError: the file cannot be written.
+  Raises ValueError if the array is of another type or shape. Raises UserError if the file cannot be
+  written.
   """
   if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3:
     raise ValueError(f'an image is uint8 [H, W, 3], not {array.dtype} {list(array.shape)}')
@@ -98,14 +98,6 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     raise UserError(
         f'{path}: cannot be written ({error.strerror or error}); give a path in a folder that you '
         'can write to') from error
-
-
-def _font_size(width: int) -> int:
-  return int(np.clip(width // 14, 12, 18))
-
-
-def _text_height(lines: int, line_height: int) -> int:
-  return lines * line_height + 3 if lines else 0
 
 
 def _wrap(caption: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -15,9 +15,8 @@ class MissingPackage(UserError):
 def extra(name: str, what: str) -> Iterator[None]:
   """Imports inside belong to the extra `name`; where one is missing, MissingPackage is raised.
 
-  Args:
-    name: of the extra in setup.cfg.
-    what: the flag, command or file that needs the package; begins the sentence.
+  name: of the extra in setup.cfg.
+  what: the flag, command or file that needs the package; begins the sentence.
   """
   try:
     yield

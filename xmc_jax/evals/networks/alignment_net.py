@@ -26,7 +26,6 @@ class AlignmentNet(nn.Module):
 
   `widths` are the channels at 1/2, 1/4, 1/8 and 1/16 of the side, `size` is the embedding size.
   """
-
   widths: tuple[int, ...] = (24, 48, 96, 144)
   size: int = 128
 
@@ -55,7 +54,6 @@ class AlignmentBackbone(nn.Module):
   The features are the mean of each quadrant, which keeps left, right, above and below apart, and
   the maximum over the whole image.
   """
-
   widths: tuple[int, ...]
 
   @nn.compact

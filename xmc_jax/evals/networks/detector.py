@@ -5,11 +5,8 @@ A small convolutional network for 64 x 64 images. As in Zhou et al., "Objects as
 Unlike theirs, there is one heatmap for all classes beside a softmax over the classes, and the
 heatmap is trained with cross-entropy on Gaussian targets instead of a focal loss.
 
-`tools/train_detector.py` trained it in twelve minutes on two busy CPU cores, on 128,000 real
-images of the train split (48,000 scenes, augmented differently each time), so it is independent of
-every generator. At the default score threshold of 0.5 it finds 0.995 of the kinds in 2,000 real
-held-out scenes, and 0.999 of the kinds it reports are there. The worst kinds are the mouse
-(recall 0.90) and the rabbit (0.94).
+`tools/train_detector.py` trained it on real images of the train split only, so it is independent of
+every generator; docs/evaluation.md tells how well it does.
 
   module, variables = detector.load(detector.find('emoji_scenes'))
   objects = detector.peaks(module.apply(variables, images))
@@ -38,7 +35,6 @@ class DetectionMaps(NamedTuple):
   kind    float32 [b, 16, 16, k], logits of the kinds
   box     float32 [b, 16, 16, 4]: x0, y0, x1, y1 as fractions of the side; x to the right, y down
   """
-
   center: Array
   kind: Array
   box: Array
@@ -51,7 +47,6 @@ class DetectedObjects(NamedTuple):
   score  float32 [b, m] in [0, 1], probability of a center times that of the kind; 0 for padding
   box    float32 [b, m, 4], as in `DetectionMaps`
   """
-
   kind: Array
   score: Array
   box: Array
@@ -59,7 +54,6 @@ class DetectedObjects(NamedTuple):
 
 class SceneDetector(nn.Module):
   """`widths` are the channels at 1/2, 1/4, 1/8 and 1/16 of the side, `head` those of the maps."""
-
   kinds: int = 114
   widths: tuple[int, ...] = (24, 48, 96, 144)
   head: int = 80

@@ -10,8 +10,7 @@ from toy_backbone import TOY
 
 from xmc_jax.data import vocabulary
 from xmc_jax.encoders import damsm, image_backbones
-from xmc_jax.evals import extra_metrics
-from xmc_jax.evals.damsm_embeddings import DamsmEmbeddings
+from xmc_jax.evals import embeddings, extra_metrics
 from xmc_jax.evals.extract import FeatureCollector
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
@@ -34,7 +33,7 @@ def images(n=5):
 
 
 def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(folder):
-  few, many = DamsmEmbeddings(folder, batch=2), DamsmEmbeddings(folder, batch=7)
+  few, many = (embeddings.of_damsm(folder, batch=n) for n in (2, 7))
   for a, b in ((few.images(images()), many.images(images())),
                (few.captions(CAPTIONS), many.captions(CAPTIONS))):
     assert a.shape == (5, 4)
@@ -46,13 +45,13 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(folder):
 def test_they_are_the_networks_own(folder):
   module, variables = damsm.load(damsm.find(folder))
   embedding = module.apply(variables, images() / np.float32(255), method='image')[0]
-  np.testing.assert_allclose(DamsmEmbeddings(folder).images(images()),
+  np.testing.assert_allclose(embeddings.of_damsm(folder).images(images()),
                              embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
                              atol=1e-6)
 
 
 def test_the_extractor_gives_the_same(folder):
-  embeddings = DamsmEmbeddings(folder)
+  network = embeddings.of_damsm(folder)
 
   class Real:
     name = 'images'
@@ -62,8 +61,8 @@ def test_the_extractor_gives_the_same(folder):
 
     def read(self, indices):
       return images()[indices]
-  found = FeatureCollector([embeddings.extractor()], make_mesh(jax.devices()[:1]))(Real())['damsm']
-  np.testing.assert_allclose(found, embeddings.images(images()), atol=1e-6)
+  found = FeatureCollector([network.extractor], make_mesh(jax.devices()[:1]))(Real())['damsm']
+  np.testing.assert_allclose(found, network.images(images()), atol=1e-6)
 
 
 class Heldout:
@@ -79,7 +78,7 @@ def test_the_metric_counts_images_that_find_their_caption(folder):
   given |= dict(text_encoder=str(folder), heldout=Heldout(), indices=np.arange(150), seed=0,
                 captions=captions)
   metric = extra_metrics.EXTRA_METRICS['damsm'](extra_metrics.EvalContext(**given))
-  texts = DamsmEmbeddings(folder).captions(captions)
+  texts = embeddings.of_damsm(folder).captions(captions)
   found = {score.metric: score.value for score in metric.score({'damsm': texts})}
   assert found['DAMSM R-precision-100 (in training)'] > 0.9        # a caption finds itself
   assert found['DAMSM R-precision-100 (in training) of real'] < 0.2
@@ -88,4 +87,4 @@ def test_the_metric_counts_images_that_find_their_caption(folder):
 
 def test_a_folder_without_a_damsm_is_refused(tmp_path):
   with pytest.raises(UserError, match='there is no DAMSM'):
-    DamsmEmbeddings(tmp_path)
+    embeddings.of_damsm(tmp_path)
