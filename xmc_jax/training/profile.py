@@ -1,0 +1,57 @@
+"""A trace of some training steps, for TensorBoard's profiler and XProf."""
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import jax
+from etils import epath
+
+
+@contextlib.contextmanager
+def recorded(folder: str | os.PathLike[str]) -> Iterator[None]:
+  """Records what the devices of this process do in the block, those that are still busy included.
+
+  The files go to `folder`, which may be in a bucket.
+  """
+  with tempfile.TemporaryDirectory() as local:
+    _settle()
+    with jax.profiler.trace(local):
+      try:
+        yield
+      finally:
+        _settle()
+    for file in pathlib.Path(local).rglob('*'):
+      if file.is_file():
+        target = epath.Path(folder) / file.relative_to(local).as_posix()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+
+
+def _settle() -> None:
+  """Waits for all that the devices have been given."""
+  for array in jax.live_arrays():
+    array.block_until_ready()
+
+
+def steps(numbers: range, chosen: tuple[int, int] | None, folder: str | os.PathLike[str]
+          ) -> Iterator[int]:
+  """Yields the `numbers` of training steps and records those from `chosen[0]` to `chosen[1]`.
+
+  Process 0 alone records; close the iterator when a run ends early. The body of the loop is one
+  step of the trace.
+  """
+  with contextlib.ExitStack() as recording:
+    for step in numbers:
+      inside = chosen is not None and chosen[0] <= step <= chosen[1] and jax.process_index() == 0
+      if inside and (step == chosen[0] or step == numbers.start):
+        recording.enter_context(recorded(folder))
+      with jax.profiler.StepTraceAnnotation('train', step_num=step):
+        yield step
+      if inside and step == chosen[1]:
+        recording.close()
+        print(f'steps {chosen[0]:,} to {chosen[1]:,} are recorded in {folder}: '
+              f'tensorboard --logdir {folder}', flush=True)
