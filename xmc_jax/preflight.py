@@ -15,18 +15,18 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 from etils import epath
+from flax import traverse_util
 
 from xmc_jax import __version__, methods
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
-from xmc_jax.describe import facts
+from xmc_jax.describe import step_cost
 from xmc_jax.distributed import processes
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
@@ -39,7 +39,7 @@ from xmc_jax.weight_files import files
 
 SHARE = 0.4          # of the FLOP/s of a matrix product that a training step reaches: an assumption
 SECONDS = 3.0        # for which the input is timed
-ACCELERATORS = {'gpu': '/dev/nvidia[0-9]*', 'tpu': '/dev/accel[0-9]*'}      # files that drivers make
+ACCELERATORS = {'gpu': '/dev/nvidia[0-9]*', 'tpu': '/dev/accel[0-9]*'}     # files of drivers
 
 
 class Findings:
@@ -60,7 +60,9 @@ class Findings:
     try:
       yield
     except UserError as error:
-      self.wrong.append(' '.join(str(error).split()))
+      sentence = ' '.join(str(error).split())
+      if sentence not in self.wrong:
+        self.wrong.append(sentence)
 
 
 def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -70,6 +72,8 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   """
   workdir, found = epath.Path(workdir), Findings()
   program = source = None
+  found.same |= {f'config.{key}': str(value) for key, value in traverse_util.flatten_dict(
+      config.to_dict(), sep='.').items()}
   _versions(found)
   with found.kept():
     _devices(found)
@@ -148,13 +152,17 @@ def _devices(found: Findings) -> None:
   have = available(meshes.make_mesh(devices))
   found.rows['devices'] = meshes.summary(meshes.make_mesh(devices)) + (
       f', {have / 1e9:,.1f} GB each' if have else '')
-  wanted = jax.config.jax_platforms or ''
   for kind, pattern in ACCELERATORS.items():
     there = sorted(glob.glob(pattern))
-    if there and devices[0].platform == 'cpu' and 'cpu' not in wanted.split(','):
+    if there and devices[0].platform == 'cpu' and 'cpu' not in chosen_platforms():
       raise UserError(f'this host has {there[0]}, but JAX sees only its CPU; run: pip install '
                       f"'xmc_jax[{kind}]', and see that the driver is new enough "
                       '(docs/launching.md)')
+
+
+def chosen_platforms() -> list[str]:
+  """What the user has told JAX to take, by JAX_PLATFORMS; empty where JAX may choose."""
+  return (jax.config.jax_platforms or '').split(',')
 
 
 def _frozen(found: Findings, method: methods.Method) -> None:
@@ -253,7 +261,7 @@ def _step(found: Findings, config: ml_collections.ConfigDict, program: Program, 
   found.rows['compiled'] = f'in {seconds:,.0f} s'
   if memory:
     found.rows['memory'] = f'{sum(memory) / 1e9:,.2f} GB on each device'
-  flops, rate = facts(program, step)['step']['flops'], product_rate(config.model.dtype)
+  flops, rate = step_cost(program, step).get('flops'), product_rate(config.model.dtype)
   if not flops:
     return None
   step_seconds = flops / rate / SHARE
@@ -303,8 +311,8 @@ def _verdict(found: Findings) -> str:
   for name in dict.fromkeys(name for host in hosts for name in host['same']):
     values = {host['same'][name] for host in hosts if name in host['same']}
     if len(values) > 1:
-      said[f'wrong {name} differs between hosts ({", ".join(sorted(values))}); copy the same files '
-           'to every host'] = []
+      said[f'wrong {name} differs between hosts ({", ".join(sorted(values))}); start the same '
+           'command, with the same files, on every host'] = []
   lines = {'wrong': [], 'warnings': []}
   for text, where in said.items():
     kind, _, sentence = text.partition(' ')

@@ -18,8 +18,8 @@ def add_parser(commands):
   parser.add_argument('--allow_changes', action='store_true',
                       help='resume although the method, the data or the tokenizer have changed')
   parser.add_argument('--check', action='store_true',
-                      help='train nothing: look for all that is wrong with versions, devices, data, '
-                           'weights, disk and memory, on every host; code 2 if anything is')
+                      help='train nothing: look for all that is wrong with versions, devices, '
+                           'data, weights, disk and memory, on every host; code 2 if anything is')
   parser.add_argument('--profile', type=_steps, metavar='FIRST:LAST',
                       help='record these steps for TensorBoard or XProf in WORKDIR/profile')
   parser.add_argument('--debug_nans', action='store_true',
