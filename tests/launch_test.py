@@ -193,7 +193,8 @@ def test_slurm_submits_a_process_a_gpu(shell):
     (name, option) for name, options in {
         'tpu_vm': ('name', 'zone', 'type'), 'queued_resource': ('name', 'zone', 'type'),
         'compute_tpu': ('name', 'zone', 'machine', 'topology', 'hosts'),
-        'gke': ('name', 'image', 'accelerator', 'hosts', 'chips'), 'slurm': ('nodes', 'gpus', 'time')}.items()
+        'gke': ('name', 'image', 'accelerator', 'hosts', 'chips'),
+        'slurm': ('nodes', 'gpus', 'time')}.items()
     for option in options])
 def test_a_missing_option_is_told_in_one_sentence(shell, name, option):
   given = ' '.join(CALLS[name])

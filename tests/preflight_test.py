@@ -6,9 +6,9 @@ import sys
 import types
 
 import jax
+import noise_records
 import pytest
 import tiny
-from data import noise_records
 
 from xmc_jax import preflight
 from xmc_jax.cli.main import main
