@@ -60,8 +60,8 @@ class Rehearsal:
 
   def config(self, **values: Any):
     """XMC-GAN's main config with a text encoder of which only the sizes are known."""
-    folder = self.out / 'text_encoder'
-    folder.mkdir(exist_ok=True)
+    folder = RUNS / ('tiny' if self.tiny else '') / 'text_encoder'
+    folder.mkdir(parents=True, exist_ok=True)
     sizes = BERT | (SMALL_BERT if self.tiny else {})
     (folder / 'config.json').write_text(json.dumps(sizes))
     for name in ('model.safetensors', 'vocab.txt'):

@@ -4,7 +4,6 @@ What a dry run prints is pasted into a shell and must lead to the same records a
 """
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 
@@ -55,7 +54,7 @@ def test_what_a_dry_run_prints_is_what_a_run_does(shell, name):
   assert shell.launch(name, *words).returncode == 0
   assert shell.records() == pasted != []
   plain = [word for words in pasted for word in words if ' ' not in word]
-  assert set(plain) <= set(shlex.split(printed.stdout, comments=True))
+  assert all(word in printed.stdout for word in plain)
 
 
 def test_tpu_vm_sends_the_code_creates_and_starts(shell):
@@ -216,7 +215,7 @@ def test_a_missing_option_is_told_in_one_sentence(shell, name, option):
     ('slurm', [*CALLS['slurm'], '--', '--config=configs/no.py', *TRAIN[2:]], 'configs/no.py'),
     ('hosts/train', ['--', '--config=configs/demo.py'], '--workdir'),
     ('hosts/train', ['--', *TRAIN], 'no command xmc'),
-    ('hosts/train', TRAIN, '--config is not an option'),
+    ('hosts/train', TRAIN, 'after --'),
 ])
 def test_a_mistake_is_told_in_one_sentence(shell, name, words, told):
   found = shell.launch(name, *words)

@@ -10,7 +10,7 @@ import tiny
 
 TRAIN = ['--config', 'configs/demo.py', '--workdir=gs://bucket/a run', '--config.empty=',
          "--config.note=it's $HOME, 1", '--config.seed', '3']
-HOST = ['--data=gs://bucket/coco 2014', '--setup=echo "$HOME" it\'s; true']
+HOST = ['--data=gs://bucket/coco 2014', """--setup=echo "$HOME" 'a b'"""]
 TPU = ['--name=me', '--zone=us-x1-a', '--type=v5litepod-16']
 CALLS = {
     'tpu_vm': [*TPU, '--spot', '--labels=a=b,c=d'],

@@ -78,14 +78,14 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   with found.kept():
     _devices(found)
   with found.kept():
-    mesh, method = meshes.make_mesh(), methods.build(config)
-    program = methods.program(method, config, mesh)
+    method = methods.build(config)
+    program = methods.program(method, config, meshes.make_mesh())
     _frozen(found, method)
   with found.kept():
     source = _data(found, config)
   divides = False
   with found.kept():
-    meshes.check_rows(config.batch_size, mesh := meshes.make_mesh())
+    meshes.check_rows(config.batch_size, meshes.make_mesh())
     divides = True
   written = False
   with found.kept():

@@ -20,10 +20,12 @@ def annotated(folder):
 
 @pytest.mark.parametrize('chosen, recorded', [
     ((4, 5), {4, 5}), ((1, 3), {3}), ((6, 99), {6, 7}), ((1, 2), None), (None, None)])
-def test_the_chosen_steps_are_recorded(tmp_path, chosen, recorded):
+def test_the_chosen_steps_are_recorded(tmp_path, chosen, recorded, capsys):
   for _ in profile.steps(range(3, 8), chosen, tmp_path / 'profile'):
     jnp.ones(8).sum().block_until_ready()
   assert (annotated(tmp_path) if recorded else not list(tmp_path.iterdir())) == (recorded or True)
+  told = capsys.readouterr().out
+  assert ('tensorboard' in told, 'nothing' in told) == (bool(recorded), chosen == (1, 2))
 
 
 def test_a_run_that_ends_early_leaves_its_trace(tmp_path):

@@ -29,6 +29,7 @@ def recorded(folder: str | os.PathLike[str]) -> Iterator[None]:
         target = epath.Path(folder) / file.relative_to(local).as_posix()
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
+  print(f'the profile is in {folder}: tensorboard --logdir {folder}', flush=True)
 
 
 def _settle() -> None:
@@ -44,6 +45,8 @@ def steps(numbers: range, chosen: tuple[int, int] | None, folder: str | os.PathL
   Process 0 alone records; close the iterator when a run ends early. The body of the loop is one
   step of the trace.
   """
+  if chosen and (chosen[1] < numbers.start or chosen[0] >= numbers.stop):
+    print(f'nothing is profiled: this run has no steps {chosen[0]:,} to {chosen[1]:,} to do')
   with contextlib.ExitStack() as recording:
     for step in numbers:
       inside = chosen is not None and chosen[0] <= step <= chosen[1] and jax.process_index() == 0
@@ -53,5 +56,3 @@ def steps(numbers: range, chosen: tuple[int, int] | None, folder: str | os.PathL
         yield step
       if inside and step == chosen[1]:
         recording.close()
-        print(f'steps {chosen[0]:,} to {chosen[1]:,} are recorded in {folder}: '
-              f'tensorboard --logdir {folder}', flush=True)
