@@ -10,6 +10,7 @@ import glob
 import importlib.metadata
 import math
 import os
+import pathlib
 import re
 import shutil
 import socket
@@ -228,8 +229,8 @@ def _disk(found: Findings, config: ml_collections.ConfigDict, workdir: epath.Pat
   if '://' in str(workdir):
     return
   there = next(path for path in (workdir.resolve(), *workdir.resolve().parents) if path.exists())
-  there_already = sum(f.stat().length for f in workdir.glob('checkpoints/*/state/**/*')
-                      if f.is_file())
+  there_already = sum(file.stat().st_size for file in pathlib.Path(workdir).glob(
+      'checkpoints/*/state/**/*') if file.is_file())
   free = shutil.disk_usage(there).free
   found.rows['disk'] = f'{free / 1e6:,.0f} MB free'
   if free + there_already < need:

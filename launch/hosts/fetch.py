@@ -23,10 +23,10 @@ def copy(file, target):
 
 def main(source):
   folder = epath.Path(source.rstrip('/'))
-  files = [file for file in folder.glob('**/*') if file.is_file()]
+  files = [f for f in folder.iterdir() if f.is_file()] if folder.exists() else []
   if not files:
     sys.exit(f'fetch.py: there are no files in {source}; give the folder of a prepared data set')
-  into = lambda file: pathlib.Path('data', folder.name, file.relative_to(folder))
+  into = lambda file: pathlib.Path('data', folder.name, file.name)
   last = [file for file in files if file.name == 'manifest.json']
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
     list(pool.map(lambda file: copy(file, into(file)), [f for f in files if f not in last]))
