@@ -19,23 +19,28 @@ def recorded(folder: str | os.PathLike[str]) -> Iterator[None]:
   """
   with tempfile.TemporaryDirectory() as local:
     _settle()
-    with jax.profiler.trace(local):
-      try:
-        yield
-      finally:
-        _settle()
-    for file in pathlib.Path(local).rglob('*'):
-      if file.is_file():
-        target = epath.Path(folder) / file.relative_to(local).as_posix()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read_bytes())
+    try:
+      with jax.profiler.trace(local):
+        try:
+          yield
+        finally:
+          _settle()
+    finally:                   # also where the run ends early
+      _copy(pathlib.Path(local), epath.Path(folder))
+
+
+def _copy(local: pathlib.Path, folder: epath.Path) -> None:
+  for file in local.rglob('*'):
+    if file.is_file():
+      target = folder / file.relative_to(local).as_posix()
+      target.parent.mkdir(parents=True, exist_ok=True)
+      target.write_bytes(file.read_bytes())
   print(f'the profile is in {folder}: tensorboard --logdir {folder}', flush=True)
 
 
 def _settle() -> None:
-  """Waits for all that the devices have been given."""
-  for array in jax.live_arrays():
-    array.block_until_ready()
+  """Waits for all that the devices have been given: they take one thing after the other."""
+  jax.block_until_ready([jax.device_put(0, device) + 1 for device in jax.local_devices()])
 
 
 def steps(numbers: range, chosen: tuple[int, int] | None, folder: str | os.PathLike[str]
