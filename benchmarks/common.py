@@ -5,6 +5,7 @@ import argparse
 import json
 from typing import Any
 
+import jax
 import ml_collections
 
 from xmc_jax import methods
@@ -35,9 +36,10 @@ def parse(parser: argparse.ArgumentParser
     parser.error(' '.join(str(error).split()))
 
 
-def build(config: ml_collections.ConfigDict) -> tuple[methods.Method, Program]:
-  """The method and the program of `config` over all devices of this process."""
-  mesh = meshes.make_mesh()
+def build(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = None
+          ) -> tuple[methods.Method, Program]:
+  """The method and the program of `config` over `devices`, by default all of this process."""
+  mesh = meshes.make_mesh(devices)
   meshes.check_rows(config.batch_size, mesh)
   method = methods.build(config)
   return method, methods.program(method, config, mesh)

@@ -29,11 +29,14 @@ PEAK = {'NVIDIA H100 80GB HBM3': 989e12, 'NVIDIA H200': 989e12,
 
 
 class Case:
-  """One compiled step with its state, ready to be run again and again; `facts` is its line."""
+  """One compiled step with its state, ready to be run again and again; `facts` is its line.
 
-  def __init__(self, config):
+  It runs on `devices`, by default all; `metrics` are those of its last step.
+  """
+
+  def __init__(self, config, devices: list[jax.Device] | None = None):
     self._config = config
-    self._method, self._program = common.build(config)
+    self._method, self._program = common.build(config, devices)
     began = time.perf_counter()
     self._step = self._program.compile()
     device, seconds = jax.devices()[0], time.perf_counter() - began
@@ -62,8 +65,8 @@ class Case:
   def run(self) -> float:
     """Seconds of one step, until its last number is there."""
     began = time.perf_counter()
-    self._state, metrics = self._step(self._state, self._frozen, self._batch)
-    jax.block_until_ready((self._state.step, metrics))
+    self._state, self.metrics = self._step(self._state, self._frozen, self._batch)
+    jax.block_until_ready((self._state.step, self.metrics))
     return time.perf_counter() - began
 
   def timed(self, seconds: np.ndarray) -> None:

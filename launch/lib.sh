@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034  # what is set here is read by the scripts that source this
+# shellcheck disable=SC2034,SC2154  # what is set here is read by the scripts that source this
 # What the launch scripts share: arguments, quoting, dry runs. Needs no more than macOS's bash 3.2.
+# All of them have --data=FROM, a prepared data set in a bucket or a folder that hosts copy to their
+# disks, and --setup=COMMAND, which hosts run before training (hosts/train.sh).
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 code=(launch configs xmc_jax setup.cfg pyproject.toml README.md LICENSE NOTICE)  # what hosts need
@@ -54,6 +56,10 @@ quote() {  # The words as a shell reads them back
     [[ $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]] || word="'${word//$single/$escaped}'"
     printf '%s%s' "$space" "$word" && space=' '
   done
+}
+
+host_words() {  # The words of hosts/train.sh, as a shell reads them
+  quote ${data:+--data="$data"} ${setup:+--setup="$setup"} -- "${train[@]}"
 }
 
 # Runs a command, or prints it in a dry run.

@@ -7,7 +7,7 @@ check_paths() {
   [[ $config == configs/* ]] || die "--config $config: hosts get what is in configs/; put it there"
 }
 
-check_tpu() {  # Sets $version, $queue and $vm
+check_tpu() {  # Sets $version, $resource and $vm
   check_paths
   [[ -z $type || $version ]] || case $type in  # cloud.google.com/tpu/docs/runtimes
     v[234]-*) version=tpu-ubuntu2204-base ;;
@@ -16,7 +16,7 @@ check_tpu() {  # Sets $version, $queue and $vm
     v6e-*) version=v2-alpha-tpuv6e ;;
     *) die "--type=$type has no runtime version that is known here; add --version=..." ;;
   esac
-  queue=(gcloud ${project:+--project="$project"} compute tpus queued-resources)
+  resource=(gcloud ${project:+--project="$project"} compute tpus queued-resources)
   vm=(gcloud ${project:+--project="$project"} compute tpus tpu-vm)
 }
 
@@ -33,7 +33,7 @@ set -eo pipefail
 export PATH=\$PATH:/snap/bin
 mkdir -p /opt/xmc
 gcloud storage cat $(quote "$workdir/code.tar.gz") | tar -xz -C /opt/xmc
-bash /opt/xmc/launch/hosts/tpu.sh -- $(quote "${train[@]}")
+bash /opt/xmc/launch/hosts/tpu.sh $(host_words)
 SCRIPT
 }
 

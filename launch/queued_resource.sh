@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains on a TPU that Cloud TPU's queue hands out, spot TPUs above all.
+# Trains on a TPU that Cloud TPU's queue hands out, spot TPUs above all, v2 to v6e. It is for v5e and
+# older ones without a cluster; elsewhere take gke.sh or compute_tpu.sh.
 #
 #   launch/queued_resource.sh --name=NAME --zone=ZONE --type=v5litepod-16 --spot --watch \
 #     [OPTIONS] -- TRAINING'S FLAGS
@@ -14,23 +15,24 @@
 #                    finished. Ends with 1 if training has failed. Without it: queue once.
 #   --project        default: that of `gcloud config`
 #   --version        of the TPU's software; default: Google's for JAX on this type
+#   --data --setup  what hosts get before training, see README.md
 #   --dry-run        print the commands, run none
 #   --KEY=VALUE      any other option goes to `gcloud compute tpus queued-resources create`
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/lib_tpu.sh"
-name='' zone='' type='' project='' version='' watch=''
-parse 'name zone type project version watch?' "$@"
+name='' zone='' type='' project='' version='' watch='' data='' setup=''
+parse 'name zone type project version watch? data setup' "$@"
 need name zone type
 check_train
 check_tpu
 
-state=("${queue[@]}" describe "$name" --zone="$zone" '--format=value(state.state)')
+state=("${resource[@]}" describe "$name" --zone="$zone" '--format=value(state.state)')
 node=("${vm[@]}" describe "$name" --zone="$zone" '--format=value(state)')
 service=("${vm[@]}" ssh "$name" --zone="$zone" --quiet
   '--command=systemctl show xmc --property=SubState --value')
-delete=("${queue[@]}" delete "$name" --zone="$zone" --force --quiet)
-create=("${queue[@]}" create "$name" --node-id="$name" --zone="$zone" --accelerator-type="$type"
+delete=("${resource[@]}" delete "$name" --zone="$zone" --force --quiet)
+create=("${resource[@]}" create "$name" --node-id="$name" --zone="$zone" --accelerator-type="$type"
   --runtime-version="$version" --metadata="^:xmc:^startup-script=$(host_script)"
   ${extra[@]+"${extra[@]}"})
 

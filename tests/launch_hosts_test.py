@@ -15,7 +15,8 @@ import time
 import jax
 import pytest
 import tiny
-from shells import CALLS, TRAIN, Shell
+import yaml
+from shells import CALLS, HOST, TRAIN, Shell
 
 from xmc_jax.training.checkpoint import Checkpoints
 
@@ -41,10 +42,10 @@ def host(shell):
   return shell.folder / 'opt'
 
 
-@pytest.mark.parametrize('name', ['tpu_vm', 'queued_resource'])
+@pytest.mark.parametrize('name', ['tpu_vm', 'queued_resource', 'compute_tpu'])
 def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
-  shell.launch(name, *CALLS[name], '--', *TRAIN)
-  last = shell.records()[-1]
+  shell.launch(name, *CALLS[name], *HOST, '--', *TRAIN)
+  last = [words for words in shell.records() if any('code.tar.gz' in word for word in words)][-1]
   if name == 'tpu_vm':
     script = last[-1].removeprefix('--command=')
   else:                                    # ^DELIMITER^KEY=VALUE, as in `gcloud topic escaping`
@@ -64,7 +65,8 @@ def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
       ['systemctl', 'stop', 'xmc'],
       ['python3', '-m', 'pip', 'install', '--quiet', 'uv'],
       ['python3', '-m', 'uv', 'venv', '--quiet', '--allow-existing', '--python=3.13', '.venv'],
-      ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--editable', '.[train,tpu]'],
+      ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--constraint',
+       'launch/hosts/versions.txt', '--editable', '.[train,tpu]'],
       ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--no-deps', *text_packages()],
       ['systemctl', 'enable', '--quiet', str(service)],
       ['systemctl', 'daemon-reload'], ['systemctl', 'start', 'xmc']]
@@ -78,7 +80,10 @@ def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
   started = shell.run('env', '-C', folder, *shlex.split(
       service['ExecStart'].replace('/opt/xmc', str(folder))))
   assert started.returncode == 0, started.stderr
-  assert shell.records()[0] == ['xmc', 'train', '--distributed', *TRAIN]
+  fetched, trained, _ = shell.records()
+  assert fetched == ['python3', 'launch/hosts/fetch.py', 'gs://bucket/coco 2014']
+  assert trained == ['xmc', 'train', '--distributed', *TRAIN]
+  assert f'{shell.folder} a b' in started.stdout       # what --setup printed
 
 
 def text_packages():
@@ -89,17 +94,62 @@ def text_packages():
 def test_the_image_has_what_the_makefile_installs():
   method = (HOSTS / 'Dockerfile').read_text()
   assert re.search(r'--no-deps (.*)', method)[1].split() == text_packages()
+  assert '--constraint launch/hosts/versions.txt' in method
   for line in re.findall(r'^COPY (.*) \S+$', method, re.MULTILINE):
     assert all((tiny.ROOT / part).exists() for part in line.split())
 
 
-def test_a_pod_trains_with_the_flags_given(shell):
-  shell.launch('xpk', *CALLS['xpk'], '--', *TRAIN)
-  command = shell.records()[-1][-1].removeprefix('--command=')
+def test_hosts_install_versions_that_the_package_allows():
+  wanted = dict(re.findall(r'^    ([\w-]+)(>=.*)$', (tiny.ROOT / 'setup.cfg').read_text(), re.M))
+  pinned = dict(re.findall(r'^([\w-]+)==(.*)$', (HOSTS / 'versions.txt').read_text(), re.M))
+  assert pinned.keys() >= {'jax', 'flax', 'optax', 'orbax-checkpoint'}
+  numbers = lambda text: [int(n) for n in text.split('.')]
+  for name in pinned.keys() & wanted.keys():
+    for sign, bound in re.findall(r'(>=|<)([\d.]+)', wanted[name]):
+      assert (numbers(pinned[name]) >= numbers(bound)) == (sign == '>='), name
+
+
+def test_a_pod_trains_as_the_process_that_its_variables_name(shell):
   host(shell)
-  found = shell.run('bash', '-c', f'cd {shell.root}; ({command}) & wait $!')      # as XPK wraps it
+  found = shell.run('bash', shell.root / 'launch/hosts/train.sh', '--', *TRAIN,
+                    XMC_COORDINATOR='me-hosts-0-0.me:8476', XMC_PROCESSES='2', XMC_PROCESS='1')
   assert found.returncode == 0, found.stderr
-  assert shell.records()[0] == ['xmc', 'train', '--distributed', *TRAIN]
+  assert shell.records()[0] == ['xmc', 'train', '--coordinator=me-hosts-0-0.me:8476',
+                                '--processes=2', '--process=1', *TRAIN]
+
+
+def test_skypilot_passes_the_flags_on(shell):
+  task = yaml.safe_load((tiny.ROOT / 'launch/skypilot/gpu.yaml').read_text())
+  host(shell)
+  shell.real('head')
+  found = shell.run('bash', '-c', f'cd {shell.root}\n{task["run"]}', FLAGS=shlex.join(TRAIN),
+                    DATA='', SETUP='true', SKYPILOT_NODE_IPS='10.0.0.1\n10.0.0.2',
+                    SKYPILOT_NUM_NODES='2', SKYPILOT_NODE_RANK='1')
+  assert found.returncode == 0, found.stderr
+  assert shell.records()[0] == ['xmc', 'train', '--coordinator=10.0.0.1:8476', '--processes=2',
+                                '--process=1', *TRAIN]
+
+
+def test_a_data_set_is_copied_once_and_its_manifest_last(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  folder = tmp_path / 'bucket' / 'noise-32'
+  folder.mkdir(parents=True)
+  for name in ('train-00000.rec', 'manifest.json', 'vocabulary.txt'):
+    (folder / name).write_text(name)
+  fetch = tiny.script('launch/hosts/fetch.py')
+  fetch.main(f'{folder}/')
+  copied = {path.name: path for path in (tmp_path / 'data' / 'noise-32').iterdir()}
+  assert {name: path.read_text() for name, path in copied.items()} == {
+      name: name for name in copied} and len(copied) == 3
+  assert copied['manifest.json'].stat().st_mtime_ns >= max(
+      path.stat().st_mtime_ns for path in copied.values())
+  before = copied['vocabulary.txt'].stat().st_mtime_ns
+  copied['train-00000.rec'].write_text('trai')
+  fetch.main(str(folder))
+  assert copied['train-00000.rec'].read_text() == 'train-00000.rec'
+  assert copied['vocabulary.txt'].stat().st_mtime_ns == before
+  with pytest.raises(SystemExit, match='no files'):
+    fetch.main(str(tmp_path / 'nothing'))
 
 
 @pytest.mark.parametrize('code, restarts, requeued', [
@@ -109,11 +159,11 @@ def test_a_job_is_queued_again_after_a_loss_not_after_a_mistake(shell, code, res
   shell.fake('srun', then=f'exit {code}')
   shell.fake('scontrol')
   again = {} if restarts is None else {'SLURM_RESTART_COUNT': str(restarts)}
-  found = shell.run(HOSTS / 'slurm.sh', '5', *TRAIN, SLURM_JOB_ID='12', **again)
+  found = shell.run(HOSTS / 'slurm.sh', '5', '--', *TRAIN, SLURM_JOB_ID='12', **again)
   assert found.returncode == code
   started, *after = shell.records()
   assert started == ['srun', '--kill-on-bad-exit=0', '--wait=0', 'bash', 'launch/hosts/train.sh',
-                     *TRAIN]
+                     '--', *TRAIN]
   assert after == ([['scontrol', 'requeue', '12']] if requeued else [])
 
 
@@ -131,7 +181,7 @@ def a_run(shell, steps, saved):
 def test_a_host_ends_with_0_only_when_the_last_step_is_saved(shell, code, saved, ends):
   folder = a_run(shell, steps=20, saved=saved)
   shell.fake('xmc', then=f'exit {code}')
-  found = shell.launch('hosts/train', '--config=x', '--workdir', folder)
+  found = shell.launch('hosts/train', '--', '--config=x', '--workdir', folder)
   assert found.returncode == ends
   assert ('75' in found.stderr) == (code == 0 and ends == 75)
 
@@ -142,7 +192,7 @@ def test_a_checkpoint_of_the_last_step_counts_as_finished(shell):
   shell.fake('xmc')
   with Checkpoints(folder / 'checkpoints', every=1) as checkpoints:
     checkpoints.save(20, {'x': jax.numpy.zeros(3)}, {}, force=True)
-  assert shell.launch('hosts/train', f'--workdir={folder}').returncode == 0
+  assert shell.launch('hosts/train', '--', f'--workdir={folder}').returncode == 0
 
 
 def test_sigterm_reaches_the_training_which_is_waited_for(shell):
@@ -150,7 +200,7 @@ def test_sigterm_reaches_the_training_which_is_waited_for(shell):
   shell.real('sleep')
   shell.fake('xmc', then='trap "sleep 0.5; echo saved; exit 0" TERM; echo ready\n'
                          'while :; do sleep 0.1; done')
-  words = [shell.root / 'launch/hosts/train.sh', f'--workdir={folder}']
+  words = [shell.root / 'launch/hosts/train.sh', '--', f'--workdir={folder}']
   with subprocess.Popen(words, env=shell.env, text=True, stdout=subprocess.PIPE,
                         stderr=subprocess.PIPE) as process:
     assert process.stdout.readline() == 'ready\n'

@@ -21,7 +21,7 @@ FLOORS = [
     ('distributed',),
     ('report',),
     ('sampling', 'describe'),
-    ('train', 'evaluate', 'evaluate_soa'),
+    ('train', 'evaluate', 'evaluate_soa', 'preflight'),
     ('cli',),
     ('__main__',),
 ]
@@ -36,7 +36,7 @@ LIBRARIES = {
     'clu': {'training/metric_writer.py'},
     'absl.flags': {'cli'},
     'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'train.py',
-                       'cli',
+                       'preflight.py', 'cli',
                        'evals/extra_metrics.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|ssa_gan|galip'

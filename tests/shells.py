@@ -10,11 +10,17 @@ import tiny
 
 TRAIN = ['--config', 'configs/demo.py', '--workdir=gs://bucket/a run', '--config.empty=',
          "--config.note=it's $HOME, 1", '--config.seed', '3']
+HOST = ['--data=gs://bucket/coco 2014', """--setup=echo "$HOME" 'a b'"""]
 TPU = ['--name=me', '--zone=us-x1-a', '--type=v5litepod-16']
 CALLS = {
     'tpu_vm': [*TPU, '--spot', '--labels=a=b,c=d'],
     'queued_resource': [*TPU, '--spot', '--project=p'],
-    'xpk': ['--name=me', '--cluster=c', '--type=v5litepod-16', '--image=r/xmc:1', '--zone', 'z'],
+    'compute_tpu': ['--name=me', '--zone=us-x1-a', '--machine=ct6e-standard-4t', '--topology=4x4',
+                    '--hosts=4', '--flex-start', '3d', '--image-family=f'],
+    'gke': ['--name=me', '--image=r/xmc:1', '--accelerator=tpu-v5-lite-podslice',
+            '--topology=4x4', '--hosts=4', '--chips', '4', '--queue=q', '--spot'],
+    'gke gpu': ['--name=me', '--image=r/xmc:1', '--accelerator=nvidia-h100-80gb', '--hosts=2',
+                '--chips=8', '--namespace=n'],
     'slurm': ['--nodes=2', '--gpus=8', '--time', '24:00:00', '--partition=gpu'],
 }
 
@@ -31,7 +37,7 @@ class Shell:
       (self.root / part).symlink_to(tiny.ROOT / part)
     self.env = {'PATH': str(self.bin), 'HOME': str(folder), 'LOG': str(self.log)}
     self.real('bash', 'basename', 'cat', 'date', 'dirname', 'env', 'gzip', 'sed')
-    self.fake('docker', 'gcloud', 'mkdir', 'sbatch', 'tar', 'xpk')
+    self.fake('docker', 'gcloud', 'kubectl', 'mkdir', 'sbatch', 'tar')
 
   def real(self, *names):
     for name in names:
@@ -53,7 +59,8 @@ class Shell:
                           capture_output=True, timeout=60, cwd=self.folder)
 
   def launch(self, name, *words, **env):
-    return self.run(self.root / f'launch/{name}.sh', *words, **env)
+    """Runs a script of launch/; of names such as 'gke gpu' the first word is the script's."""
+    return self.run(self.root / f'launch/{name.split()[0]}.sh', *words, **env)
 
   def records(self):
     """The commands recorded since the last call, each a list of words."""

@@ -21,6 +21,7 @@ from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
 from xmc_jax.sampling import Sampler, caption_noise
 from xmc_jax.training import mesh as meshes
+from xmc_jax.training import profile as traces
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import compile_to_fit
 from xmc_jax.training.memory import summary as memory_summary
@@ -34,7 +35,7 @@ from xmc_jax.weight_files import files
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
-          allow_changes: bool = False) -> TrainState:
+          allow_changes: bool = False, profile: tuple[int, int] | None = None) -> TrainState:
   """Trains until `config.steps`, or until SIGTERM or Ctrl-C; resumes the run in `workdir`, if any.
 
   In a run of several processes (`distributed/processes.py`), each of them calls this.
@@ -44,6 +45,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     workdir: folder of the run; on several hosts, one that all of them share.
     allow_changes: resume even if the method, the data or the tokenizer are not those that the run
       began with.
+    profile: the first and the last of the steps to record in `workdir`/profile.
   Returns:
     The last state.
   Raises:
@@ -109,13 +111,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         partners=partners)))
 
     to_float = jax.jit(pipeline.to_float)
-    for step in range(start + 1, config.steps + 1):
+    guard = 'allow' if jax.config.jax_debug_nans else 'disallow'     # looking for NaNs fetches all
+    for step in stack.enter_context(contextlib.closing(traces.steps(
+        range(start + 1, config.steps + 1), profile, workdir / 'profile'))):
       began = time.perf_counter()
       batch = next(batches)
       waited = time.perf_counter() - began
       batch = meshes.put_rows({k: batch[k] for k in method.batch_spec}, program.rows)
       batch |= {k: to_float(batch[k]) for k in ('image', f'{PARTNER}image') if k in batch}
-      with jax.transfer_guard('disallow'):
+      with jax.transfer_guard(guard):
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)
       # Saved before the next batch is taken: the checkpoint of step s has seen batches 1 to s.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The body of the job that launch/slurm.sh submits: hosts/slurm.sh MAX_RESTARTS TRAINING'S FLAGS
+# The body of the job that launch/slurm.sh submits: hosts/slurm.sh MAX_RESTARTS WORDS OF hosts/train.sh
 #
 # Runs on the first node, in the folder of the checkout. A run that was stopped early or that failed
 # is put into the queue again, under the same number and with the same log; not after a mistake (2).

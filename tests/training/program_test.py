@@ -143,13 +143,13 @@ def test_memory_by_hand(rounds, memory):
       found and types.SimpleNamespace(argument_size_in_bytes=found[0], temp_size_in_bytes=found[1])
     )
   )
-  assert Step([fake(found) for found in rounds]).memory() == memory
+  assert Step([fake(found) for found in rounds], []).memory() == memory
 
 
 def test_training_reads_no_text_of_a_program():
   text = types.SimpleNamespace(
       memory_analysis=lambda: types.SimpleNamespace(argument_size_in_bytes=1, temp_size_in_bytes=2))
-  assert Step([text]).memory() == (1, 2)      # there is no `as_text` to call
+  assert Step([text], []).memory() == (1, 2)      # there is no `as_text` to call
 
 
 def test_parameters_are_counted_by_network_from_shapes(program):

@@ -91,9 +91,14 @@ class Checkpoints(contextlib.AbstractContextManager):
     whatever devices it was saved from. UserError if there is no such checkpoint, if it is damaged
     or of another model.
     """
+    step = self.check(abstract_state, step)
+    return self._read_state(step, abstract_state, partial=False)
+
+  def check(self, abstract_state: Tree, step: int | None = None) -> int:
+    """The step that `restore` would read; UserError as there, without reading the arrays."""
     step = self._choose(step)
     self._compare(step, abstract_state, self._stored(step))
-    return self._read_state(step, abstract_state, partial=False)
+    return step
 
   def restore_sampler(
       self, abstract: Mapping[str, Tree], step: int | None = None, *, network: str = 'g',

@@ -1,7 +1,7 @@
 """The compiled training program, built from shapes alone."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
@@ -69,7 +69,9 @@ class Program:
   def compile(self) -> Step:
     lowered = [run.lower() for run in self.trace()]
     with futures.ThreadPoolExecutor() as pool:       # compiling releases the GIL
-      return Step(list(pool.map(lambda run: run.compile(), lowered)))
+      rounds = list(pool.map(lambda run: run.compile(), lowered))
+    # JAX runs a function again, operation by operation, to find a NaN; not a compiled program.
+    return Step(rounds, self._rounds if jax.config.jax_debug_nans else rounds)
 
 
 class Memory(NamedTuple):
@@ -81,13 +83,15 @@ class Memory(NamedTuple):
 class Step:
   """The compiled step (state, frozen, batch) -> (state, metrics); it donates `state`.
 
+  `called` are the rounds that run: `rounds`, or functions that compile to them.
+
   Each round is a program of its own, so that the optimizer works in place: one program with several
   updates of a network would hold all intermediate states in memory.
   """
 
-  def __init__(self, rounds: Sequence[jax.stages.Compiled]):
+  def __init__(self, rounds: Sequence[jax.stages.Compiled], called: Sequence[Callable]):
     self.rounds = rounds
-    self._run = in_turn(rounds)
+    self._run = in_turn(called)
 
   def __call__(self, state: TrainState, frozen: Tree, batch: Tree) -> tuple[TrainState, Metrics]:
     return self._run(state, frozen, batch)
