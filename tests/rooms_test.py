@@ -21,7 +21,8 @@ FLOORS = [
     ('distributed',),
     ('report',),
     ('sampling', 'describe'),
-    ('train', 'evaluate', 'evaluate_soa'),
+    ('evaluate', 'evaluate_soa'),
+    ('train',),
     ('cli',),
     ('__main__',),
 ]
