@@ -143,7 +143,7 @@ def test_losses_and_their_order_are_the_papers(monkeypatch):
   # Discriminator, once: 1 - d + (1 + d g + 1 + d / 4) / 2 + 2 d^6,
   #   derivative -1 + g / 2 + 1 / 8 + 12 d^5.
   # Generator: -d g - 4 g / sqrt(g^2 + 1), derivative -d - 4 / (g^2 + 1)^1.5.
-  monkeypatch.setattr(galip, 'GalipNetworks', Toy)
+  monkeypatch.setattr(networks, 'GalipNetworks', Toy)
   method = methods.build(small())
   program = program_of(method, optax.sgd(1.0))
   state, metrics = program.compile()(program.init(0), toys.fill(method.frozen_spec),
