@@ -3,7 +3,9 @@ import contextlib
 import itertools
 import json
 import re
+import shlex
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -106,6 +108,13 @@ def test_changed_frozen_networks_are_reported(capsys):
   assert capsys.readouterr().out == 'frozen.text changed from a to b\n'
   train._report_changes(meta('a'), meta('a'))
   assert capsys.readouterr().out == ''
+
+
+def test_the_next_command_can_be_pasted(tmp_path):
+  told = train._next_steps(types.SimpleNamespace(sample=True), tmp_path / "it's päth ☃ $HOME")
+  command = told.rpartition('image:')[2]
+  assert shlex.split(command) == [
+      'xmc', 'sample', '--workdir', str(tmp_path / "it's päth ☃ $HOME"), 'a red apple']
 
 
 def test_finished_run_says_so_and_changes_nothing(trained, encoder_folder, capsys):

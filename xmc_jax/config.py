@@ -10,8 +10,9 @@ import ml_collections
 
 from xmc_jax.types import LABEL_RULES, UserError
 
-_LEAST = {'steps': 1, 'seed': 0, 'microbatches': 1, 'keep': 1, 'grid': 1, 'model.width': 1,
-          'model.z_features': 1, 'every.report': 1, 'every.save': 1, 'every.images': 1,
+_LEAST = {'steps': 1, 'seed': 0, 'microbatches': 1, 'keep': 1, 'keep_every': 0,
+          'evals.every': 0, 'grid': 1, 'model.width': 1, 'model.z_features': 1,
+          'every.report': 1, 'every.save': 1, 'every.images': 1,
           'optim.g.lr': 0, 'optim.d.lr': 0, 'optim.encoder.lr': 0, 'optim.encoder.warmup': 0}
 _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.remat': ('nothing', 'blocks'),
@@ -56,10 +57,13 @@ def base() -> ml_collections.ConfigDict:
       reference='heldout',         # split that is compared with: 'heldout' or 'train'
       fakes=ml_collections.config_dict.placeholder(int),
                                    # images generated; None: as many as the protocol says
+      every=0,                     # steps between evaluations in training; 0: none
+      best='',                     # score whose best checkpoint stays; '': the protocol's distance
   ))
   config.every = ml_collections.ConfigDict(dict(   # steps between
       report=50, save=1000, images=1000))
   config.keep = 3                  # newest checkpoints that stay
+  config.keep_every = 0            # those of its multiples stay too; 0: none
   config.grid = 32                 # held-out captions of the sample grid
   return config.lock()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from xmc_jax.data import source as sources
+from xmc_jax.distributed import processes
 from xmc_jax.evals import extra_metrics, feature_cache, image_sets, protocols, results, scores
 from xmc_jax.evals.extract import FeatureCollector, GeneratedImages
 from xmc_jax.evals.statistics import Moments
@@ -198,6 +199,8 @@ class Evaluator:
     extractors = [extractor, *(x for metric in self._extra for x in metric.extractors)]
     self._collect = FeatureCollector(list({x.name: x for x in extractors}.values()), model.mesh)
     self._inputs = model.inputs(captions, seed=seed)
+    # In these, lines of extra metrics differ.
+    self._network = {*protocol.facts(), 'weights_sha256'} - {'protocol'}
     self.title = f'{protocol.name}: {fakes:,} images against {len(real):,} of {real.name}'
     self._manifest = {
         **_manifest(protocol, extractor.sha256, fakes, len(real)), 'data': config.data.name,
@@ -220,6 +223,13 @@ class Evaluator:
     return [line for found, facts in parts
             for line in results.lines(found, {**facts, 'scores': total})]
 
+  def of_run(self, workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Earlier lines of averaged weights that are comparable with those of `score`, oldest first."""
+    keys = [key for key in results.SETTING if key in self._manifest and key not in self._network]
+    return [line for line in results.read(workdir)
+            if line.get('weights') == 'averaged' and isinstance(line.get('step'), int)
+            and all(line.get(key) == self._manifest[key] for key in keys)]
+
   def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
     """Earlier lines of this checkpoint by the same commit and settings; [] if there are none.
 
@@ -230,12 +240,72 @@ class Evaluator:
       return []
     wanted = {'step': step, 'weights': weights, **self._manifest}
     has = lambda line, keys: all(line.get(key) == wanted[key] for key in keys)
-    # Lines of extra metrics differ in the facts of their networks.
-    of_a_network = {*self.protocol.facts(), 'weights_sha256'} - {'protocol'}
-    lines = [line for line in results.read(workdir) if has(line, wanted.keys() - of_a_network)]
-    newest = max((line['time'] for line in lines if has(line, of_a_network)), default=None)
+    lines = [line for line in results.read(workdir) if has(line, wanted.keys() - self._network)]
+    newest = max((line['time'] for line in lines if has(line, self._network)), default=None)
     together = [line for line in lines if line['time'] == newest]
     return together if together and len(together) == together[0].get('scores') else []
+
+
+class Curve:
+  """Scores a run at intervals while it trains, and knows which step was the best so far.
+
+  Attributes:
+    metric: the score that decides: `config.evals.best`, or the distance of the protocol.
+    best: (step, its value), None before the first evaluation.
+  """
+
+  def __init__(self, workdir: epath.Path, model: TextToImage, start: int):
+    """The evaluations of steps up to `start` are read from the run's scores.jsonl."""
+    evals = model.config.evals
+    self._workdir, self._every, self._last = workdir, evals.every, model.config.steps
+    protocol = protocols.find(evals.protocol)
+    self.metric = evals.best or protocol.distance
+    if not (better := results.better(self.metric)):
+      raise UserError(f'--config.evals.best={self.metric}: whether lower or higher is better is '
+                      'not known; choose a score of docs/evaluation.md, such as '
+                      f'{protocol.distance}')
+    self._better = better
+    self._evaluator = Evaluator(model, protocol, None, 0, (), None)
+    lines = self._evaluator.of_run(workdir) if jax.process_index() == 0 else []
+    self._values, self._times = {}, {}
+    for line in processes.gather(lines)[0]:
+      if line.get('metric') == self.metric and line['step'] <= start:
+        self._values[line['step']], self._times[line['step']] = line['value'], line['time']
+
+  @property
+  def best(self) -> tuple[int, float] | None:
+    if not self._values:
+      return None
+    return self._better(self._values.items(), key=lambda item: item[1])
+
+  def due(self, step: int) -> bool:
+    return step % self._every == 0 or step == self._last
+
+  def missing(self, step: int, saved: float) -> bool:
+    """Whether the evaluation of a checkpoint is due and was not made since it was saved."""
+    return self.due(step) and self._times.get(step, -1) < saved
+
+  def score(self, model: TextToImage, saved: Callable[[], None]) -> dict[str, float]:
+    """Scores a step, appends the scores to scores.jsonl and prints them; {metric: value}.
+
+    They are written after `saved` has returned, so they are those of a checkpoint on the disk.
+    """
+    lines = self._evaluator.score(model)
+    saved()
+    results.append(self._workdir, lines)
+    found = {line['metric']: line['value'] for line in lines}
+    if self.metric not in found:
+      raise UserError(f'--config.evals.best={self.metric}: is none of the scores of this run; '
+                      f'choose one of {", ".join(found)}')
+    self._values[model.step] = found[self.metric]
+    print(f'step {model.step:,}, averaged weights, {self._evaluator.title}\n'
+          f'{results.table(lines)}\n{self.summary()}', flush=True)
+    return {f'{self._evaluator.protocol.name}/averaged/{name}': value
+            for name, value in found.items()}
+
+  def summary(self) -> str:
+    step, value = self.best
+    return f'best so far by {self.metric}: step {step:,} with {results.digits(value)}'
 
 
 def choose_captions(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

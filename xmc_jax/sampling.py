@@ -28,6 +28,8 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.methods import Method
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import by_row, make_mesh, put_whole, replicated
+from xmc_jax.training.program import Program
+from xmc_jax.training.state import TrainState
 from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import files
 
@@ -189,23 +191,26 @@ class TextToImage:
     local.text.encoder = find_text_encoder(config.text.encoder, text_encoder)
     method, mesh = methods.build(local), make_mesh()
     program = methods.program(method, config, mesh)
-    g = program.state_spec.networks['g']
+    frozen = method.load_frozen(method.sample_needs)
+    _check_frozen(frozen, meta.get('frozen', {}), local.text.encoder)
+    tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
+                 if 'tokenizer' in meta else       # older checkpoints do not have it
+                 method.tokenizer())
+    return cls.of_training(config, method, program, tokenizer, program.put_frozen(frozen),
+                           folder).at(step, live=live)
 
-    sample = method.sample
+  @classmethod
+  def of_training(cls, config: ml_collections.ConfigDict, method: Method, program: Program,
+                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path) -> TextToImage:
+    """The generator of a program that trains, without weights; `at` and `of_state` add them."""
+    sample, g = method.sample, program.state_spec.networks['g']
     assert sample, 'a method that trains a generator draws with it'
 
     def forward(tree, inputs):
       return sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
-
-    frozen = method.load_frozen(method.sample_needs)
-    _check_frozen(frozen, meta.get('frozen', {}), local.text.encoder)
-    tree = {'frozen': program.put_frozen(frozen)}
-    tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
-                 if 'tokenizer' in meta else       # older checkpoints do not have it
-                 method.tokenizer())
-    model = cls(config, -1, '', tokenizer, method.z_features, mesh, forward, tree, folder,
-                {'params': g.params, 'stats': g.stats}, Sampler(method, mesh))
-    return model.at(step, live=live)
+    return cls(config, -1, '', tokenizer, method.z_features, program.mesh, forward,
+               {'frozen': frozen}, checkpoints, {'params': g.params, 'stats': g.stats},
+               Sampler(method, program.mesh))
 
   def at(self, step: int | None = None, *, live: bool = False) -> TextToImage:
     """The same model with the weights of another checkpoint; arguments and errors as of `load`."""
@@ -214,6 +219,11 @@ class TextToImage:
       g = checkpoints.restore_sampler(self._spec, step, live=live)
     return dataclasses.replace(self, step=step, weights='live' if live else 'averaged',
                                tree=self.tree | g)
+
+  def of_state(self, step: int, state: TrainState) -> TextToImage:
+    """The same model with the averaged weights of a state in training."""
+    g = {'params': state.ema['g'], 'stats': state.networks['g'].stats}
+    return dataclasses.replace(self, step=step, weights='averaged', tree=self.tree | g)
 
   def inputs(self, captions: Sequence[str], *, seed: int = 0,
              truncation: float | None = None) -> dict[str, np.ndarray]:

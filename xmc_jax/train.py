@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import time
 from typing import Any
 
@@ -19,7 +20,8 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
-from xmc_jax.sampling import Sampler, caption_noise
+from xmc_jax.evaluate import Curve
+from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import profile as traces
 from xmc_jax.training.checkpoint import Checkpoints
@@ -28,7 +30,7 @@ from xmc_jax.training.memory import summary as memory_summary
 from xmc_jax.training.metric_writer import Reporter
 from xmc_jax.training.program import TITLES, Program, Step, parameters
 from xmc_jax.training.state import TrainState
-from xmc_jax.types import PARTNER, Tree, UserError
+from xmc_jax.types import PARTNER, UserError
 from xmc_jax.utils import atomic, image_io
 from xmc_jax.utils.lock import locked
 from xmc_jax.weight_files import files
@@ -66,7 +68,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     if jax.process_index() == 0:
       stack.enter_context(locked(workdir))
     checkpoints = stack.enter_context(
-        Checkpoints(workdir / 'checkpoints', every=config.every.save, keep=config.keep))
+        Checkpoints(workdir / 'checkpoints', every=config.every.save, keep=config.keep,
+                    keep_every=config.keep_every))
     processes.check_shared(workdir)
     if jax.process_index() == 0:
       for line in checkpoints.set_aside_damaged():
@@ -94,6 +97,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       _report_changes(began_with, meta)
     if partners := positives.find(source, config.data.partners):
       print(partners.summary())
+    model = method.sample and TextToImage.of_training(config, method, program, tokenizer, frozen,
+                                                      checkpoints.directory)
+    curve = _curve(workdir, model, config, start)      # early: it may lack weights
     compiled = _compile(program, config, source, tokenizer, start)
     if not start:
       state = program.init(config.seed)
@@ -102,8 +108,18 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     reporter = Reporter(workdir, total_steps=config.steps, every=config.every.report, start=start,
                         rows_per_step=rounds * config.batch_size)
     stack.callback(reporter.close)
-    sample_grid = method.sample and SampleGrid(method, config, mesh, tokenizer,
-                                    {'train': source, 'heldout': heldout})
+    sample_grid = SampleGrid(config, {'train': source, 'heldout': heldout})
+
+    def evaluate(step):
+      began = time.perf_counter()
+      reporter.scores(step, curve.score(model.of_state(step, state), checkpoints.wait))
+      checkpoints.best = curve.best[0]
+      reporter.leave_out(time.perf_counter() - began)
+
+    if curve and curve.best:
+      checkpoints.best = curve.best[0]
+    if start and curve and processes.gather(curve.missing(start, checkpoints.saved(start)))[0]:
+      evaluate(start)
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
         source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
@@ -123,22 +139,26 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         state, metrics = compiled(state, frozen, batch)
       reporter.step(step, metrics, waited)
       # Saved before the next batch is taken: the checkpoint of step s has seen batches 1 to s.
-      ending = agreed(stop.requested) or step == config.steps
-      if ending or step % config.every.save == 0:
+      stopping = agreed(stop.requested)
+      ending, due = stopping or step == config.steps, curve and curve.due(step)
+      if ending or due or step % config.every.save == 0:
         reporter.settle()        # raises if a loss is not finite, before that is saved
-        checkpoints.save(step, state, meta, force=ending)
+        checkpoints.save(step, state, meta, force=ending or due)
         if method.export:
           _export(method, workdir, state, tokenizer, mesh)
-      if sample_grid and (ending or step % config.every.images == 0):
-        for name, grid in sample_grid.render(state, frozen):
+      if model and (ending or step % config.every.images == 0):
+        for name, grid in sample_grid.render(model.of_state(step, state)):
           reporter.images(step, grid, name)
+      if due and not stopping:   # after a stop it is made up for when the run is resumed
+        evaluate(step)
       if ending:               # not `stop.requested`, which may have changed since saving
         break
 
   if step < config.steps:
     print(f'Stopped and saved at step {step:,}; the same command resumes the run.')
   else:
-    print(f'Done: {step:,} steps. {_next_steps(method, workdir)}')
+    print(f'Done: {step:,} steps{f"; {curve.summary()}" if curve and curve.best else ""}. '
+          f'{_next_steps(method, workdir)}')
   return state
 
 
@@ -162,25 +182,27 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
 class SampleGrid:
   """Images of the same captions with the same noise, to compare over the course of a run."""
 
-  def __init__(self, method, config, mesh, tokenizer, splits):
-    self._sampler = Sampler(method, mesh)
+  def __init__(self, config, splits):
+    self._seed = config.seed
     self._captions = {name: _evenly(split, config.grid) for name, split in splits.items()}
-    self._texts = {name: tokenizer.encode(c) for name, c in self._captions.items()}
-    self._z = {name: caption_noise(c, method.z_features, config.seed)
-               for name, c in self._captions.items()}
 
-  def render(self, state: TrainState, frozen: dict[str, Tree]):
-    """Yields each split's name and its grid, uint8 [h, w, 3], by the averaged generator."""
+  def render(self, model: TextToImage):
+    """Yields each split's name and its grid, uint8 [h, w, 3]."""
     for name, captions in self._captions.items():
-      tokens, mask = self._texts[name]
-      images = self._sampler(state.ema['g'], state.networks['g'].stats, frozen, captions, tokens,
-                             mask, self._z[name])
       try:
-        grid = image_io.grid(list(images), captions, columns=8)
+        grid = image_io.grid(model.generate(captions, seed=self._seed), captions, columns=8)
       except UserError as error:      # the losses are finite, so training goes on
         print(error, flush=True)
       else:
         yield name, grid
+
+
+def _curve(workdir: epath.Path, model: TextToImage | None, config, start: int) -> Curve | None:
+  """The evaluations that `config.evals.every` asks for, if it does."""
+  if config.evals.every and not model:
+    raise UserError(f'--config.evals.every={config.evals.every}: {config.method} trains an '
+                    'encoder, which draws no images to evaluate; set it to 0')
+  return Curve(workdir, model, start) if config.evals.every else None
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:
@@ -238,4 +260,4 @@ def _next_steps(method, workdir: epath.Path) -> str:
   if not method.sample:
     return f'The trained encoder is in {workdir / "encoder"}.'
   return (f'Sample grids are in {workdir / "images"}.\n'
-          f'To generate an image:  xmc sample --workdir {workdir} "a red apple"')
+          f'To generate an image:  xmc sample --workdir {shlex.quote(str(workdir))} "a red apple"')

@@ -2,6 +2,7 @@
 import json
 import re
 import runpy
+import shlex
 import sys
 
 import numpy as np
@@ -120,6 +121,12 @@ def test_the_next_command_is_of_the_sets_own_config(tmp_path, name, size, flags)
 def test_the_next_command_fits_any_other_set(tmp_path, name, size, words):
   (told,) = how_to_train(tmp_path, name, size)
   assert f'xmc train {words}' in told
+
+
+def test_the_next_command_can_be_pasted(tmp_path):
+  folder = tmp_path / "it's päth ☃ $HOME"
+  (told,) = how_to_train(folder, 'folder', 64)
+  assert shlex.split(told)[-1] == f'--config.data.options.folder={folder}'
 
 
 def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkeypatch, capsys):

@@ -86,6 +86,22 @@ def test_saves_at_multiples_and_when_forced_and_keeps_the_newest(tmp_path):
   assert sorted(os.listdir(tmp_path)) == ['10', '11']
 
 
+def test_multiples_and_the_best_stay_beside_the_newest(tmp_path):
+  with Checkpoints(tmp_path, every=1, keep=2, keep_every=4) as checkpoints:
+    for step in range(1, 12):
+      checkpoints.save(step, make_state(), {})
+      if step == 6:
+        checkpoints.best = 5
+    assert checkpoints.steps() == [4, 5, 8, 10, 11]
+    checkpoints.best = 11
+    checkpoints.save(12, make_state(), {})
+    assert checkpoints.steps() == [4, 8, 11, 12]
+  with Checkpoints(tmp_path, every=1, keep=1) as checkpoints:
+    checkpoints.best = 8
+    checkpoints.save(13, make_state(), {})
+    assert checkpoints.steps() == [8, 13]
+
+
 def test_meta_is_of_its_step(folder):
   with Checkpoints(folder, every=2) as checkpoints:
     assert checkpoints.meta() == {'position': 6}

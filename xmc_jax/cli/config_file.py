@@ -15,8 +15,8 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_dict, config_flags
 
+from xmc_jax import config as defaults
 from xmc_jax.cli.parser import did_you_mean
-from xmc_jax.config import check
 from xmc_jax.types import UserError
 
 # In a checkout, a link to the folder configs/.
@@ -48,7 +48,10 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
   except (OSError, ValueError) as error:
     raise UserError(f'{path} cannot be read ({_one_line(error)}); give the --config of the run'
                     ) from error
-  return _change(_from_json(saved), overrides)
+  config = defaults.base()      # with the keys that are newer than the run
+  with config.unlocked():
+    config.update(_from_json(saved))
+  return _change(config, overrides)
 
 
 def _from_json(saved: dict) -> ConfigDict:
@@ -69,7 +72,7 @@ def _change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     config_flags.DEFINE_config_dict('config', config, flag_values=values,
                                     sys_argv=list(overrides))
     words = values(['xmc', *overrides])[1:]
-    check(values.config)
+    defaults.check(values.config)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(_one_line(error)) from error
   if words:

@@ -6,6 +6,7 @@ distributed run is lost; 130 after Ctrl-C. The modules import JAX only when they
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -39,7 +40,7 @@ def _parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code; `argv` is like sys.argv, the default."""
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.FATAL)      # orbax also raises the errors that it logs
   try:
     args = _parser().parse_args((sys.argv if argv is None else argv)[1:])
   except SystemExit as leaving:      # after --help, --version or a message about the flags
@@ -47,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   import jax
 
   from xmc_jax.types import UserError
+  from xmc_jax.utils import disk
   jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE).expanduser()))
   try:
-    args.run(args)
+    with disk.full_is_told():
+      args.run(args)
   except SystemExit as leaving:      # flags that do not go together
     return leaving.code
   except UserError as error:
@@ -69,6 +72,7 @@ def entry() -> None:
     print('xmc: interrupted', file=sys.stderr)
     code = 130
   if code:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):      # stdout may be a file on a full disk
+      sys.stdout.flush()
+      sys.stderr.flush()
     os._exit(code)

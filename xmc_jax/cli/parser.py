@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from xmc_jax import __version__
@@ -134,17 +134,19 @@ def add_processes(parser: Parser) -> None:
        help='how long to wait for all processes to join; default: 300')
 
 
-def joined(args: argparse.Namespace, device_per_core: bool = False
-           ) -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def joined(args: argparse.Namespace, device_per_core: bool = False) -> Iterator[None]:
   """The context in which this process is one of several, if the flags say so."""
   import jax
 
   from xmc_jax.distributed import processes
   from xmc_jax.training.mesh import one_cpu_device_a_core
+  from xmc_jax.utils import disk
   if device_per_core:
     one_cpu_device_a_core()
-  return processes.joined(
+  with processes.joined(
       distributed=args.distributed, coordinator=args.coordinator, processes=args.processes,
       process=args.process, heartbeat=args.heartbeat, wait=args.wait,
       facts={'the version of xmc_jax': __version__, 'the version of jax': jax.__version__},
-      command='xmc')
+      command='xmc'), disk.full_is_told():      # inside, so that the other processes hear it too
+    yield

@@ -10,6 +10,7 @@ The same command resumes an interrupted preparation. docs/data.md explains the d
 from __future__ import annotations
 
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -129,4 +130,5 @@ def how_to_train(job: Job, found_by_name: bool) -> str:
 
 
 def _command(config: str, workdir: str, flags: Sequence[str]) -> str:
-  return ' '.join([f'xmc train --config configs/{config}.py --workdir runs/{workdir}', *flags])
+  return shlex.join(['xmc', 'train', '--config', f'configs/{config}.py', '--workdir',
+                     f'runs/{workdir}', *flags])

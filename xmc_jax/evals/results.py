@@ -4,9 +4,10 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import pathlib
+import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +20,12 @@ from xmc_jax.types import UserError
 from xmc_jax.utils import json_lines
 
 FILE = 'scores.jsonl'
+# Scores are comparable only if all of these agree.
+SETTING = ('protocol', 'network', 'resize', 'distance', 'data', 'size', 'fakes', 'reals',
+           'reference', 'images', 'seed', 'weights_sha256', 'reference_sha256', 'captions_sha256')
+BASELINES = ('of real', 'by chance')   # suffixes of metrics without a generator
+_LOWER = r'(FI?D|KID)(-.+)?|CMMD|near-duplicates.*'
+_HIGHER = r'(IS|precision|recall|density|coverage)(-.+)?|alignment-\d+|objects: .+|CLIP .+|SOA.*'
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy', 'pillow')
 
 
@@ -62,9 +69,17 @@ def read(workdir: epath.PathLike) -> list[dict[str, Any]]:
 def table(found: Sequence[Mapping[str, Any]]) -> str:
   """Scores as a table for the terminal: metric, value, spread."""
   width = max(len(line['metric']) for line in found)
-  return '\n'.join(f'  {line["metric"]:{width}}  {_digits(line["value"])}'
-                   + (f' ± {_digits(line["spread"])}' if line['spread'] is not None else '')
+  return '\n'.join(f'  {line["metric"]:{width}}  {digits(line["value"])}'
+                   + (f' ± {digits(line["spread"])}' if line['spread'] is not None else '')
                    for line in found)
+
+
+def better(metric: str) -> Callable[[Iterable], Any] | None:
+  """`min` or `max`, whichever value of the metric is better; None where neither is."""
+  if metric.endswith(BASELINES):
+    return None
+  return (min if re.fullmatch(_LOWER, metric) else
+          max if re.fullmatch(_HIGHER, metric) else None)
 
 
 def refuse_mixed(protocols: Iterable[str], flag: str) -> None:
@@ -83,7 +98,7 @@ def refuse_nonfinite(scores: Sequence[Score]) -> None:
                       'the images with xmc sample')
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
   return f'{value:.2f}' if abs(value) >= 10 else f'{value:.4f}'
 
 

@@ -1,23 +1,15 @@
 """Scores in the report: only scores that are comparable share a chart and a table."""
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xmc_jax.encoders.registry import RANDOM
+from xmc_jax.evals import results
 from xmc_jax.report.curves import Chart, Line
 from xmc_jax.report.run_folder import is_number
 
 Score = Mapping[str, Any]   # a line of scores.jsonl
-
-# Scores are comparable only if all of these agree.
-_SETTING = ('protocol', 'network', 'resize', 'distance', 'data', 'size', 'fakes', 'reals',
-            'reference', 'images', 'seed', 'weights_sha256', 'reference_sha256', 'captions_sha256')
-_LOWER = r'(FI?D|KID)(-.+)?|CMMD|near-duplicates.*'
-_HIGHER = r'(IS|precision|recall|density|coverage)(-.+)?|alignment-\d+|objects: .+|CLIP .+|SOA.*'
-_BASELINES = ('of real', 'by chance')   # suffixes of metrics without a generator
-
 
 # Published numbers for 'protocol data size' of their authors; see docs/evaluation.md.
 # Each is (metric, value, model, source).
@@ -47,7 +39,8 @@ def sections(runs: Mapping[str, Sequence[Score]]) -> tuple[list[dict], list[tupl
   for run, lines in runs.items():
     for line in lines:
       if is_score(line):
-        groups.setdefault(tuple(str(line.get(key)) for key in _SETTING), []).append((run, line))
+        setting = tuple(str(line.get(key)) for key in results.SETTING)
+        groups.setdefault(setting, []).append((run, line))
       else:
         other.append((run, ', '.join(f'{key} {value}' for key, value in line.items())))
   return [_section(list(runs), groups[setting]) for setting in sorted(groups)], other
@@ -67,7 +60,7 @@ def _section(runs: Sequence[str], lines: Sequence[tuple[str, Score]]) -> dict[st
   first = lines[0][1]
   series: dict[str, dict[str, dict[str, dict]]] = {}   # [metric][weights][run][step]: newest line
   for run, line in sorted(lines, key=lambda item: _age(item[1])):
-    weights = '–' if line['metric'].endswith(_BASELINES) else str(line.get('weights') or '–')
+    weights = '–' if line['metric'].endswith(results.BASELINES) else str(line.get('weights') or '–')
     of_metric = series.setdefault(line['metric'], {}).setdefault(weights, {})
     of_metric.setdefault(run, {})[str(line.get('step'))] = line
   rows = [(metric, _direction(metric), weights,
@@ -77,7 +70,7 @@ def _section(runs: Sequence[str], lines: Sequence[tuple[str, Score]]) -> dict[st
   return {
       'title': first.get('protocol', 'unknown protocol'), 'setting': _describe(first),
       'charts': [_chart(runs, series, metric, several) for metric in series
-                 if not metric.endswith(_BASELINES)],
+                 if not metric.endswith(results.BASELINES)],
       'heads': [f'{run}: {what}' if several else what for run in shown
                 for what in ('Newest', 'Best')],
       'rows': rows, 'random': first.get('weights_sha256') == RANDOM,
@@ -98,7 +91,7 @@ def _chart(runs: Sequence[str], series: Mapping, metric: str, several: bool) -> 
   """A metric over steps beside its values for real images and by chance."""
   lines: list[Line] = []
   for i, run in enumerate(runs):
-    for name in (metric, *(f'{metric} {baseline}' for baseline in _BASELINES)):
+    for name in (metric, *(f'{metric} {baseline}' for baseline in results.BASELINES)):
       for weights, found in sorted(series.get(name, {}).items()):
         points = [x for x in found.get(run, {}).values() if is_number(x.get('step'))]
         label = weights if name == metric else name.removeprefix(metric).strip()
@@ -112,7 +105,7 @@ def _chart(runs: Sequence[str], series: Mapping, metric: str, several: bool) -> 
 
 def _newest_and_best(metric: str, points: Mapping[str, Score]) -> tuple[str, str]:
   found = list(points.values())
-  best = {'lower': min, 'higher': max}.get(_direction(metric)[:-len(' is better')])
+  best = results.better(metric)
   return (_cell(found[-1]) if found else '–',
           _cell(best(found, key=lambda x: x['value'])) if found and best else '–')
 
@@ -128,10 +121,7 @@ def _count(value: Any) -> str:
 
 
 def _direction(metric: str) -> str:
-  if metric.endswith(_BASELINES):
-    return ''
-  return ('lower is better' if re.fullmatch(_LOWER, metric) else
-          'higher is better' if re.fullmatch(_HIGHER, metric) else '')
+  return {min: 'lower is better', max: 'higher is better', None: ''}[results.better(metric)]
 
 
 def _describe(line: Score) -> str:

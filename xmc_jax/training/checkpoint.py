@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +22,8 @@ DAMAGED = '.damaged'      # suffix of the folder of a checkpoint that was set as
 class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints in `directory`, one folder per step with the items `state` and `meta`.
 
-  `every` is the number of steps between two saves, `keep` how many of the newest stay. With
+  `every` is the number of steps between two saves. The `keep` newest stay, and those of multiples
+  of `keep_every`, if it is not 0, and of the step `best`, which may be set at any time. With
   `every=None` it only reads: it creates no folder, deletes none and may watch a run in progress.
 
   A folder under its final name is complete and, on a local disk, flushed: see `durable.py`.
@@ -31,7 +33,10 @@ class Checkpoints(contextlib.AbstractContextManager):
   directory cannot be created or written to.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], *, every: int | None, keep: int = 3):
+  def __init__(self, directory: str | os.PathLike[str], *, every: int | None, keep: int = 3,
+               keep_every: int = 0):
+    self.best: int | None = None
+    self._keep, self._keep_every = keep, keep_every
     self.directory = epath.Path(directory).resolve()
     self._every = every
     if every is not None:
@@ -45,7 +50,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.directory,
         options=ocp.CheckpointManagerOptions(
             save_interval_steps=0 if every is None else 1, create=False,
-            max_to_keep=None if every is None else keep, read_only=every is None,
+            preservation_policy=self, read_only=every is None,
             cleanup_tmp_directories=every is not None,
             temporary_path_class=durable.DurableTemporaryPath if self._local else None),
         item_handlers={'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()})
@@ -53,11 +58,22 @@ class Checkpoints(contextlib.AbstractContextManager):
   def __exit__(self, *_: Any) -> None:
     self.close()
 
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    """Which of the checkpoints, the oldest first, stay; orbax asks it when one is saved."""
+    del context
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    return [step in steps[-self._keep:] or step == self.best
+            or bool(self._keep_every) and step % self._keep_every == 0 for step in steps]
+
   def steps(self) -> list[int]:
     """Steps of the complete checkpoints, ascending; looks at the disk."""
     self.wait()
     self._manager.reload()
     return sorted(self._manager.all_steps())
+
+  def saved(self, step: int) -> float:
+    """When the checkpoint of `step` was completed, in seconds since the epoch."""
+    return (self.directory / str(step)).stat().mtime
 
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint, None where there is none; looks at the disk."""
@@ -219,12 +235,15 @@ class Checkpoints(contextlib.AbstractContextManager):
       yield
     except (OSError, ValueError) as error:  # tensorstore says ValueError for a full disk
       raise UserError(f'a checkpoint could not be written to {self.directory} ({_reason(error)}); '
-                      'give a --workdir that can be written to, on a disk with room') from error
+                      'make room on its disk, or give a --workdir that can be written to'
+                      ) from error
 
 
 def _reason(error: Exception) -> str:
   """What orbax or the system says of a failure, without the dump that tensorstore appends."""
-  return ' '.join(str(error.__cause__ or error).split('[tensorstore_spec')[0].split())[:200]
+  text = ' '.join(str(error.__cause__ or error).split('[tensorstore_spec')[0].split())
+  full = os.strerror(errno.ENOSPC)
+  return full if full in text else text[:200]
 
 
 def _as_stored(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -90,6 +90,15 @@ class Reporter:
       if self._board is not None:
         self._board.write_images(step, {name: grid[None]})
 
+  def scores(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes scores of an evaluation to TensorBoard."""
+    if self._board is not None:
+      self._board.write_scalars(step, dict(values))
+
+  def leave_out(self, seconds: float) -> None:
+    """Time since the report before in which there was no training; it does not count as slow."""
+    self._began += seconds
+
   def close(self) -> None:
     """Settles the last step, reports what no report holds yet, and closes the files."""
     try:

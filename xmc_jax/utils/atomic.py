@@ -31,7 +31,9 @@ def whole(path: Any) -> Iterator[Any]:
     sync(unfinished)
     unfinished.replace(path)
     sync(path.parent)
-  except BaseException:
+  except BaseException as error:
+    if isinstance(error, OSError):
+      error.filename = error.filename or str(path)      # a failed write does not name its file
     with contextlib.suppress(OSError):      # the first error says more
       unfinished.unlink(missing_ok=True)
     raise

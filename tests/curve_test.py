@@ -1,0 +1,127 @@
+"""Evaluation at intervals inside training: which step was the best."""
+import collections
+import re
+import shutil
+
+import pytest
+import tiny
+import toy_protocol
+
+from xmc_jax import evaluate, train
+from xmc_jax.cli.main import main
+from xmc_jax.encoders import registry
+from xmc_jax.evals import protocols, results
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch, tmp_path):
+  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
+  monkeypatch.setattr(registry, 'load', toy_protocol.load)
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+
+
+def argv(workdir, encoder, **settings):
+  return tiny.train_argv(workdir, encoder, **{
+      'data__loader': 'arrays', 'evals__every': 2, 'evals__protocol': 'toy', 'every__save': 3,
+      'keep': 1, 'steps': 7} | settings)
+
+
+def values(workdir, metric='FID'):
+  """{step: its values, in the order in which they were written}."""
+  found = collections.defaultdict(list)
+  for line in results.read(workdir):
+    if line['metric'] == metric:
+      found[line['step']].append(line['value'])
+  return dict(found)
+
+
+def steps(workdir):
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
+@pytest.mark.parametrize('flag, metric, better', [('', 'FID', min), ('recall', 'recall', max)])
+def test_the_best_step_is_told_and_its_checkpoint_stays(
+    tmp_path, encoder_folder, capsys, flag, metric, better):
+  run = tmp_path / 'run'
+  assert main(argv(run, encoder_folder, keep_every=6, evals__best=flag)) == 0
+  told, found = capsys.readouterr().out, values(run, metric)
+  assert list(found) == [2, 4, 6, 7]
+  best = better(found, key=lambda step: found[step])
+  assert f'best so far by {metric}: step {best:,} with' in told
+  assert re.search(rf'Done: 7 steps; best so far by {metric}: step {best:,} with', told)
+  assert steps(run) == sorted({6, 7, best})
+  assert {line['weights'] for line in results.read(run)} == {'averaged'}
+
+
+def test_the_scores_are_those_of_xmc_evaluate(tmp_path, encoder_folder):
+  run = tmp_path / 'run'
+  assert main(argv(run, encoder_folder, keep=9, steps=4)) == 0
+  inside = values(run)
+  (run / results.FILE).unlink()
+  assert main(['xmc', 'evaluate', f'--workdir={run}', '--every']) == 0
+  outside = values(run)
+  for step in (2, 4):
+    assert inside[step] == pytest.approx(outside[step], rel=1e-4)
+
+
+def test_a_resumed_run_makes_up_for_a_missing_evaluation_and_repeats_none(
+    tmp_path, encoder_folder, monkeypatch, capsys):
+  run, straight = tmp_path / 'run', tmp_path / 'straight'
+  assert main(argv(straight, encoder_folder, steps=6)) == 0
+
+  class Killed(BaseException):
+    pass
+
+  def kill(*_):
+    raise Killed
+  with monkeypatch.context() as patch:      # after the checkpoint of step 4, before its scores
+    append = results.append
+    patch.setattr(evaluate.results, 'append', lambda workdir, lines: (
+        kill if lines[0]['step'] == 4 else append)(workdir, lines))
+    with pytest.raises(Killed):
+      main(argv(run, encoder_folder, steps=6))
+  assert list(values(run)) == [2] and steps(run)[-1] == 4
+  assert main(argv(run, encoder_folder, steps=6)) == 0
+  assert values(run) == values(straight) and list(values(run)) == [2, 4, 6]
+  capsys.readouterr()
+  assert main(argv(run, encoder_folder, steps=8)) == 0      # 6 is known, 8 is new
+  assert {step: len(found) for step, found in values(run).items()} == {2: 1, 4: 1, 6: 1, 8: 1}
+  best = min(values(run), key=lambda step: values(run)[step])
+  assert f'step {best} with' in capsys.readouterr().out and best in steps(run)
+
+
+def test_a_stop_is_not_delayed_by_an_evaluation(tmp_path, encoder_folder, monkeypatch):
+  class Stop(train.contextlib.ExitStack):
+    requested = True
+  run = tmp_path / 'run'
+  with monkeypatch.context() as patch:
+    patch.setattr(train, 'StopSignal', Stop)
+    assert main(argv(run, encoder_folder, evals__every=1)) == 0
+  assert values(run) == {}
+  assert main(argv(run, encoder_folder, evals__every=1, steps=2)) == 0
+  assert list(values(run)) == [1, 2]
+
+
+@pytest.mark.parametrize('settings, words', [
+    ({'evals__best': 'beauty'}, ['--config.evals.best=beauty', 'FID']),
+    ({'evals__best': 'SOA-C', 'evals__every': 1}, ['--config.evals.best=SOA-C', 'one of FID']),
+    ({'evals__every': -1}, ['--config.evals.every=-1']),
+    ({'keep_every': -1}, ['--config.keep_every=-1']),
+    ({'evals__protocol': 'tf2015'}, ['inception-tf2015'])])
+def test_mistakes(tmp_path, encoder_folder, capsys, monkeypatch, settings, words):
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+  assert main(argv(tmp_path / 'run', encoder_folder, **settings)) == 2
+  told = capsys.readouterr().err
+  assert all(word in told for word in words) and told.count('\n') == 1
+
+
+def test_a_run_of_before_these_keys_resumes_without_its_config(trained, tmp_path):
+  run = shutil.copytree(trained, tmp_path / 'run')
+  text = (run / 'config.json').read_text()
+  for line in ('"keep_every": 0,', '"every": 0,', '"best": "",'):
+    assert line in text
+    text = text.replace(line, '', 1)
+  (run / 'config.json').write_text(text)
+  assert main(['xmc', 'train', f'--workdir={run}', '--config.steps=5']) == 0
