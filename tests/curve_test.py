@@ -1,5 +1,6 @@
 """Evaluation at intervals inside training: which step was the best."""
 import collections
+import json
 import re
 import shutil
 
@@ -119,9 +120,7 @@ def test_mistakes(tmp_path, encoder_folder, capsys, monkeypatch, settings, words
 
 def test_a_run_of_before_these_keys_resumes_without_its_config(trained, tmp_path):
   run = shutil.copytree(trained, tmp_path / 'run')
-  text = (run / 'config.json').read_text()
-  for line in ('"keep_every": 0,', '"every": 0,', '"best": "",'):
-    assert line in text
-    text = text.replace(line, '', 1)
-  (run / 'config.json').write_text(text)
+  config = json.loads((run / 'config.json').read_text())
+  del config['keep_every'], config['evals']['every'], config['evals']['best']
+  (run / 'config.json').write_text(json.dumps(config))
   assert main(['xmc', 'train', f'--workdir={run}', '--config.steps=5']) == 0
