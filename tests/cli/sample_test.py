@@ -4,9 +4,12 @@ import json
 import pathlib
 import re
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
+import tiny
 import torch_writer
 import toy_protocol
 from PIL import Image
@@ -284,6 +287,17 @@ def test_an_image_that_is_not_finite_is_refused_with_its_caption(
   assert 'NaN or infinity' in told and "'a bird'" in told and told.count('\n') == 1
   assert [path.name for path in sorted((tmp_path / 'out').iterdir())] == [
       '000_a_cat_0.png', '001_a_dog_0.png']
+
+
+def test_ctrl_c_ends_with_one_line(trained, tmp_path):
+  (tmp_path / 'captions.txt').write_text('\n'.join(f'{number} apples' for number in range(9999)))
+  process = tiny.start(['xmc', 'sample', f'--workdir={trained}', f'--out={tmp_path / "out"}',
+                        f'--captions={tmp_path / "captions.txt"}'])
+  while process.poll() is None and not any(tmp_path.glob('out/*.png')):
+    time.sleep(0.05)
+  process.send_signal(signal.SIGINT)
+  told, _ = process.communicate()
+  assert process.returncode == 130 and told == 'xmc: interrupted\n'
 
 
 def test_out_that_is_a_file_is_refused_first(tmp_path, capsys):
