@@ -2,6 +2,7 @@
 import json
 import re
 import runpy
+import shlex
 import sys
 
 import numpy as np
@@ -120,6 +121,19 @@ def test_the_next_command_is_of_the_sets_own_config(tmp_path, name, size, flags)
 def test_the_next_command_fits_any_other_set(tmp_path, name, size, words):
   (told,) = how_to_train(tmp_path, name, size)
   assert f'xmc train {words}' in told
+
+
+def test_the_next_command_can_be_pasted(tmp_path, capsys):
+  out = tmp_path / 'prep it ☃'
+  assert prepare(tmp_path, f'--out={out}') == 0
+  command = capsys.readouterr().out.partition('Train with it:')[2]
+  assert f'--config.data.options.folder={out}' in shlex.split(command)
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path, capsys):
+  (tmp_path / 'out').write_text('')
+  assert prepare(tmp_path, f'--out={tmp_path / "out"}') == 2
+  assert 'is a file; give a folder' in capsys.readouterr().err
 
 
 def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkeypatch, capsys):
