@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 import multiprocessing
+import pathlib
 import pickle
 import shutil
 import subprocess
