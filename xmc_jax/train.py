@@ -166,6 +166,12 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
   """Compiles the step and prints a summary of the run."""
   print(f'{config.method} on {config.data.name}: {len(source):,} images, {config.model.size} px, '
         f'batch size {config.batch_size} per round, steps {start + 1:,} to {config.steps:,}')
+  for warning in pipeline.warnings(source, tokenizer, config.batch_size, config.text.script):
+    print(f'Warning: {warning}')
+  group = config.model.get('bn_group_size')
+  if group and group > config.batch_size:
+    print(f'Warning: config.model.bn_group_size = {group} exceeds the batch size, so BatchNorm '
+          f'statistics are those of the {config.batch_size} examples of the batch')
   if cut := pipeline.truncated_share(source, tokenizer):
     print(f'{cut:.1%} of the captions are truncated to text.length = {config.text.length} tokens')
   print(meshes.summary(program.mesh))

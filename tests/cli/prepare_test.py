@@ -129,6 +129,12 @@ def test_the_next_command_can_be_pasted(tmp_path):
   assert shlex.split(told)[-1] == f'--config.data.options.folder={folder}'
 
 
+def test_a_file_is_no_folder_to_write_to(tmp_path, capsys):
+  (tmp_path / 'out').write_text('')
+  assert prepare(tmp_path, f'--out={tmp_path / "out"}') == 2
+  assert 'is a file; give a folder' in capsys.readouterr().err
+
+
 def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkeypatch, capsys):
   monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
   monkeypatch.setattr(registry, 'load', toy_protocol.load)

@@ -291,3 +291,16 @@ except UserError as error:
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
   assert 'tensorflow is not installed' in done.stdout, done.stderr
   assert "'xmc_jax[train]'" in done.stdout
+
+
+def test_what_spoils_training_is_told(records_folder, tokenizer):
+  source = sources.load('records', 'train', 32, folder=records_folder)
+  told = lambda of, rows, script='any': pipeline.warnings(of, tokenizer, rows, script)
+  assert len(source) == 47
+  assert not [one for one in told(source, 47) if 'batch' in one]
+  assert any('batch size 48 exceeds the 47 images' in one for one in told(source, 48))
+  assert any('are 0 in a batch of one' in one for one in told(source, 1))
+  foreign = Watched(source)
+  foreign.captions = lambda i: ('красное яблоко',)
+  assert any('100.0% of the captions' in one and 'красное' in one
+             for one in told(foreign, 4, 'latin'))

@@ -28,3 +28,17 @@ def test_packed_lists_are_the_lists():
   numbers = Numbers([[3, 1], [], [-1]])
   assert [numbers[i] for i in range(3)] == [[3, 1], [], [-1]]
   assert len(Texts([])) == 0
+
+
+@pytest.mark.parametrize('text, right', [
+  ('salt &amp; pepper &quot;mill&quot;', 'salt & pepper "mill"'), ('&amp;lt;3', '<3'),
+  ('R&D; R&reg', 'R&D; R&reg'), ('caf&#233; &#x41;', 'café A'), ('a\0dog\x1b\x85b', 'a dog b'),
+  ('a\ud800b', 'a b'), ('a\u2028b', 'a b'), ('👨\u200d👩', '👨\u200d👩')])
+def test_entities_and_control_signs(text, right):
+  assert captions.clean(text) == right
+
+
+@pytest.mark.parametrize('text, lost', [
+  ('красное яблоко', True), ('a red 苹果', True), ('a café, naïve', False), ('a dog ☃', False)])
+def test_words_that_a_vocabulary_loses(text, lost):
+  assert captions.loses_words(text) == lost

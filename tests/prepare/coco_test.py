@@ -140,3 +140,45 @@ def test_lists_of_another_shape(tmp_path, name, text, words):
 def test_an_option_that_does_not_exist(folder):
   with pytest.raises(UserError, match='choose files or tfds'):
     coco.open(folder, through='web')
+
+
+def changed(tmp_path, file, change):
+  lists, parts = coco_files.small_coco()
+  facts = json.loads(lists[file])
+  change(facts)
+  return coco.open(coco_files.unpacked(tmp_path / 'coco', lists | {file: json.dumps(facts)}, parts))
+
+
+def test_annotations_that_lack_something_are_left_out_and_named(tmp_path):
+  def lose(facts):
+    facts['annotations'][0]['caption'] = None
+    del facts['annotations'][1]['image_id']
+    return [one['id'] for one in facts['annotations'][:2]]
+  lists, _ = coco_files.small_coco()
+  first, second = lose(json.loads(lists['captions_train2014.json']))
+  left_out = changed(tmp_path, 'captions_train2014.json', lose).left_out
+  assert left_out[f'train2014, caption annotations without caption (first id {first})'] == 1
+  assert left_out[f'train2014, caption annotations without image_id (first id {second})'] == 1
+
+
+def test_an_image_that_the_objects_lack_is_kept_without_labels(tmp_path):
+  gone = []
+  original = changed(tmp_path, 'instances_train2014.json',
+                     lambda facts: gone.append(facts['images'].pop(0)['id']))
+  assert [raw.labels for raw in examples(original, 'train')
+          if raw.more['image_id'] == gone[0]] == [()]
+  assert original.left_out['train2014, labels: images that instances_train2014.json does not list, '
+                           f'which are kept without objects (first id {gone[0]})'] == 1
+
+
+def test_objects_without_area_and_iscrowd_have_those_of_their_boxes(tmp_path):
+  def lose(facts):
+    for one in facts['annotations']:
+      del one['area'], one['iscrowd']
+  for raw in examples(changed(tmp_path, 'instances_train2014.json', lose), 'train'):
+    width, height = raw.more['size']
+    for label, area in zip(raw.labels, raw.areas):
+      boxes = [box for box, one in zip(raw.more['boxes'], raw.more['box_labels']) if one == label]
+      covered = sum(w * h for _, _, w, h in boxes) / (width * height)
+      assert area == pytest.approx(min(max(covered, 1 / (width * height)), 1), rel=1e-4)
+    assert not any(raw.more['crowd'])

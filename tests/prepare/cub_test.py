@@ -201,3 +201,17 @@ def test_lists_that_contradict_each_other(root, name, content, words):
 def test_lists_of_species_that_cannot_be(root, name, content, words):
   cub_files.write(root / 'cvpr2016_cub', cub_files.reed() | {name: content.encode()})
   refused(root, words)
+
+
+@pytest.mark.parametrize('keys, words', [
+  ([], 'the train split has 0 names'),
+  ([b'no/bird'], 'has 1 names, first no/bird, and none of them is an image')])
+def test_lists_that_name_no_image_are_told_apart_from_missing_captions(root, keys, words):
+  for name, content in {'train/filenames.pickle': cub_files.python2(keys),
+                        'test/filenames.pickle': cub_files.python2([KEY[4].encode()]),
+                        f'text/{KEY[4]}.txt': b'a bird'}.items():
+    path = root / 'birds' / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+  with pytest.raises(UserError, match=words):
+    cub.open(root)

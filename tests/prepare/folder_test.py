@@ -1,6 +1,7 @@
 """Images of one's own: text files, tables, splits, labels, and the mistakes of a beginner."""
 import hashlib
 import io
+import os
 import pathlib
 import pickle
 
@@ -206,8 +207,8 @@ HEAD = 'file,caption\n'
 
 
 @pytest.mark.parametrize('name, text, words', [
-  ('captions.csv', 'file,title\na.jpg,A\n', r'line 2 has no column for the caption: call '
-   r'it caption \(or captions, text\); its columns are file, title'),
+  ('captions.csv', 'file,heading\na.jpg,A\n', r'line 2 has no column for the caption: call '
+   r'it caption \(or captions, text, title\); its columns are file, heading'),
   ('captions.csv', 'caption,name\nA,a.jpg\n', 'no column for the file .* are caption, name'),
   ('captions.csv', HEAD + 'a.jpg,a dog, big\n', r'line 2 has 3 cells .* has 2 \(file; caption\); '
    'put a caption that contains a comma'),
@@ -271,3 +272,54 @@ def test_a_broken_image_is_left_to_the_preparation(tmp_path):
   path.unlink()
   with pytest.raises(OSError):
     raw.image()
+
+
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+@pytest.mark.parametrize('heading', [('file', 'caption'), ('filepath', 'title')])
+def test_separators_and_names_of_columns(tmp_path, separator, heading):
+  in_splits(tmp_path)
+  rows = [heading, ('train/a.jpg', 'C'), ('val/b.jpg', 'D')]
+  (tmp_path / 'captions.csv').write_text('\n'.join(map(separator.join, rows)))
+  assert found(folder.open(tmp_path)) == {'train': {'train/a.jpg': ('C',)},
+                                          'heldout': {'val/b.jpg': ('D',)}}
+
+
+@pytest.mark.parametrize('head', ['', 'train/'])
+def test_a_table_in_each_folder(tmp_path, head):
+  write(tmp_path, TWO)
+  line = '{"file_name": "%s", "text": "%s"}\n'
+  (tmp_path / 'train' / 'metadata.jsonl').write_text(line % (f'{head}a.jpg', 'A'))
+  (tmp_path / 'val' / 'metadata.jsonl').write_text(line % ('b.jpg', 'B'))
+  original = folder.open(tmp_path)
+  assert found(original) == {'train': {'train/a.jpg': ('A',)}, 'heldout': {'val/b.jpg': ('B',)}}
+  assert set(original.files) == {'train/metadata.jsonl', 'val/metadata.jsonl'}
+
+
+def test_a_table_in_one_of_the_folders_names_what_it_lacks(tmp_path):
+  write(tmp_path, ['train/a.jpg', 'train/b.jpg', 'train/c.jpg', 'val/b.jpg'])
+  table = 'file,caption,split\na.jpg,A,train\nb.jpg,B,val\n'
+  (tmp_path / 'train' / 'metadata.csv').write_text(table)
+  original = folder.open(tmp_path)
+  assert found(original) == {'train': {'train/a.jpg': ('A',)}, 'heldout': {'train/b.jpg': ('B',)}}
+  assert original.left_out == {'images without a caption (train/c.jpg, val/b.jpg)': 2}
+
+
+def test_text_files_in_a_tree_of_their_own_and_in_capitals(tmp_path):
+  write(tmp_path, ['images/x/a.jpg', 'images/b.jpg', 'images/c.jpg'],
+        {'text/x/a.txt': 'A', 'text/b.TXT': 'B', 'images/c.TXT': 'C'})
+  assert {name: raw.captions for name, raw in raws(folder.open(tmp_path, heldout=0.5)).items()} == {
+    'images/x/a.jpg': ('A',), 'images/b.jpg': ('B',), 'images/c.jpg': ('C',)}
+
+
+def test_pipes_are_left_out_and_never_opened(tmp_path):
+  in_splits(tmp_path)
+  os.mkfifo(tmp_path / 'train' / 'pipe.png')
+  assert folder.open(tmp_path).left_out == {'pipes and devices named like images': 1}
+
+
+def test_linked_folders_are_read(tmp_path):
+  write(tmp_path / 'elsewhere', ['a.jpg'], {'a.txt': 'A'})
+  write(tmp_path / 'in', ['val/b.jpg'], {'val/b.txt': 'B'})
+  (tmp_path / 'in' / 'train').symlink_to(tmp_path / 'elsewhere')
+  assert found(folder.open(tmp_path / 'in')) == {'train': {'train/a.jpg': ('A',)},
+                                                 'heldout': {'val/b.jpg': ('B',)}}

@@ -23,8 +23,10 @@ from toy_original import BAD, toy
 from xmc_jax.data import records
 from xmc_jax.data import source as sources
 from xmc_jax.prepare import estimate, finishing, job, run
+from xmc_jax.prepare import folder as folder_reader
 from xmc_jax.prepare.images import Storage, store
 from xmc_jax.prepare.job import Job
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
 
 FILES = {'manifest.json', 'bad.jsonl', 'tokenizer.json', *(f'train-{i:05d}.rec' for i in range(5)),
@@ -124,6 +126,7 @@ sys.path.insert(0, {tests!r})
 from toy_original import toy
 from xmc_jax.prepare import run
 from xmc_jax.prepare.job import Job
+from xmc_jax.prepare.original import BadImage
 from xmc_jax.prepare.images import Storage
 from xmc_jax.types import UserError
 if __name__ == '__main__':
@@ -285,3 +288,44 @@ def test_the_vocabulary_is_the_originals_where_it_has_one(broken, tmp_path):
   assert list(read(broken))[:5] == ['<end>', 'noise', 'number', '0', 'one']
   run.prepare(make_job(tmp_path, vocabulary=('one', 'noise')))
   assert read(tmp_path / 'out') == {'<end>': 0, 'one': 1, 'noise': 2}
+
+
+def test_other_captions_in_the_original_are_noticed(broken, tmp_path):
+  shutil.copytree(broken, tmp_path / 'out')
+  one = make_job(tmp_path, broken=True)
+  edited = lambda *of: (dataclasses.replace(raw, captions=tuple(c.replace('noise', 'voice')
+                                                                for c in raw.captions))
+                        for raw in toy(tmp_path / 'original', broken=True).examples(*of))
+  one.original.examples = edited
+  with pytest.raises(UserError, match='other captions.*--force'):
+    run.prepare(one, most_bad=0.2)
+  run.prepare(one, most_bad=0.2, force=True)
+  source = sources.load('records', 'train', 32, folder=str(tmp_path / 'out'))
+  assert 'voice' in source.captions(0)[0]
+
+
+def test_captions_in_another_script_are_counted_and_named(tmp_path, capsys):
+  source = tmp_path / 'in'
+  for split, text in {'train': 'красное яблоко', 'val': 'a red apple'}.items():
+    (source / split).mkdir(parents=True)
+    Image.new('RGB', (32, 32)).save(source / split / 'a.png')
+    (source / split / 'a.txt').write_text(text)
+  run.prepare(make_job(tmp_path, original=folder_reader.open(source)))
+  out = capsys.readouterr().out
+  assert 'train: 1 captions have words without Latin letters' in out and 'красное' in out
+  assert 'heldout: 1 captions have' not in out
+
+
+@pytest.mark.parametrize('data', [b'', b'<html>', b'GIF89a'])
+def test_reasons_have_no_memory_addresses(data):
+  with pytest.raises(BadImage) as error:
+    store(data, Storage(32))
+  assert '0x' not in str(error.value)
+
+
+def test_a_huge_image_gives_one_sentence(monkeypatch):
+  file = io.BytesIO()
+  Image.new('RGB', (100, 100)).save(file, 'PNG')
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+  with pytest.raises(BadImage, match='more than 2,000 px; make it smaller'):
+    store(file.getvalue(), Storage(32))

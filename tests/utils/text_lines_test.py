@@ -16,7 +16,7 @@ def test_lines(tmp_path, data, lines):
 
 
 def test_numbers_count_blank_lines_and_lines_keep_their_white_space():
-  assert list(numbered_lines('\n a \r\n\n\tb\rc')) == [(2, ' a '), (4, '\tb\rc')]
+  assert list(numbered_lines('\n a \r\n\n\tb\rc')) == [(2, ' a '), (4, '\tb'), (5, 'c')]
 
 
 @pytest.mark.parametrize('data, line, byte', [

@@ -106,7 +106,10 @@ def _prepare(args) -> None:
                     args.codec or dataset.codec, args.quality)
   original, options = readers.open(name, args.source, args.option)
   own = prepared.folder_of(original.name, storage.size)
-  job = Job(original, pathlib.Path(args.out or own), storage, args.shard_examples, options)
+  out = pathlib.Path(args.out or own)
+  if out.exists() and not out.is_dir():
+    raise UserError(f'--out={out}: is a file; give a folder')
+  job = Job(original, out, storage, args.shard_examples, options)
   if prepare(job, workers=args.workers, host=args.host, hosts=args.hosts,
              most_bad=args.most_bad, force=args.force):
     print(f'{job.folder} is ready. Train with it:  {how_to_train(job, job.folder == own)}')
@@ -116,7 +119,8 @@ def how_to_train(job: Job, found_by_name: bool) -> str:
   """The commands that train with a prepared folder: the set's own configs, or one that fits it."""
   from xmc_jax.data.source import PREPARED
   name = job.original.name
-  place = [] if found_by_name else [f'--config.data.options.folder={job.folder}']
+  folder = f'--config.data.options.folder={job.folder}'
+  place = [] if found_by_name else [folder]
   fits = [size for size in _OWN.get(name, ()) if size <= job.storage.size]
   if fits:
     return '\n  and then:  '.join(_command(stem, stem, [*flags, *place])
@@ -124,7 +128,7 @@ def how_to_train(job: Job, found_by_name: bool) -> str:
   size = next((s for s in _SIZES if s <= job.storage.size), _SIZES[-1])
   large = size >= 128 and job.original.counts['train'] >= _MANY
   data = [f'--config.data.name={name}', *place] if name in PREPARED else [
-      '--config.data.name=records', f'--config.data.options.folder={job.folder}']
+      '--config.data.name=records', folder]
   return _command(f'xmc_gan_coco{size}' if large else 'emoji64', name,
                   [f'--config.model.size={size}', *data])
 

@@ -37,14 +37,18 @@ class ImageFiles:
       composed form (NFC), so that it is the same on every file system.
     hidden_files: number of hidden image files that were skipped.
     hidden_folders: number of hidden folders that were skipped, whatever they contain.
+    special_files: number of entries named like images that are no files: pipes, sockets and
+      devices. To open a pipe would wait for a writer forever.
   """
   paths: Mapping[str, pathlib.Path]
   hidden_files: int
   hidden_folders: int
+  special_files: int
 
   def skipped(self) -> dict[str, int]:
     """{what was skipped: how many}, without zeros; for messages."""
-    counts = {'hidden image files': self.hidden_files, 'hidden folders': self.hidden_folders}
+    counts = {'hidden image files': self.hidden_files, 'hidden folders': self.hidden_folders,
+              'pipes and devices named like images': self.special_files}
     return {what: count for what, count in counts.items() if count}
 
 
@@ -62,12 +66,14 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
   folder, prefix = pathlib.Path(folder).expanduser(), f'{flag}: ' if flag else ''
   if not folder.is_dir():
     raise UserError(f'{prefix}{folder} is not a folder; give the folder of the images, unpacked')
-  paths, hidden_files, hidden_folders = {}, 0, 0
+  paths, hidden_files, hidden_folders, special = {}, 0, 0, 0
   try:
     for path, is_folder in _walk(folder, frozenset()):
       if _is_hidden(path.name):
         hidden_folders += is_folder
         hidden_files += not is_folder and is_image(path.name)
+      elif not is_folder and is_image(path.name) and path.exists() and not path.is_file():
+        special += 1
       elif not is_folder and is_image(path.name):
         name = unicodedata.normalize('NFC', path.relative_to(folder).as_posix())
         if name in paths:
@@ -79,7 +85,7 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
   except OSError as error:
     raise UserError(f'{prefix}{error.filename}: cannot be read ({error.strerror}); check the '
                     'permissions') from error
-  return ImageFiles(dict(sorted(paths.items())), hidden_files, hidden_folders)
+  return ImageFiles(dict(sorted(paths.items())), hidden_files, hidden_folders, special)
 
 
 def is_image(name: str) -> bool:

@@ -88,11 +88,41 @@ def to_float(image: Array) -> Array:
   return image.astype(jnp.float32) * SCALE
 
 
+def warnings(source: Source, tokenizer: Tokenizer, rows: int,
+             script: str = 'latin', sample: int = 2000) -> list[str]:
+  """Returns what of the data and the batch size spoils training without an error, in sentences.
+
+  Args:
+    source, tokenizer: as of `batches`.
+    rows: global batch size of a round.
+    script: of the captions, "latin" or "any"; as `config.text.script`.
+    sample: captions of at most this many images are read.
+  """
+  found = []
+  if rows > len(source):
+    found.append(f'the batch size {rows} exceeds the {len(source):,} images of the data set, so a '
+                 'batch has the same image several times and contrastive losses take it for its '
+                 'own negative; lower --config.batch_size')
+  if rows == 1:
+    found.append('contrastive losses are 0 in a batch of one example, which has no negatives; '
+                 'raise --config.batch_size')
+  captions = _some_captions(source, sample)
+  if unknown := tokenizer.unknown(captions, script):
+    found.append(f'{len(unknown) / len(captions):.1%} of the captions have letters of another '
+                 'script or words that the text encoder does not know, for instance '
+                 f'{unknown[0]!r}')
+  return found
+
+
 def truncated_share(source: Source, tokenizer: Tokenizer, sample: int = 2000) -> float:
   """Returns the fraction of truncated captions, in an even sample of at most `sample` images."""
-  chosen = np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)
-  captions = [caption for index in chosen.tolist() for caption in source.captions(index)]
+  captions = _some_captions(source, sample)
   return tokenizer.count_truncated(captions) / len(captions)
+
+
+def _some_captions(source: Source, sample: int) -> list[str]:
+  chosen = np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)
+  return [caption for index in chosen.tolist() for caption in source.captions(index)]
 
 
 def _block(rows: int, process: tuple[int, int]) -> tuple[int, int]:

@@ -126,6 +126,13 @@ class Tokenizer:
     """Returns the number of captions that `encode` truncates."""
     return sum(len(self._ids(encoding)) > self.length for encoding in self._encode(captions))
 
+  def unknown(self, captions: Sequence[str], script: str = 'latin') -> list[str]:
+    """Returns the captions that have a letter of another script, an unknown token or no word."""
+    return [caption for caption, encoding in zip(captions, self._encode(captions), strict=True)
+            if script == 'latin' and any(c.isalpha() and not _is_latin(c) for c in caption)
+            or self.kind != 'words' and self._unknown in encoding.ids
+            or self.kind == 'words' and not any(encoding.ids)]
+
   def check_captions(self, captions: Sequence[str], script: str = 'latin') -> None:
     """Checks captions that a user has written; `script` is "latin" or "any".
 

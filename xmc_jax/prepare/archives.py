@@ -123,10 +123,8 @@ class ImageStore:
 
 def _in_folder(place: pathlib.Path) -> Callable[[str], bytes | None]:
   def reader(name: str) -> bytes | None:
-    try:
-      return (place / name).read_bytes()
-    except FileNotFoundError:
-      return None
+    path = place / name
+    return path.read_bytes() if path.is_file() else None     # a pipe would never end
   return reader
 
 

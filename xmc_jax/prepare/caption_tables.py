@@ -1,6 +1,7 @@
 """Captions of your own images in one file: a table, JSON lines, or Flickr's token files.
 
-  .csv, .tsv   a first line with the names of the columns, then one line per caption
+  .csv, .tsv   a first line with the names of the columns, then one line per caption; the cells of
+               a .csv are separated by commas, semicolons or tabs, as its first line is
   .jsonl       one object per line, with the names of the columns as keys
   .token       lines of Flickr8k and Flickr30k: "1000268201.jpg#0", a tab and the caption;
                also .token.txt
@@ -24,8 +25,9 @@ from xmc_jax.prepare.captions import clean
 from xmc_jax.types import UserError
 from xmc_jax.utils.text_lines import numbered_lines, read_text
 
-FILE = ('file', 'file_name', 'filename', 'path', 'image')
-CAPTION = ('caption', 'captions', 'text')
+FILE = ('file', 'file_name', 'filename', 'filepath', 'path', 'image')
+CAPTION = ('caption', 'captions', 'text', 'title')
+_SEPARATORS = {',': 'comma', ';': 'semicolon', '\t': 'tab'}
 KINDS = ('.csv', '.tsv', '.jsonl', '.token', '.token.txt')
 
 
@@ -67,10 +69,12 @@ def read(path: pathlib.Path) -> Iterator[CaptionRow]:
 
 
 def _csv(path: pathlib.Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
-  reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+  first = next((line for _, line in numbered_lines(text)), '')
+  separator = max(_SEPARATORS, key=first.count)        # the comma, if none of them occurs
+  reader = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True)
   try:
     yield from _rows(path, ((reader.line_num, cells) for cells in reader),
-                     'put a caption that contains a comma in double quotes')
+                     f'put a caption that contains a {_SEPARATORS[separator]} in double quotes')
   except csv.Error as error:
     raise UserError(f'{path}, line {reader.line_num}: {error}; write a caption with quotes '
                     '"like ""this"" one"') from error

@@ -1,15 +1,29 @@
-"""Captions of original files: white space, and whether they stay true of the mirror image."""
+"""Captions of original files: cleaning, and whether they stay true of the mirror image."""
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
 
+_ENTITY = re.compile(r'&(#\d+|#x[0-9a-f]+|[a-z]+\d*);', re.IGNORECASE)
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]')   # and halves of surrogate pairs
 _SIDES = re.compile(r'\b(left|right)(?!over)', re.IGNORECASE)
 
 
 def clean(text: str) -> str:
-  """Replaces every run of white space by one space and strips both ends."""
-  return ' '.join(text.split())
+  """Resolves HTML entities, also escaped twice; makes of white space and control signs one space.
+
+  CLIP's cleaning does the same with entities. An entity needs its semicolon: "R&D" stays.
+  """
+  for _ in range(2):
+    text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+  return ' '.join(_CONTROL.sub(' ', text).split())
+
+
+def loses_words(caption: str) -> bool:
+  """Whether a vocabulary of words drops a whole word: one without any ASCII letter or digit."""
+  return not caption.isascii() and any(
+      not word.encode('ascii', 'ignore') for word in re.findall(r'\w+', caption))
 
 
 def may_flip(captions: Iterable[str]) -> bool:

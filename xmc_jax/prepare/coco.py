@@ -25,7 +25,13 @@ from typing import Any
 import numpy as np
 
 from xmc_jax.prepare import archives, captions
-from xmc_jax.prepare.coco_objects import Objects, read_json, read_objects, shaped_like_coco
+from xmc_jax.prepare.coco_objects import (
+  Objects,
+  complete,
+  read_json,
+  read_objects,
+  shaped_like_coco,
+)
 from xmc_jax.prepare.original import Original, OriginalExample
 from xmc_jax.prepare.packed import Numbers, Texts
 from xmc_jax.types import UserError
@@ -99,7 +105,8 @@ class _CocoSplit:
                object_file: tuple[pathlib.Path, str], left_out):
     facts = read_json(*caption_file)
     with shaped_like_coco(*caption_file):
-      names = {image['id']: image['file_name'] for image in facts['images']}
+      names = {image['id']: image['file_name']
+               for image in complete(facts['images'], ('id', 'file_name'), 'images', left_out)}
       by_image = _by_image(facts['annotations'], names, left_out)
     self.listed = len(names)
     rows = sorted(by_image)
@@ -116,9 +123,12 @@ def _by_image(annotations: list[Mapping[str, Any]], names: Mapping[int, str],
                 left_out) -> dict[int, list[tuple[int, str]]]:
   """Returns {image id: [(caption id, caption), …]}, ordered by caption id."""
   found, missed = defaultdict(list), Counter()
-  for one in annotations:
-    text = captions.clean(one['caption'])
-    if not text:
+  needed = ('id', 'image_id', 'caption')
+  for one in complete(annotations, needed, 'caption annotations', left_out):
+    text = captions.clean(one['caption']) if isinstance(one['caption'], str) else None
+    if text is None:
+      missed['captions that are not text'] += 1
+    elif not text:
       missed['captions without a word'] += 1
     elif one['image_id'] not in names:
       missed['captions of images that the file does not list'] += 1

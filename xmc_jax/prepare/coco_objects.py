@@ -62,7 +62,7 @@ class Objects:
     class_names: of the l classes.
     starts: int64 [n + 1].
     label, area, box, crowd: of the m objects: int16 [m], float64 [m], float32 [m, 4], bool [m].
-    size: width and height of the images, int32 [n, 2].
+    size: width and height of the images, int32 [n, 2]; 0 of an image that the file does not list.
   """
   class_names: tuple[str, ...]
   starts: np.ndarray
@@ -99,9 +99,16 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
   with shaped_like_coco(path, name):
     categories = sorted(facts['categories'], key=lambda category: category['id'])
     number = {category['id']: i for i, category in enumerate(categories)}
-    sizes = {image['id']: (image['width'], image['height']) for image in facts['images']}
-    rows = {one: row for row, one in enumerate(ids)}
-    found, missed = _sorted_in(facts['annotations'], rows, number)
+    sizes = {image['id']: (image['width'], image['height'])
+             for image in complete(facts['images'], ('id', 'width', 'height'), 'images', left_out)}
+    lacking = [one for one in ids if one not in sizes]
+    if lacking:
+      left_out(f'labels: images that {path.name if path.suffix != ".zip" else name} does not list, '
+               f'which are kept without objects (first id {lacking[0]})', len(lacking))
+    rows = {one: row for row, one in enumerate(ids) if one in sizes}
+    needed = ('id', 'image_id', 'category_id', 'bbox')
+    annotations = complete(facts['annotations'], needed, 'object annotations', left_out)
+    found, missed = _sorted_in(annotations, rows, number)
     for why, count in missed.items():
       left_out(why, count)
     of_row = np.array([rows[one['image_id']] for one in found], np.int64)
@@ -110,10 +117,10 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
     return Objects(
         tuple(category['name'] for category in categories), starts,
         np.array([number[one['category_id']] for one in found], np.int16),
-        np.array([one['area'] for one in found], np.float64),
+        np.array([_area(one) for one in found], np.float64),
         np.array([one['bbox'] for one in found], np.float32).reshape(-1, 4),
-        np.array([one['iscrowd'] for one in found], bool),
-        np.array([sizes[one] for one in ids], np.int32).reshape(-1, 2))
+        np.array([one.get('iscrowd') or 0 for one in found], bool),
+        np.array([sizes.get(one, (0, 0)) for one in ids], np.int32).reshape(-1, 2))
 
 
 def _sorted_in(annotations: Sequence[Mapping[str, Any]], rows: Mapping[int, int],
@@ -128,6 +135,28 @@ def _sorted_in(annotations: Sequence[Mapping[str, Any]], rows: Mapping[int, int]
     else:
       found.append(one)
   return sorted(found, key=lambda one: (rows[one['image_id']], one['id'])), missed
+
+
+def _area(one: Mapping[str, Any]) -> float:
+  """The area of an object, or that of its box, since own lists often have none."""
+  area = one.get('area')
+  return one['bbox'][2] * one['bbox'][3] if area is None else area
+
+
+def complete(records: Sequence[Mapping[str, Any]], needed: Sequence[str], what: str,
+             left_out: Callable[[str, int], None]) -> list[Mapping[str, Any]]:
+  """Returns the records that have all keys of `needed`; counts and names the others."""
+  lacking: dict[str, list[Any]] = {}
+  found = []
+  for one in records:
+    key = next((key for key in needed if one.get(key) is None), None)
+    if key is None:
+      found.append(one)
+    else:
+      lacking.setdefault(key, []).append(one.get('id'))
+  for key, ids in lacking.items():
+    left_out(f'{what} without {key} (first id {ids[0]})', len(ids))
+  return found
 
 
 def read_json(path: pathlib.Path, name: str, drop: str = '') -> Any:

@@ -68,6 +68,11 @@ class Cub:
     texts, self.vocabulary = _captions(trees, published, listed, self.files)
     self._keys, self._captions = {}, {}
     for split, keys in listed.items():
+      if not set(keys) & set(self._birds.numbers):
+        raise UserError(
+          f'{_places(trees)}: the list of the {split} split has {len(keys):,} names'
+          f'{f", first {keys[0]}," if keys else ""} and none of them is an image of images.txt; '
+          f'take the lists of {metadata.ADDRESS} or {REED}, or write your own with such names')
       rows = [row for row, key in enumerate(keys) if key in self._birds.numbers]
       captioned = [row for row in rows if texts[split][row]]
       missed[f'{split}, images that images.txt does not list'] += len(keys) - len(rows)

@@ -10,6 +10,7 @@ from typing import Any
 from xmc_jax import __version__
 from xmc_jax.data import records, vocabulary
 from xmc_jax.data.shards import Shard
+from xmc_jax.prepare.captions import loses_words
 from xmc_jax.prepare.estimate import some
 from xmc_jax.prepare.job import TALLY, Job
 from xmc_jax.types import UserError
@@ -63,7 +64,7 @@ def check_bad(job: Job, split: str, bad: list[tuple[str, str]], most_bad: float)
 
 def _count(job: Job, shards: list[Shard], words: dict[str, None]) -> dict[str, Any]:
   """Returns the counts of a split; adds the words of its captions to `words`."""
-  examples, captions, classes = 0, 0, collections.Counter()
+  examples, captions, classes, lost = 0, 0, collections.Counter(), []
   for shard in shards:
     texts: list[str] = []
     for at in range(len(shard)):
@@ -71,12 +72,15 @@ def _count(job: Job, shards: list[Shard], words: dict[str, None]) -> dict[str, A
       texts += facts['captions']
       classes.update(facts['labels'] or [None])
     examples, captions = examples + len(shard), captions + len(texts)
+    lost += filter(loses_words, texts)
     if job.original.vocabulary is None:
       words |= dict.fromkeys(vocabulary.collect(texts))
   unlabelled = classes.pop(None, 0)
   most = {job.original.class_names[label]: n for label, n in classes.most_common(_CLASSES)}
   labels = {'most': most, 'classes_seen': len(classes), 'images_without': unlabelled}
   return {'examples': examples, 'captions': captions,
+          **({'captions_in_other_scripts': len(lost), 'first_in_another_script': lost[0]}
+             if lost else {}),
           **{what: sum(shard.facts[what] for shard in shards) for what in TALLY},
           **({'labels': labels} if job.original.class_names else {})}
 

@@ -1,11 +1,13 @@
 """Reader of your own images: a folder, with captions in text files or in one table.
 
   flowers/rose.jpg, flowers/rose.txt    next to each image a text file, one caption per line
+  flowers/images/, flowers/text/        or the text files in a tree of their own (AttnGAN)
   flowers/captions.csv                  or a table, see `xmc_jax.prepare.caption_tables`
+  flowers/train/metadata.jsonl          or one in each folder (Hugging Face)
 
 Which files are images, and which are skipped, is said in `xmc_jax.data.image_folder`. A table names
-images by their paths below the folder. If the folder has one table called `captions` or `metadata`,
-it is used, and text files are ignored.
+images by their paths below its own folder. If a folder has a table called `captions` or `metadata`,
+it is used, and text files are ignored; tables of the folders below count only if it has none.
 
 The held-out images are, in this order of preference: those that the table's column `split` says;
 those in heldout/, val/ or test/ if there is also train/; otherwise a fraction chosen by a hash of
@@ -20,7 +22,7 @@ import os
 import pathlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xmc_jax.data import image_folder
@@ -72,13 +74,14 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
   if not files.paths:
     raise UserError(f'{source} has no images, that is, files that end in '
                     f'{", ".join(image_folder.SUFFIXES)}')
-  table, paths, left_out = _table(source, captions), files.paths, Counter(files.skipped())
-  found = (_beside(source, paths, left_out) if table is None else
-           _of_table(source, paths, table, left_out))
+  paths, left_out = files.paths, Counter(files.skipped())
+  tables = _tables(source, captions, paths)
+  found = (_of_tables(source, paths, tables, left_out) if tables else
+           _beside(source, paths, left_out))
   splits = _splits(source, found, heldout, seed)
   class_names, several = _label(source, found, splits, labels)
-  return CaptionedFolder(name, class_names, several, found, splits, flip,
-                         {} if table is None else {table.name: str(table)}, dict(left_out))
+  read = {_table_name(source, table): str(table) for table in tables}
+  return CaptionedFolder(name, class_names, several, found, splits, flip, read, dict(left_out))
 
 
 @dataclasses.dataclass
@@ -120,23 +123,36 @@ class CaptionedFolder:
           image.classes, flippable=flippable)
 
 
-def _table(source: pathlib.Path, captions: str | None) -> pathlib.Path | None:
+def _tables(source: pathlib.Path, captions: str | None,
+            paths: Mapping[str, pathlib.Path]) -> list[pathlib.Path]:
+  """Returns the table named by the option, or that of the folder, or those of folders below it."""
   if captions is not None:
     path = next((path for path in (pathlib.Path(captions), source / captions) if path.is_file()),
                 None)
     if path is None:
       raise UserError(f'captions={captions}: there is no such file, nor {source / captions}')
-    return path
-  found = [source / name for name in TABLES if (source / name).is_file()]
+    return [path]
+  if own := _table_in(source):
+    return [own]
+  below = sorted({folder for name in paths for folder in pathlib.PurePosixPath(name).parents})
+  return [table for folder in below if (table := _table_in(source / folder))]
+
+
+def _table_name(source: pathlib.Path, table: pathlib.Path) -> str:
+  return table.relative_to(source).as_posix() if table.is_relative_to(source) else table.name
+
+
+def _table_in(folder: pathlib.Path) -> pathlib.Path | None:
+  found = [folder / name for name in TABLES if (folder / name).is_file()]
   if len(found) > 1:
-    raise UserError(f'{source} has several tables of captions, '
+    raise UserError(f'{folder} has several tables of captions, '
                     f'{", ".join(path.name for path in found)}; name one with captions=FILE')
   return found[0] if found else None
 
 
 def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
             left_out: Counter[str]) -> dict[str, FolderImage]:
-  """Returns the images that have captions in the text files next to them."""
+  """Returns the images that have captions in the text files next to them, or in text/."""
   texts, found = {}, {}
   for name, path in paths.items():
     text = path.with_suffix('.txt')
@@ -144,7 +160,12 @@ def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
       raise UserError(f'{name} and {texts[text]} would share the captions of {text.name}; rename '
                       'or remove one of them')
     texts[text] = name
-    captions = [clean(line) for line in read_lines(text)] if text.is_file() else []
+    own = [text, path.with_suffix('.TXT')]
+    if name.startswith('images/'):
+      own += [source / 'text' / one.relative_to(source / 'images') for one in own]
+    file = next((one for one in own if one.is_file()), None)
+    captions = [clean(line) for line in read_lines(file)] if file else []
+    captions = list(filter(None, captions))
     if captions:
       found[name] = FolderImage(path, captions)
   _count_uncaptioned(paths, found, left_out)
@@ -156,38 +177,47 @@ def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
   return found
 
 
-def _of_table(source: pathlib.Path, paths: Mapping[str, pathlib.Path], table: pathlib.Path,
-              left_out: Counter[str]) -> dict[str, FolderImage]:
-  """Returns the images that have captions in a table, in the order of its lines."""
-  found, missing = {}, []
-  for line in caption_tables.read(table):
-    name = _below(source, line.file)
-    if name not in paths:
-      missing.append(line)
-      continue
-    image = found.setdefault(name, FolderImage(paths[name], []))
-    new = [text for text in dict.fromkeys(line.captions) if text not in image.captions]
-    left_out['captions that an image has twice'] += len(line.captions) - len(new)
-    left_out['captions without a word'] += line.empty
-    image.captions += new
-    for what in ('label', 'labels', 'split'):
-      _agree(line, image, what)
-  if missing:
-    raise UserError(_missing(source, paths, table, missing))
+def _of_tables(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
+               tables: Sequence[pathlib.Path], left_out: Counter[str]) -> dict[str, FolderImage]:
+  """Returns the images that have captions in tables, in the order of their lines."""
+  found = {}
+  for table in tables:
+    inside = table.parent if table.parent.is_relative_to(source) else source
+    missing = []
+    for line in caption_tables.read(table):
+      name = next((name for name in (_below(source, line.file, inside), _below(source, line.file))
+                   if name in paths), None)
+      if name is None:
+        missing.append(line)
+        continue
+      image = found.setdefault(name, FolderImage(paths[name], []))
+      new = [text for text in dict.fromkeys(line.captions) if text not in image.captions]
+      left_out['captions that an image has twice'] += len(line.captions) - len(new)
+      left_out['captions without a word'] += line.empty
+      image.captions += new
+      for what in ('label', 'labels', 'split'):
+        _agree(line, image, what)
+    if missing:
+      raise UserError(_missing(source, paths, table, missing))
   captioned = {name: image for name, image in found.items() if image.captions}
   if not captioned:
-    raise UserError(f'{table} has no caption')
+    raise UserError(f'{", ".join(map(str, tables))} has no caption')
   _count_uncaptioned(paths, captioned, left_out)
   for why in [why for why, count in left_out.items() if not count]:
     del left_out[why]
   return captioned
 
 
-def _below(source: pathlib.Path, file: str) -> str:
-  """Returns the name of an image from its path in a table, which may be a Windows path."""
+def _below(source: pathlib.Path, file: str, folder: pathlib.Path | None = None) -> str:
+  """Returns the name of an image from its path below `folder` (by default `source`) in a table.
+
+  The path may be absolute, or one of Windows.
+  """
   path = pathlib.PurePath(os.path.normpath(file.replace('\\', '/')))
   if path.is_absolute() and path.is_relative_to(source.resolve()):
     path = path.relative_to(source.resolve())
+  elif folder is not None:
+    path = pathlib.PurePath(os.path.normpath(folder.relative_to(source) / path))
   return unicodedata.normalize('NFC', path.as_posix())
 
 

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import warnings
 from collections.abc import Sequence
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from xmc_jax.data.image_folder import to_rgb, upright
 from xmc_jax.prepare.original import BadImage
@@ -14,6 +15,7 @@ from xmc_jax.prepare.original import BadImage
 CODECS = {'jpeg': 'JPEG', 'png': 'PNG', 'webp': 'WEBP'}
 LONGEST = 2       # largest ratio of the sides of a stored image; longer images are cropped
 SMALLEST = 8      # an image that needs a larger magnification is unusable
+_ADDRESS = re.compile(r' at 0x[0-9a-f]+')   # differs from run to run
 _FILTER = Image.Resampling.BICUBIC   # antialiased in Pillow
 
 
@@ -77,8 +79,14 @@ def store(data: bytes, storage: Storage,
         return _store(image, data, storage, box)
     except BadImage:
       raise
+    except UnidentifiedImageError as error:     # whose text has a memory address
+      raise BadImage('it is no image of a kind that can be read') from error
+    except Image.DecompressionBombError as error:
+      most = 2 * Image.MAX_IMAGE_PIXELS
+      raise BadImage(f'it has more than {most:,} px; make it smaller') from error
     except Exception as error:     # Pillow raises many kinds of errors for broken files
-      raise BadImage(' '.join(f'{type(error).__name__}: {error}'.split())) from error
+      why = _ADDRESS.sub('', ' '.join(f'{type(error).__name__}: {error}'.split()))
+      raise BadImage(why) from error
 
 
 def _store(image: Image.Image, data: bytes, storage: Storage,

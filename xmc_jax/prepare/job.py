@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator
@@ -50,12 +52,27 @@ class Job:
   def path(self, split: str, number: int) -> pathlib.Path:
     return records.shard_path(self.folder, split, number)
 
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """A hash of all that the reader says of the images: names, captions, labels, boxes.
+
+    The pixels are not part of it. It is computed before workers start, and travels to them.
+    """
+    digest = hashlib.sha256()
+    for split, count in self.original.counts.items():
+      for one in self.original.examples(split, 0, count):
+        said = (split, one.name, one.captions, one.labels, one.areas, one.box, one.flippable,
+                sorted(one.more.items()))
+        digest.update(repr(said).encode('utf-8', 'surrogatepass'))
+    return digest.hexdigest()
+
   def facts(self) -> dict[str, Any]:
     """Returns what decides the contents of the shards, as JSON reads it back."""
     files = {name: pathlib.Path(path).stat().st_size
              for name, path in sorted(self.original.files.items())}
     return {'storage': dataclasses.asdict(self.storage), 'shard_examples': self.shard_examples,
-            'options': self.settings, 'counts': dict(self.original.counts), 'files': files}
+            'options': self.settings, 'counts': dict(self.original.counts), 'files': files,
+            'fingerprint': self.fingerprint}
 
   def write(self, split: str, number: int, tick: Callable[[], None]) -> dict[str, Any]:
     """Writes a shard, replacing an existing one, and returns its facts.

@@ -76,7 +76,11 @@ def _check_settings(job: Job) -> None:
     found = shard_facts(path).get('settings', {})
     changed = [key for key in wanted if found.get(key) != wanted[key]]
     if changed or path.name not in known:
-      changes = '; '.join(f'{key} was {found.get(key)} and is {wanted[key]}' for key in changed)
+      if changed == ['fingerprint']:
+        raise UserError(f'{job.folder} was prepared from other captions, labels or boxes than the '
+                        'original files have now; prepare it again with --force')
+      changes = '; '.join(f'{key} was {found.get(key)} and is {wanted[key]}' for key in changed
+                          if key != 'fingerprint')
       raise UserError(f'{job.folder} has images that were prepared with other settings '
                       f'({changes or f"{path.name} does not belong to this set"}); choose another '
                       'folder with --out, or delete this one')
@@ -130,6 +134,10 @@ def summary(job: Job, manifest: dict[str, Any]) -> str:
     lines.append(f'{split}: {counts["examples"]:,} images, {counts["captions"]:,} captions, '
                  f'{gigabytes(size)}; {counts["enlarged"]:,} enlarged, {counts["cut"]:,} cut, '
                  f'{counts["kept"]:,} unchanged, {counts["bad"]:,} unusable')
+    if count := counts.get('captions_in_other_scripts'):
+      lines.append(f'{split}: {count:,} captions have words without Latin letters, which the '
+                   'vocabulary of words does not have and an English text encoder does not know, '
+                   f'first {counts["first_in_another_script"]!r}')
   lines += [f'left out: {number:,}, {why}' for why, number in manifest['left_out'].items()]
   if any(counts['bad'] for counts in manifest['counts'].values()):
     lines.append(f'{job.folder / finishing.BAD} lists the unusable images with the reasons')

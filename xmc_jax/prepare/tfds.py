@@ -91,7 +91,7 @@ def _example(example: dict[str, Any]) -> OriginalExample:
   try:
     width, height = Image.open(io.BytesIO(image)).size
   except Exception as error:  # Pillow raises many kinds of errors
-    return bad(name, f'it cannot be read ({error})')
+    return bad(name, f'it cannot be read ({type(error).__name__})')
   marks = _marks(example['objects'], width, height)
   texts = tuple(text for text, _ in pairs)
   return OriginalExample(

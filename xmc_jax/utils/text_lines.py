@@ -1,13 +1,14 @@
 """Reading UTF-8 text files line by line.
 
-Lines end at "\\n" or "\\r\\n" and nowhere else: a caption may contain U+2028, U+0085 or a form
-feed, at which `str.splitlines` would cut it in two. A byte order mark at the start of the file is
-removed. Lines of white space alone are skipped, but they count in line numbers.
+Lines end at "\\n", "\\r\\n" or "\\r" and nowhere else: a caption may contain U+2028, U+0085 or a
+form feed, at which `str.splitlines` would cut it in two. A byte order mark at the start of the file
+is removed. Lines of white space alone are skipped, but they count in line numbers.
 """
 from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 from xmc_jax.types import UserError
@@ -29,7 +30,7 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
   except UnicodeDecodeError as error:
     # 'utf-8-sig' counts positions after the byte order mark.
     start = error.start + len(data) - len(error.object)
-    line = data.count(b'\n', 0, start) + 1
+    line = len(re.split(rb'\r\n|\r|\n', data[:start]))
     raise UserError(f'{where}, line {line}: byte {data[start]:#04x} is not UTF-8; save the file '
                     'with the encoding UTF-8') from error
   except OSError as error:
@@ -39,9 +40,9 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
   """Yields (line number from 1, line without its end) of every line that is not blank."""
-  for number, line in enumerate(text.split('\n'), 1):
+  for number, line in enumerate(re.split('\r\n|\r|\n', text), 1):
     if line.strip():
-      yield number, line.removesuffix('\r')
+      yield number, line
 
 
 def read_lines(path: str | os.PathLike[str], flag: str = '') -> list[str]:
