@@ -172,6 +172,7 @@ def test_rates_below_zero_are_refused(key):
     ({'clip.width': 100}, '--config.clip.width=100')])
 def test_mistakes_are_named(settings, message):
   with pytest.raises(UserError, match=message):
+    check(small(**settings))
     methods.build(small(**settings))
 
 
