@@ -4,16 +4,34 @@ A method's `config()` in `methods/*.py` adds its own keys; a file in `configs/` 
 """
 from __future__ import annotations
 
+import fnmatch
+import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
 from xmc_jax.types import LABEL_RULES, UserError
 
-_LEAST = {'steps': 1, 'seed': 0, 'microbatches': 1, 'keep': 1, 'keep_every': 0,
-          'evals.every': 0, 'grid': 1, 'model.width': 1, 'model.z_features': 1,
-          'every.report': 1, 'every.save': 1, 'every.images': 1,
-          'optim.g.lr': 0, 'optim.d.lr': 0, 'optim.encoder.lr': 0, 'optim.encoder.warmup': 0}
+# What numbers may be, by the pattern of their keys: the first that matches counts, a plain number
+# is the least. All have to be finite. Options of a data set are its own business.
+_ANY = ('finite', lambda x: True)
+_RATE = ('at least 0 and below 1', lambda x: 0 <= x < 1)
+_ABOVE = ('above 0', lambda x: x > 0)
+_NUMBERS = {
+    'data.options.*': _ANY,
+    # JAX takes 32 bits of a seed: 2**32 would be 0 again.
+    'seed': (f'at least 0 and at most {2**32 - 1}', lambda x: 0 <= x < 2**32),
+    'ema_decay': ('from 0 to 1', lambda x: 0 <= x <= 1),
+    'text.length': 3, 'evals.fakes': 2, 'model.size': 8, 'model.residuals': 0,
+    'optim.*.b[12]': _RATE, 'model.dropout': _RATE,
+    'optim.*.decay.rate': ('above 0 and below 1', lambda x: 0 < x < 1),
+    'model.known': ('above 0 and at most 1', lambda x: 0 < x <= 1),
+    'optim.*.decay.least': _ABOVE, 'optim.*.clip.norm': _ABOVE, '*temperature': _ABOVE,
+    'terms.gamma*': _ABOVE, 'terms.*': 0, 'scl.*': 0, 'optim.*.lr': 0, 'optim.*.warmup': 0,
+    'keep_every': 0, 'evals.every': 0}
+_WHOLE = ('at least 1 and below 2147483648', lambda x: 1 <= x < 2**31)    # all other whole numbers
 _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'model.remat': ('nothing', 'blocks'),
             'model.dtype': ('float32', 'bfloat16', 'float16'),
@@ -21,6 +39,16 @@ _CHOICES = {'shard': ('nothing', 'optimizer', 'parameters'),
             'data.loader': ('auto', 'tf_data', 'arrays'),
             'data.partners': ('', *LABEL_RULES),
             'evals.reference': ('heldout', 'train')}
+
+
+class _Data(ml_collections.ConfigDict):
+  """`config.data`: which options there are only the data set knows, so they are never locked."""
+
+  def lock(self) -> _Data:
+    super().lock()
+    if 'options' in self:
+      self.options.unlock()
+    return self
 
 
 def base() -> ml_collections.ConfigDict:
@@ -45,11 +73,11 @@ def base() -> ml_collections.ConfigDict:
   ))
   config.terms = ml_collections.ConfigDict()      # weights of the losses, by name, and options
   config.optim = ml_collections.ConfigDict()      # Adam, by network (training/optim.py)
-  config.data = ml_collections.ConfigDict(dict(
+  config.data = _Data(dict(
       name='emoji',                # one of xmc_jax.data.source, or an import path
       loader='auto',               # 'tf_data'; 'arrays', numpy and one thread; or 'auto': tf_data
                                    # where TensorFlow is installed, arrays elsewhere
-      options=ml_collections.ConfigDict(),   # arguments of the data set's load()
+      options=ml_collections.ConfigDict(),   # arguments of the data set's load(); never locked
       partners='',                 # label rule of each example's partner; '': none
   ))
   config.evals = ml_collections.ConfigDict(dict(
@@ -119,20 +147,34 @@ def _check_groups(config: ml_collections.ConfigDict) -> None:
   if contrast and rows % contrast:
     raise UserError(f'--config.negatives={config.negatives}: {contrast} does not divide the batch '
                     f'size {rows}; choose a divisor, or global')
-  if norm is not None and norm < 1:
-    raise UserError(f'--config.model.bn_group_size={norm}: must be at least 1')
   if norm and norm < rows and rows % norm:
     raise UserError(f'--config.model.bn_group_size={norm}: does not divide the batch size {rows}; '
                     'choose a divisor, or None for global statistics')
 
 
+def flat(tree: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = '') -> dict[str, Any]:
+  """The leaves of a config, or of nested dicts, by their keys with dots between them."""
+  leaves: dict[str, Any] = {}
+  for key, value in tree.items():
+    nested = isinstance(value, (Mapping, ml_collections.ConfigDict))
+    leaves |= flat(value, f'{prefix}{key}.') if nested else {prefix + key: value}
+  return leaves
+
+
+def _check_number(name: str, number: int | float) -> None:
+  rule = next((rule for pattern, rule in _NUMBERS.items() if fnmatch.fnmatchcase(name, pattern)),
+              _WHOLE if isinstance(number, int) else _ANY)
+  words, fits = rule if isinstance(rule, tuple) else (f'at least {rule}', lambda x: x >= rule)
+  if not math.isfinite(number) or not fits(number):
+    raise UserError(f'--config.{name}={number}: must be {words}')
+
+
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UserError for values that no method and no data set can use."""
-  for name, least in _LEAST.items():      # a method may lack some of them
-    if config.get(name, least) < least:
-      raise UserError(f'--config.{name}={config.get(name)}: must be at least {least}')
-  if not 0 <= config.ema_decay <= 1:
-    raise UserError(f'--config.ema_decay={config.ema_decay}: must be from 0 to 1')
+  for name, value in flat(config).items():
+    for number in value if isinstance(value, (tuple, list)) else (value,):
+      if isinstance(number, (int, float)) and not isinstance(number, bool):
+        _check_number(name, number)
   for name, known in _CHOICES.items():
     if config.get(name, known[0]) not in known:
       names = ', '.join(choice or "''" for choice in known)

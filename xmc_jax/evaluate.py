@@ -33,7 +33,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
              fakes: int | None = None, seed: int = 0, step: int | None = None,
              every: bool = False, follow: bool = False, weights: Sequence[str] = ('averaged',),
              metrics: Sequence[str] = (), random_seed: int | None = None,
-             text_encoder: str | None = None) -> list[dict[str, Any]]:
+             text_encoder: str | None = None, data: str | None = None) -> list[dict[str, Any]]:
   """Scores checkpoints of a run and appends the scores to workdir/scores.jsonl.
 
   Args:
@@ -50,6 +50,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     random_seed: use random weights in the protocol's network, for a trial; the scores are
       meaningless.
     text_encoder: folder of the run's text encoder, if it is not where the config says.
+    data: folder of the run's prepared data, if it is not where the config says.
   Returns:
     One line (a dict with metric, value, spread and manifest) per score. Scores that the same commit
     has already computed in the same way are read from scores.jsonl.
@@ -59,9 +60,11 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
   """
   if not weights or not set(weights) <= set(WEIGHTS):
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
-  model = TextToImage.load(workdir, step=step, text_encoder=text_encoder)
+  model = TextToImage.load(workdir, step=step, text_encoder=text_encoder, data=data)
+  if data:
+    _check_data(workdir, model, data)
   evaluator = Evaluator(model, protocols.find(protocol or model.config.evals.protocol), fakes, seed,
-                        metrics, random_seed, text_encoder)
+                        metrics, random_seed, text_encoder, data)
   found = []
   with Board(epath.Path(workdir) / 'tensorboard') as board:
     for at in _steps(workdir, model, every, follow):
@@ -153,6 +156,18 @@ def _manifest(protocol: protocols.Protocol, weights_sha256: str, fakes: int,
           'kid_subset': scores.kid_subset(fakes, reals), 'splits': scores.INCEPTION_SPLITS}
 
 
+def _check_data(workdir: str | os.PathLike[str], model: TextToImage, folder: str) -> None:
+  """Raises UserError unless the prepared data in `folder` are those of the run."""
+  with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
+    trained = checkpoints.meta(model.step)['data']
+  data = model.config.data
+  found = sources.load(data.name, 'train', model.config.model.size,
+                       **(data.options.to_dict() | {'folder': folder}))
+  if sources.fingerprint(found) != trained:
+    raise UserError(f'--data={folder}: the data there are not those that this run was trained '
+                    'with; give the folder of those')
+
+
 def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
            follow: bool) -> Iterator[int]:
   """The steps of the checkpoints to score, in order; with `follow`, until the run's last one."""
@@ -177,10 +192,11 @@ class Evaluator:
   """Scores checkpoints of a run; holds what they share: captions, noise, networks, real images."""
 
   def __init__(self, model: TextToImage, protocol: protocols.Protocol, fakes: int | None, seed: int,
-               metrics: Sequence[str], random_seed: int | None, text_encoder: str | None = None):
+               metrics: Sequence[str], random_seed: int | None, text_encoder: str | None = None,
+               data: str | None = None):
     config = model.config
-    load = lambda split: sources.load(config.data.name, split, config.model.size,
-                                      **config.data.options)
+    options = config.data.options.to_dict() | ({'folder': data} if data else {})
+    load = lambda split: sources.load(config.data.name, split, config.model.size, **options)
     heldout = load('heldout')
     against = config.evals.reference
     real = image_sets.SplitImages(heldout if against == 'heldout' else load(against), against)

@@ -168,7 +168,8 @@ class TextToImage:
 
   @classmethod
   def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None, live: bool = False,
-           text_encoder: str | os.PathLike[str] | None = None) -> TextToImage:
+           text_encoder: str | os.PathLike[str] | None = None,
+           data: str | os.PathLike[str] | None = None) -> TextToImage:
     """Loads the generator of a run.
 
     Args:
@@ -177,6 +178,7 @@ class TextToImage:
       live: use the live weights instead of their moving average.
       text_encoder: folder of the text encoder, if it is not where the run's config says. It is the
         only part that the checkpoint does not contain.
+      data: folder of the prepared data, if it is not where the run's config says.
     Raises:
       UserError: the run has no such checkpoint, or a damaged one, or trained an encoder instead of
         a generator; or the text encoder is missing or is not the one used in training.
@@ -189,6 +191,8 @@ class TextToImage:
                       'encoder; give a run of a generator')
     config, local = _config(meta), _config(meta)
     local.text.encoder = find_text_encoder(config.text.encoder, text_encoder)
+    if data:
+      local.data.options.folder = str(data)
     method, mesh = methods.build(local), make_mesh()
     program = methods.program(method, config, mesh)
     frozen = method.load_frozen(method.sample_needs)

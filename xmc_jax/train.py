@@ -1,9 +1,11 @@
 """`xmc train`: one run from start to end; the same call resumes it."""
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
+import pathlib
 import shlex
 import time
 from typing import Any
@@ -14,12 +16,15 @@ import numpy as np
 from etils import epath
 
 from xmc_jax import __version__, methods
+from xmc_jax import config as defaults
+from xmc_jax.config import flat
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
+from xmc_jax.evals import protocols
 from xmc_jax.evaluate import Curve
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
@@ -54,8 +59,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     UserError: a mistake that can be found before the first step, or a loss that is not finite.
   """
   workdir = epath.Path(workdir)
+  defaults.check(config)
+  protocols.find(config.evals.protocol, '--config.evals.protocol')
+  processes.check_same({f'config.{key}': value for key, value in flat(_settings(config)).items()})
+  config = _with_absolute_paths(config)
   settings = _settings(config)
-  processes.check_same({f'config.{key}': value for key, value in _flat(settings).items()})
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, mesh)
   method = methods.build(config)
@@ -176,7 +184,8 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
     print(f'{cut:.1%} of the captions are truncated to text.length = {config.text.length} tokens')
   print(meshes.summary(program.mesh))
   began = time.perf_counter()
-  compiled = compile_to_fit(program)
+  # In another thread, so that Ctrl-C need not wait for the compiler.
+  compiled = concurrent.futures.ThreadPoolExecutor(1).submit(compile_to_fit, program).result()
   for name, count in parameters(program.state_spec).items():
     print(f'{TITLES.get(name, name)}: {count:,} parameters')
   if memory := memory_summary(compiled.memory()):
@@ -216,6 +225,17 @@ def _evenly(source: sources.Source, n: int) -> list[str]:
   return [source.captions(int(i))[0] for i in np.linspace(0, len(source) - 1, min(n, len(source)))]
 
 
+def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A copy that finds the data and the text encoder from every working folder."""
+  config = config.copy_and_resolve_references()
+  data, encoder = config.data, config.text.get('encoder')
+  with config.unlocked():
+    data.options.update(sources.absolute(data.name, config.model.size, data.options))
+    if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
+      config.text.encoder = str(folder.absolute())
+  return config
+
+
 def _settings(config: ml_collections.ConfigDict) -> dict:
   return json.loads(config.to_json_best_effort())
 
@@ -229,24 +249,18 @@ def _check_same_run(workdir: epath.Path, old: dict, new: dict) -> None:
   if changed:
     was, now = (f'{meta["config"]["method"]} on {meta["config"]["data"]["name"]}'
                 for meta in (old, new))
-    raise UserError(f'--workdir={workdir}: {" and ".join(changed)} changed since this run began '
-                    f'(it was {was}, now {now}); leave --config out to resume it as it was, give '
-                    'another --workdir, or insist with --allow_changes')
+    where = (f'it was {was}, now {now}; leave --config out to resume it as it was' if was != now
+             else 'their files are others than then; put those back')
+    raise UserError(f'--workdir={workdir}: {" and ".join(changed)} changed since this run began: '
+                    f'{where}, give another --workdir, or insist with --allow_changes')
 
 
 def _report_changes(old: dict, new: dict) -> None:
   """Prints what differs between two configs and their frozen networks' fingerprints."""
-  old, new = (_flat({part: meta[part] for part in ('config', 'frozen')}) for meta in (old, new))
+  old, new = (flat({part: meta[part] for part in ('config', 'frozen')}) for meta in (old, new))
   for key in sorted(old.keys() | new.keys()):
     if old.get(key) != new.get(key):
       print(f'{key} changed from {old.get(key)} to {new.get(key)}')
-
-
-def _flat(tree: dict, prefix: str = '') -> dict:
-  flat: dict[str, Any] = {}
-  for key, value in tree.items():
-    flat |= _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
-  return flat
 
 
 def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:

@@ -2,8 +2,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -134,10 +136,25 @@ def test_ctrl_c_ends_with_130(monkeypatch, capsys):
 
   monkeypatch.setattr(Parser, 'parse_args', interrupted)
   monkeypatch.setattr('os._exit', leave)
+  monkeypatch.setattr('signal.signal', lambda *_: None)
   with pytest.raises(SystemExit) as leaving:
     entry()
   assert leaving.value.code == 130
   assert capsys.readouterr().err == 'xmc: interrupted\n'
+
+
+@pytest.mark.parametrize('phase', ['loading', 'compiling'])
+def test_ctrl_c_before_the_first_step(argv, phase):
+  process = tiny.start(argv, JAX_ENABLE_COMPILATION_CACHE='0')
+  if phase == 'loading':
+    time.sleep(2.5)
+  else:
+    while 'device (' not in process.stdout.readline():      # the last line before compiling
+      assert process.poll() is None
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 130
+  assert output.endswith('xmc: interrupted\n') and 'Traceback' not in output
 
 
 @pytest.mark.parametrize('words, value', [

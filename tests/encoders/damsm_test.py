@@ -107,7 +107,7 @@ def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):
 
 
 @pytest.mark.parametrize('spoil, message', [
-    (lambda f: (f / 'tokenizer.json').unlink(), 'tokenizer.json is missing; give the folder of a'),
+    (lambda f: (f / 'tokenizer.json').unlink(), 'tokenizer.json is missing; train one first'),
     (lambda f: rewrite(f, backbone_sha256='abc'), r'toy .* not those .* sha256 is abc'),
     (lambda f: rewrite(f, vocabulary=8), 'does not match its config.json.* shape'),
     (lambda f: rewrite(f, model_type='bert'), 'model_type is bert'),

@@ -39,7 +39,8 @@ def small(**settings):
 
 @pytest.fixture(name='folder', scope='module')
 def _folder(tmp_path_factory):
-  return tool.write(tmp_path_factory.mktemp('clip'), tool.QUICK)
+  text = tool.QUICK['text_config'] | {'vocab_size': 514 + len(tool.MERGES)}
+  return tool.write(tmp_path_factory.mktemp('clip'), tool.QUICK | {'text_config': text})
 
 
 def tuned(folder, **settings):
@@ -164,13 +165,14 @@ def test_rates_below_zero_are_refused(key):
 @pytest.mark.parametrize('settings, message', [
     ({'model.trained': 'some'}, '--config.model.trained=some: choose one of all, heads'),
     ({'model.trained': 'heads'}, '=heads: .* name it with --config.text.encoder'),
-    ({'terms.contrast_temperature': 0.0}, 'contrast_temperature=0.0: it must be above 0'),
+    ({'terms.contrast_temperature': 0.0}, 'contrast_temperature=0.0: must be above 0'),
     ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .*--config.data.partners'),
     ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
     ({'model.clip_input': 'no'}, '--config.model.clip_input=no'),
     ({'clip.width': 100}, '--config.clip.width=100')])
 def test_mistakes_are_named(settings, message):
   with pytest.raises(UserError, match=message):
+    check(small(**settings))
     methods.build(small(**settings))
 
 

@@ -46,7 +46,8 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
     raise UserError(f'--workdir={workdir}: there is no run to resume; give --config to begin one'
                     ) from error
   except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read ({_one_line(error)}); give the --config of the run'
+    why = getattr(error, 'strerror', None) or _one_line(error)
+    raise UserError(f'{path} cannot be read ({why}); give the --config of the run'
                     ) from error
   config = defaults.base()      # with the keys that are newer than the run
   with config.unlocked():

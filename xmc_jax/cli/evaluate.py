@@ -22,6 +22,7 @@ def add_parser(commands):
        help='averaged, live or both; default: averaged')
   flag('--fakes', type=shared.number(least=6), metavar='N',
        help='images to generate; default: as the config or the protocol says')
+  shared.add_data(parser)
   shared.add_random_weights(parser)
   shared.add_processes(parser)
   return parser
@@ -33,4 +34,4 @@ def run(args):
     evaluate(args.workdir, protocol=args.protocol, fakes=args.fakes, seed=args.seed,
              step=args.step, every=args.every, follow=args.follow, weights=args.weights,
              metrics=args.metrics, random_seed=args.random_weights,
-             text_encoder=args.text_encoder)
+             text_encoder=args.text_encoder, data=args.data)

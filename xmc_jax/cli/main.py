@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -61,8 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
+def _leave(*_) -> None:
+  """Ends the process at once, with what Ctrl-C says."""
+  os.write(2, b'xmc: interrupted\n')
+  os._exit(130)
+
+
 def entry() -> None:
   """Runs `main` as a process of its own."""
+  # Until training listens itself: libraries that are being loaded may lose a KeyboardInterrupt.
+  signal.signal(signal.SIGINT, _leave)
   # After reading a damaged checkpoint, orbax abandons reads that would complain at the end.
   sys.unraisablehook = lambda problem: (
       'Event loop is closed' in str(problem.exc_value) or sys.__unraisablehook__(problem))

@@ -100,6 +100,12 @@ def add_config(parser: Parser, required: bool = True) -> None:
            + ('' if required else '; default: the config of the run in WORKDIR'))
 
 
+def add_data(parser: Parser) -> None:
+  parser.add_argument('--data', metavar='FOLDER',
+                      help="where the run's prepared data are on this machine; default: where its "
+                           'config says')
+
+
 def add_run(parser: Parser, step: Parser | None = None) -> None:
   """Adds the flags of commands that generate images: a run, its weights and a seed."""
   flag = parser.add_argument

@@ -7,7 +7,7 @@
 """
 import argparse
 
-from xmc_jax.cli.parser import add_config, add_processes, joined
+from xmc_jax.cli.parser import add_config, add_data, add_processes, joined
 
 
 def add_parser(commands):
@@ -24,6 +24,7 @@ def add_parser(commands):
                       help='record these steps for TensorBoard or XProf in WORKDIR/profile')
   parser.add_argument('--debug_nans', action='store_true',
                       help='stop at the operation that makes the first NaN; slow')
+  add_data(parser)
   add_processes(parser)
   return parser
 
@@ -38,8 +39,10 @@ def _steps(text: str) -> tuple[int, int]:
 
 def run(args):
   from xmc_jax.cli import config_file
-  config = (config_file.load(args.config, args.overrides) if args.config else
-            config_file.load_saved(args.workdir, args.overrides))
+  overrides = args.overrides
+  overrides += [f'--config.data.options.folder={args.data}'] if args.data else []
+  config = (config_file.load(args.config, overrides) if args.config else
+            config_file.load_saved(args.workdir, overrides))
   with joined(args):
     if args.debug_nans:          # the functions of the step must be made with it
       import jax

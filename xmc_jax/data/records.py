@@ -220,7 +220,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
   if not path.is_file():
     unfinished = any(folder.glob('*.rec*'))
     what = ('its preparation has not finished; run the same preparation again' if unfinished else
-            'prepare a data set there, or give the folder of one with '
+            'prepare a data set there, or give the folder of one with --data FOLDER or '
             '--config.data.options.folder=FOLDER')
     raise UserError(f'{folder} has no manifest.json: {what}')
   try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,9 +83,23 @@ def load(name: str, split: str, size: int, **options: Any) -> Source:
   return load_split(split, size, **check(name, load_split, split, size, options))
 
 
+def absolute(name: str, size: int, options: Mapping[str, Any]) -> dict[str, Any]:
+  """The options of a set in a folder, with which it is found from every working folder."""
+  folder = options.get('folder')
+  if not folder and _is_prepared(name):
+    folder = prepared.find(name, size)
+  if not folder or '://' in str(folder):
+    return dict(options)
+  return {**options, 'folder': str(pathlib.Path(str(folder)).expanduser().absolute())}
+
+
+def _is_prepared(name: str) -> bool:
+  return name in PREPARED or name not in MODULES and bool(prepared.sizes(name))
+
+
 def _loader(name: str) -> Callable[..., Source]:
   """Returns load(split, size, **options) of a data set."""
-  if name in PREPARED or name not in MODULES and prepared.sizes(name):
+  if _is_prepared(name):
     return functools.partial(prepared.load, name)
   path = MODULES.get(name, name)
   flag = f'--config.data.name={name}'

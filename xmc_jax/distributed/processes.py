@@ -59,6 +59,10 @@ def joined(*, distributed: bool = False, coordinator: str | None = None,
   global _state, _calls
   _check(distributed, coordinator, processes, process)
   if not distributed and coordinator is None:
+    for name, kind in (('SLURM_NTASKS', 'SLURM'), ('OMPI_COMM_WORLD_SIZE', 'Open MPI')):
+      if (tasks := os.environ.get(name, '')).isdecimal() and int(tasks) > 1:
+        print(f'{kind} started {tasks} tasks, and each of them works alone; with --distributed '
+              'they work together')
     yield
     return
   prefix = f'{command}: ' if command else ''
@@ -83,6 +87,10 @@ def joined(*, distributed: bool = False, coordinator: str | None = None,
   except UserError as error:
     dog.report(str(error))
     raise
+  except KeyboardInterrupt:
+    watchdog.write(f'{prefix}interrupted')
+    dog.report('interrupted')
+    os._exit(130)
   except BaseException as error:
     dog.wait_for_all()         # a failed collective is often the first sign of a lost process
     traceback.print_exc()

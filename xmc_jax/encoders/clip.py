@@ -63,12 +63,15 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
     folder /= 'encoder'
   missing = hf_folders.missing_files(folder, *FILES) if folder else [*FILES, hf_folders.WEIGHTS]
   if missing:
+    published = (f'run `xmc weights get {BASE}`, or give the path of a folder with '
+                 f"{', '.join(FILES)} and {hf_folders.WEIGHTS} of a CLIP, such as "
+                 f'https://huggingface.co/openai/{BASE}')
+    of_a_run = pathlib.Path(name_or_path).name == 'encoder'
+    remedy = ('train that CLIP first, such as with configs/clip_emoji.py, or give another with '
+              '--config.text.encoder' if of_a_run else published)
     where = hf_folders.shown([folder] if folder else hf_folders.places(name_or_path))
     raise UserError(
-      f"{', '.join(missing)} of the CLIP cannot be found in {where}; run `xmc weights get {BASE}`, "
-      f"or put {', '.join(FILES)} and {hf_folders.WEIGHTS} of a CLIP, such as "
-      f'https://huggingface.co/openai/{BASE}, into a folder and give its path. A run of a CLIP '
-      'config, such as configs/clip_emoji.py, writes a small CLIP to its folder encoder')
+      f"{', '.join(missing)} of the CLIP cannot be found in {where}; {remedy}")
   return folder
 
 

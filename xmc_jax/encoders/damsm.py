@@ -145,8 +145,9 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
   # The folder of a run has a config.json too, its own.
   folder = path if hf_folders.weights_file(path).is_file() else path / 'encoder'
   if missing := hf_folders.missing_files(folder, FILES[0], FILES[2]):
-    raise UserError(f'there is no DAMSM in {path}: {folder / missing[0]} is missing; give the '
-                    'folder of a run of a DAMSM config, such as configs/damsm_emoji.py')
+    raise UserError(f'there is no DAMSM in {path}: {missing[0]} is missing; train one first with '
+                    'a DAMSM config, such as configs/damsm_emoji.py, and give the folder of its '
+                    'run')
   return folder
 
 

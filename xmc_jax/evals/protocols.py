@@ -119,8 +119,8 @@ PROTOCOLS = {p.name: p for p in (
 )}
 
 
-def find(name: str) -> Protocol:
+def find(name: str, flag: str = '--protocol') -> Protocol:
   """The protocol with this name; UserError that lists them if there is none."""
   if name not in PROTOCOLS:
-    raise UserError(f'--protocol={name}: unknown protocol; choose one of {", ".join(PROTOCOLS)}')
+    raise UserError(f'{flag}={name}: unknown protocol; choose one of {", ".join(PROTOCOLS)}')
   return PROTOCOLS[name]

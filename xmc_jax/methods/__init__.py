@@ -8,11 +8,13 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
+from types import ModuleType
 
 import jax
 import ml_collections
 from etils import epath
 
+from xmc_jax.config import flat
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import make_optimizers
@@ -52,12 +54,27 @@ class Method:
 
 def build(config: ml_collections.ConfigDict) -> Method:
   """The method that `config.method` names: a module of this package with a `build(config)`."""
+  return find(config, 'method').build(config)
+
+
+def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
+  """The module of this package that `config[key]` names.
+
+  UserError if there is none, or the config lacks one of its keys.
+  """
+  name, flag = config[key], f'--config.{key}={config[key]}'
   names = (m.name for m in pkgutil.iter_modules(__path__))
   known = sorted(name for name in names if not name.startswith('_'))
-  if config.method not in known:
-    raise UserError(f'--config.method={config.method}: unknown method; choose one of '
-                    f'{", ".join(known)}')
-  return importlib.import_module(f'{__name__}.{config.method}').build(config)
+  if name not in known:
+    raise UserError(f'{flag}: unknown method; choose one of {", ".join(known)}')
+  module = importlib.import_module(f'{__name__}.{name}')
+  # An extension has the keys of what it extends. Optimizers have keys that may be left out.
+  needed = () if hasattr(module, 'extend') else flat(module.config())
+  missing = [x for x in needed if x not in flat(config) and not x.startswith('optim.')]
+  if missing:
+    raise UserError(f'{flag}: this config is not one of {name}, as it has no key {missing[0]}; '
+                    f'begin with a config of {name}')
+  return module
 
 
 def program(method: Method, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:

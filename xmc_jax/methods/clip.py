@@ -111,9 +111,6 @@ def _check(config: ml_collections.ConfigDict) -> None:
   if config.model.trained == 'heads' and not config.text.encoder:
     raise UserError('--config.model.trained=heads: they are tuned of a CLIP that there is; name it '
                     'with --config.text.encoder, or train all')
-  if not config.terms.contrast_temperature > 0:
-    raise UserError(f'--config.terms.contrast_temperature={config.terms.contrast_temperature}: it '
-                    'must be above 0')
 
 
 def _tokenizer(config: ml_collections.ConfigDict, network: clip.Clip) -> Tokenizer:

@@ -20,11 +20,11 @@ everything else is our reconstruction, described in docs/scl.md. The controls ar
 from __future__ import annotations
 
 import functools
-import importlib
 
 import jax.numpy as jnp
 import ml_collections
 
+from xmc_jax import methods
 from xmc_jax.data.views import one_view, two_views
 from xmc_jax.losses.contrastive import multi_positive_nce, sup_con
 from xmc_jax.losses.positives import positive_pairs
@@ -171,5 +171,4 @@ def build(config: ml_collections.ConfigDict) -> Method:
                     'image')
   losses = functools.partial(generator_losses, rule=rule, temperature=s.temperature,
                              pairs_temperature=s.pairs_temperature, unicl=bool(s.unicl))
-  base = importlib.import_module(f'xmc_jax.methods.{config.base}')
-  return base.build(config, Extension(two_views, {'g': losses}, s))
+  return methods.find(config, 'base').build(config, Extension(two_views, {'g': losses}, s))

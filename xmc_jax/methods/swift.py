@@ -130,8 +130,6 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     raise UserError('--config.model.places: 4 x 4 places of 16 px need model.size = 64 and a '
                     f'multiple of 16 for model.z_features, not {model.size} and '
                     f'{model.z_features}')
-  if not 0 < model.known <= 1:
-    raise UserError(f'--config.model.known={model.known}: must be above 0 and at most 1')
 
 
 def _load_backbone(spec):

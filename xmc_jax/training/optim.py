@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import optax
 
+from xmc_jax.types import UserError
+
 
 def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
                     ) -> dict[str, optax.GradientTransformation]:
@@ -29,7 +31,7 @@ def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
 
 
 def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:
-  rate = _decayed(p['lr'], **p['decay']) if 'decay' in p else p['lr']
+  rate = _decayed(p['lr'], **p['decay']) if 'decay' in p and p['lr'] else p['lr']
   if not p.get('warmup'):
     return rate
   part = optax.linear_schedule(1 / p['warmup'], 1, p['warmup'] - 1)
@@ -43,6 +45,9 @@ def _decayed(lr: float, rate: float, every: int, least: float) -> optax.Schedule
 
 def _clipped(norm: float, of: str) -> optax.GradientTransformation:
   """Clips the parameters under the key `of` to the global norm `norm`; others are unchanged."""
-  return optax.masked(
-      optax.clip_by_global_norm(norm),
-      lambda params: {k: jax.tree.map(lambda _: k == of, v) for k, v in params.items()})
+  def clipped(params):
+    if of not in params:
+      raise UserError(f'--config.optim: clip.of={of} names no part of the network; choose one of '
+                      f'{", ".join(params)}')
+    return {k: jax.tree.map(lambda _: k == of, v) for k, v in params.items()}
+  return optax.masked(optax.clip_by_global_norm(norm), clipped)
