@@ -16,7 +16,8 @@ def save(folder, config, step=3):
   method = methods.build(config)
   state = methods.program(method, config, make_mesh()).init(0)
   frozen = method.load_frozen(method.sample_needs)
-  meta = {'config': json.loads(config.to_json_best_effort()), 'tokenizer': method.tokenizer().text(),
+  meta = {'config': json.loads(config.to_json_best_effort()),
+          'tokenizer': method.tokenizer().text(),
           'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
   with Checkpoints(folder / 'checkpoints', every=1) as checkpoints:
     checkpoints.save(step, state.replace(step=jax.numpy.int32(step)), meta)

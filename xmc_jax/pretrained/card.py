@@ -9,18 +9,18 @@ import yaml
 from xmc_jax.pretrained import folder
 from xmc_jax.report.score_tables import BASELINES
 
-# Licenses of the embedded sets, and so of what is trained on them and on nothing else; see NOTICE.
+# Licenses of the embedded sets, and of what is trained on them alone; see NOTICE.
 _NOTO = ('Noto Emoji (Apache-2.0), with names and keywords of emojibase (MIT) and Unicode CLDR '
          '(Unicode-3.0)')
 _EMBEDDED = {'emoji': ('apache-2.0', _NOTO), 'emoji_scenes': ('apache-2.0', _NOTO)}
 # Manifest entries without which two scores cannot be compared.
 _CONDITIONS = ('protocol', 'network', 'fakes', 'reals', 'reference', 'step', 'weights')
 
-_TEXT = '''
+_TEXT = """
 # {name}
 
-A text-to-image GAN: the method `{method}` of [xmc_jax](https://pypi.org/project/xmc_jax), trained for
-{step:,} steps on `{data}`. It draws {size} x {size} px.
+A text-to-image GAN: the method `{method}` of [xmc_jax](https://pypi.org/project/xmc_jax),
+trained for {step:,} steps on `{data}`. It draws {size} x {size} px.
 
 ```python
 import xmc_jax
@@ -39,7 +39,7 @@ model("a red apple", num_images=4, seed=3).images[0].save("apple.png")
 {scores}
 What it draws looks like its training images: other subjects become the nearest of them, or nothing
 recognizable. `config.json` has all settings of the training, `SHA256SUMS` the checksums of the files.
-'''
+"""
 
 
 def render(name: str, facts: Mapping[str, Any], scores: Sequence[Mapping[str, Any]],
@@ -87,8 +87,8 @@ def _table(scores: Sequence[Mapping[str, Any]]) -> str:
   """The scores as a table, with a paragraph's end; '' if there are none."""
   if not scores:
     return ''
-  rows = [f'| {line["metric"]} | {line["value"]:.4g} | {line["protocol"]} | {line["fakes"]:,} images '
-          f'against {line["reals"]:,} of {line["reference"]} |' for line in scores]
+  rows = [f'| {line["metric"]} | {line["value"]:.4g} | {line["protocol"]} | {line["fakes"]:,} '
+          f'images against {line["reals"]:,} of {line["reference"]} |' for line in scores]
   head = ('Scores of the weights before they were stored in fewer bits:\n\n'
           '| metric | value | protocol | measured on |\n|---|---|---|---|')
   return '\n'.join([head, *rows, ''])

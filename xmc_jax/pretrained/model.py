@@ -13,7 +13,6 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from flax import traverse_util
@@ -25,6 +24,7 @@ from xmc_jax.pretrained import folder, hub
 from xmc_jax.sampling import TextToImage, for_sampling, full_config
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import Tree, UserError
+from xmc_jax.utils import image_io
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'models'      # models that come with the package
 DEFAULT = 'emoji64'
@@ -78,7 +78,7 @@ class Model:
     self.generator.tokenizer.check_captions(captions, self.generator.config.text.script)
     repeated = [caption for caption in captions for _ in range(num_images)]
     images = self.generator.generate(repeated, seed=seed, truncation=truncation)
-    return Drawn((images * 255).round().astype(np.uint8), repeated)
+    return Drawn(image_io.pixels(images), repeated)
 
   def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None,
                   **options) -> str:

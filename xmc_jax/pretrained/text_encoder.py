@@ -51,8 +51,9 @@ def export(source: str | os.PathLike[str], folder: pathlib.Path, tokenizer: Toke
 
 def _bert_alone(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """A BERT's embeddings and layers, by their usual names, without pooler and task heads."""
-  short = {name.removeprefix('bert.'): x for name, x in tensors.items()}
-  return {name: x for name, x in short.items() if name.startswith(('embeddings.', 'encoder.'))
+  prefix = next(name for name in tensors if name.endswith(_WORDS)).removesuffix(_WORDS)
+  return {name.removeprefix(prefix): x for name, x in tensors.items()
+          if name.startswith((f'{prefix}embeddings.', f'{prefix}encoder.'))
           and np.issubdtype(x.dtype, np.floating)}
 
 

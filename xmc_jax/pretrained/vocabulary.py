@@ -1,4 +1,4 @@
-"""Cuts the vocabulary of a BERT to the word pieces that captions of a data set and common words have.
+"""Cuts the vocabulary of a BERT to the word pieces that captions and common words have.
 
 A word whose pieces are all kept is encoded as before, since WordPiece takes the longest piece that
 it has. Any other word falls back to shorter pieces, in the end to its letters, which all stay.
@@ -12,8 +12,9 @@ from xmc_jax.data.text import is_foreign
 
 # Vocabularies of WordPiece list pieces by how often they occur, the most frequent first, after
 # special and unused ones and single characters: in BERT's uncased one, "the" has the number 1996.
-# Measured on `emoji` with the captions of its train split alone, 79 % of the held-out ones are then
-# encoded as before; with 6,000 it is 60 %, with 20,000 89 %. A thousand pieces of MiniLM are 0.4 MB.
+# Measured on `emoji` with the captions of its train split alone, 79 % of the held-out ones are
+# then encoded as before; with 6,000 it is 60 %, with 20,000 89 %. A thousand pieces of MiniLM are
+# 0.4 MB.
 COMMON = 14_000
 
 
