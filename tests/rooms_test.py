@@ -21,10 +21,10 @@ FLOORS = [
     ('distributed',),
     ('report',),
     ('sampling', 'describe'),
-    ('evaluator', 'evaluate_soa'),
+    ('evaluator', 'evaluate_soa', 'pretrained'),
     ('trainer', 'preflight'),
     ('cli',),
-    ('__main__',),
+    ('api', '__main__'),
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {'weight_files': {'types', 'utils'}, 'encoders': {'types', 'utils', 'weight_files'}}
@@ -37,7 +37,7 @@ LIBRARIES = {
     'clu': {'training/metric_writer.py'},
     'absl.flags': {'cli'},
     'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'trainer.py',
-                       'preflight.py', 'cli',
+                       'preflight.py', 'api.py', 'cli',
                        'evals/extra_metrics.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|ssa_gan|galip'

@@ -111,7 +111,7 @@ def test_changed_frozen_networks_are_reported(capsys):
 
 
 def test_the_next_command_can_be_pasted(tmp_path):
-  told = train._next_steps(types.SimpleNamespace(sample=True), tmp_path / "it's päth ☃ $HOME")
+  told = trainer._next_steps(types.SimpleNamespace(sample=True), tmp_path / "it's päth ☃ $HOME")
   command = told.rpartition('image:')[2]
   assert shlex.split(command) == [
       'xmc', 'sample', '--workdir', str(tmp_path / "it's päth ☃ $HOME"), 'a red apple']

@@ -214,7 +214,8 @@ class TextToImage:
 
   @classmethod
   def of_training(cls, config: ml_collections.ConfigDict, method: Method, program: Program,
-                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path | None) -> TextToImage:
+                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path | None
+                  ) -> TextToImage:
     """The generator of a program, without weights; `at`, `of_state` and `of_weights` add them."""
     sample, g = method.sample, program.state_spec.networks['g']
     assert sample, 'a method that trains a generator draws with it'

@@ -50,8 +50,8 @@ def workdir(tmp_path, trained):
   return shutil.copytree(trained, tmp_path / 'run')
 
 
-COMMANDS = ('train', 'sample', 'evaluate', 'compare', 'soa', 'report', 'prepare', 'weights',
-            'describe')
+COMMANDS = ('train', 'sample', 'export', 'evaluate', 'compare', 'soa', 'report', 'prepare',
+            'weights', 'describe')
 
 
 @pytest.mark.parametrize('command, words', [
@@ -99,7 +99,8 @@ def test_help_lists_the_commands(capsys):
 
 @pytest.mark.parametrize('command, words', [
     ('train', ['--config', '--workdir', '--config.KEY=VALUE', '--coordinator']),
-    ('sample', ['--caption', '--each', '--truncation', '--live']),
+    ('sample', ['--caption', '--each', '--truncation', '--live', '--model']),
+    ('export', ['RUN', 'FOLDER', '--dtype', '--text', '--cut', '--full', '--license']),
     ('evaluate', ['--protocol', '--metrics', '--follow']),
     ('compare', ['--images', '--reference']),
     ('soa', ['--captions', '--detector']),

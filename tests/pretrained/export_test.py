@@ -201,7 +201,6 @@ def clip_run(tmp_path):
 @pytest.mark.parametrize('make', [lstm_run, clip_run])
 def test_text_encoders_that_are_no_bert_are_exported_whole(make, tmp_path, monkeypatch):
   monkeypatch.setattr(galip_networks, 'BRIDGES', 1)      # most of the time is the compiler's
-  monkeypatch.setattr(galip, 'LEAST_LAYERS', 1)
   run = make(tmp_path)
   wanted = TextToImage.load(run).generate(['the red apple'])
   export(run, tmp_path / 'model')

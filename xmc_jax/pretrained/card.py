@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
+from xmc_jax.evals.results import BASELINES
 from xmc_jax.pretrained import folder
-from xmc_jax.report.score_tables import BASELINES
 
 # Licenses of the embedded sets, and of what is trained on them alone; see NOTICE.
 _NOTO = ('Noto Emoji (Apache-2.0), with names and keywords of emojibase (MIT) and Unicode CLDR '
@@ -37,8 +37,9 @@ model("a red apple", num_images=4, seed=3).images[0].save("apple.png")
 | data | {data_license} |
 
 {scores}
-What it draws looks like its training images: other subjects become the nearest of them, or nothing
-recognizable. `config.json` has all settings of the training, `SHA256SUMS` the checksums of the files.
+What it draws looks like its training images: other subjects become the nearest of them, or
+nothing recognizable. `config.json` has all settings of the training, `SHA256SUMS` the checksums of
+the files.
 """
 
 

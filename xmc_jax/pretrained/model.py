@@ -22,7 +22,7 @@ from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.pretrained import folder, hub
 from xmc_jax.sampling import TextToImage, for_sampling, full_config
-from xmc_jax.training.mesh import make_mesh
+from xmc_jax.training.mesh import make_mesh, put_whole, replicated
 from xmc_jax.types import Tree, UserError
 from xmc_jax.utils import image_io
 
@@ -144,13 +144,14 @@ def from_folder(path: pathlib.Path) -> TextToImage:
   facts = folder.read_facts(path)
   config = for_sampling(full_config(facts), str(path / folder.TEXT_ENCODER))
   method, mesh = methods.build(config), make_mesh()
-  spec = methods.program(method, config, mesh).state_spec.networks['g']
+  program = methods.program(method, config, mesh)
+  spec = program.state_spec.networks['g']
   tensors = folder.read_tensors(path)
-  tree = {part: _tree(tensors, part, getattr(spec, part), path) for part in ('params', 'stats')}
-  tree['frozen'] = method.load_frozen(method.sample_needs)
+  g = {part: _tree(tensors, part, getattr(spec, part), path) for part in ('params', 'stats')}
+  frozen = program.put_frozen(method.load_frozen(method.sample_needs))
   tokenizer = Tokenizer(path / folder.TOKENIZER, config.text.length)
-  return TextToImage.of(method, config, mesh, tokenizer, tree, step=facts['step'],
-                        weights=facts['weights'])
+  model = TextToImage.of_training(config, method, program, tokenizer, frozen, None)
+  return model.of_weights(facts['step'], facts['weights'], put_whole(g, replicated(mesh)))
 
 
 def _tree(tensors: dict[str, np.ndarray], part: str, spec: Tree, path: pathlib.Path) -> Tree:
