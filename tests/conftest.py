@@ -4,7 +4,6 @@ Compiling is most of the time that the tests take. Programs are therefore compil
 kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests. Both also hold for
 the processes that tests start.
 """
-import importlib.util
 import os
 import pathlib
 
@@ -16,12 +15,6 @@ if versions.OLDER_EMITTERS:      # which compile in less than half the time
 
 import jax
 import pytest
-
-# Before these modules are imported for the first time; a bare machine has neither package.
-if all(map(importlib.util.find_spec, ('beartype', 'jaxtyping'))):
-  from jaxtyping import install_import_hook
-  install_import_hook(['xmc_jax.layers', 'xmc_jax.losses'], 'beartype.beartype')
-
 import tiny
 import toys
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import toy_protocol
 
-from xmc_jax import evaluate, train
+from xmc_jax import evaluator, trainer
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols, results
@@ -79,7 +79,7 @@ def test_a_resumed_run_makes_up_for_a_missing_evaluation_and_repeats_none(
     raise Killed
   with monkeypatch.context() as patch:      # after the checkpoint of step 4, before its scores
     append = results.append
-    patch.setattr(evaluate.results, 'append', lambda workdir, lines: (
+    patch.setattr(evaluator.results, 'append', lambda workdir, lines: (
         kill if lines[0]['step'] == 4 else append)(workdir, lines))
     with pytest.raises(Killed):
       main(argv(run, encoder_folder, steps=6))
@@ -94,11 +94,11 @@ def test_a_resumed_run_makes_up_for_a_missing_evaluation_and_repeats_none(
 
 
 def test_a_stop_is_not_delayed_by_an_evaluation(tmp_path, encoder_folder, monkeypatch):
-  class Stop(train.contextlib.ExitStack):
+  class Stop(trainer.contextlib.ExitStack):
     requested = True
   run = tmp_path / 'run'
   with monkeypatch.context() as patch:
-    patch.setattr(train, 'StopSignal', Stop)
+    patch.setattr(trainer, 'StopSignal', Stop)
     assert main(argv(run, encoder_folder, evals__every=1)) == 0
   assert values(run) == {}
   assert main(argv(run, encoder_folder, evals__every=1, steps=2)) == 0

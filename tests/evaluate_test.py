@@ -13,7 +13,7 @@ import toy_protocol
 import toys
 from PIL import Image
 
-from xmc_jax import evaluate as module
+from xmc_jax import evaluator as module
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import clip, registry
 from xmc_jax.evals import (

@@ -11,6 +11,7 @@ import tiny
 
 from xmc_jax.cli import config_file
 from xmc_jax.encoders import registry
+from xmc_jax.pretrained import folder, model
 from xmc_jax.types import UserError
 from xmc_jax.utils import optional
 from xmc_jax.weight_files import tf_graph_files
@@ -21,7 +22,7 @@ EXTRAS = set(SETUP['options.extras_require'])
 
 
 def test_the_extras():
-  assert EXTRAS == {'train', 'gpu', 'gpu12', 'tpu', 'report', 'parity', 'test', 'lint'}
+  assert EXTRAS == {'train', 'gpu', 'gpu12', 'tpu', 'hub', 'report', 'parity', 'test', 'lint'}
 
 
 def test_sentences_name_extras_that_exist():
@@ -83,3 +84,15 @@ def test_a_file_of_the_users_goes_before_one_of_the_package(tmp_path, monkeypatc
 def test_no_config_of_that_name(tmp_path):
   with pytest.raises(UserError, match='demo2.*demo'):
     config_file.load('demo2')
+
+
+def test_the_models_are_in_the_wheel_whole():
+  package = tiny.ROOT / 'xmc_jax'
+  patterns = SETUP['options.package_data']['xmc_jax'].replace(' ', '').split(',')
+  packed = {path for pattern in patterns for path in package.glob(pattern) if path.is_file()}
+  files = {path for path in (package / 'models').rglob('*') if path.is_file()}
+  assert files and files <= packed
+  for name in model.names():
+    folder.read_facts(model.SHIPPED / name)
+  assert model.DEFAULT in model.names()
+  assert sum(path.stat().st_size for path in files) < 20e6 * len(model.names())

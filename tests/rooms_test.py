@@ -21,10 +21,10 @@ FLOORS = [
     ('distributed',),
     ('report',),
     ('sampling', 'describe'),
-    ('evaluate', 'evaluate_soa'),
-    ('train', 'preflight'),
+    ('evaluator', 'evaluate_soa', 'pretrained'),
+    ('trainer', 'preflight'),
     ('cli',),
-    ('__main__',),
+    ('api', '__main__'),
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {'weight_files': {'types', 'utils'}, 'encoders': {'types', 'utils', 'weight_files'}}
@@ -36,8 +36,8 @@ LIBRARIES = {
     'orbax': {'training/checkpoint.py', 'training/durable.py'},
     'clu': {'training/metric_writer.py'},
     'absl.flags': {'cli'},
-    'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'train.py',
-                       'preflight.py', 'cli',
+    'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'trainer.py',
+                       'preflight.py', 'api.py', 'cli',
                        'evals/extra_metrics.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|ssa_gan|galip'
@@ -126,12 +126,12 @@ def test_training_losses_and_steps_know_no_family(path):
 
 @pytest.mark.parametrize('path, source, found', [
     ('layers/a.py', 'from xmc_jax.losses.b import c', {'losses'}),
-    ('layers/a.py', 'from xmc_jax import train, utils', {'train'}),
+    ('layers/a.py', 'from xmc_jax import trainer, utils', {'trainer'}),
     ('training/a.py', 'def f():\n  import xmc_jax.methods.b', {'methods'}),
     ('encoders/a.py', 'from xmc_jax.layers import conv', {'layers'}),
     ('sampling.py', 'from xmc_jax.cli.describe import table', {'cli'}),
     ('__init__.py', 'from xmc_jax.types import Array', {'types'}),
-    ('train.py', 'from xmc_jax import __version__, sampling', set()),
+    ('trainer.py', 'from xmc_jax import __version__, sampling', set()),
     ('layers/a.py', 'from xmc_jax.layers import b', set())])
 def test_a_wrong_floor_is_seen(path, source, found):
   assert wrong_floors(path, ast.parse(source)) == found
@@ -140,9 +140,9 @@ def test_a_wrong_floor_is_seen(path, source, found):
 @pytest.mark.parametrize('path, source, found', [
     ('data/coco.py', 'def f():\n  import tensorflow as tf', {'tensorflow'}),
     ('training/step.py', 'from orbax.checkpoint import v1', {'orbax'}),
-    ('train.py', 'from absl import flags, logging', {'absl.flags'}),
+    ('trainer.py', 'from absl import flags, logging', {'absl.flags'}),
     ('training/optim.py', 'import ml_collections', {'ml_collections'}),
-    ('train.py', 'from absl import logging', set()),
+    ('trainer.py', 'from absl import logging', set()),
     ('data/tf_data.py', 'import tensorflow as tf', set()),
     ('methods/b.py', 'import ml_collections', set())])
 def test_a_wrong_library_is_seen(path, source, found):

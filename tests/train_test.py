@@ -14,7 +14,7 @@ import tiny
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from xmc_jax import train
+from xmc_jax import trainer
 from xmc_jax.cli.main import main
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.checkpoint import Checkpoints
@@ -104,14 +104,14 @@ def test_longer_run_resumes_and_prints_size_cost_progress_and_changes(
 
 def test_changed_frozen_networks_are_reported(capsys):
   meta = lambda text: {'config': {'steps': 1}, 'frozen': {'text': text, 'image': 'c'}}
-  train._report_changes(meta('a'), meta('b'))
+  trainer._report_changes(meta('a'), meta('b'))
   assert capsys.readouterr().out == 'frozen.text changed from a to b\n'
-  train._report_changes(meta('a'), meta('a'))
+  trainer._report_changes(meta('a'), meta('a'))
   assert capsys.readouterr().out == ''
 
 
 def test_the_next_command_can_be_pasted(tmp_path):
-  told = train._next_steps(types.SimpleNamespace(sample=True), tmp_path / "it's päth ☃ $HOME")
+  told = trainer._next_steps(types.SimpleNamespace(sample=True), tmp_path / "it's päth ☃ $HOME")
   command = told.rpartition('image:')[2]
   assert shlex.split(command) == [
       'xmc', 'sample', '--workdir', str(tmp_path / "it's päth ☃ $HOME"), 'a red apple']
@@ -130,7 +130,7 @@ def test_finished_run_says_so_and_changes_nothing(trained, encoder_folder, capsy
 
 def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
     workdir, encoder_folder, capsys, monkeypatch):
-  batches = train.pipeline.batches
+  batches = trainer.pipeline.batches
 
   def poisoned(*args, **options):
     with contextlib.closing(batches(*args, **options)) as good:
@@ -138,7 +138,7 @@ def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
         yield {**batch, 'image': batch['image'] * (np.nan if i == 1 else 1)}
 
   with monkeypatch.context() as patch:               # the images of step 6 are not numbers
-    patch.setattr(train.pipeline, 'batches', poisoned)
+    patch.setattr(trainer.pipeline, 'batches', poisoned)
     assert main(argv(workdir, encoder_folder, steps=8)) == 2
   error = capsys.readouterr().err
   assert re.fullmatch(
@@ -158,7 +158,7 @@ def test_step_that_is_reported_as_saved_is_saved(tmp_path, encoder_folder, capsy
     looks = itertools.count()
     requested = property(lambda self: next(self.looks) > 0)
 
-  monkeypatch.setattr(train, 'StopSignal', Stop)
+  monkeypatch.setattr(trainer, 'StopSignal', Stop)
   assert main(argv(tmp_path, encoder_folder, every__save=100)) == 0
   told = int(re.search(r'Stopped and saved at step (\d+)', capsys.readouterr().out)[1])
   assert latest(tmp_path) == told

@@ -4,7 +4,7 @@
   images = model.generate(['a small red bird', 'a gray bird on a branch'], seed=1)
   # float32 [2, h, w, 3] in [0, 1]
 
-Neither TensorFlow nor clu is needed.
+Neither TensorFlow nor clu is needed, and orbax only to read checkpoints.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
@@ -26,12 +26,14 @@ from xmc_jax import config as defaults
 from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.methods import Method
-from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import by_row, make_mesh, put_whole, replicated
 from xmc_jax.training.program import Program
 from xmc_jax.training.state import TrainState
 from xmc_jax.types import Array, Tree, UserError
 from xmc_jax.weight_files import files
+
+if TYPE_CHECKING:      # imported late: it imports orbax
+  from xmc_jax.training.checkpoint import Checkpoints
 
 
 def caption_noise(captions: Sequence[str], features: int, seed: int,
@@ -93,13 +95,23 @@ class Sampler:
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
   """The config of a run; keys that are newer than the run have their default values."""
-  return _config(checkpoints.meta(step))
+  return full_config(checkpoints.meta(step))
 
 
-def _config(meta: Mapping[str, Any]) -> ml_collections.ConfigDict:
+def full_config(meta: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """`meta['config']` with the default values of the keys that it lacks."""
   config = defaults.base()
   with config.unlocked():
     config.update(ml_collections.ConfigDict(meta['config']))
+  return config
+
+
+def for_sampling(config: ml_collections.ConfigDict, text_encoder: str) -> ml_collections.ConfigDict:
+  """A copy of `config` with a text encoder of this machine, and without the data set."""
+  config = config.copy_and_resolve_references()
+  config.text.encoder = text_encoder
+  if 'cached' in config.text:      # the table of training captions, which no method samples with
+    config.text.cached = False
   return config
 
 
@@ -162,7 +174,7 @@ class TextToImage:
   mesh: jax.sharding.Mesh
   forward: Callable[[Tree, Mapping[str, Array]], Array]
   tree: Tree
-  _folder: epath.Path
+  _folder: epath.Path | None
   _spec: Tree
   _sampler: Sampler
 
@@ -183,14 +195,15 @@ class TextToImage:
       UserError: the run has no such checkpoint, or a damaged one, or trained an encoder instead of
         a generator; or the text encoder is missing or is not the one used in training.
     """
+    from xmc_jax.training.checkpoint import Checkpoints
     folder = epath.Path(workdir) / 'checkpoints'
     with Checkpoints(folder, every=None) as checkpoints:
       meta = checkpoints.meta(step)
     if 'g' not in meta['config']['optim']:
       raise UserError(f'--workdir={workdir}: this run draws no images, because it trained an '
                       'encoder; give a run of a generator')
-    config, local = _config(meta), _config(meta)
-    local.text.encoder = find_text_encoder(config.text.encoder, text_encoder)
+    config = full_config(meta)
+    local = for_sampling(config, find_text_encoder(config.text.encoder, text_encoder))
     if data:
       local.data.options.folder = str(data)
     method, mesh = methods.build(local), make_mesh()
@@ -205,8 +218,9 @@ class TextToImage:
 
   @classmethod
   def of_training(cls, config: ml_collections.ConfigDict, method: Method, program: Program,
-                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path) -> TextToImage:
-    """The generator of a program that trains, without weights; `at` and `of_state` add them."""
+                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path | None
+                  ) -> TextToImage:
+    """The generator of a program, without weights; `at`, `of_state` and `of_weights` add them."""
     sample, g = method.sample, program.state_spec.networks['g']
     assert sample, 'a method that trains a generator draws with it'
 
@@ -218,16 +232,21 @@ class TextToImage:
 
   def at(self, step: int | None = None, *, live: bool = False) -> TextToImage:
     """The same model with the weights of another checkpoint; arguments and errors as of `load`."""
+    from xmc_jax.training.checkpoint import Checkpoints
+    assert self._folder, 'this model has no checkpoints'
     with Checkpoints(self._folder, every=None) as checkpoints:
       step = checkpoints.latest() if step is None else step
       g = checkpoints.restore_sampler(self._spec, step, live=live)
-    return dataclasses.replace(self, step=step, weights='live' if live else 'averaged',
-                               tree=self.tree | g)
+    return self.of_weights(step, 'live' if live else 'averaged', g)
 
   def of_state(self, step: int, state: TrainState) -> TextToImage:
     """The same model with the averaged weights of a state in training."""
-    g = {'params': state.ema['g'], 'stats': state.networks['g'].stats}
-    return dataclasses.replace(self, step=step, weights='averaged', tree=self.tree | g)
+    return self.of_weights(step, 'averaged', {'params': state.ema['g'],
+                                              'stats': state.networks['g'].stats})
+
+  def of_weights(self, step: int, weights: str, g: Tree) -> TextToImage:
+    """The same model with other weights {'params': ..., 'stats': ...}, on the devices."""
+    return dataclasses.replace(self, step=step, weights=weights, tree=self.tree | g)
 
   def inputs(self, captions: Sequence[str], *, seed: int = 0,
              truncation: float | None = None) -> dict[str, np.ndarray]:

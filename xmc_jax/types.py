@@ -30,7 +30,7 @@ import jax
 
 if TYPE_CHECKING or find_spec('jaxtyping'):
   from jaxtyping import Bool, Float, Int, Shaped
-else:      # the tests check shapes; nothing else reads these annotations
+else:      # annotations are not evaluated
   Bool = Float = Int = Shaped = None
 
 Array = jax.Array

@@ -52,8 +52,8 @@ def workdir(tmp_path, trained):
   return shutil.copytree(trained, tmp_path / 'run')
 
 
-COMMANDS = ('train', 'sample', 'evaluate', 'compare', 'soa', 'report', 'prepare', 'weights',
-            'describe')
+COMMANDS = ('train', 'sample', 'export', 'evaluate', 'compare', 'soa', 'report', 'prepare',
+            'weights', 'describe')
 
 
 @pytest.mark.parametrize('command, words', [
@@ -66,7 +66,6 @@ COMMANDS = ('train', 'sample', 'evaluate', 'compare', 'soa', 'report', 'prepare'
     (['xmc', 'train', '--config.steps=2', '--workdir=run'], ['--workdir=run', '--config']),
     (['xmc', 'describe', '--config.steps=2'], ['xmc describe: ', 'required', '--config']),
     (['xmc', 'train', f'--config={tiny.DEMO}', '--workdr=run'], ['did you mean --workdir?']),
-    (['xmc', 'sample', '--caption=a'], ['xmc sample: ', 'required', '--workdir']),
     (['xmc', 'sample', '--workdir=run', '--colour=red'], ['xmc sample: --colour: no such flag']),
     (['xmc', 'sample', '--workdir'], ['--workdir: expected one argument']),
     (['xmc', 'sample', '--config.steps=2'], ['--config.steps: no such flag']),
@@ -101,7 +100,8 @@ def test_help_lists_the_commands(capsys):
 
 @pytest.mark.parametrize('command, words', [
     ('train', ['--config', '--workdir', '--config.KEY=VALUE', '--coordinator']),
-    ('sample', ['--caption', '--each', '--truncation', '--live']),
+    ('sample', ['--caption', '--each', '--truncation', '--live', '--model']),
+    ('export', ['RUN', 'FOLDER', '--dtype', '--text', '--cut', '--full', '--license']),
     ('evaluate', ['--protocol', '--metrics', '--follow']),
     ('compare', ['--images', '--reference']),
     ('soa', ['--captions', '--detector']),

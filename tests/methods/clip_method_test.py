@@ -15,7 +15,7 @@ from xmc_jax.methods import clip as method_of_clip
 from xmc_jax.methods import galip
 from xmc_jax.networks.clip import heads, without_heads
 from xmc_jax.sampling import TextToImage
-from xmc_jax.train import train
+from xmc_jax.trainer import train
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError

@@ -16,7 +16,7 @@ from xmc_jax.methods import damsm as method_of_damsm
 from xmc_jax.methods import scl
 from xmc_jax.networks.base import ForwardOutputs, Text
 from xmc_jax.sampling import TextToImage
-from xmc_jax.train import train
+from xmc_jax.trainer import train
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError

@@ -27,6 +27,6 @@ def add_parser(commands):
 
 def run(args):
   with joined(args, device_per_core=True):
-    from xmc_jax.evaluate import compare
+    from xmc_jax.evaluator import compare
     compare(args.images, args.reference, protocol=args.protocol, split=args.split,
             workdir=args.workdir, random_seed=args.random_weights)

@@ -30,7 +30,7 @@ def add_parser(commands):
 
 def run(args):
   with shared.joined(args, device_per_core=True):
-    from xmc_jax.evaluate import evaluate
+    from xmc_jax.evaluator import evaluate
     evaluate(args.workdir, protocol=args.protocol, fakes=args.fakes, seed=args.seed,
              step=args.step, every=args.every, follow=args.follow, weights=args.weights,
              metrics=args.metrics, random_seed=args.random_weights,

@@ -16,10 +16,21 @@ from collections.abc import Sequence
 from absl import logging
 
 from xmc_jax import __version__
-from xmc_jax.cli import compare, describe, evaluate, prepare, report, sample, soa, train, weights
+from xmc_jax.cli import (
+  compare,
+  describe,
+  evaluate,
+  export,
+  prepare,
+  report,
+  sample,
+  soa,
+  train,
+  weights,
+)
 from xmc_jax.cli.parser import Parser
 
-_COMMANDS = (train, sample, evaluate, compare, soa, report, prepare, weights, describe)
+_COMMANDS = (train, sample, export, evaluate, compare, soa, report, prepare, weights, describe)
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
 # Set before the first TensorFlow import, to silence its start-up log.

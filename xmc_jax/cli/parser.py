@@ -106,10 +106,18 @@ def add_data(parser: Parser) -> None:
                            'config says')
 
 
-def add_run(parser: Parser, step: Parser | None = None) -> None:
-  """Adds the flags of commands that generate images: a run, its weights and a seed."""
+def add_run(parser: Parser, step: Parser | None = None, *, model: bool = False) -> None:
+  """Adds the flags of commands that generate images: a run, its weights and a seed.
+
+  model: whether a model without checkpoints can take the place of the run.
+  """
   flag = parser.add_argument
-  flag('--workdir', required=True, metavar='RUN', help='folder of the run')
+  source = parser.add_mutually_exclusive_group() if model else parser
+  source.add_argument('--workdir', required=not model, metavar='RUN', help='folder of the run')
+  if model:
+    source.add_argument('--model', metavar='NAME', help='a model of the package, a folder that '
+                        '`xmc export` has written, or ORG/NAME of the Hugging Face Hub; default '
+                        'without --workdir: emoji64')
   (step or parser).add_argument('--step', type=number(), metavar='N',
                                 help='training step of the checkpoint; default: the newest')
   if not step:

@@ -1,5 +1,6 @@
 """Generate images from captions: a folder of PNG files, and a grid with the captions beside it.
 
+  xmc sample "a red apple"                                 # with a model of the package
   xmc sample --workdir runs/demo "a red apple" "the flag of France"
   xmc sample --workdir runs/demo --captions captions.txt --each 1 --out images
 
@@ -25,10 +26,10 @@ def add_parser(commands):
   flag('--captions', metavar='FILE', help='file with a caption per line')
   flag('--each', type=number(least=1), default=4, metavar='N', help='per caption; default: 4')
   flag('--out', metavar='FOLDER',
-       help='of the images; default: RUN/samples. The grid is FOLDER.png')
+       help='of the images; default: RUN/samples, or samples; the grid is FOLDER.png')
   flag('--truncation', type=float, metavar='X',
        help='resample noise beyond X standard deviations: less variety; default: no limit')
-  add_run(parser)
+  add_run(parser, model=True)
   add_processes(parser)
   return parser
 
@@ -39,6 +40,10 @@ def run(args):
   captions += read_lines(args.captions, '--captions') if args.captions else []
   if not captions:
     args.parser.error('nothing to sample: give captions, --caption "..." or --captions FILE')
+  checkpoints = {'--step': args.step is not None, '--live': args.live,
+                 '--text_encoder': args.text_encoder}
+  if given := [] if args.workdir else [name for name, there in checkpoints.items() if there]:
+    args.parser.error(f'{given[0]}: goes with --workdir RUN, which has checkpoints')
   with joined(args):
     _sample(args, captions)
 
@@ -47,14 +52,12 @@ def _sample(args, captions: list[str]) -> None:
   import jax
 
   from xmc_jax.data.image_folder import find_images
-  from xmc_jax.sampling import TextToImage
   from xmc_jax.types import UserError
   from xmc_jax.utils import image_io
-  out = pathlib.Path(args.out or pathlib.Path(args.workdir) / 'samples')
+  out = pathlib.Path(args.out or pathlib.Path(args.workdir or '') / 'samples')
   if out.exists() and not out.is_dir():
     raise UserError(f'--out={out}: is a file; give a folder, which is created if it is missing')
-  model = TextToImage.load(args.workdir, step=args.step, live=args.live,
-                           text_encoder=args.text_encoder)
+  model = _load(args)
   model.tokenizer.check_captions(captions, model.config.text.script)
   repeated = [caption for caption in captions for _ in range(args.each)]
   writes, names, shown = jax.process_index() == 0, set(), []
@@ -75,6 +78,15 @@ def _sample(args, captions: list[str]) -> None:
   if others := find_images(out).paths.keys() - names:
     print(f'{out} also holds {len(others):,} images that this command has not written, such as '
           f'{min(others)}; delete them, or give another --out, before you measure the folder')
+
+
+def _load(args):
+  if args.workdir:
+    from xmc_jax.sampling import TextToImage
+    return TextToImage.load(args.workdir, step=args.step, live=args.live,
+                            text_encoder=args.text_encoder)
+  from xmc_jax.pretrained import model
+  return model.load(args.model or model.DEFAULT).generator
 
 
 def _file_name(caption: str, row: int, copy: int, rows: int) -> str:

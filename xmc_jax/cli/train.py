@@ -51,5 +51,5 @@ def run(args):
       from xmc_jax.preflight import check
       print(check(config, args.workdir))
       return
-    from xmc_jax.train import train
+    from xmc_jax.trainer import train
     train(config, args.workdir, allow_changes=args.allow_changes, profile=args.profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pathlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +122,10 @@ class Tokenizer:
     order = np.random.default_rng(int(draw * 2**53)).permutation(len(ids))
     return [ids[place] for place in sorted(order[:self.length])]
 
+  def pieces(self, captions: Iterable[str]) -> set[int]:
+    """Returns the numbers of all tokens that occur in the captions, which are not truncated."""
+    return {number for encoding in self._encode(captions) for number in encoding.ids}
+
   def count_truncated(self, captions: Sequence[str]) -> int:
     """Returns the number of captions that `encode` truncates."""
     return sum(len(self._ids(encoding)) > self.length for encoding in self._encode(captions))
@@ -148,9 +152,9 @@ class Tokenizer:
   def _check(self, caption: str, encoding: tokenizers.Encoding, script: str) -> None:
     if len(encoding.ids) <= (0 if self.kind == 'words' else 2):
       raise UserError(f'the caption {caption!r} has no words; write what the image shows')
-    foreign = [c for c in caption if c.isalpha() and script == 'latin' and not _is_latin(c)]
+    foreign = next((letter for letter in caption if is_foreign(letter, script)), None)
     if foreign:
-      raise UserError(f'the caption {caption!r} has the letter {foreign[0]!r}, which is not Latin; '
+      raise UserError(f'the caption {caption!r} has the letter {foreign!r}, which is not Latin; '
                       'write it in English, the language of the text encoder')
     if self._unknown in encoding.ids:
       start, stop = encoding.offsets[encoding.ids.index(self._unknown)]
@@ -161,7 +165,7 @@ class Tokenizer:
       raise UserError(f'the caption {caption!r} has {len(encoding.ids)} {what}, but the model '
                       f'takes only {self.length}; shorten it')
 
-  def _encode(self, captions: Sequence[str]) -> list[tokenizers.Encoding]:
+  def _encode(self, captions: Iterable[str]) -> list[tokenizers.Encoding]:
     return self._tokenizer.encode_batch(list(captions), add_special_tokens=True)
 
 
@@ -207,6 +211,10 @@ def _vocabulary(text: str) -> tokenizers.Tokenizer:
       tokenizers.BertWordPieceTokenizer(pieces, lowercase=uncased).to_str())
 
 
-def _is_latin(letter: str) -> bool:
-  return unicodedata.name(letter, '').startswith(('LATIN', 'FULLWIDTH LATIN', 'FEMININE ORDINAL',
-                                                  'MASCULINE ORDINAL', 'KELVIN', 'ANGSTROM'))
+_LATIN = ('LATIN', 'FULLWIDTH LATIN', 'FEMININE ORDINAL', 'MASCULINE ORDINAL', 'KELVIN', 'ANGSTROM')
+
+
+def is_foreign(text: str, script: str) -> bool:
+  """Whether a text has a letter that captions of a script, "latin" or "any", may not have."""
+  return script == 'latin' and any(
+      letter.isalpha() and not unicodedata.name(letter, '').startswith(_LATIN) for letter in text)

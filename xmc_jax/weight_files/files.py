@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import Tree, UserError
+from xmc_jax.weight_files import int8
 
 _POINTER = b'version https://git-lfs'
 
@@ -74,9 +75,12 @@ def refuse_pointer(path: str | os.PathLike[str]) -> None:
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """The tensors of a `.safetensors` file by name; UserError if it is missing or damaged."""
+  """The tensors of a `.safetensors` file by name; UserError if it is missing or damaged.
+
+  Weights of eight bits, as `int8.pack` writes them, are float32.
+  """
   with reading(path):
-    return safetensors_numpy.load_file(path)
+    return int8.unpack(safetensors_numpy.load_file(path))
 
 
 def fingerprint(variables: Tree) -> str:

@@ -25,7 +25,7 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
 from xmc_jax.evals import protocols
-from xmc_jax.evaluate import Curve
+from xmc_jax.evaluator import Curve
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import profile as traces

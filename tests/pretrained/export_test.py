@@ -1,0 +1,221 @@
+"""`xmc export`: a folder that draws what the run draws, and that is refused when it is damaged."""
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import saved_runs
+import tiny
+import tokenizers
+import toys
+from safetensors import numpy as safetensors_numpy
+
+import xmc_jax
+from xmc_jax.cli.main import main
+from xmc_jax.data import source
+from xmc_jax.encoders import damsm
+from xmc_jax.methods import attngan, galip
+from xmc_jax.networks import galip as galip_networks
+from xmc_jax.pretrained import folder
+from xmc_jax.pretrained.export import export
+from xmc_jax.pretrained.model import from_folder
+from xmc_jax.sampling import TextToImage
+from xmc_jax.types import UserError
+from xmc_jax.weight_files import hf_folders
+
+pytestmark = pytest.mark.slow
+
+CAPTIONS = ['a red apple', 'the flag of France']
+
+
+@pytest.fixture(scope='module')
+def whole(trained, tmp_path_factory):
+  """The tiny run as a model folder in single precision; copy it to change it."""
+  target = tmp_path_factory.mktemp('models') / 'whole'
+  export(trained, target)
+  return target
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+  return shutil.copytree(whole, tmp_path / 'copy')
+
+
+def test_it_draws_what_the_run_draws_and_names_no_path_of_this_machine(
+    trained, whole, encoder_folder):
+  run = TextToImage.load(trained)
+  model = from_folder(whole)
+  np.testing.assert_array_equal(model.generate(CAPTIONS, seed=3), run.generate(CAPTIONS, seed=3))
+  assert (model.step, model.weights) == (4, 'averaged')
+  assert str(encoder_folder.parent) not in (whole / 'config.json').read_text()
+  assert {path.name for path in whole.iterdir()} == {
+      'README.md', 'SHA256SUMS', 'config.json', 'model.safetensors', 'tokenizer.json',
+      'text_encoder'}
+  tokenizers.Tokenizer.from_file(str(whole / 'tokenizer.json'))
+
+
+def test_checksums_are_those_of_sha256sum(whole):
+  subprocess.run(['sha256sum', '--check', '--quiet', 'SHA256SUMS'], cwd=whole, check=True)
+
+
+def test_fewer_bits_and_pieces_draw_nearly_the_same(trained, whole, tmp_path):
+  argv = ['xmc', 'export', str(trained), str(tmp_path / 'small'), '--dtype=int8', '--text=int8']
+  assert main([*argv, '--cut']) == 0
+  size = lambda path: sum(file.stat().st_size for file in path.rglob('*'))
+  assert size(tmp_path / 'small') < 0.6 * size(whole)
+  small, model = (xmc_jax.load(path) for path in (tmp_path / 'small', whole))
+  held = source.load('emoji', 'heldout', 32)
+  captions = [held.captions(i)[0] for i in range(32)]
+  difference = saved_runs.grey_levels(small(captions).arrays, model(captions).arrays)
+  assert 0 < difference < 2
+  rare = small.generator.tokenizer
+  assert not any('[UNK]' in e.tokens for e in rare._tokenizer.encode_batch(['a quixotic zyzzyva']))
+
+
+def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, capsys):
+  (copy / 'left_behind').write_text('x')
+  assert main(['xmc', 'export', str(trained), str(copy), '--step=2']) == 0
+  assert json.loads((copy / 'config.json').read_text())['step'] == 2
+  assert not (copy / 'left_behind').exists()
+  assert 'step 2' in capsys.readouterr().out
+  (tmp_path / 'full').mkdir()
+  (tmp_path / 'full' / 'thesis.txt').write_text('x')
+  for target in (tmp_path / 'full', tmp_path / 'full' / 'thesis.txt'):
+    assert main(['xmc', 'export', str(trained), str(target)]) == 2
+    assert f'{target} exists' in capsys.readouterr().err
+  assert (tmp_path / 'full' / 'thesis.txt').read_text() == 'x'
+
+
+def test_all_networks_can_be_added(trained, whole, tmp_path):
+  export(trained, tmp_path / 'full', full=True)
+  names = lambda path: set(safetensors_numpy.load_file(path / 'model.safetensors'))
+  extra = names(tmp_path / 'full') - names(whole)
+  assert extra == {name for name in names(tmp_path / 'full') if name.startswith('networks/')}
+  assert {name.split('/')[1] for name in extra} == {'g', 'd'}
+  np.testing.assert_array_equal(from_folder(tmp_path / 'full').generate(CAPTIONS),
+                                from_folder(whole).generate(CAPTIONS))
+
+
+@pytest.mark.parametrize('file', ['config.json', 'model.safetensors', 'tokenizer.json',
+                                  'text_encoder/model.safetensors', 'text_encoder/config.json'])
+@pytest.mark.parametrize('harm', ['cut', 'changed', 'gone'])
+def test_a_damaged_file_is_named(copy, file, harm):
+  path = copy / file
+  content = path.read_bytes()
+  path.unlink()
+  if harm != 'gone':
+    path.write_bytes(content[:-9] if harm == 'cut' else content[:-1] + b'!')
+  with pytest.raises(UserError, match=file.rpartition('/')[2]) as told:
+    xmc_jax.load(copy)
+  assert 'export it again' in str(told.value) and '\n' not in str(told.value)
+
+
+def test_a_card_may_be_edited(copy):
+  (copy / 'README.md').write_text('My model')
+  xmc_jax.load(copy)
+
+
+def sign_again(path):
+  """Writes the checksums anew after a change that is no damage."""
+  folder.write(path, json.loads((path / 'config.json').read_text()),
+               safetensors_numpy.load_file(path / 'model.safetensors'),
+               (path / 'tokenizer.json').read_text(), '')
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'model_type': 'bert'}, "another library: model_type is 'bert'"),
+    ({'format': 99}, 'format 99')])
+def test_a_folder_of_another_library_or_version_is_refused(copy, change, words):
+  facts = json.loads((copy / 'config.json').read_text())
+  (copy / 'config.json').write_text(json.dumps(facts | change))
+  sums = (copy / 'SHA256SUMS').read_text().splitlines()[1:]
+  digits = folder.file_sha256(copy / 'config.json')
+  (copy / 'SHA256SUMS').write_text('\n'.join([f'{digits}  config.json', *sums]) + '\n')
+  with pytest.raises(UserError, match=words):
+    xmc_jax.load(copy)
+
+
+def test_weights_of_other_networks_are_refused(copy):
+  tensors = safetensors_numpy.load_file(copy / 'model.safetensors')
+  name = next(iter(tensors))
+  safetensors_numpy.save_file(tensors | {name: tensors[name][..., :-1]}, copy / 'model.safetensors')
+  sign_again(copy)
+  with pytest.raises(UserError, match='not those of the networks'):
+    xmc_jax.load(copy)
+
+
+@pytest.mark.parametrize('content', [(), ('config.json',)])
+def test_other_folders_are_refused(tmp_path, content):
+  for name in content:
+    (tmp_path / name).write_text('{}')
+  with pytest.raises(UserError, match='not a folder of a model.*SHA256SUMS'):
+    xmc_jax.load(tmp_path)
+
+
+def test_loading_needs_neither_tensorflow_nor_orbax(whole):
+  source = ('import sys, xmc_jax; xmc_jax.load(sys.argv[1])("a red apple"); '
+            'print(*{name.partition(".")[0] for name in sys.modules})')
+  process = subprocess.run([sys.executable, '-c', source, str(whole)], cwd=tiny.ROOT, text=True,
+                           capture_output=True, check=True)
+  imported = set(process.stdout.split())
+  assert 'jax' in imported and not imported & {'tensorflow', 'orbax', 'clu', 'huggingface_hub'}
+
+
+def word_tokenizer():
+  vocab = {word: i for i, word in enumerate(['<end>', 'a', 'red', 'apple', 'the', 'cat'])}
+  made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token='<end>'))
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  return made.to_str()
+
+
+def lstm_run(tmp_path):
+  module = damsm.Damsm(6, 'squeezenet', embedding=4, width=8)
+  known = {'model_type': 'damsm', 'vocabulary': 6, 'backbone_name': 'squeezenet', 'embedding': 4,
+           'width': 8, 'backbone_sha256': ''}
+  spec = damsm._trained_spec(module)
+  hf_folders.write(tmp_path / 'lstm', known, saved_runs.flat(toys.fill(spec)), word_tokenizer())
+  config = attngan.config()
+  config.update_from_flattened_dict({
+      'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.d_width': 2,
+      'model.residuals': 1, 'model.z_features': 5, 'model.condition_features': 3,
+      'model.dtype': 'float32', 'text.length': 6, 'text.encoder': str(tmp_path / 'lstm'),
+      'terms.damsm_words': 0.0, 'terms.damsm_sentence': 0.0, 'image.encoder': 'squeezenet'})
+  return saved_runs.save(tmp_path / 'run', config)
+
+
+def clip_run(tmp_path):
+  tool = tiny.script('tools/clip_goldens.py')
+  parts = {'vision_config': {'image_size': 16},
+           'text_config': {'vocab_size': len(tool.vocabulary(tool.MERGES))}}
+  tool.write(tmp_path / 'clip', tool.QUICK | {k: tool.QUICK[k] | v for k, v in parts.items()})
+  config = galip.config()
+  config.update_from_flattened_dict({
+      'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
+      'model.dtype': 'float32', 'text.encoder': str(tmp_path / 'clip'), 'text.length': 6})
+  return saved_runs.save(tmp_path / 'run', config)
+
+
+@pytest.mark.parametrize('make', [lstm_run, clip_run])
+def test_text_encoders_that_are_no_bert_are_exported_whole(make, tmp_path, monkeypatch):
+  monkeypatch.setattr(galip_networks, 'BRIDGES', 1)      # most of the time is the compiler's
+  run = make(tmp_path)
+  wanted = TextToImage.load(run).generate(['the red apple'])
+  export(run, tmp_path / 'model')
+  export(run, tmp_path / 'small', dtype='int8', text='int8')
+  with pytest.raises(UserError, match='--cut'):
+    export(run, tmp_path / 'cut', cut=True)
+  assert not (tmp_path / 'cut').exists()
+  for path in (tmp_path / 'lstm', tmp_path / 'clip'):
+    shutil.rmtree(path, ignore_errors=True)
+  np.testing.assert_array_equal(from_folder(tmp_path / 'model').generate(['the red apple']), wanted)
+  small = from_folder(tmp_path / 'small').generate(['the red apple'])
+  assert 0 < np.abs(small - wanted).mean() < 0.03
+
+
+def test_only_what_draws_is_in_the_file():
+  """Swift's generator is trained together with an encoder of images, which sampling needs not."""
+  path = pathlib.Path(xmc_jax.__file__).with_name('models') / 'emoji64' / 'model.safetensors'
+  assert {name.split('/')[1] for name in safetensors_numpy.load_file(path)} == {'generator'}

@@ -1,0 +1,194 @@
+"""`xmc_jax.load`: where it finds a model, how that is called, and the Hugging Face Hub."""
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import huggingface_hub
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+import xmc_jax
+from xmc_jax.cli.main import main
+from xmc_jax.pretrained import model as module
+from xmc_jax.types import UserError
+
+SHIPPED = module.SHIPPED / 'emoji64'
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def emoji64():
+  return xmc_jax.load('emoji64')
+
+
+@slow
+def test_images_for_pillow_and_numpy(emoji64):
+  drawn = emoji64('a red apple', num_images=3, seed=3)
+  assert drawn.arrays.shape == (3, 64, 64, 3) and drawn.arrays.dtype == np.uint8
+  assert drawn.captions == 3 * ['a red apple'] and len({x.tobytes() for x in drawn.arrays}) == 3
+  for image, array in zip(drawn.images, drawn.arrays):
+    assert isinstance(image, Image.Image)
+    np.testing.assert_array_equal(np.asarray(image), array)
+
+
+@slow
+def test_captions_have_images_of_their_own_and_the_noise_can_be_truncated(emoji64):
+  both = emoji64(['a red apple', 'a blue heart'], num_images=2, seed=3)
+  assert both.captions == ['a red apple'] * 2 + ['a blue heart'] * 2
+  alone = emoji64('a red apple', num_images=2, seed=3)
+  np.testing.assert_array_equal(both.arrays[:2], alone.arrays)
+  assert (emoji64('a red apple', seed=4).arrays != both.arrays[:1]).any()
+  variety = lambda **options: emoji64('a clock', num_images=8, **options).arrays.std(axis=0).mean()
+  assert variety(truncation=0.1) < 0.5 * variety()
+
+
+@slow
+def test_the_shipped_model_draws_red_apples_and_yellow_faces(emoji64):
+  red = emoji64('a red apple', num_images=8).arrays.mean((0, 1, 2))
+  yellow = emoji64('a yellow smiling face', num_images=8).arrays.mean((0, 1, 2))
+  assert red[0] > red[1] + 40 and red[0] > red[2] + 40
+  assert yellow[0] > yellow[2] + 40 and yellow[1] > yellow[2] + 40
+
+
+@slow
+@pytest.mark.parametrize('captions, options, words', [
+    ('', {}, 'no words'), ('a red 苹果', {}, 'not Latin'), ([], {}, 'at least one'),
+    ('a cat', {'num_images': 0}, 'num_images=0'), ('a cat', {'truncation': 0}, 'truncation')])
+def test_mistakes_are_told(emoji64, captions, options, words):
+  with pytest.raises(UserError, match=words):
+    emoji64(captions, **options)
+
+
+@pytest.mark.parametrize('name, words', [
+    ('emoji46', 'did you mean emoji64'), ('birds', 'one of emoji64'),
+    ('./no/such/folder', 'no model')])
+def test_a_model_that_is_not_there(name, words):
+  with pytest.raises(UserError, match=words):
+    xmc_jax.load(name)
+
+
+def test_a_folder_of_the_users_goes_before_one_of_the_package(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'emoji64').mkdir()
+  assert module._find('emoji64') == SHIPPED      # no model is in it
+  shutil.copytree(SHIPPED, tmp_path / 'emoji64', dirs_exist_ok=True)
+  assert module._find('emoji64') == pathlib.Path('emoji64')
+
+
+def test_a_repository_of_the_hub_is_downloaded(monkeypatch):
+  asked = []
+  monkeypatch.setattr(huggingface_hub, 'snapshot_download',
+                      lambda repo_id: asked.append(repo_id) or str(SHIPPED))
+  assert module._find('org/name') == SHIPPED and asked == ['org/name']
+
+
+def test_a_repository_that_cannot_be_had_is_told_in_one_sentence(monkeypatch):
+  def fail(repo_id):
+    raise OSError('no network\nand a long explanation')
+
+  monkeypatch.setattr(huggingface_hub, 'snapshot_download', fail)
+  with pytest.raises(UserError, match=r"'org/name'.*\(no network\)") as told:
+    xmc_jax.load('org/name')
+  assert '\n' not in str(told.value)
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+  with pytest.raises(UserError, match=r'xmc_jax\[hub\]'):
+    xmc_jax.load('org/name')
+
+
+class FakeApi:
+  """Keeps what would be uploaded."""
+  calls = []
+
+  def __init__(self, token=None):
+    self.token = token
+
+  def create_repo(self, repo_id, **options):
+    self.calls.append(('create', repo_id, self.token, options))
+
+  def upload_folder(self, *, repo_id, folder_path, commit_message):
+    files = {path.name for path in pathlib.Path(folder_path).iterdir()}
+    self.calls.append(('upload', repo_id, files))
+    return 'https://huggingface.co/org/name/commit/1'
+
+
+@slow
+def test_a_model_or_a_run_is_uploaded_as_a_model_folder(emoji64, trained, monkeypatch):
+  monkeypatch.setattr(huggingface_hub, 'HfApi', FakeApi)
+  monkeypatch.setattr(FakeApi, 'calls', [])
+  for model, options in ((emoji64, {}), (xmc_jax.load(trained), {'dtype': 'float16'})):
+    address = model.push_to_hub('org/name', private=True, token='x', **options)
+    assert address.endswith('commit/1')
+  create, upload = FakeApi.calls[:2]
+  assert create == ('create', 'org/name', 'x', {'private': True, 'exist_ok': True})
+  assert upload[2] == {path.name for path in SHIPPED.iterdir()}
+  assert FakeApi.calls[2:] == [create, upload]
+
+
+def test_the_card_is_one_that_the_hub_reads():
+  card = huggingface_hub.ModelCard.load(SHIPPED / 'README.md')
+  data = card.data
+  assert (data.library_name, data.pipeline_tag, data.license) == (
+      'xmc_jax', 'text-to-image', 'apache-2.0')
+  assert {'jax', 'gan', 'swift', 'emoji'} <= set(data.tags)
+  found = {result.metric_type: result for result in data.eval_results}
+  assert found['FD-lite0'].metric_args['protocol'] == 'offline'
+  assert 0 < found['alignment-16'].metric_value <= 1 and 'alignment-16 of real' not in found
+  assert 'Noto' in card.text and 'xmc_jax.load("emoji64")' in card.text
+
+
+@slow
+def test_the_command_draws_with_the_shipped_model_by_default(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert main(['xmc', 'sample', 'a red apple', '--each=2']) == 0
+  first = {path.name: path.read_bytes() for path in (tmp_path / 'samples').iterdir()}
+  assert len(first) == 2 and (tmp_path / 'samples.png').is_file()
+  for named in ('emoji64', str(SHIPPED)):
+    out = tmp_path / 'again'
+    assert main(['xmc', 'sample', f'--model={named}', f'--out={out}', 'a red apple',
+                 '--each=2']) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+
+
+@pytest.mark.parametrize('flags, words', [
+    (['--model=emoji64', '--workdir=run'], 'not allowed with'), (['--step=3'], '--step'),
+    (['--live'], '--live'), (['--model=emoji64', '--text_encoder=x'], '--text_encoder')])
+def test_flags_of_checkpoints_need_a_run(capsys, flags, words):
+  assert main(['xmc', 'sample', 'a red apple', *flags]) == 2
+  assert words in capsys.readouterr().err
+
+
+def test_the_package_is_imported_without_jax_and_offers_four_functions():
+  source = ('import sys, xmc_jax; assert "jax" not in sys.modules; '
+            'import xmc_jax.trainer, xmc_jax.evaluator; '
+            'print(*(callable(getattr(xmc_jax, n)) for n in '
+            '("load", "train", "evaluate", "compare")))')
+  found = subprocess.run([sys.executable, '-c', source], cwd=tiny.ROOT, text=True,
+                         capture_output=True, check=True).stdout
+  assert found.split() == 4 * ['True']
+  assert {'load', 'train', 'evaluate', 'compare'} <= set(dir(xmc_jax))
+  with pytest.raises(AttributeError, match='colour'):
+    xmc_jax.colour  # noqa: B018
+
+
+@slow
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  lines = re.search(r'```python\n(import xmc_jax.*?)```',
+                    (tiny.ROOT / 'README.md').read_text(), re.S)[1]
+  exec(compile(lines, 'README.md', 'exec'), {})
+  assert Image.open('apple.png').size == (64, 64)
+
+
+@slow
+def test_training_from_python(trained, encoder_folder, tmp_path):
+  changes = {key.removeprefix('--config.'): value for key, _, value in (
+      word.partition('=') for word in tiny.train_argv(tmp_path, encoder_folder)
+      if word.startswith('--config.'))}
+  state = xmc_jax.train('demo', tmp_path / 'run', changes | {'steps': 1, 'data.loader': 'arrays'})
+  assert int(state.step) == 1
+  with pytest.raises(TypeError, match='changes'):
+    xmc_jax.train(object(), tmp_path / 'run', {'steps': 1})

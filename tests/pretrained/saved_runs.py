@@ -1,0 +1,34 @@
+"""Runs that nothing was trained for: a checkpoint of the initial weights."""
+import json
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from xmc_jax import methods
+from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.training.mesh import make_mesh
+from xmc_jax.weight_files import files
+
+
+def save(folder, config, step=3):
+  """The folder of a run of `config` with one checkpoint."""
+  method = methods.build(config)
+  state = methods.program(method, config, make_mesh()).init(0)
+  frozen = method.load_frozen(method.sample_needs)
+  meta = {'config': json.loads(config.to_json_best_effort()),
+          'tokenizer': method.tokenizer().text(),
+          'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
+  with Checkpoints(folder / 'checkpoints', every=1) as checkpoints:
+    checkpoints.save(step, state.replace(step=jax.numpy.int32(step)), meta)
+  return folder
+
+
+def grey_levels(a, b):
+  """Mean absolute difference of two lists of uint8 images."""
+  return np.abs(a.astype(int) - b).mean()
+
+
+def flat(tree):
+  """{'a/b': array} of a tree."""
+  return traverse_util.flatten_dict(tree, sep='/')

@@ -1,0 +1,110 @@
+"""Writes a model folder from a run: see `folder.py` for what is in it."""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from xmc_jax import __version__, methods
+from xmc_jax.evals import results
+from xmc_jax.pretrained import card, folder, text_encoder
+from xmc_jax.sampling import TextToImage, find_text_encoder, for_sampling
+from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.types import Tree, UserError
+from xmc_jax.weight_files import files, int8
+
+STATS = 'float32'      # running statistics are few, and may be too large for half precision
+
+
+def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
+           step: int | None = None, dtype: str = 'float32', text: str = 'float32',
+           cut: bool = False, full: bool = False, license: str | None = None,
+           encoder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+  """Writes the averaged generator of a run and its text encoder to a folder that needs no other.
+
+  Args:
+    workdir: folder of the run.
+    target: the folder; a model that is there already is replaced.
+    step: the checkpoint; None: the newest.
+    dtype: of the generator's weights in the file, one of `int8.DTYPES`.
+    text: of the text encoder's.
+    cut: keep only the word pieces that `vocabulary.kept` names.
+    full: also write the weights of all networks at that step, under `networks/`.
+    license: of the model, for its card: an identifier that Hugging Face knows, such as apache-2.0.
+    encoder: folder of the text encoder, if it is not where the run's config says.
+  Returns:
+    The content of config.json.
+  Raises:
+    UserError: `TextToImage.load` fails; `target` holds something else or cannot be written to; or
+      the text encoder cannot be cut.
+  """
+  target = pathlib.Path(target)
+  if target.exists() and not folder.is_model(target) and (
+      not target.is_dir() or any(target.iterdir())):
+    raise UserError(f'{target} exists and is not a folder of a model; give another folder')
+  model = TextToImage.load(workdir, step=step, text_encoder=encoder)
+  config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
+  numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
+  tensors = (int8.pack(_flat('params', _used(model)), dtype, -1)
+             | int8.pack(_flat('stats', model.tree['stats']), STATS, -1))
+  if full:
+    tensors |= int8.pack(_networks(workdir, model, source), dtype, -1)
+
+  if target.exists():
+    shutil.rmtree(target)
+  tokenizer = text_encoder.export(source, target / folder.TEXT_ENCODER, model.tokenizer, text,
+                                  numbers)
+  facts = {
+      'xmc_jax': __version__, 'step': model.step, 'weights': model.weights, 'dtype': dtype,
+      'text_encoder': {
+          'name': pathlib.Path(config.text.encoder).name, 'dtype': text,
+          'pieces': len(numbers) if cut else model.tokenizer.size,
+          'pieces_of_original': model.tokenizer.size,
+          'sha256_of_original': {name: files.fingerprint(jax.device_get(tree))
+                                 for name, tree in model.tree['frozen'].items()}},
+      'config': _portable(config)}
+  scores = [line for line in results.read(workdir)
+            if (line.get('step'), line.get('weights')) == (model.step, model.weights)]
+  folder.write(target, facts, tensors, tokenizer,
+               card.render(target.resolve().name, facts, scores, license))
+  return facts
+
+
+def _portable(config) -> dict[str, Any]:
+  """The config for JSON, without the path of the text encoder on this machine."""
+  settings = json.loads(config.to_json_best_effort())
+  settings['text']['encoder'] = folder.TEXT_ENCODER
+  return settings
+
+
+def _flat(prefix: str, tree: Tree) -> dict[str, np.ndarray]:
+  flat = traverse_util.flatten_dict(jax.device_get(tree), sep='/')
+  return {f'{prefix}/{name}': np.asarray(x) for name, x in flat.items()}
+
+
+def _used(model: TextToImage) -> Tree:
+  """The generator's parameters without those that sampling does not read."""
+  inputs = model.inputs(['a'])
+  jaxpr = jax.make_jaxpr(model.forward)(model.tree, inputs).jaxpr
+  read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+  used = jax.tree.unflatten(jax.tree.structure((model.tree, inputs)),
+                            [id(variable) in read for variable in jaxpr.invars])[0]['params']
+  flat, used = (traverse_util.flatten_dict(tree) for tree in (model.tree['params'], used))
+  return traverse_util.unflatten_dict({path: x for path, x in flat.items() if used[path]})
+
+
+def _networks(workdir: str | os.PathLike[str], model: TextToImage, encoder: str
+              ) -> dict[str, np.ndarray]:
+  """The parameters and statistics of all networks as they were at the step of the training."""
+  method = methods.build(for_sampling(model.config, encoder))
+  spec = methods.program(method, model.config, model.mesh).state_spec
+  with Checkpoints(pathlib.Path(workdir) / 'checkpoints', every=None) as checkpoints:
+    networks = checkpoints.restore(spec, model.step).networks
+  return {name: x for key, network in networks.items() for part in ('params', 'stats')
+          for name, x in _flat(f'networks/{key}/{part}', getattr(network, part)).items()}

@@ -1,0 +1,171 @@
+"""`xmc_jax.load`: a trained model by name, folder, run or repository, and images from it.
+
+  model = xmc_jax.load('emoji64')
+  model('a red apple', num_images=4, seed=3).images[0].save('apple.png')
+"""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+from flax import traverse_util
+from PIL import Image
+
+from xmc_jax import methods
+from xmc_jax.data.text import Tokenizer
+from xmc_jax.pretrained import folder, hub
+from xmc_jax.sampling import TextToImage, for_sampling, full_config
+from xmc_jax.training.mesh import make_mesh, put_whole, replicated
+from xmc_jax.types import Tree, UserError
+from xmc_jax.utils import image_io
+
+SHIPPED = pathlib.Path(__file__).parents[1] / 'models'      # models that come with the package
+DEFAULT = 'emoji64'
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+  """Images of captions, those of one caption after the other.
+
+  Attributes:
+    arrays: uint8 [n, h, w, 3], RGB.
+    captions: n strings.
+  """
+  arrays: np.ndarray
+  captions: list[str]
+
+  @property
+  def images(self) -> list[Image.Image]:
+    """The n images for Pillow."""
+    return [Image.fromarray(array) for array in self.arrays]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A trained generator that is called with captions; create it with `load`.
+
+  Attributes:
+    path: the model folder or the run that it was loaded from.
+    generator: gives float images, inputs and the function for use inside a jitted one.
+  """
+  path: pathlib.Path
+  generator: TextToImage
+
+  def __call__(self, captions: str | Sequence[str], *, num_images: int = 1, seed: int = 0,
+               truncation: float | None = None) -> Drawn:
+    """Draws images of captions.
+
+    Args:
+      captions: one string or several.
+      num_images: of each caption.
+      seed: of the noise; the same captions and seed give the same images.
+      truncation: threshold in standard deviations beyond which noise is drawn again: lower values
+        give less variety; None: no limit.
+    Raises:
+      UserError: a caption is empty, too long or in another script, or an argument out of range.
+    """
+    captions = [captions] if isinstance(captions, str) else list(captions)
+    if num_images < 1 or not captions:
+      raise UserError(f'num_images={num_images} of {len(captions)} captions: give at least one of '
+                      'both')
+    self.generator.tokenizer.check_captions(captions, self.generator.config.text.script)
+    repeated = [caption for caption in captions for _ in range(num_images)]
+    images = self.generator.generate(repeated, seed=seed, truncation=truncation)
+    return Drawn(image_io.pixels(images), repeated)
+
+  def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None,
+                  **options) -> str:
+    """Uploads the model to a repository of the Hugging Face Hub; creates it if it is missing.
+
+    Args:
+      repo_id: 'org/name'.
+      private: whether a new repository is private.
+      token: of the Hub; None: the one that `hf auth login` has stored.
+      options: those of `pretrained.export.export`, if this model was loaded from a run.
+    Returns:
+      The address of the commit.
+    Raises:
+      UserError: huggingface_hub is not installed, or the Hub refuses.
+    """
+    upload = functools.partial(hub.upload, repo_id, private=private, token=token)
+    if folder.is_model(self.path):
+      return upload(self.path)
+    from xmc_jax.pretrained.export import export
+    with tempfile.TemporaryDirectory() as temporary:
+      target = pathlib.Path(temporary, repo_id.rpartition('/')[2])
+      export(self.path, target, step=self.generator.step, **options)
+      return upload(target)
+
+
+def load(name: str | os.PathLike[str] = DEFAULT) -> Model:
+  """Loads a trained model.
+
+  Args:
+    name: a model folder or the folder of a run; or the name of a model that comes with the package
+      (`names()`); or 'org/name', a repository of the Hugging Face Hub, which is downloaded once.
+  Raises:
+    UserError: there is no such model, or it is damaged.
+  """
+  path = _find(name)
+  return Model(path, from_folder(path) if folder.is_model(path) else TextToImage.load(path))
+
+
+def names() -> list[str]:
+  """The models that come with the package."""
+  return sorted(path.name for path in SHIPPED.iterdir() if folder.is_model(path))
+
+
+def _find(name: str | os.PathLike[str]) -> pathlib.Path:
+  """The folder of a model or a run; a folder of the user's goes before one of the package."""
+  path, text = pathlib.Path(name).expanduser(), os.fspath(name)
+  if folder.is_model(path) or (path / 'checkpoints').is_dir():
+    return path
+  if text in names():
+    return SHIPPED / text
+  if path.exists():
+    folder.read_facts(path)      # says what is wrong with it
+  if re.fullmatch(r'[\w.-]+/[\w.-]+', text) and not text.startswith('.'):
+    return hub.download(text)
+  close = difflib.get_close_matches(text, names(), 1)
+  raise UserError(f'there is no model {text!r}' + (f'; did you mean {close[0]}?' if close else
+                  f': give a model folder, the folder of a run, ORG/NAME of the Hugging Face Hub, '
+                  f'or one of {", ".join(names())}'))
+
+
+def from_folder(path: pathlib.Path) -> TextToImage:
+  """The generator of a model folder; UserError if that is damaged or not one."""
+  facts = folder.read_facts(path)
+  config = for_sampling(full_config(facts), str(path / folder.TEXT_ENCODER))
+  method, mesh = methods.build(config), make_mesh()
+  program = methods.program(method, config, mesh)
+  spec = program.state_spec.networks['g']
+  tensors = folder.read_tensors(path)
+  g = {part: _tree(tensors, part, getattr(spec, part), path) for part in ('params', 'stats')}
+  frozen = program.put_frozen(method.load_frozen(method.sample_needs))
+  tokenizer = Tokenizer(path / folder.TOKENIZER, config.text.length)
+  model = TextToImage.of_training(config, method, program, tokenizer, frozen, None)
+  return model.of_weights(facts['step'], facts['weights'], put_whole(g, replicated(mesh)))
+
+
+def _tree(tensors: dict[str, np.ndarray], part: str, spec: Tree, path: pathlib.Path) -> Tree:
+  """The tensors below `part` as a tree, checked against `spec`, of which it may lack branches.
+
+  Those are what only the training uses.
+  """
+  found = {name.removeprefix(f'{part}/'): x for name, x in tensors.items()
+           if name.startswith(f'{part}/')}
+  wanted = traverse_util.flatten_dict(spec, sep='/')
+  branches = {name.partition('/')[0] for name in found}
+  wanted = {k: x for k, x in wanted.items() if k.partition('/')[0] in branches}
+  if {k: x.shape for k, x in found.items()} != {k: x.shape for k, x in wanted.items()}:
+    raise UserError(f'the weights in {path / folder.WEIGHTS} are not those of the networks of its '
+                    'config in this version of xmc_jax; export the run again')
+  return traverse_util.unflatten_dict(
+      {name: x.astype(wanted[name].dtype) for name, x in found.items()}, sep='/')
