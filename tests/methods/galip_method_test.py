@@ -162,7 +162,8 @@ def test_losses_and_their_order_are_the_papers(monkeypatch):
 def test_a_folder_tells_the_sizes_and_has_weights_and_words(tmp_path):
   tool = tiny.script('tools/clip_goldens.py')
   sides = tool.QUICK['vision_config'] | {'image_size': 16}
-  tool.write(tmp_path / 'encoder', tool.QUICK | {'vision_config': sides})
+  words = tool.QUICK['text_config'] | {'vocab_size': 534}      # as many as the tokenizer has
+  tool.write(tmp_path / 'encoder', tool.QUICK | {'vision_config': sides, 'text_config': words})
   method = methods.build(small(**{'text.encoder': str(tmp_path), 'model.size': 32}))
   frozen = method.load_frozen(method.sample_needs)
   jax.tree.map(np.testing.assert_array_equal, frozen['clip'], clip.load(tmp_path / 'encoder')[1])
@@ -176,7 +177,8 @@ def test_a_folder_tells_the_sizes_and_has_weights_and_words(tmp_path):
 
 
 @pytest.mark.parametrize('encoder, words', [
-    ('/nowhere', 'cannot be found in /nowhere; .*configs/clip_emoji.py'), ('', 'no CLIP is given')])
+    ('/nowhere/encoder', 'cannot be found in /nowhere/encoder; .*configs/clip_emoji.py'),
+    ('', 'no CLIP is given')])
 def test_a_clip_that_is_not_there_is_the_users_mistake(encoder, words):
   method = methods.build(small(**{'text.encoder': encoder}))
   for ask in (method.load_frozen, method.tokenizer):

@@ -1,7 +1,6 @@
 """Two branches and their loss on top of other methods; and SSA-GAN's three phases below them."""
 import dataclasses
 import functools
-import sys
 import types
 
 import jax
@@ -74,7 +73,7 @@ def handed(monkeypatch):
   found = {}
   base = types.ModuleType('xmc_jax.methods.toy')
   base.build = lambda config, extension: found.update(extension=extension)
-  monkeypatch.setitem(sys.modules, 'xmc_jax.methods.toy', base)
+  monkeypatch.setattr(methods, 'find', lambda config, key: base)
   return found
 
 
@@ -199,7 +198,7 @@ class Toy:
 
   But for the last wrong pair, of the last image with the first sentence: 100 d.
   """
-  sample = None
+  sample, z_features = None, 0
 
   def __init__(self, *networks):
     del networks

@@ -133,7 +133,7 @@ class Tokenizer:
   def unknown(self, captions: Sequence[str], script: str = 'latin') -> list[str]:
     """Returns the captions that have a letter of another script, an unknown token or no word."""
     return [caption for caption, encoding in zip(captions, self._encode(captions), strict=True)
-            if script == 'latin' and any(c.isalpha() and not _is_latin(c) for c in caption)
+            if is_foreign(caption, script)
             or self.kind != 'words' and self._unknown in encoding.ids
             or self.kind == 'words' and not any(encoding.ids)]
 
