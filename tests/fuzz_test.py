@@ -1,16 +1,8 @@
-"""A part of tools/fuzz.py: malformed inputs end in one sentence, never in a traceback."""
+"""What tools/fuzz.py takes for a failure."""
 import pytest
 import tiny
 
 fuzz = tiny.script('tools/fuzz.py')
-
-
-@pytest.mark.slow
-def test_malformed_inputs(tmp_path, capsys):
-  failures, accepted, refused = fuzz.run(tmp_path, cases=2 * len(fuzz.KINDS), seed=1,
-                                         kinds=list(fuzz.KINDS))
-  assert failures == 0, capsys.readouterr().out
-  assert len(accepted) + sum(refused.values()) == 2 * len(fuzz.KINDS)
 
 
 @pytest.mark.parametrize('code, error, wrong', [

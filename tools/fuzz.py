@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import dataclasses
 import hashlib
 import io
 import json
@@ -29,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tests' / 'prepare'), str(ROOT)]
@@ -36,15 +36,13 @@ SECONDS = 180
 Random = random.Random
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
   name: str
   argv: list[str]
   image: pathlib.Path | None = None      # what the command draws, if it must not differ
 
 
-@dataclasses.dataclass(frozen=True)
-class Good:
+class Good(NamedTuple):
   """Inputs that every command accepts; cases damage copies of them."""
   encoder: pathlib.Path
   own: pathlib.Path          # images with captions beside them
