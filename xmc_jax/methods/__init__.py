@@ -68,8 +68,10 @@ def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
   if name not in known:
     raise UserError(f'{flag}: unknown method; choose one of {", ".join(known)}')
   module = importlib.import_module(f'{__name__}.{name}')
-  # An extension has the keys of what it extends. Optimizers have keys that may be left out.
-  needed = () if hasattr(module, 'extend') else flat(module.config())
+  # An extension has the keys of what it extends; a method may leave its defaults to config files.
+  # Optimizers have keys that may be left out.
+  own = hasattr(module, 'config') and not hasattr(module, 'extend')
+  needed = flat(module.config()) if own else ()
   missing = [x for x in needed if x not in flat(config) and not x.startswith('optim.')]
   if missing:
     raise UserError(f'{flag}: this config is not one of {name}, as it has no key {missing[0]}; '
