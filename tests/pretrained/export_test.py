@@ -89,6 +89,17 @@ def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, 
   assert (tmp_path / 'full' / 'thesis.txt').read_text() == 'x'
 
 
+def test_a_model_that_is_there_stays_if_the_export_fails(trained, copy, monkeypatch):
+  def fail(*_):
+    raise UserError('the disk is full')
+  before = {path: path.read_bytes() for path in copy.rglob('*') if path.is_file()}
+  monkeypatch.setattr(folder, 'write', fail)
+  with pytest.raises(UserError, match='full'):
+    export(trained, copy)
+  assert {path: path.read_bytes() for path in copy.rglob('*') if path.is_file()} == before
+  assert [path.name for path in copy.parent.iterdir()] == ['copy']
+
+
 def test_all_networks_can_be_added(trained, whole, tmp_path):
   export(trained, tmp_path / 'full', full=True)
   names = lambda path: set(safetensors_numpy.load_file(path / 'model.safetensors'))

@@ -17,6 +17,7 @@ from xmc_jax.pretrained import card, folder, text_encoder
 from xmc_jax.sampling import TextToImage, find_text_encoder, for_sampling
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.types import Tree, UserError
+from xmc_jax.utils import atomic
 from xmc_jax.weight_files import files, int8
 
 STATS = 'float32'      # running statistics are few, and may be too large for half precision
@@ -44,7 +45,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     UserError: `TextToImage.load` fails; `target` holds something else or cannot be written to; or
       the text encoder cannot be cut.
   """
-  target = pathlib.Path(target)
+  target = pathlib.Path(target).absolute()
   if target.exists() and not folder.is_model(target) and (
       not target.is_dir() or any(target.iterdir())):
     raise UserError(f'{target} exists and is not a folder of a model; give another folder')
@@ -56,23 +57,31 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   if full:
     tensors |= int8.pack(_networks(workdir, model, source), dtype, -1)
 
-  if target.exists():
-    shutil.rmtree(target)
-  tokenizer = text_encoder.export(source, target / folder.TEXT_ENCODER, model.tokenizer, text,
-                                  numbers)
-  facts = {
-      'xmc_jax': __version__, 'step': model.step, 'weights': model.weights, 'dtype': dtype,
-      'text_encoder': {
-          'name': pathlib.Path(config.text.encoder).name, 'dtype': text,
-          'pieces': len(numbers) if cut else model.tokenizer.size,
-          'pieces_of_original': model.tokenizer.size,
-          'sha256_of_original': {name: files.fingerprint(jax.device_get(tree))
-                                 for name, tree in model.tree['frozen'].items()}},
-      'config': _portable(config)}
-  scores = [line for line in results.read(workdir)
-            if (line.get('step'), line.get('weights')) == (model.step, model.weights)]
-  folder.write(target, facts, tensors, tokenizer,
-               card.render(target.resolve().name, facts, scores, license))
+  # Written beside the target, and moved there when all is complete: a model that is there already
+  # is not lost if this fails.
+  partial = target.with_name(f'.{target.name}{atomic.UNFINISHED}')
+  shutil.rmtree(partial, ignore_errors=True)
+  try:
+    tokenizer = text_encoder.export(source, partial / folder.TEXT_ENCODER, model.tokenizer, text,
+                                    numbers)
+    facts = {
+        'xmc_jax': __version__, 'step': model.step, 'weights': model.weights, 'dtype': dtype,
+        'text_encoder': {
+            'name': pathlib.Path(config.text.encoder).name, 'dtype': text,
+            'pieces': len(numbers) if cut else model.tokenizer.size,
+            'pieces_of_original': model.tokenizer.size,
+            'sha256_of_original': {name: files.fingerprint(jax.device_get(tree))
+                                   for name, tree in model.tree['frozen'].items()}},
+        'config': _portable(config)}
+    scores = [line for line in results.read(workdir)
+              if (line.get('step'), line.get('weights')) == (model.step, model.weights)]
+    folder.write(partial, facts, tensors, tokenizer,
+                 card.render(target.name, facts, scores, license))
+    if target.exists():
+      shutil.rmtree(target)
+    partial.rename(target)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
   return facts
 
 
