@@ -14,7 +14,16 @@ if versions.OLDER_EMITTERS:      # which compile in less than half the time
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'
 
 import jax
+import numpy as np
 import pytest
+from jaxtyping import install_import_hook
+
+import xmc_jax.types
+
+# Shapes of arrays in these packages are checked, also of the numpy arrays that tests pass.
+xmc_jax.types.Array = jax.Array | np.ndarray
+install_import_hook(['xmc_jax.layers', 'xmc_jax.losses'], 'beartype.beartype')
+
 import tiny
 import toys
 

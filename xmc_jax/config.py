@@ -96,6 +96,14 @@ def base() -> ml_collections.ConfigDict:
   return config.lock()
 
 
+def complete(saved: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """A saved config, with the defaults of the keys of `base` that are newer than it."""
+  config = base()
+  with config.unlocked():
+    config.update(ml_collections.ConfigDict(saved))
+  return config
+
+
 # Sets of the papers: examples to train on, classes, and whether a label is one of them. Examples of
 # Localized Narratives are narratives, of which an image may have several.
 _SETS = {'coco2014': (82_783, 80, False), 'ln_coco': (134_272, 80, False),

@@ -15,7 +15,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import ml_collections
@@ -95,15 +95,7 @@ class Sampler:
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
   """The config of a run; keys that are newer than the run have their default values."""
-  return full_config(checkpoints.meta(step))
-
-
-def full_config(meta: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """`meta['config']` with the default values of the keys that it lacks."""
-  config = defaults.base()
-  with config.unlocked():
-    config.update(ml_collections.ConfigDict(meta['config']))
-  return config
+  return defaults.complete(checkpoints.meta(step)['config'])
 
 
 def for_sampling(config: ml_collections.ConfigDict, text_encoder: str) -> ml_collections.ConfigDict:
@@ -202,7 +194,7 @@ class TextToImage:
     if 'g' not in meta['config']['optim']:
       raise UserError(f'--workdir={workdir}: this run draws no images, because it trained an '
                       'encoder; give a run of a generator')
-    config = full_config(meta)
+    config = defaults.complete(meta['config'])
     local = for_sampling(config, find_text_encoder(config.text.encoder, text_encoder))
     if data:
       local.data.options.folder = str(data)

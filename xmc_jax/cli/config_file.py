@@ -49,10 +49,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
     why = getattr(error, 'strerror', None) or _one_line(error)
     raise UserError(f'{path} cannot be read ({why}); give the --config of the run'
                     ) from error
-  config = defaults.base()      # with the keys that are newer than the run
-  with config.unlocked():
-    config.update(_from_json(saved))
-  return _change(config, overrides)
+  return _change(defaults.complete(_from_json(saved)), overrides)
 
 
 def _from_json(saved: dict) -> ConfigDict:

@@ -18,10 +18,11 @@ import numpy as np
 from flax import traverse_util
 from PIL import Image
 
+from xmc_jax import config as defaults
 from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.pretrained import folder, hub
-from xmc_jax.sampling import TextToImage, for_sampling, full_config
+from xmc_jax.sampling import TextToImage, for_sampling
 from xmc_jax.training.mesh import make_mesh, put_whole, replicated
 from xmc_jax.types import Tree, UserError
 from xmc_jax.utils import image_io
@@ -142,7 +143,7 @@ def _find(name: str | os.PathLike[str]) -> pathlib.Path:
 def from_folder(path: pathlib.Path) -> TextToImage:
   """The generator of a model folder; UserError if that is damaged or not one."""
   facts = folder.read_facts(path)
-  config = for_sampling(full_config(facts), str(path / folder.TEXT_ENCODER))
+  config = for_sampling(defaults.complete(facts['config']), str(path / folder.TEXT_ENCODER))
   method, mesh = methods.build(config), make_mesh()
   program = methods.program(method, config, mesh)
   spec = program.state_spec.networks['g']
