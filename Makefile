@@ -16,8 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
 	$(BIN)/xmc evaluate --workdir runs/demo
 
-test: $(VENV)/.tested
-	$(BIN)/ruff check .
+test: lint
 	$(PYTEST)
 
 # All tests but those marked `slow`.

@@ -25,9 +25,12 @@ xmc_jax.types.Array = jax.Array | np.ndarray
 install_import_hook(['xmc_jax.layers', 'xmc_jax.losses'], 'beartype.beartype')
 
 import tiny
+import toy_protocol
 import toys
 
 from xmc_jax.cli.main import main
+from xmc_jax.encoders import registry
+from xmc_jax.evals import protocols
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)        # like the next line before a backend starts
@@ -69,6 +72,15 @@ def optimized(request):
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', True)
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+  """The protocol of toy_protocol.py, with caches and prepared data of this test alone."""
+  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
+  monkeypatch.setattr(registry, 'load', toy_protocol.load)
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+  monkeypatch.setenv('XMC_JAX_DATA', str(tmp_path / 'data'))
 
 
 @pytest.fixture

@@ -6,21 +6,12 @@ import shutil
 
 import pytest
 import tiny
-import toy_protocol
 
 from xmc_jax import evaluator, trainer
 from xmc_jax.cli.main import main
-from xmc_jax.encoders import registry
-from xmc_jax.evals import protocols, results
+from xmc_jax.evals import results
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch, tmp_path):
-  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
-  monkeypatch.setattr(registry, 'load', toy_protocol.load)
-  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
 
 
 def argv(workdir, encoder, **settings):

@@ -21,21 +21,13 @@ from xmc_jax.evals import (
   feature_cache,
   image_sets,
   kernels,
-  protocols,
   results,
 )
 from xmc_jax.evals.frechet import frechet_of_features
 from xmc_jax.evals.networks import alignment_net
 from xmc_jax.utils.hashing import file_sha256
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch, tmp_path):
-  monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)
-  monkeypatch.setattr(registry, 'load', toy_protocol.load)
-  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path / 'cache'))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
 
 
 @pytest.fixture

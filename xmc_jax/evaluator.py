@@ -22,6 +22,7 @@ from xmc_jax.sampling import TextToImage, find_text_encoder
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.metric_writer import Board
+from xmc_jax.training.state import TrainState
 from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256, json_sha256
 
@@ -107,45 +108,53 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
   chosen, mesh = protocols.find(protocol), make_mesh()
   fakes = image_sets.open_images(images, '--images', split)
   size = fakes.read([0]).shape[1:]
-  moments = reals = None
-  if epath.Path(reference).expanduser().suffix == '.npz':
-    moments = Moments.load(epath.Path(reference).expanduser(), '--reference')
-  else:
-    reals = image_sets.open_images(reference, '--reference', split, size[0])
+  path = epath.Path(reference).expanduser()
+  moments = Moments.load(path, '--reference') if path.suffix == '.npz' else None
+  reals = None if moments else image_sets.open_images(reference, '--reference', split, size[0])
   scores.refuse_few(len(fakes), None if reals is None else len(reals), 'add images')
   extractor = chosen.feature_extractor(random_seed)
-  if moments:
-    width = extractor.features_of(size).pool.shape[1]
-    if len(moments.mean) != width:
-      raise UserError(f'--reference: {reference} has statistics of {len(moments.mean):,} features, '
-                      f'and the network of the protocol {protocol} gives {width:,}; choose the '
-                      '--protocol that the file was made with')
-    print(f'{reference} does not say with which network and resizing it was made: the '
-          f'{chosen.distance} is right only if they were those of the protocol {protocol}; files '
-          'of pytorch-fid belong to --protocol pytorch-fid')
-    name, digest = str(reference), file_sha256(epath.Path(reference).expanduser())
-  else:
-    other = reals.read([0]).shape[1:]
-    if other != size:
-      print(f'the images have {size[1]} x {size[0]} pixels and those of the reference '
-            f'{other[1]} x {other[0]}; both are resized to {chosen.side}, and the scores measure '
-            'that difference too')
-    name = reals.name
+  if reals is not None:
+    _tell_sizes(size, reals.read([0]).shape[1:], chosen)
     real_features, digest = feature_cache.features(reals, chosen, extractor, mesh)
+    name, against = reals.name, f'{len(reals):,} of {reals.name}'
+  else:
+    assert moments
+    _check_width(moments, extractor.features_of(size).pool.shape[1], reference, chosen)
+    digest, name, against = file_sha256(path), str(reference), f'statistics of {reference}'
   fake_features = FeatureCollector([extractor], mesh)(fakes)[chosen.name]
   found = (scores.distance_to_moments(fake_features, moments, chosen) if moments else
            scores.distances(fake_features, real_features, chosen))
   results.refuse_nonfinite(found)
-  against = None if reals is None else len(reals)
   lines = results.lines(found, {
-      'step': None, 'weights': None, **_manifest(chosen, extractor.sha256, len(fakes), against),
+      'step': None, 'weights': None,
+      **_manifest(chosen, extractor.sha256, len(fakes), None if reals is None else len(reals)),
       'images': fakes.name, 'images_sha256': image_sets.fingerprint(fakes), 'reference': name,
       'reference_sha256': digest, **results.environment()})
-  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against '
-        f'{"statistics" if moments else f"{against:,}"} of {name}\n{results.table(lines)}')
+  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against {against}\n'
+        f'{results.table(lines)}')
   if workdir:
     results.append(workdir, lines)
   return lines
+
+
+def _tell_sizes(size: Sequence[int], other: Sequence[int], protocol: protocols.Protocol) -> None:
+  """Prints that images of two sizes [h, w, 3] are compared, if they are."""
+  if other != size:
+    print(f'the images have {size[1]} x {size[0]} pixels and those of the reference '
+          f'{other[1]} x {other[0]}; both are resized to {protocol.side}, and the scores measure '
+          'that difference too')
+
+
+def _check_width(moments: Moments, width: int, reference: str | os.PathLike[str],
+                 protocol: protocols.Protocol) -> None:
+  """UserError unless statistics are of `width` features; prints what they do not say."""
+  if len(moments.mean) != width:
+    raise UserError(f'--reference: {reference} has statistics of {len(moments.mean):,} features, '
+                    f'and the network of the protocol {protocol.name} gives {width:,}; choose the '
+                    '--protocol that the file was made with')
+  print(f'{reference} does not say with which network and resizing it was made: the '
+        f'{protocol.distance} is right only if they were those of the protocol {protocol.name}; '
+        'files of pytorch-fid belong to --protocol pytorch-fid')
 
 
 def _manifest(protocol: protocols.Protocol, weights_sha256: str, fakes: int,
@@ -267,13 +276,13 @@ class Curve:
 
   Attributes:
     metric: the score that decides: `config.evals.best`, or the distance of the protocol.
-    best: (step, its value), None before the first evaluation.
   """
 
   def __init__(self, workdir: epath.Path, model: TextToImage, start: int):
     """The evaluations of steps up to `start` are read from the run's scores.jsonl."""
     evals = model.config.evals
     self._workdir, self._every, self._last = workdir, evals.every, model.config.steps
+    self._model = model
     protocol = protocols.find(evals.protocol)
     self.metric = evals.best or protocol.distance
     if not (better := results.better(self.metric)):
@@ -283,16 +292,19 @@ class Curve:
     self._better = better
     self._evaluator = Evaluator(model, protocol, None, 0, (), None)
     lines = self._evaluator.of_run(workdir) if jax.process_index() == 0 else []
-    self._values, self._times = {}, {}
+    self._values: dict[int, float] = {}
+    self._times: dict[int, float] = {}
     for line in processes.gather(lines)[0]:
       if line.get('metric') == self.metric and line['step'] <= start:
         self._values[line['step']], self._times[line['step']] = line['value'], line['time']
 
   @property
-  def best(self) -> tuple[int, float] | None:
+  def best(self) -> int | None:
+    """The best step so far; None before the first evaluation."""
     if not self._values:
       return None
-    return self._better(self._values.items(), key=lambda item: item[1])
+    value = self._better(self._values.values())
+    return next(step for step, found in self._values.items() if found == value)
 
   def due(self, step: int) -> bool:
     return step % self._every == 0 or step == self._last
@@ -301,27 +313,30 @@ class Curve:
     """Whether the evaluation of a checkpoint is due and was not made since it was saved."""
     return self.due(step) and self._times.get(step, -1) < saved
 
-  def score(self, model: TextToImage, saved: Callable[[], None]) -> dict[str, float]:
+  def score(self, step: int, state: TrainState, saved: Callable[[], None]) -> dict[str, float]:
     """Scores a step, appends the scores to scores.jsonl and prints them; {metric: value}.
 
     They are written after `saved` has returned, so they are those of a checkpoint on the disk.
     """
-    lines = self._evaluator.score(model)
+    lines = self._evaluator.score(self._model.of_state(step, state))
     saved()
     results.append(self._workdir, lines)
     found = {line['metric']: line['value'] for line in lines}
     if self.metric not in found:
       raise UserError(f'--config.evals.best={self.metric}: is none of the scores of this run; '
                       f'choose one of {", ".join(found)}')
-    self._values[model.step] = found[self.metric]
-    print(f'step {model.step:,}, averaged weights, {self._evaluator.title}\n'
+    self._values[step] = found[self.metric]
+    print(f'step {step:,}, averaged weights, {self._evaluator.title}\n'
           f'{results.table(lines)}\n{self.summary()}', flush=True)
     return {f'{self._evaluator.protocol.name}/averaged/{name}': value
             for name, value in found.items()}
 
   def summary(self) -> str:
-    step, value = self.best
-    return f'best so far by {self.metric}: step {step:,} with {results.digits(value)}'
+    """The best step so far, in words; '' before the first evaluation."""
+    if self.best is None:
+      return ''
+    return (f'best so far by {self.metric}: step {self.best:,} with '
+            f'{results.digits(self._values[self.best])}')
 
 
 def choose_captions(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def caption_noise(captions: Sequence[str], features: int, seed: int,
     row[:] = *np.frombuffer(digest[:8], '<u4'), copies[words]
     copies[words] += 1
 
-  def draw(numbers: Array) -> Array:
+  def draw(numbers):
     key = functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
     return (jax.random.normal(key, (features,)) if truncation is None else
             jax.random.truncated_normal(key, -truncation, truncation, (features,)))

@@ -118,16 +118,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     stack.callback(reporter.close)
     sample_grid = SampleGrid(config, {'train': source, 'heldout': heldout})
 
-    def evaluate(step):
+    def evaluate(curve, step):
       began = time.perf_counter()
-      reporter.scores(step, curve.score(model.of_state(step, state), checkpoints.wait))
-      checkpoints.best = curve.best[0]
+      reporter.scores(step, curve.score(step, state, checkpoints.wait))
+      checkpoints.best = curve.best
       reporter.leave_out(time.perf_counter() - began)
 
-    if curve and curve.best:
-      checkpoints.best = curve.best[0]
-    if start and curve and processes.gather(curve.missing(start, checkpoints.saved(start)))[0]:
-      evaluate(start)
+    if curve:
+      checkpoints.best = curve.best
+      if start and processes.gather(curve.missing(start, checkpoints.saved(start)))[0]:
+        evaluate(curve, start)
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
     batches = stack.enter_context(contextlib.closing(pipeline.batches(
         source, tokenizer, seed=config.seed, start=start, rounds=rounds, rows=config.batch_size,
@@ -135,7 +135,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         partners=partners)))
 
     to_float = jax.jit(pipeline.to_float)
-    guard = 'allow' if jax.config.jax_debug_nans else 'disallow'     # looking for NaNs fetches all
+    # Looking for NaNs fetches all arrays.
+    guard = 'allow' if jax.config.values['jax_debug_nans'] else 'disallow'
     for step in stack.enter_context(contextlib.closing(traces.steps(
         range(start + 1, config.steps + 1), profile, workdir / 'profile'))):
       began = time.perf_counter()
@@ -158,14 +159,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         for name, grid in sample_grid.render(model.of_state(step, state)):
           reporter.images(step, grid, name)
       if due and not stopping:   # after a stop it is made up for when the run is resumed
-        evaluate(step)
+        evaluate(curve, step)
       if ending:               # not `stop.requested`, which may have changed since saving
         break
 
   if step < config.steps:
     print(f'Stopped and saved at step {step:,}; the same command resumes the run.')
   else:
-    print(f'Done: {step:,} steps{f"; {curve.summary()}" if curve and curve.best else ""}. '
+    best = curve.summary() if curve else ''
+    print(f'Done: {step:,} steps{"; " if best else ""}{best}. '
           f'{_next_steps(method, workdir)}')
   return state
 
@@ -214,10 +216,12 @@ class SampleGrid:
 
 def _curve(workdir: epath.Path, model: TextToImage | None, config, start: int) -> Curve | None:
   """The evaluations that `config.evals.every` asks for, if it does."""
-  if config.evals.every and not model:
+  if not config.evals.every:
+    return None
+  if not model:
     raise UserError(f'--config.evals.every={config.evals.every}: {config.method} trains an '
                     'encoder, which draws no images to evaluate; set it to 0')
-  return Curve(workdir, model, start) if config.evals.every else None
+  return Curve(workdir, model, start)
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:

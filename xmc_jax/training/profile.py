@@ -5,14 +5,14 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 from etils import epath
 
 
 @contextlib.contextmanager
-def recorded(folder: str | os.PathLike[str]) -> Iterator[None]:
+def recorded(folder: str | os.PathLike[str]) -> Generator[None]:
   """Records what the devices of this process do in the block, those that are still busy included.
 
   The files go to `folder`, which may be in a bucket.
@@ -44,7 +44,7 @@ def _settle() -> None:
 
 
 def steps(numbers: range, chosen: tuple[int, int] | None, folder: str | os.PathLike[str]
-          ) -> Iterator[int]:
+          ) -> Generator[int, None, None]:
   """Yields the `numbers` of training steps and records those from `chosen[0]` to `chosen[1]`.
 
   Process 0 alone records; close the iterator when a run ends early. The body of the loop is one
