@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import math
 import pathlib
@@ -52,18 +51,17 @@ class Job:
   def path(self, split: str, number: int) -> pathlib.Path:
     return records.shard_path(self.folder, split, number)
 
-  @functools.cached_property
-  def fingerprint(self) -> str:
-    """A hash of all that the reader says of the images: names, captions, labels, boxes.
+  def originals(self, split: str, number: int) -> Iterator[OriginalExample]:
+    """The original's examples of a shard."""
+    start = number * self.shard_examples
+    stop = min(start + self.shard_examples, self.original.counts[split])
+    return self.original.examples(split, start, stop)
 
-    The pixels are not part of it. It is computed before workers start, and travels to them.
-    """
+  def fingerprint(self, split: str, number: int) -> str:
+    """A hash of what the reader says of a shard's examples: captions, labels, boxes; no pixels."""
     digest = hashlib.sha256()
-    for split, count in self.original.counts.items():
-      for one in self.original.examples(split, 0, count):
-        said = (split, one.name, one.captions, one.labels, one.areas, one.box, one.flippable,
-                sorted(one.more.items()))
-        digest.update(repr(said).encode('utf-8', 'surrogatepass'))
+    for original in self.originals(split, number):
+      digest.update(_said(original))
     return digest.hexdigest()
 
   def facts(self) -> dict[str, Any]:
@@ -71,8 +69,7 @@ class Job:
     files = {name: pathlib.Path(path).stat().st_size
              for name, path in sorted(self.original.files.items())}
     return {'storage': dataclasses.asdict(self.storage), 'shard_examples': self.shard_examples,
-            'options': self.settings, 'counts': dict(self.original.counts), 'files': files,
-            'fingerprint': self.fingerprint}
+            'options': self.settings, 'counts': dict(self.original.counts), 'files': files}
 
   def write(self, split: str, number: int, tick: Callable[[], None]) -> dict[str, Any]:
     """Writes a shard, replacing an existing one, and returns its facts.
@@ -85,15 +82,15 @@ class Job:
     path = self.path(split, number)
     path.unlink(missing_ok=True)
     facts = {'settings': self.facts(), 'bad': [], **dict.fromkeys(TALLY, 0)}
-    start = number * self.shard_examples
-    stop = min(start + self.shard_examples, self.original.counts[split])
-    some = self._examples(self.original.examples(split, start, stop), facts, tick)
+    some = self._examples(self.originals(split, number), facts, tick)
     records.write_shard(self.folder, self.info, split, number, some, facts)
     return facts
 
   def _examples(self, originals: Iterator[OriginalExample], facts: dict[str, Any],
                 tick: Callable[[], None]) -> Iterator[records.Example]:
+    digest = hashlib.sha256()
     for original in originals:
+      digest.update(_said(original))
       try:
         encoded = encode_example(original, self.storage)
       except BadImage as error:
@@ -103,6 +100,14 @@ class Job:
           facts[what] += getattr(encoded, what)
         yield _example(original, encoded)
       tick()
+    facts['fingerprint'] = digest.hexdigest()
+
+
+def _said(original: OriginalExample) -> bytes:
+  """What the reader says of an example, but for its pixels."""
+  o = original
+  return repr((o.name, o.captions, o.labels, o.areas, o.box, o.flippable, sorted(o.more.items()))
+              ).encode('utf-8', 'surrogatepass')
 
 
 def encode_example(original: OriginalExample, storage: Storage) -> EncodedImage:

@@ -51,10 +51,10 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
     for shard in own:
       job.path(*shard).unlink(missing_ok=True)
   _check_settings(job)
+  bad, todo = _find_work(job, own, most_bad)
   if manifest.exists():
     print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
-  bad, todo = _find_work(job, own, most_bad)
   if todo:
     _make(job, todo, workers, bad, most_bad)
   if missing := sum(not job.path(*shard).exists() for shard in everything):
@@ -76,11 +76,7 @@ def _check_settings(job: Job) -> None:
     found = shard_facts(path).get('settings', {})
     changed = [key for key in wanted if found.get(key) != wanted[key]]
     if changed or path.name not in known:
-      if changed == ['fingerprint']:
-        raise UserError(f'{job.folder} was prepared from other captions, labels or boxes than the '
-                        'original files have now; prepare it again with --force')
-      changes = '; '.join(f'{key} was {found.get(key)} and is {wanted[key]}' for key in changed
-                          if key != 'fingerprint')
+      changes = '; '.join(f'{key} was {found.get(key)} and is {wanted[key]}' for key in changed)
       raise UserError(f'{job.folder} has images that were prepared with other settings '
                       f'({changes or f"{path.name} does not belong to this set"}); choose another '
                       'folder with --out, or delete this one')
@@ -90,16 +86,20 @@ def _find_work(job: Job, own: list[pool.ShardKey], most_bad: float
                ) -> tuple[dict[str, list[tuple[str, str]]], list[pool.ShardKey]]:
   """Returns {split: bad images} of the existing shards, and the shards that must be written.
 
-  A shard with too many bad images is written again: they may have been repaired since.
+  A shard with too many bad images is written again: they may have been repaired since. UserError if
+  another one has other captions, labels or boxes than its examples have now.
   """
   bad, todo = collections.defaultdict(list), []
   for shard in own:
     path = job.path(*shard)
-    those = shard_facts(path)['bad'] if path.exists() else None
-    if those is None or len(those) > most_bad * size_of(job, shard):
+    facts = shard_facts(path) if path.exists() else None
+    if facts is None or len(facts['bad']) > most_bad * size_of(job, shard):
       todo.append(shard)
-    else:
-      bad[shard[0]] += map(tuple, those)
+      continue
+    if facts.get('fingerprint') != job.fingerprint(*shard):
+      raise UserError(f'{path} was prepared from other captions, labels or boxes than the original '
+                      'files have now; prepare the set again with --force')
+    bad[shard[0]] += map(tuple, facts['bad'])
   return bad, todo
 
 
