@@ -256,6 +256,10 @@ def test_minilm_not_installed_gives_the_command(monkeypatch):
 
 
 @pytest.mark.parametrize('change, message', [
+  *(({key: value}, f'config.json .*{key} is .*above 0') for key, value in [
+    ('vocab_size', 0), ('hidden_size', -12), ('num_hidden_layers', 0), ('num_attention_heads', 0),
+    ('intermediate_size', 0), ('max_position_embeddings', 10 ** 30), ('type_vocab_size', 0),
+    ('layer_norm_eps', 0), ('layer_norm_eps', float('nan'))]),
   ({'hidden_act': 'relu'}, "hidden_act = 'relu'"),
   ({'model_type': 'roberta'}, "model_type = 'roberta'"),
   ({'num_attention_heads': 5}, '5 heads do not divide'),

@@ -87,14 +87,14 @@ class BertConfig:
     try:
       raw = json.loads(path.read_text(encoding='utf-8'))
       sizes = cls(
-        vocabulary=int(raw['vocab_size']),
-        width=int(raw['hidden_size']),
-        layers=int(raw['num_hidden_layers']),
-        heads=int(raw['num_attention_heads']),
-        inner=int(raw['intermediate_size']),
-        positions=int(raw['max_position_embeddings']),
-        types=int(raw['type_vocab_size']),
-        eps=float(raw['layer_norm_eps']))
+        vocabulary=hf_folders.size(raw, 'vocab_size'),
+        width=hf_folders.size(raw, 'hidden_size'),
+        layers=hf_folders.size(raw, 'num_hidden_layers'),
+        heads=hf_folders.size(raw, 'num_attention_heads'),
+        inner=hf_folders.size(raw, 'intermediate_size'),
+        positions=hf_folders.size(raw, 'max_position_embeddings'),
+        types=hf_folders.size(raw, 'type_vocab_size'),
+        eps=hf_folders.size(raw, 'layer_norm_eps', float))
     except KeyError as error:
       raise UserError(f'{path} has no {error}, so it does not describe a BERT') from error
     except (ValueError, TypeError) as error:

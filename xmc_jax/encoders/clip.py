@@ -116,9 +116,10 @@ class ClipConfig:
       end = int(text['eos_token_id'])
       return cls(
         TransformerConfig.of(image), TransformerConfig.of(text),
-        size=int(raw.get('projection_dim', 512)), side=int(image['image_size']),
-        patch=int(image['patch_size']), vocabulary=int(text['vocab_size']),
-        positions=int(text['max_position_embeddings']),
+        size=hf_folders.size({'projection_dim': 512} | raw, 'projection_dim'),
+        side=hf_folders.size(image, 'image_size'), patch=hf_folders.size(image, 'patch_size'),
+        vocabulary=hf_folders.size(text, 'vocab_size'),
+        positions=hf_folders.size(text, 'max_position_embeddings'),
         end=None if end == 2 else end)
     except KeyError as error:
       raise UserError(f'{path} has no {error}, so it does not describe a CLIP') from error

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from xmc_jax.types import Array
+from xmc_jax.weight_files.hf_folders import size
 
 HIGHEST = jax.lax.Precision.HIGHEST
 normal = nn.initializers.normal
@@ -30,13 +31,13 @@ class TransformerConfig:
   @classmethod
   def of(cls, raw: Mapping) -> TransformerConfig:
     """From a part of `config.json`; KeyError, ValueError or TypeError if it is unusable."""
-    width, heads = int(raw['hidden_size']), int(raw['num_attention_heads'])
+    width, heads = size(raw, 'hidden_size'), size(raw, 'num_attention_heads')
     if width % heads:
       raise ValueError(f'{heads} heads do not divide a width of {width}')
     if raw['hidden_act'] not in ACTIVATIONS:
       raise ValueError(f"hidden_act is {raw['hidden_act']!r}, not {' or '.join(ACTIVATIONS)}")
-    return cls(width, int(raw['num_hidden_layers']), heads, int(raw['intermediate_size']),
-               raw['hidden_act'], float(raw['layer_norm_eps']))
+    return cls(width, size(raw, 'num_hidden_layers'), heads, size(raw, 'intermediate_size'),
+               raw['hidden_act'], size(raw, 'layer_norm_eps', float))
 
   def raw(self) -> dict[str, int | float | str]:
     """The inverse of `of`."""

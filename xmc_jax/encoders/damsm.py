@@ -158,6 +158,7 @@ def sizes(folder: str | os.PathLike[str]) -> Damsm:
     known = json.loads(path.read_text(encoding='utf-8'))
     if known['model_type'] != 'damsm':
       raise ValueError(f'its model_type is {known["model_type"]}, not damsm')
+    known |= {name: hf_folders.size(known, name) for name in ('vocabulary', 'embedding', 'width')}
     return Damsm(**{f.name: known[f.name] for f in dataclasses.fields(Damsm) if f.name in known})
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from safetensors import numpy as safetensors_numpy
@@ -20,6 +21,14 @@ WHOLE = ('model.safetensors', 'pytorch_model.bin')
 # An index says which of several files has which tensor. The first file that exists is used.
 INDEXES = tuple(f'{name}.index.json' for name in WHOLE)
 WEIGHTS = ' or '.join(WHOLE)
+
+
+def size(config: Mapping[str, Any], key: str, kind: type = int) -> Any:
+  """A size in a `config.json`. KeyError if it has none, ValueError if that is no number above 0."""
+  number = kind(config[key])
+  if not 0 < number < 2**31:
+    raise ValueError(f'{key} is {number:.9g}, and has to be above 0 and below 2147483648')
+  return number
 
 
 def places(name_or_path: str | os.PathLike[str]) -> list[pathlib.Path]:
