@@ -13,6 +13,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: demo test test-fast lint format setup clean oldest
 
 demo: $(VENV)/.installed
+	$(BIN)/xmc sample --out runs/emoji64 "a red apple" "a yellow smiling face"
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
 	$(BIN)/xmc evaluate --workdir runs/demo
 

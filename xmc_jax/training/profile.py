@@ -5,14 +5,14 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import jax
 from etils import epath
 
 
 @contextlib.contextmanager
-def recorded(folder: str | os.PathLike[str]) -> Generator[None]:
+def recorded(folder: str | os.PathLike[str]) -> Iterator[None]:
   """Records what the devices of this process do in the block, those that are still busy included.
 
   The files go to `folder`, which may be in a bucket.
