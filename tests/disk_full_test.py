@@ -25,10 +25,10 @@ def test_a_full_disk_names_its_file_and_other_errors_pass(tmp_path, monkeypatch,
   with monkeypatch.context() as patch:
     patch.setattr(atomic, 'sync', full)
     with pytest.raises(UserError, match=f'a.txt .*{os.strerror(number)}.*make room'):
-      with disk.full_is_told():
+      with disk.errors_told():
         atomic.save(tmp_path / 'a.txt', 'x')
   assert list(tmp_path.iterdir()) == []
-  with pytest.raises(PermissionError), disk.full_is_told():
+  with pytest.raises(PermissionError), disk.errors_told():
     raise PermissionError(errno.EACCES, 'no')
 
 

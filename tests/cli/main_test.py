@@ -356,3 +356,21 @@ def test_describe_prints_json_and_compiles_on_request(capsys, argv):
   told = capsys.readouterr().out
   assert f'generator: {found["networks"]["g"]["parameters"]:,} parameters' in told
   assert 'GFLOP' in told and 'frozen text: ' in told and 'batch image: float32[2, 8, 32' in told
+
+
+@pytest.mark.parametrize('argv', [
+    ['sample', '--workdir={long}', 'a'], ['sample', '--model={long}', 'a'],
+    ['sample', '--workdir={workdir}', '--captions={long}'],
+    ['sample', '--workdir={workdir}', '--out={long}', 'a'], ['report', '{long}'],
+    ['compare', '--protocol=offline', '--images={long}', '--reference=.'],
+    ['evaluate', '--workdir={long}'], ['prepare', 'folder', '--source={long}'],
+    ['prepare', '--check={long}'], ['train', '--config={long}', '--workdir=x'],
+    ['train', '--config=demo', '--workdir={long}'], ['export', '{workdir}', '{long}'],
+    ['soa', '--workdir={workdir}', '--captions={long}'],
+    ['train', '--config=demo', '--workdir={folder}/x', '--config.data.name=records',
+     '--config.data.options.folder={long}'],
+    ['train', '--config=demo', '--workdir={folder}/x', '--config.text.encoder={long}']],
+    ids=lambda argv: ' '.join(argv)[:60])
+def test_a_name_that_no_file_can_have(refused, trained, tmp_path, argv):
+  places = {'long': tmp_path / ('y' * 300), 'workdir': trained, 'folder': tmp_path}
+  refused(['xmc', *(word.format(**places) for word in argv)])

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from xmc_jax.utils import disk
   jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE).expanduser()))
   try:
-    with disk.full_is_told():
+    with disk.errors_told():
       args.run(args)
   except SystemExit as leaving:      # flags that do not go together
     return leaving.code

@@ -162,5 +162,5 @@ def joined(args: argparse.Namespace, device_per_core: bool = False) -> Iterator[
       distributed=args.distributed, coordinator=args.coordinator, processes=args.processes,
       process=args.process, heartbeat=args.heartbeat, wait=args.wait,
       facts={'the version of xmc_jax': __version__, 'the version of jax': jax.__version__},
-      command='xmc'), disk.full_is_told():      # inside, so that the other processes hear it too
+      command='xmc'), disk.errors_told():      # inside, so that the other processes hear it too
     yield

@@ -1,4 +1,4 @@
-"""A disk that is full: one sentence instead of a traceback."""
+"""Errors of files and disks: one sentence instead of a traceback."""
 from __future__ import annotations
 
 import contextlib
@@ -11,13 +11,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT)      # no space left; the user's quota is us
 
 
 @contextlib.contextmanager
-def full_is_told() -> Iterator[None]:
-  """Turns the error of a full disk into a UserError that names the file; others pass."""
+def errors_told() -> Iterator[None]:
+  """Turns errors that name a file, and that of a full disk, into a UserError; others pass."""
   try:
     yield
   except OSError as error:
-    if error.errno not in FULL:
+    if error.errno in FULL:
+      raise UserError(f'{error.filename or "the output"} cannot be written ({error.strerror}); '
+                      'make room on that disk and run the same command again, which goes on from '
+                      'what is complete') from error
+    if error.errno is None or error.filename is None:
       raise
-    raise UserError(f'{error.filename or "the output"} cannot be written ({error.strerror}); make '
-                    'room on that disk and run the same command again, which goes on from what is '
-                    'complete') from error
+    raise UserError(f'{error.filename}: {error.strerror}; give another path, or change what is '
+                    'there') from error
