@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -96,11 +97,19 @@ def base() -> ml_collections.ConfigDict:
   return config.lock()
 
 
-def complete(saved: Mapping[str, Any]) -> ml_collections.ConfigDict:
-  """A saved config, with the defaults of the keys of `base` that are newer than it."""
+def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_collections.ConfigDict:
+  """A saved config, with the defaults of the keys of `base` that are newer than it.
+
+  UserError, which names where it was saved, if a value is of another type than its default.
+  """
   config = base()
-  with config.unlocked():
-    config.update(ml_collections.ConfigDict(saved))
+  try:
+    with config.unlocked():
+      config.update(ml_collections.ConfigDict(saved))
+  except (AttributeError, TypeError, ValueError) as error:
+    why = ' '.join(str(error).split())
+    raise UserError(f'{where} holds no config of xmc_jax ({why}); put the one back that was '
+                    'written there') from error
   return config
 
 
@@ -175,6 +184,20 @@ def _check_number(name: str, number: int | float) -> None:
   words, fits = rule if isinstance(rule, tuple) else (f'at least {rule}', lambda x: x >= rule)
   if not math.isfinite(number) or not fits(number):
     raise UserError(f'--config.{name}={number}: must be {words}')
+
+
+def check_kinds(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+  """Raises UserError for a value, by its key, that is not of the type of the default value.
+
+  A whole number may stand for any number, a list for a tuple, and anything for None.
+  """
+  for key, default in defaults.items():
+    kind = {float: (float, int), tuple: (tuple, list)}.get(type(default), type(default))
+    value = values.get(key, default)
+    if default is not None and (not isinstance(value, kind) or (
+        isinstance(value, bool) and not isinstance(default, bool))):
+      raise UserError(f'--config.{key}={value!r:.60}: must be a {type(default).__name__} such as '
+                      f'{default!r}')
 
 
 def check(config: ml_collections.ConfigDict) -> None:

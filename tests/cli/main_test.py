@@ -1,4 +1,5 @@
 """The command line: help, and one sentence with what is wrong, where and what to do."""
+import functools
 import json
 import re
 import shutil
@@ -374,3 +375,19 @@ def test_describe_prints_json_and_compiles_on_request(capsys, argv):
 def test_a_name_that_no_file_can_have(refused, trained, tmp_path, argv):
   places = {'long': tmp_path / ('y' * 300), 'workdir': trained, 'folder': tmp_path}
   refused(['xmc', *(word.format(**places) for word in argv)])
+
+
+@pytest.mark.parametrize('key, value', [
+    ('optim.g', '../x'), ('optim.g', None), ('optim', []), ('optim.g.lr', 'fast'),
+    ('optim.g.lr', None), ('steps', 'many'), ('steps', 2.5), ('steps', {'a': 1}), ('steps', True),
+    ('data', []), ('data.name', 7), ('data.options', 'x'), ('model', None), ('model.size', None),
+    ('terms', {}), ('terms.word', [1]), ('evals', 'often'), ('every.save', ''), ('method', None),
+    ('method', {}), ('text.length', '16'), ('negatives', 8), ('model.augment', 'none'),
+    ('seed', [0])])
+def test_a_saved_config_of_another_shape_is_refused(refused, workdir, key, value):
+  path = workdir / 'config.json'
+  config = json.loads(path.read_text())
+  *groups, last = key.split('.')
+  functools.reduce(dict.__getitem__, groups, config)[last] = value
+  path.write_text(json.dumps(config))
+  refused(['xmc', 'train', f'--workdir={workdir}', '--config.grid=2'])

@@ -42,6 +42,8 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
   path = epath.Path(workdir) / 'config.json'
   try:
     saved = json.loads(path.read_text())
+    if not isinstance(saved, dict):
+      raise ValueError('it is no object')
   except FileNotFoundError as error:
     raise UserError(f'--workdir={workdir}: there is no run to resume; give --config to begin one'
                     ) from error
@@ -49,7 +51,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
     why = getattr(error, 'strerror', None) or _one_line(error)
     raise UserError(f'{path} cannot be read ({why}); give the --config of the run'
                     ) from error
-  return _change(defaults.complete(_from_json(saved)), overrides)
+  return _change(defaults.complete(_from_json(saved), path), overrides)
 
 
 def _from_json(saved: dict) -> ConfigDict:

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from xmc_jax.config import flat
+from xmc_jax.config import check_kinds, flat
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import make_optimizers
@@ -60,7 +60,7 @@ def build(config: ml_collections.ConfigDict) -> Method:
 def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
   """The module of this package that `config[key]` names.
 
-  UserError if there is none, or the config lacks one of its keys.
+  UserError if there is none, or the config lacks one of its keys or has a value of another type.
   """
   name, flag = config[key], f'--config.{key}={config[key]}'
   names = (m.name for m in pkgutil.iter_modules(__path__))
@@ -69,13 +69,15 @@ def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
     raise UserError(f'{flag}: unknown method; choose one of {", ".join(known)}')
   module = importlib.import_module(f'{__name__}.{name}')
   # An extension has the keys of what it extends; a method may leave its defaults to config files.
-  # Optimizers have keys that may be left out.
   own = hasattr(module, 'config') and not hasattr(module, 'extend')
-  needed = flat(module.config()) if own else ()
-  missing = [x for x in needed if x not in flat(config) and not x.startswith('optim.')]
+  defaults, values = flat(module.config()) if own else {}, flat(config)
+  # Of an optimizer, other keys may be left out.
+  missing = [x for x in defaults if x not in values
+             and (not x.startswith('optim.') or x.endswith(('.lr', '.b1', '.b2')))]
   if missing:
     raise UserError(f'{flag}: this config is not one of {name}, as it has no key {missing[0]}; '
                     f'begin with a config of {name}')
+  check_kinds(values, defaults)
   return module
 
 

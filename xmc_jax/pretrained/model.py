@@ -143,7 +143,8 @@ def _find(name: str | os.PathLike[str]) -> pathlib.Path:
 def from_folder(path: pathlib.Path) -> TextToImage:
   """The generator of a model folder; UserError if that is damaged or not one."""
   facts = folder.read_facts(path)
-  config = for_sampling(defaults.complete(facts['config']), str(path / folder.TEXT_ENCODER))
+  config = for_sampling(defaults.complete(facts['config'], path / folder.CONFIG),
+                        str(path / folder.TEXT_ENCODER))
   method, mesh = methods.build(config), make_mesh()
   program = methods.program(method, config, mesh)
   spec = program.state_spec.networks['g']
