@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from xmc_jax.prepare.original import BadImage
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
@@ -48,7 +49,7 @@ def read(path: pathlib.Path, name: str) -> bytes:
   """
   try:
     if path.suffix != '.zip':
-      return path.read_bytes()
+      return regular.read(path)
     with _open(path) as archive:
       return archive.read(name)
   except KeyError as error:
@@ -141,6 +142,7 @@ def _in_zip(place: pathlib.Path) -> Callable[[str], bytes | None]:
 
 
 def _open(path: pathlib.Path) -> zipfile.ZipFile:
+  regular.check(path)
   try:
     return zipfile.ZipFile(path)
   except zipfile.BadZipFile as error:

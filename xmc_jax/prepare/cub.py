@@ -32,6 +32,7 @@ from xmc_jax.prepare.original import Original, OriginalExample
 from xmc_jax.prepare.packed import Texts
 from xmc_jax.prepare.trees import Tree
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 from xmc_jax.utils.text_lines import numbered_lines
 
 REED = 'https://github.com/reedscot/cvpr2016'
@@ -93,7 +94,7 @@ class Cub:
       number, texts = self._birds.numbers[key], self._captions[split][row]
       image = self._birds.images / f'{key}.jpg'
       yield OriginalExample(
-          key, functools.partial(pathlib.Path.read_bytes, image), texts,
+          key, functools.partial(regular.read, image), texts,
           (self._birds.labels[number],), box=self._birds.boxes[number],
           flippable=may_flip(texts), more={'image_id': number})
 

@@ -38,6 +38,7 @@ from xmc_jax.prepare.coco_objects import read_objects
 from xmc_jax.prepare.original import OriginalExample
 from xmc_jax.prepare.packed import Numbers, Texts
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 ADDRESS = 'https://google.github.io/localized-narratives'
 EACH = ('image', 'narrative')
@@ -183,6 +184,7 @@ def _read(half: Half) -> Iterator[tuple[str, str, int]]:
   The files are gigabytes, so they are parsed line by line and not read whole.
   """
   for path in half.lists:
+    regular.check(path)
     with path.open('rb') as lines:
       for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 
 class Tree:
@@ -43,7 +44,7 @@ class Tree:
     """
     try:
       if self._archive is None:
-        return (self.path / name).read_bytes()
+        return regular.read(self.path / name)
       member = self._member(name)
       return None if member is None else self._archive.read(member)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 
 def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
@@ -25,7 +26,8 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
   """
   where = f'{flag}: {path}' if flag else str(path)
   try:
-    data = pathlib.Path(path).read_bytes()
+    # A flag may name a pipe, such as one of the shell's <(...).
+    data = pathlib.Path(path).read_bytes() if flag else regular.read(path)
     return data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
     # 'utf-8-sig' counts positions after the byte order mark.

@@ -1,0 +1,19 @@
+"""Files that have an end: reading a pipe or a device may never return."""
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+
+
+def check(path: str | os.PathLike[str]) -> None:
+  """Raises OSError, which names the file, if it is a pipe, a socket or a device."""
+  path = pathlib.Path(path)
+  if path.exists() and not path.is_file() and not path.is_dir():
+    raise OSError(errno.EINVAL, 'it is a pipe or a device and no file', str(path))
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+  """The bytes of a file; OSError as by `check`, or as usual."""
+  check(path)
+  return pathlib.Path(path).read_bytes()
