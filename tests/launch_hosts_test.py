@@ -186,6 +186,13 @@ def test_a_host_ends_with_0_only_when_the_last_step_is_saved(shell, code, saved,
   assert ('75' in found.stderr) == (code == 0 and ends == 75)
 
 
+@pytest.mark.parametrize('code', [0, 2])
+def test_a_check_is_not_started_again(shell, code):
+  folder = a_run(shell, steps=20, saved=10)
+  shell.fake('xmc', then=f'exit {code}')
+  assert shell.launch('hosts/train', '--', f'--workdir={folder}', '--check').returncode == code
+
+
 def test_a_checkpoint_of_the_last_step_counts_as_finished(shell):
   """The host looks for a folder of the name that the program's checkpoints have."""
   folder = a_run(shell, steps=20, saved=10)

@@ -47,7 +47,9 @@ while [[ $signalled ]]; do  # a signal ends `wait`, not the run
   signalled='' status=0
   wait "$child" || status=$?
 done
-if ((status == 0)) && ! finished; then
+checking=''      # --check trains nothing, so there is no last step to wait for
+for flag in "${train[@]}"; do [[ $flag != --check ]] || checking=1; done
+if ((status == 0)) && [[ ! $checking ]] && ! finished; then
   echo 'train.sh: stopped before the last step; exit code 75 asks for a restart, which resumes.' >&2
   status=75
 fi
