@@ -182,3 +182,21 @@ def test_objects_without_area_and_iscrowd_have_those_of_their_boxes(tmp_path):
       covered = sum(w * h for _, _, w, h in boxes) / (width * height)
       assert area == pytest.approx(min(max(covered, 1 / (width * height)), 1), rel=1e-4)
     assert not any(raw.more['crowd'])
+
+
+@pytest.mark.parametrize('part, key, value', [
+    ('images', 'file_name', [[[]]]), ('images', 'file_name', 7), ('images', 'id', 'nine'),
+    ('images', 'id', [1]), ('images', 'id', 10 ** 30), ('annotations', 'id', 'first'),
+    ('annotations', 'id', {}), ('annotations', 'image_id', [9])])
+def test_values_of_another_type_are_one_sentence(tmp_path, part, key, value):
+  lists, parts = coco_files.small_coco()
+  facts = json.loads(lists['captions_train2014.json'])
+  for one in facts[part]:
+    if one.get('image_id', one['id']) == 9:
+      one[key] = value
+  if key == 'id' and part == 'images':      # or nothing would refer to it
+    for one in facts['annotations']:
+      one['image_id'] = value if one['image_id'] == 9 else one['image_id']
+  lists['captions_train2014.json'] = json.dumps(facts)
+  with pytest.raises(UserError, match='captions_train2014.json'):
+    coco.open(coco_files.unpacked(tmp_path, lists, parts))

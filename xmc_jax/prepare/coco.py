@@ -108,13 +108,13 @@ class _CocoSplit:
       names = {image['id']: image['file_name']
                for image in complete(facts['images'], ('id', 'file_name'), 'images', left_out)}
       by_image = _by_image(facts['annotations'], names, left_out)
+      rows = sorted(by_image)
+      self.ids = np.array(rows, np.int64)
+      self.names = Texts([names[one]] for one in rows)
+      self.captions = Texts([text for _, text in by_image[one]] for one in rows)
+      self.numbers = Numbers([number for number, _ in by_image[one]] for one in rows)
     self.listed = len(names)
-    rows = sorted(by_image)
     left_out('images without a caption', len(names) - len(rows))
-    self.ids = np.array(rows, np.int64)
-    self.names = Texts([names[one]] for one in rows)
-    self.captions = Texts([text for _, text in by_image[one]] for one in rows)
-    self.numbers = Numbers([number for number, _ in by_image[one]] for one in rows)
     del facts
     self.objects: Objects = read_objects(*object_file, rows, left_out)
 

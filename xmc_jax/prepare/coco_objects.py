@@ -175,7 +175,7 @@ def shaped_like_coco(path: pathlib.Path, name: str) -> Iterator[None]:
   """Turns missing keys and values of a wrong type into a UserError about the file."""
   try:
     yield
-  except (KeyError, TypeError, ValueError, AttributeError) as error:
+  except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
     raise UserError(f'{place(path, name)} is not as COCO publishes it ({type(error).__name__}: '
                     f'{error}); download it again') from error
 
