@@ -1,5 +1,6 @@
 """A pipe in the place of a file ends in one sentence; reading it would never end."""
 import os
+import threading
 
 import coco_files
 import cub_files
@@ -44,6 +45,11 @@ def test_a_pipe_in_the_place_of_a_file(tmp_path, capsys, name, write, file):
   path = write(tmp_path / 'in') / file
   path.unlink()
   os.mkfifo(path)
+
+  def write_nothing():      # whoever reads gets nothing, instead of waiting
+    while path.exists():
+      path.open('wb').close()
+  threading.Thread(target=write_nothing, daemon=True).start()
   assert main(['xmc', 'prepare', name, f'--source={tmp_path / "in"}', '--size=32',
                f'--out={tmp_path / "out"}', '--workers=1']) == 2
   error = capsys.readouterr().err

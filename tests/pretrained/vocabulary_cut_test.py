@@ -33,6 +33,9 @@ def test_kept_pieces_keep_their_tokens_and_others_fall_back(few, processor):
   numbers = vocabulary.kept(whole.to_str(), {WORDS.index('bad')})
   cut = tokenizers.Tokenizer.from_str(vocabulary.cut(whole.to_str(), numbers))
   assert numbers == sorted(numbers)
+  content = json.loads(vocabulary.cut(whole.to_str(), numbers))      # as other libraries read it
+  assert {token['content']: token['id'] for token in content['added_tokens']}.items() <= (
+      content['model']['vocab'].items())
   for caption in ('the bad abc', 'a bad dab!', 'é'):
     found, wanted = cut.encode(caption), whole.encode(caption)
     assert [numbers[i] for i in found.ids] == [whole.token_to_id(t) for t in found.tokens]
