@@ -53,4 +53,5 @@ def test_a_pipe_in_the_place_of_a_file(tmp_path, capsys, name, write, file):
   assert main(['xmc', 'prepare', name, f'--source={tmp_path / "in"}', '--size=32',
                f'--out={tmp_path / "out"}', '--workers=1']) == 2
   error = capsys.readouterr().err
-  assert error.startswith('xmc: ') and error.count('\n') == 1 and path.name in error, error
+  assert error.startswith('xmc: ') and error.count('\n') == 1, error
+  assert path.name in error and 'is a pipe' in error, error
