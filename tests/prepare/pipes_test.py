@@ -35,13 +35,15 @@ def own(folder):
   return cub_files.write(folder, {'0.png': b'', 'captions.csv': b'file,caption\n0.png,a\n'})
 
 
-@pytest.mark.parametrize('name, write, file', [
-    ('coco2014', coco, 'annotations/captions_train2014.json'),
-    ('coco2014', coco, 'annotations/instances_val2014.json'),
-    ('coco2014', zipped_coco, 'annotations_trainval2014.zip'),
-    ('cub', birds, 'CUB_200_2011/images.txt'), ('cub', birds, 'train/filenames.pickle'),
-    ('ln_coco', narratives, 'coco_train_captions.jsonl'), ('folder', own, 'captions.csv')])
-def test_a_pipe_in_the_place_of_a_file(tmp_path, capsys, name, write, file):
+@pytest.mark.parametrize('name, write, file, words', [
+    ('coco2014', coco, 'annotations/captions_train2014.json', 'is a pipe'),
+    ('coco2014', coco, 'annotations/instances_val2014.json', 'is a pipe'),
+    ('coco2014', zipped_coco, 'annotations_trainval2014.zip', 'is a pipe'),
+    ('cub', birds, 'CUB_200_2011/images.txt', 'has no'),
+    ('cub', birds, 'train/filenames.pickle', 'is a pipe'),
+    ('ln_coco', narratives, 'coco_train_captions.jsonl', 'has no'),
+    ('folder', own, 'captions.csv', 'no captions')])
+def test_a_pipe_in_the_place_of_a_file(tmp_path, capsys, name, write, file, words):
   path = write(tmp_path / 'in') / file
   path.unlink()
   os.mkfifo(path)
@@ -54,4 +56,4 @@ def test_a_pipe_in_the_place_of_a_file(tmp_path, capsys, name, write, file):
                f'--out={tmp_path / "out"}', '--workers=1']) == 2
   error = capsys.readouterr().err
   assert error.startswith('xmc: ') and error.count('\n') == 1, error
-  assert path.name in error and 'is a pipe' in error, error
+  assert path.name in error and words in error, error
