@@ -34,7 +34,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   Raises:
     UserError: the file fails, a key does not exist, or a value has the wrong type or is invalid.
   """
-  return _change(_read(path), overrides)
+  return change(_read(path), overrides)
 
 
 def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -52,7 +52,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
   config = defaults.base()      # with the keys that are newer than the run
   with config.unlocked():
     config.update(_from_json(saved))
-  return _change(config, overrides)
+  return change(config, overrides)
 
 
 def _from_json(saved: dict) -> ConfigDict:
@@ -64,7 +64,7 @@ def _from_json(saved: dict) -> ConfigDict:
   return config.lock()
 
 
-def _change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """`config` with the values of the command line, checked and locked."""
   for name, text in (found.groups() for found in map(_OVERRIDE.match, overrides) if found):
     _check_key(config, name, text)
