@@ -22,7 +22,7 @@ FLOORS = [
     ('report',),
     ('sampling', 'describe'),
     ('evaluator', 'evaluate_soa', 'pretrained'),
-    ('trainer', 'preflight'),
+    ('trainer', 'preflight', 'importing'),
     ('cli',),
     ('api', '__main__'),
 ]
@@ -37,7 +37,7 @@ LIBRARIES = {
     'clu': {'training/metric_writer.py'},
     'absl.flags': {'cli'},
     'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'trainer.py',
-                       'preflight.py', 'api.py', 'cli',
+                       'preflight.py', 'api.py', 'importing.py', 'cli',
                        'evals/extra_metrics.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|ssa_gan|galip'

@@ -168,11 +168,11 @@ def _manifest(protocol: protocols.Protocol, weights_sha256: str, fakes: int,
 def _check_data(workdir: str | os.PathLike[str], model: TextToImage, folder: str) -> None:
   """Raises UserError unless the prepared data in `folder` are those of the run."""
   with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
-    trained = checkpoints.meta(model.step)['data']
+    trained = checkpoints.meta(model.step).get('data')      # an imported run has met none yet
   data = model.config.data
   found = sources.load(data.name, 'train', model.config.model.size,
                        **(data.options.to_dict() | {'folder': folder}))
-  if sources.fingerprint(found) != trained:
+  if trained and sources.fingerprint(found) != trained:
     raise UserError(f'--data={folder}: the data there are not those that this run was trained '
                     'with; give the folder of those')
 

@@ -83,8 +83,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       for line in checkpoints.set_aside_damaged():
         print(line)
     processes.gather(None)      # until then the other processes would see the damaged ones
-    start = checkpoints.latest() or 0
-    processes.check_same({'the newest checkpoint': start})
+    latest = checkpoints.latest()
+    start = latest or 0
+    processes.check_same({'the newest checkpoint': latest})
     if start >= config.steps:
       print(f'{workdir} is finished: {start:,} of {config.steps:,} steps. '
             f'{_next_steps(method, workdir)}')
@@ -97,9 +98,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     processes.check_same({'the data': meta['data']} | {
         f'the frozen network {name}': digits for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
-    if start:                # before compiling: the checkpoint may be of another model
+    if latest is not None:      # before compiling: the checkpoint may be of another model
       state = checkpoints.restore(program.state_spec)
-      began_with = checkpoints.meta()
+      began_with = {'data': meta['data'], **checkpoints.meta()}      # imported: met no data yet
       if not allow_changes:
         _check_same_run(workdir, began_with, meta)
       _report_changes(began_with, meta)
@@ -109,7 +110,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
                                                       checkpoints.directory)
     curve = _curve(workdir, model, config, start)      # early: it may lack weights
     compiled = _compile(program, config, source, tokenizer, start)
-    if not start:
+    if latest is None:
       state = program.init(config.seed)
     _write_config(workdir, config)
     rounds = len(method.objective.rounds)

@@ -34,7 +34,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   Raises:
     UserError: the file fails, a key does not exist, or a value has the wrong type or is invalid.
   """
-  return _change(_read(path), overrides)
+  return change(_read(path), overrides)
 
 
 def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -51,7 +51,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
     why = getattr(error, 'strerror', None) or _one_line(error)
     raise UserError(f'{path} cannot be read ({why}); give the --config of the run'
                     ) from error
-  return _change(defaults.complete(_from_json(saved), path), overrides)
+  return change(defaults.complete(_from_json(saved), path), overrides)
 
 
 def _from_json(saved: dict) -> ConfigDict:
@@ -63,7 +63,7 @@ def _from_json(saved: dict) -> ConfigDict:
   return config.lock()
 
 
-def _change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """`config` with the values of the command line, checked and locked."""
   for name, text in (found.groups() for found in map(_OVERRIDE.match, overrides) if found):
     _check_key(config, name, text)

@@ -21,6 +21,7 @@ from xmc_jax.cli import (
   describe,
   evaluate,
   export,
+  importing,
   prepare,
   report,
   sample,
@@ -30,7 +31,8 @@ from xmc_jax.cli import (
 )
 from xmc_jax.cli.parser import Parser
 
-_COMMANDS = (train, sample, export, evaluate, compare, soa, report, prepare, weights, describe)
+_COMMANDS = (train, sample, export, evaluate, compare, soa, report, prepare, weights, importing,
+             describe)
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
 # Set before the first TensorFlow import, to silence its start-up log.

@@ -91,13 +91,14 @@ def names(text: str) -> list[str]:
   return [name for name in text.split(',') if name]
 
 
-def add_config(parser: Parser, required: bool = True) -> None:
+def add_config(parser: Parser, required: bool = True,
+               default: str = 'the config of the run in WORKDIR') -> None:
   """Adds --config, with which single keys can be given; `config_file.load` reads both."""
   parser.add_argument(
       '--config', required=required, metavar='FILE[:ARG]',
       help='Python file with get_config([ARG]), or the name of a config of the package, such as '
            'demo; --config.KEY=VALUE changes one of its keys'
-           + ('' if required else '; default: the config of the run in WORKDIR'))
+           + ('' if required else f'; default: {default}'))
 
 
 def add_data(parser: Parser) -> None:

@@ -11,12 +11,13 @@ A training run of the method `damsm` writes a folder of three files, `config.jso
   words, sentence = module.apply(variables, tokens, mask, method='text')
   embedding, regions = module.apply(variables, images, method='image')
 
-The folder contains the hash of the backbone's weights, not the weights themselves.
+The folder contains the hash of the backbone's weights. The weights themselves are in it only if
+they are the DAMSM's own (`backbone.safetensors`).
 
 The BatchNorm statistics of the backbone are fixed. In the released code the backbone is in training
 mode while DAMSM is trained, so its running statistics drift to those of the data set, and the saved
-file contains them. Smaller backbones, for CPUs, are an addition of this project
-(`image_backbones`).
+file contains them; an imported DAMSM therefore has a backbone of its own. Smaller backbones, for
+CPUs, are an addition of this project (`image_backbones`).
 """
 from __future__ import annotations
 
@@ -31,13 +32,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
+from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.encoders import image_backbones
 from xmc_jax.encoders.lstm import BiLstm
 from xmc_jax.types import Array, Tree, UserError
-from xmc_jax.weight_files import files, hf_folders
+from xmc_jax.utils import atomic
+from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.weight_files import convert, files, hf_folders
 
 FILES = ('config.json', 'model.safetensors', 'tokenizer.json')
+OWN_BACKBONE = 'backbone.safetensors'
 INIT_RANGE = 0.1          # word embeddings and projections start uniform in +-0.1
 BACKBONE = 'backbone'       # key of the parameters that are not trained
 
@@ -170,12 +175,24 @@ def load(folder: str | os.PathLike[str]) -> tuple[Damsm, Tree]:
   """
   module, folder = sizes(folder), pathlib.Path(folder)
   known = json.loads((folder / FILES[0]).read_text(encoding='utf-8'))
-  backbone = image_backbones.find(module.backbone_name)
-  if backbone.sha256() != known['backbone_sha256']:
-    raise UserError(f'the weights {backbone.name} found here are not those that the DAMSM in '
-                    f'{folder} was trained with, whose sha256 is {known["backbone_sha256"]}; put '
-                    'that file into the folder XMC_JAX_WEIGHTS')
-  return module, with_backbone(load_params(folder, module), backbone.load())
+  backbone, own = image_backbones.find(module.backbone_name), folder / OWN_BACKBONE
+  digits = file_sha256(own) if own.is_file() else backbone.sha256()
+  if digits != known['backbone_sha256']:
+    where, then = ((own, 'copy the whole folder again') if own.is_file() else
+                   (backbone.name, 'put that file into the folder XMC_JAX_WEIGHTS'))
+    raise UserError(f'the weights {where} found here are not those that the DAMSM in {folder} was '
+                    f'trained with, whose sha256 is {known["backbone_sha256"]}; {then}')
+  variables = _own_backbone(own, backbone.spec) if own.is_file() else backbone.load()
+  return module, with_backbone(load_params(folder, module), variables)
+
+
+def _own_backbone(path: pathlib.Path, spec: Tree) -> Tree:
+  tensors = files.read_safetensors(path)
+  try:
+    return convert.fill(spec, tensors, lambda path: ['/'.join(path[1:])], layout='jax')
+  except UserError as error:
+    raise UserError(f'{path} is not the backbone that the config.json beside it names: {error}'
+                    ) from error
 
 
 def load_params(folder: str | os.PathLike[str], module: Damsm) -> Tree:
@@ -184,11 +201,20 @@ def load_params(folder: str | os.PathLike[str], module: Damsm) -> Tree:
                          layout='jax')
 
 
-def save(folder: os.PathLike[str], module: Damsm, params: Tree, tokenizer: str) -> None:
-  """Writes a folder: `params` without the backbone, and the content of `tokenizer.json`."""
+def save(folder: os.PathLike[str], module: Damsm, params: Tree, tokenizer: str,
+         backbone: Tree | None = None) -> None:
+  """Writes a folder: `params` without the backbone, and the content of `tokenizer.json`.
+
+  backbone: the variables of a backbone of its own; None if it is the one of that name.
+  """
   known = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)
            if f.name not in ('parent', 'name')}
-  config = {'model_type': 'damsm', **known,
-            'backbone_sha256': image_backbones.find(module.backbone_name).sha256()}
-  flat = traverse_util.flatten_dict(jax.device_get(params), sep='/')
-  hf_folders.write(folder, config, flat, tokenizer)
+  flat = lambda tree: traverse_util.flatten_dict(jax.device_get(tree), sep='/')
+  if backbone:
+    own = pathlib.Path(folder, OWN_BACKBONE)
+    atomic.save(own, safetensors_numpy.save(flat(backbone['params'])))
+    digits = file_sha256(own)
+  else:
+    digits = image_backbones.find(module.backbone_name).sha256()
+  config = {'model_type': 'damsm', **known, 'backbone_sha256': digits}
+  hf_folders.write(folder, config, flat(params), tokenizer)

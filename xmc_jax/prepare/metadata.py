@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,29 @@ def words(tree: Tree, images: Mapping[str, int]) -> Words | None:
     UserError: the file is damaged, or does not match the lists of names.
   """
   name = 'captions.pickle'
+  if (content := _numbered(tree, name)) is None:
+    return None
+  numbers, vocabulary = content
+  found = {split: _captions(tree, name, numbers[split], vocabulary, images[split], split)
+           for split in FOLDERS}
+  return Words(vocabulary[1:], found)
+
+
+def vocabulary(path: pathlib.Path) -> tuple[str, ...]:
+  """Returns the words of a file like `captions.pickle` by number, from 1.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  content = _numbered(Tree(path.parent), path.name)
+  if content is None:
+    raise UserError(f'there is no file {path}; give the captions.pickle, or captions_DAMSM.pickle, '
+                    f'of the same download as the weights ({ADDRESS})')
+  return content[1][1:]
+
+
+def _numbered(tree: Tree, name: str) -> tuple[dict[str, list[Any]], tuple[str, ...]] | None:
+  """The captions of each split as lists of numbers, and the words by number."""
   content = _load(tree, name)
   if content is None:
     return None
@@ -101,9 +125,7 @@ def words(tree: Tree, images: Mapping[str, int]) -> Words | None:
     raise _strange(tree, name) from error
   if not whole:
     raise _strange(tree, name)
-  found = {split: _captions(tree, name, numbers[split], vocabulary, images[split], split)
-           for split in FOLDERS}
-  return Words(vocabulary[1:], found)
+  return numbers, vocabulary
 
 
 def _captions(tree: Tree, name: str, numbers: list[Any], vocabulary: Sequence[str], images: int,

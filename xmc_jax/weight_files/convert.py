@@ -12,7 +12,7 @@ from xmc_jax.types import Tree, UserError
 
 Path = tuple[str, ...]
 # Parts of names that PyTorch adds for modules that it wraps, to distribute or to compile them.
-_WRAPPERS = re.compile(r'\b(module|_orig_mod|_fsdp_wrapped_module)\.')
+WRAPPERS = re.compile(r'\b(module|_orig_mod|_fsdp_wrapped_module)\.')
 
 
 def fill(wanted: Tree, arrays: Mapping[str, np.ndarray], names_of: Callable[[Path], Sequence[str]],
@@ -35,7 +35,7 @@ def fill(wanted: Tree, arrays: Mapping[str, np.ndarray], names_of: Callable[[Pat
   paths = traverse_util.flatten_dict(wanted)
   in_file: dict[str, list[str]] = {}
   for name in arrays:
-    in_file.setdefault(_WRAPPERS.sub('', name), []).append(name)
+    in_file.setdefault(WRAPPERS.sub('', name), []).append(name)
   prefix = _prefix(list(map(names_of, paths)), in_file)
   for path, struct in paths.items():
     names = [prefix + name for name in names_of(path)]
