@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import noise_records
 import pytest
@@ -65,6 +66,8 @@ def test_a_host_that_lost_its_disk_gets_all_it_needs_and_the_run_resumes(tmp_pat
   for host in hosts:
     host.start(port)
   hosts[0].until(rf'step {SAVE + 1}/{STEPS}')
+  while not (shared / 'run/checkpoints' / str(SAVE)).exists():      # written in the background
+    time.sleep(0.02)
   os.killpg(hosts[0].process.pid, signal.SIGKILL)
   hosts[0].end()
   code, output = hosts[1].end()

@@ -320,6 +320,8 @@ class Curve:
     """
     lines = self._evaluator.score(self._model.of_state(step, state))
     saved()
+    now = results.now()      # later than the checkpoint, or a resumed run would score it again
+    lines = [line | {'time': now} for line in lines]
     results.append(self._workdir, lines)
     found = {line['metric']: line['value'] for line in lines}
     if self.metric not in found:

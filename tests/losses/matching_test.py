@@ -132,6 +132,14 @@ def test_order_of_rows_regions_and_words_does_not_matter(scores):
 
 
 @FORMS
+@pytest.mark.parametrize('images', [1, 3])
+def test_fewer_images_than_captions(scores, images):
+  regions, words, mask = on_device(*example())
+  np.testing.assert_allclose(scores(regions[:images], words, mask),
+                             scores(regions, words, mask)[:images], rtol=1e-5)
+
+
+@FORMS
 def test_rows_are_images_and_columns_captions(scores):
   regions, words, mask = example()
   before = scores(*on_device(regions, words, mask))

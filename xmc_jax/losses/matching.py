@@ -36,9 +36,9 @@ def _log_sum_words(cosines: Array, mask: Array) -> Array:
   return SCORE_GAIN / WORD_GAIN * jax.nn.logsumexp(logits, -1)
 
 
-def word_scores_reference(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
-                          mask: Bool[Array, 'b t']) -> Float[Array, 'b b']:
-  """Scores of image i with caption j, written as in the paper; memory b * b * t * e.
+def word_scores_reference(regions: Float[Array, 'b n e'], words: Float[Array, 'c t e'],
+                          mask: Bool[Array, 'c t']) -> Float[Array, 'b c']:
+  """Scores of image i with caption j, written as in the paper; memory b * c * t * e.
 
   Each row of the mask has at least one True.
   """
@@ -50,8 +50,8 @@ def word_scores_reference(regions: Float[Array, 'b n e'], words: Float[Array, 'b
   return _log_sum_words(cosines, mask[None])
 
 
-def word_scores(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
-                mask: Bool[Array, 'b t'], *, chunk: int = CHUNK) -> Float[Array, 'b b']:
+def word_scores(regions: Float[Array, 'b n e'], words: Float[Array, 'c t e'],
+                mask: Bool[Array, 'c t'], *, chunk: int = CHUNK) -> Float[Array, 'b c']:
   """The same scores as `word_scores_reference`, without the context vectors.
 
   The cosine only needs the attention-weighted similarities (its numerator) and the squared norm of
@@ -63,7 +63,7 @@ def word_scores(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
   words, mask = replicate(words), replicate(mask)      # gathered once, not once per chunk
   regions, words = unit(regions), unit(words)
   gram = jnp.einsum('ine,ime->inm', regions, regions)
-  b, t, _ = words.shape
+  b, t = len(regions), words.shape[1]
 
   def score(words, mask):
     """Scores [b, captions] of words [captions, t, e]; below, k indexes (caption, word)."""
