@@ -26,6 +26,7 @@ from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
 from xmc_jax.evals import protocols
 from xmc_jax.evaluator import Curve
+from xmc_jax.pretrained.start import begin_with
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import profile as traces
@@ -98,7 +99,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     processes.check_same({'the data': meta['data']} | {
         f'the frozen network {name}': digits for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
-    if latest is not None:      # before compiling: the checkpoint may be of another model
+    if latest is None:          # before compiling: the weights may be of another model
+      state = program.init(config.seed)
+      if config.init:
+        state = begin_with(config.init, state)
+    else:
       state = checkpoints.restore(program.state_spec)
       began_with = {'data': meta['data'], **checkpoints.meta()}      # imported: met no data yet
       if not allow_changes:
@@ -110,8 +115,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
                                                       checkpoints.directory)
     curve = _curve(workdir, model, config, start)      # early: it may lack weights
     compiled = _compile(program, config, source, tokenizer, start)
-    if latest is None:
-      state = program.init(config.seed)
     _write_config(workdir, config)
     rounds = len(method.objective.rounds)
     reporter = Reporter(workdir, total_steps=config.steps, every=config.every.report, start=start,
@@ -231,10 +234,12 @@ def _evenly(source: sources.Source, n: int) -> list[str]:
 
 
 def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A copy that finds the data and the text encoder from every working folder."""
+  """A copy that finds the data and other models from every working folder."""
   config = config.copy_and_resolve_references()
   data, encoder = config.data, config.text.get('encoder')
   with config.unlocked():
+    if config.init and (folder := pathlib.Path(config.init).expanduser()).is_dir():
+      config.init = str(folder.absolute())
     data.options.update(sources.absolute(data.name, config.model.size, data.options))
     if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
       config.text.encoder = str(folder.absolute())

@@ -208,6 +208,23 @@ def test_noise_of_a_place_reaches_the_image():
   assert params['params'].keys() - with_none['params'].keys() == {'places'}
 
 
+def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
+  text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
+  plain, refined = (swift.SwiftGenerator(WIDTHS, refine=n, last=4) for n in (0, 2))
+  params = refined.init(jax.random.key(0), text, z)
+  known = plain.init(jax.random.key(0), text, z)['params'].keys()
+  blocks = {name for name in params['params'] if name not in known}
+  assert blocks == {f'refine_{i}_{j}' for i in (0, 1) for j in (0, 1)}
+  rest = {'params': {name: params['params'][name] for name in known}}
+  np.testing.assert_array_equal(refined.apply(params, text, z), plain.apply(rest, text, z))
+
+  x, condition = toys.normal(1, 2, 4, 4, 3), toys.normal(3, 2, 5)
+  block = swift.SwiftBlock()
+  params = toys.fill(jax.eval_shape(block.init, jax.random.key(0), x, condition))
+  moved = block.apply(params, x, condition) - block.apply(params, x, condition[::-1])
+  assert np.abs(moved).min((1, 2, 3)).all()
+
+
 def test_samples_are_the_generator_s_alone():
   params, stats, _, batch = world()
   z = toys.normal(2, ROWS, NOISE)

@@ -76,6 +76,18 @@ class WordReader(nn.Module):
     return x + Dense(c, name='out')(read)
 
 
+class SwiftBlock(nn.Module):
+  """Residual block [b, h, w, c] -> [b, h, w, c]; it begins as the identity."""
+  impl: Impl = FAST
+
+  @nn.compact
+  def __call__(self, x: Array, condition: Array) -> Array:
+    conv = functools.partial(Conv, x.shape[-1], bias_init=zero_bias, impl=self.impl)
+    y = conv(name='conv_in')(Modulated(name='film_in')(x, condition))
+    y = Modulated(name='film_out')(y, condition)
+    return x + conv(kernel_init=nn.initializers.zeros, name='conv_out')(y)
+
+
 class SwiftUpBlock(nn.Module):
   """Residual block [b, h, w, c] -> [b, 2h, 2w, features]; the shortcut is enlarged bilinearly."""
   features: int
@@ -98,10 +110,12 @@ class SwiftGenerator(nn.Module):
   """Captions and noise [b, z] -> images [b, size, size, 3] in [0, 1].
 
   widths: channels at 4 px, 8 px, … up to size / 2. last: channels at the full size. places: whether
-  the noise is a map of 4 x 4 places too, each with its own part of it.
+  the noise is a map of 4 x 4 places too, each with its own part of it. refine: further residual
+  blocks after the words have been read, on each map that reads them.
   """
   widths: tuple[int, ...]
   places: bool = False
+  refine: int = 0
   last: int = 24
   impl: Impl = FAST
 
@@ -117,6 +131,8 @@ class SwiftGenerator(nn.Module):
       x = SwiftUpBlock(width, self.impl, name=f'block_{i}')(x, condition)
       if x.shape[1] in WORDS_AT:
         x = WordReader(name=f'words_{i}')(x, text)
+        for j in range(self.refine):
+          x = SwiftBlock(self.impl, name=f'refine_{i}_{j}')(x, condition)
     x = Modulated(name='film_pixels')(x, condition)
     conv = functools.partial(Conv, bias_init=zero_bias, impl=self.impl)
     x = nn.silu(conv(self.last, 'up', name='last')(x))
