@@ -1,4 +1,4 @@
-"""A generator with its text encoder as one ONNX graph, its weights in the bits that they came in."""
+"""A generator with its text encoder as one ONNX graph, with weights in as few bits as they have."""
 from __future__ import annotations
 
 import contextlib
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 INPUTS, OUTPUT = ('tokens', 'mask', 'z'), 'image'
 PIP = 'pip install --no-deps jax2onnx==0.17.1'
 _SMALL = 64             # numbers; below, fewer bits would save nothing
+_HUGE = 1e30            # such as what masks a place; no weight, and 127 times a scale may overflow
 _INT8_ERROR = 1e-4      # of one of 127 levels: what rounding to float32 may have changed
 
 
@@ -125,7 +126,7 @@ def _fewest_bits(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
   for axis in range(x.ndim if x.ndim > 1 else 0):
     others = tuple(other for other in range(x.ndim) if other != axis)
     scale = np.abs(x).max(axis=others, keepdims=True) / np.float32(127)
-    if scale.size == x.size or not np.isfinite(scale).all():
+    if scale.size == x.size or not scale.max() < _HUGE:
       continue
     levels = x / np.where(scale, scale, 1)
     if np.abs(levels - np.round(levels)).max() < _INT8_ERROR:

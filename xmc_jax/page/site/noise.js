@@ -43,7 +43,7 @@ const TAIL = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.
   -0.0076224613, 0.00943887047, 1.00167406, 2.83297682];
 
 function inverseErf(x) {
-  const w = -Math.log1p(-x * x);
+  const w = -Math.log1p(-Math.fround(x * x));      // rounded as there, which counts near 1
   const [coefficients, y] = w < 5 ? [CENTRE, w - 2.5] : [TAIL, Math.sqrt(w) - 3];
   return coefficients.reduce((sum, c) => sum * y + c, 0) * x;
 }

@@ -2,7 +2,7 @@
 const $ = (id) => document.getElementById(id);
 const MOST_REMEMBERED = 20, MOST_SEED = 2 ** 32 - 1, STORE = `xmc_jax ${location.pathname}`;
 const worker = new Worker('worker.js', {type: 'module'});
-let facts, drawing = 0, ready = false, current = null;
+let facts, ready = false, current = null;
 
 function say(text, bad = false) {
   $('status').textContent = text;
@@ -39,7 +39,7 @@ function show() {
 }
 
 function draw() {
-  current = {id: ++drawing, ...settings()};
+  current = settings();
   $('images').replaceChildren();
   $('images').setAttribute('aria-busy', 'true');
   $('actions').hidden = true;
@@ -98,13 +98,16 @@ function showHistory(list) {
       + (entry.truncation === null ? '' : `, truncation ${entry.truncation}`);
     const button = element('button', {type: 'button', title: `${what}: draw again`},
       element('img', {src: entry.image, alt: ''}), entry.caption);
-    button.onclick = () => { fill(entry); draw(); };
+    button.onclick = () => {
+      fill(entry);
+      $('form').requestSubmit();
+    };
     return button;
   }));
 }
 
 function done(seconds) {
-  const {id, ...entry} = current;
+  const entry = {...current};
   const same = (other) => ['caption', 'count', 'seed', 'truncation'].every(
     (key) => other[key] === entry[key]);
   entry.image = $('images').querySelector('canvas').toDataURL();

@@ -59,15 +59,15 @@ async function draw(caption, copy, seed, truncation) {
   return Uint8ClampedArray.from(image.data, (x) => Math.fround(x * 255));
 }
 
-async function answer({id, caption, count, seed, truncation}) {
+async function answer({caption, count, seed, truncation}) {
   const start = performance.now();
   try {
     for (let copy = 0; copy < count; copy++) {
-      postMessage({id, copy, rgb: await draw(caption, copy, seed, truncation)});
+      postMessage({copy, rgb: await draw(caption, copy, seed, truncation)});
     }
-    postMessage({id, seconds: (performance.now() - start) / 1000});
+    postMessage({seconds: (performance.now() - start) / 1000});
   } catch (error) {
-    postMessage({id, refused: error.message});
+    postMessage({refused: error.message});
   }
 }
 
