@@ -67,6 +67,7 @@ def _page(args) -> None:
   from xmc_jax.page import build
   from xmc_jax.pretrained import model
   from xmc_jax.utils.text_lines import read_lines
+  build.check_target(args.page)
   captions = read_lines(args.captions, '--captions') if args.captions else []
   write = lambda loaded, name: build.write(name, loaded, args.page, captions=captions,
                                            node_modules=args.runtime)

@@ -52,10 +52,8 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
       model; the captions are read word by word; a package is missing or npm fails; or an operation
       of the network has no counterpart in ONNX.
   """
+  check_target(target)
   target, generator = pathlib.Path(target).absolute(), model.generator
-  if target.exists() and not (target / FACTS).is_file() and (
-      not target.is_dir() or any(target.iterdir())):
-    raise UserError(f'--page={target}: exists and is not a page; give another folder')
   tokenizer, config = generator.tokenizer, generator.config
   if tokenizer.kind == 'words':
     raise UserError('--page: the captions of this model are read word by word, and a page can only '
@@ -99,6 +97,14 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   return facts
+
+
+def check_target(target: str | os.PathLike[str]) -> None:
+  """UserError if a folder holds something else than a page, which `write` would replace."""
+  target = pathlib.Path(target)
+  if target.exists() and not (target / FACTS).is_file() and (
+      not target.is_dir() or any(target.iterdir())):
+    raise UserError(f'--page={target}: exists and is not a page; give another folder')
 
 
 def _compressed(path: pathlib.Path, content: bytes) -> int:
