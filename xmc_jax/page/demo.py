@@ -41,9 +41,9 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
                     truncation=None if truncation >= _OFF else truncation)
     except UserError as error:
       raise gr.Error(str(error), print_exception=False) from error
-    images = [(image, f'{caption}, seed {int(seed)}') for image in drawn.images]
-    history = [images[0], *history][:_REMEMBERED]
-    return images, history, history
+    first = drawn.images[0], f'{caption}, seed {int(seed)}'
+    history = [first, *history][:_REMEMBERED]
+    return drawn.images, history, history
 
   name = model.path.name
   with gr.Blocks(title=f'{name}: text to image', analytics_enabled=False) as page:
@@ -51,16 +51,17 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
                 f'weights of step {generator.step:,}, {generator.config.model.size} px.')
     history = gr.State([])
     caption = gr.Textbox(offered[0] if offered else '', label='Caption', max_length=400)
+    if offered:
+      gr.Examples([[text] for text in offered], caption, label='Captions to try')
     with gr.Row():
       count = gr.Slider(1, _MOST, 4, step=1, label='Images')
       seed = gr.Number(0, label='Seed', precision=0, minimum=0, maximum=2**32 - 1)
       truncation = gr.Slider(0.1, _OFF, _OFF, step=0.1, label='Truncation',
-                             info=f'lower: less variety; {_OFF:g}: off')
+                             info=f'less variety below {_OFF:g}, where it is off')
     button = gr.Button('Draw', variant='primary')
     images = gr.Gallery(label='Images', columns=4, format='png', object_fit='contain')
-    if offered:
-      gr.Examples([[text] for text in offered], caption, label='Captions to try')
-    past = gr.Gallery(label='History', columns=6, format='png', object_fit='contain')
+    past = gr.Gallery(label='History', columns=_REMEMBERED // 2, height=240, format='png',
+                      object_fit='contain')
     gr.on([button.click, caption.submit], draw, [caption, count, seed, truncation, history],
           [images, past, history], api_name='draw')
   return page
