@@ -73,6 +73,7 @@ def test_it_is_small_and_names_what_it_holds(site):
   size = sum(path.stat().st_size for path in site.rglob('*') if path.is_file())
   assert size < 25e6
   facts = json.loads((site / 'model/page.json').read_text())
+  assert facts['sizes'].keys() == {'graph', 'wasm'}
   assert (facts['name'], facts['size'], facts['step']) == ('emoji64', 64, 13599)
   assert 'ONNX Runtime' in (site / 'LICENSES.txt').read_text()
 
@@ -138,6 +139,7 @@ def test_a_narrow_window_needs_no_scrolling_sideways(opened, width):
 @pytest.mark.parametrize('argv, words', [
     (['emoji64'], ['FOLDER', '--page']),
     (['emoji64', 'a', '--captions=b'], ['--captions', '--page']),
+    (['emoji64', 'a', '--webgpu'], ['--webgpu', '--page']),
     (['emoji64', 'a', '--page=b'], ['FOLDER and --page']),
     (['emoji64', '--page={folder}/p', '--dtype=int8'], ['--dtype', 'RUN', 'emoji64']),
     (['emoji46', '--page={folder}/p'], ['emoji46', 'emoji64']),

@@ -42,6 +42,8 @@ def add_parser(commands):
        'try; default: some of the data set')
   page('--runtime', metavar='FOLDER', help='the node_modules with the JavaScript of the page; '
        'default: fetched by npm once')
+  page('--webgpu', action='store_true', help="draw on the visitor's graphics card where there is "
+       'one; 7 MB more')
   return parser
 
 
@@ -49,7 +51,7 @@ def run(args):
   if not args.page:
     if not args.folder:
       args.parser.error('give the FOLDER of the model, or --page FOLDER')
-    if given := [name for name in ('captions', 'runtime') if getattr(args, name)]:
+    if given := [name for name in ('captions', 'runtime', 'webgpu') if getattr(args, name)]:
       args.parser.error(f'--{given[0]}: goes with --page FOLDER')
     facts = _export(args, args.folder, 'float32')
     print(f'{args.folder}: the {facts["weights"]} weights of step {facts["step"]:,}, '
@@ -70,7 +72,7 @@ def _page(args) -> None:
   build.check_target(args.page)
   captions = read_lines(args.captions, '--captions') if args.captions else []
   write = lambda loaded, name: build.write(name, loaded, args.page, captions=captions,
-                                           node_modules=args.runtime)
+                                           node_modules=args.runtime, webgpu=args.webgpu)
   if (pathlib.Path(args.workdir) / 'checkpoints').is_dir():
     if args.full:
       args.parser.error('--full: a page draws, and needs the generator alone; leave --full out')

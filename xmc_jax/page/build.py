@@ -35,8 +35,8 @@ _CHECK = 'a red apple'
 
 
 def write(name: str, model: Model, target: str | os.PathLike[str], *,
-          captions: Sequence[str] = (), node_modules: str | os.PathLike[str] | None = None
-          ) -> dict[str, Any]:
+          captions: Sequence[str] = (), node_modules: str | os.PathLike[str] | None = None,
+          webgpu: bool = False) -> dict[str, Any]:
   """Writes a page that draws what a model draws, in the visitor's browser.
 
   Args:
@@ -45,6 +45,7 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
     target: the folder; a page that is there already is replaced.
     captions: to try; none: of the data set of the model's training, if it is here.
     node_modules: see `runtime.find`.
+    webgpu: whether the page has what it takes to draw on a graphics card.
   Returns:
     The content of page.json.
   Raises:
@@ -59,7 +60,8 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
     raise UserError('--page: the captions of this model are read word by word, and a page can only '
                     'do with a BERT or a CLIP; `xmc demo` draws with it in Python')
   tokenizer.check_captions(captions, config.text.script)
-  files = runtime.find(node_modules)
+  files = {file: path for file, path in runtime.find(node_modules).items()
+           if webgpu or not file.startswith('ort-gpu')}
   draw = graph.drawing(generator, str(model.path / folder.TEXT_ENCODER))
   offered = list(captions) or of_data(config, generator.tokenizer)
   checked = (offered or [_CHECK])[0]
@@ -75,16 +77,18 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
       'text': {'length': tokenizer.length, 'script': config.text.script, 'end': tokenizer.end,
                'unknown': tokenizer.unknown_id}}
 
+  sizes = {'ort.wasm': 'wasm', 'ort-gpu.wasm': 'gpu'}      # names of the page.json
   partial = target.with_name(f'.{target.name}{atomic.UNFINISHED}')
   shutil.rmtree(partial, ignore_errors=True)
   try:
     for path in SITE.iterdir():
       atomic.save(partial / path.name, path.read_bytes())
-    facts['sizes'] = {
-        'graph': _compressed(partial / 'model/graph.onnx', onnx.SerializeToString()),
-        'wasm': _compressed(partial / 'runtime/ort.wasm', files.pop('ort.wasm').read_bytes())}
+    facts['sizes']['graph'] = _compressed(partial / 'model/graph.onnx', onnx.SerializeToString())
     for file, path in files.items():
-      atomic.save(partial / 'runtime' / file, path.read_bytes())
+      if file in sizes:
+        facts['sizes'][sizes[file]] = _compressed(partial / 'runtime' / file, path.read_bytes())
+      else:
+        atomic.save(partial / 'runtime' / file, path.read_bytes())
     atomic.save(partial / 'model/tokenizer.json', json.dumps(text, ensure_ascii=False))
     atomic.save(partial / 'model/check.bin', wanted.tobytes())
     atomic.save(partial / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + '\n')

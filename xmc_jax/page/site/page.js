@@ -125,8 +125,8 @@ worker.onmessage = ({data}) => {
     ready = true;
     $('progress').hidden = true;
     $('draw').disabled = false;
-    say('Ready.');
-    document.documentElement.dataset.ready = data.worst;
+    say(data.provider === 'webgpu' ? 'Ready, on the graphics card.' : 'Ready.');
+    document.documentElement.dataset.ready = data.provider;
   } else if (data.failed) {
     $('progress').hidden = true;
     say(`The model cannot run here: ${data.failed}.`, true);

@@ -1,11 +1,10 @@
 // Loads the model and draws, beside the page's own thread.
-import * as ort from './runtime/ort.mjs';
 import {Tokenizer} from './runtime/tokenizers.mjs';
 import {captionNoise} from './noise.js';
 import {encode} from './text.js';
 
 const TOLERANCE = 2;      // grey levels by which a browser's arithmetic may differ from Python's
-let facts, tokenizer, session;
+let facts, tokenizer, ort, session;
 
 const get = async (path) => {
   const answer = await fetch(path);
@@ -26,26 +25,44 @@ async function unpacked(path, told) {
   return new Response(blob.stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
 }
 
-async function load() {
-  facts = await (await get('model/page.json')).json();
-  const total = facts.sizes.graph + facts.sizes.wasm;
-  let came = 0;
-  const told = (bytes) => postMessage({loaded: Math.min(1, (came += bytes) / total), total});
-  const [graph, wasm, vocabulary, wanted] = await Promise.all([
-    unpacked('model/graph.onnx.gz', told), unpacked('runtime/ort.wasm.gz', told),
-    get('model/tokenizer.json').then((answer) => answer.json()),
-    get('model/check.bin').then((answer) => answer.arrayBuffer())]);
-  tokenizer = new Tokenizer(vocabulary, {});
-  Object.assign(ort.env.wasm, {wasmBinary: wasm, numThreads: 1});
-  ort.env.logLevel = 'error';
-  session = await ort.InferenceSession.create(new Uint8Array(graph), {executionProviders: ['wasm']});
+/** Whether there is a graphics card that WebGPU can use, and the page has the files for it. */
+async function hasCard() {
+  if (!facts.sizes.gpu || !navigator.gpu) return false;
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;      // else it is the processor
+}
+
+/** Loads ONNX Runtime and the graph; an Error if its image of `facts.check` is not `wanted`. */
+async function start(graph, wanted, file, provider, told) {
+  ort = await import(`./runtime/${file}.mjs`);
+  Object.assign(ort.env.wasm, {
+    wasmBinary: await unpacked(`runtime/${file}.wasm.gz`, told), numThreads: 1});
+  session = await ort.InferenceSession.create(new Uint8Array(await graph), {
+    executionProviders: [provider], logSeverityLevel: 3});
   const found = await draw(facts.check, 0, 0, null);
-  const worst = new Uint8Array(wanted).reduce(
+  const worst = new Uint8Array(await wanted).reduce(
     (most, level, i) => Math.max(most, Math.abs(level - found[i])), 0);
   if (worst > TOLERANCE) {
     throw new Error(`this browser draws ${worst} grey levels beside what Python draws`);
   }
-  postMessage({ready: true, worst});
+  postMessage({ready: true, worst, provider});
+}
+
+async function load() {
+  facts = await (await get('model/page.json')).json();
+  tokenizer = new Tokenizer(await (await get('model/tokenizer.json')).json(), {});
+  const card = await hasCard(), {graph: most, wasm, gpu} = facts.sizes;
+  const total = most + (card ? gpu : wasm);
+  let came = 0;
+  const told = (bytes) => postMessage({loaded: Math.min(1, (came += bytes) / total), total});
+  const graph = unpacked('model/graph.onnx.gz', told);
+  const wanted = get('model/check.bin').then((answer) => answer.arrayBuffer());
+  if (card) {
+    try {
+      return await start(graph, wanted, 'ort-gpu', 'webgpu', told);
+    } catch { /* the processor can do it */ }
+  }
+  return start(graph, wanted, 'ort', 'wasm', told);
 }
 
 /** The image of a caption, RGB of size x size pixels. */
