@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MOST = 16             # images at once
 _OFF = 3.0             # the right end of the slider of truncation, which switches it off
-_REMEMBERED = 12       # images of the history
+_REMEMBERED = 48       # images of the history
 
 
 def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
@@ -41,8 +41,8 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
                     truncation=None if truncation >= _OFF else truncation)
     except UserError as error:
       raise gr.Error(str(error), print_exception=False) from error
-    first = drawn.images[0], f'{caption}, seed {int(seed)}'
-    history = [first, *history][:_REMEMBERED]
+    new = [(image, f'{caption}, seed {int(seed)}') for image in drawn.images]
+    history = [*new, *history][:_REMEMBERED]
     return drawn.images, history, history
 
   name = model.path.name
@@ -60,7 +60,7 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
                              info=f'less variety below {_OFF:g}, where it is off')
     button = gr.Button('Draw', variant='primary')
     images = gr.Gallery(label='Images', columns=4, format='png', object_fit='contain')
-    past = gr.Gallery(label='History', columns=_REMEMBERED // 2, height=240, format='png',
+    past = gr.Gallery(label='History', columns=8, height=240, format='png',
                       object_fit='contain')
     gr.on([button.click, caption.submit], draw, [caption, count, seed, truncation, history],
           [images, past, history], api_name='draw')
