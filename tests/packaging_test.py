@@ -22,7 +22,8 @@ EXTRAS = set(SETUP['options.extras_require'])
 
 
 def test_the_extras():
-  assert EXTRAS == {'train', 'gpu', 'gpu12', 'tpu', 'hub', 'report', 'parity', 'test', 'lint'}
+  assert EXTRAS == {'train', 'gpu', 'gpu12', 'tpu', 'hub', 'page', 'demo', 'report', 'parity',
+                    'test', 'lint'}
 
 
 def test_sentences_name_extras_that_exist():
@@ -96,3 +97,10 @@ def test_the_models_are_in_the_wheel_whole():
     folder.read_facts(model.SHIPPED / name)
   assert model.DEFAULT in model.names()
   assert sum(path.stat().st_size for path in files) < 20e6 * len(model.names())
+
+
+def test_the_page_is_in_the_wheel_whole():
+  package = tiny.ROOT / 'xmc_jax' / 'page'
+  packed = set(package.glob(SETUP['options.package_data']['xmc_jax.page']))
+  assert packed == {path for path in (package / 'site').rglob('*') if path.is_file()}
+  assert package / 'site' / 'index.html' in packed

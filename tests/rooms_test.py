@@ -22,7 +22,7 @@ FLOORS = [
     ('report',),
     ('sampling', 'describe'),
     ('evaluator', 'evaluate_soa', 'pretrained'),
-    ('trainer', 'preflight', 'importing'),
+    ('trainer', 'preflight', 'importing', 'page'),
     ('cli',),
     ('api', '__main__'),
 ]
@@ -36,6 +36,8 @@ LIBRARIES = {
     'orbax': {'training/checkpoint.py', 'training/durable.py'},
     'clu': {'training/metric_writer.py'},
     'absl.flags': {'cli'},
+    'jax2onnx': {'page/graph.py'},
+    'gradio': {'page/demo.py'},
     'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'trainer.py',
                        'preflight.py', 'api.py', 'importing.py', 'cli',
                        'evals/extra_metrics.py'},

@@ -53,7 +53,7 @@ def workdir(tmp_path, trained):
   return shutil.copytree(trained, tmp_path / 'run')
 
 
-COMMANDS = ('train', 'sample', 'export', 'evaluate', 'compare', 'soa', 'report', 'prepare',
+COMMANDS = ('train', 'sample', 'demo', 'export', 'evaluate', 'compare', 'soa', 'report', 'prepare',
             'weights', 'describe')
 
 
@@ -102,7 +102,9 @@ def test_help_lists_the_commands(capsys):
 @pytest.mark.parametrize('command, words', [
     ('train', ['--config', '--workdir', '--config.KEY=VALUE', '--coordinator']),
     ('sample', ['--caption', '--each', '--truncation', '--live', '--model']),
-    ('export', ['RUN', 'FOLDER', '--dtype', '--text', '--cut', '--full', '--license']),
+    ('demo', ['MODEL', '--host', '--port', '--captions']),
+    ('export', ['RUN', 'FOLDER', '--dtype', '--text', '--cut', '--full', '--license', '--page',
+                '--captions', '--runtime']),
     ('evaluate', ['--protocol', '--metrics', '--follow']),
     ('compare', ['--images', '--reference']),
     ('soa', ['--captions', '--detector']),
@@ -364,6 +366,7 @@ def test_describe_prints_json_and_compiles_on_request(capsys, argv):
     ['sample', '--workdir={workdir}', '--captions={long}'],
     ['sample', '--workdir={workdir}', '--out={long}', 'a'], ['report', '{long}'],
     ['compare', '--protocol=offline', '--images={long}', '--reference=.'],
+    ['export', '{workdir}', '--page={long}'], ['demo', '{long}'],
     ['evaluate', '--workdir={long}'], ['prepare', 'folder', '--source={long}'],
     ['prepare', '--check={long}'], ['train', '--config={long}', '--workdir=x'],
     ['train', '--config=demo', '--workdir={long}'], ['export', '{workdir}', '{long}'],

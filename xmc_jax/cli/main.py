@@ -18,6 +18,7 @@ from absl import logging
 from xmc_jax import __version__
 from xmc_jax.cli import (
   compare,
+  demo,
   describe,
   evaluate,
   export,
@@ -31,8 +32,8 @@ from xmc_jax.cli import (
 )
 from xmc_jax.cli.parser import Parser
 
-_COMMANDS = (train, sample, export, evaluate, compare, soa, report, prepare, weights, importing,
-             describe)
+_COMMANDS = (train, sample, demo, export, evaluate, compare, soa, report, prepare, weights,
+             importing, describe)
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
 # Set before the first TensorFlow import, to silence its start-up log.

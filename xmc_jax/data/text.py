@@ -36,6 +36,8 @@ class Tokenizer:
     kind: 'BERT', 'CLIP' or 'words'.
     length: t, the number of tokens of an encoded caption, with start and end token and padding.
     size: rows of embeddings that the vocabulary needs: its highest number plus 1.
+    end: number of the end token; None of kind 'words'.
+    unknown_id: number that stands for what the vocabulary does not contain; None of kind 'CLIP'.
   """
 
   def __init__(self, path: str | pathlib.Path, length: int, kind: str | None = None,
@@ -79,7 +81,7 @@ class Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     self.size = 1 + max(tokenizer.get_vocab().values(), default=-1)
-    self._end, self._unknown = None, 0
+    self.end, self.unknown_id = None, 0
     if self.kind == 'words':
       if tokenizer.id_to_token(0) != tokenizer.model.unk_token:
         raise UserError(f'{where} is not a supported tokenizer of words: number 0 must be the '
@@ -91,7 +93,7 @@ class Tokenizer:
       raise UserError(f"{where} is not a tokenizer of {self.kind}'s kind: it has no "
                       f'{", ".join(special[:-1])} or {special[-1]}; give the tokenizer.json of a '
                       f'{self.kind} model')
-    self._end, self._unknown = ids[1], ids[2] if ids[2:] else None
+    self.end, self.unknown_id = ids[1], ids[2] if ids[2:] else None
 
   def encode(self, captions: Sequence[str], draws: Sequence[float] | None = None
              ) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +118,7 @@ class Tokenizer:
 
   def _cut(self, ids: list[int], draw: float) -> list[int]:
     if self.kind != 'words':
-      return ids[:self.length - 1] + [self._end]
+      return ids[:self.length - 1] + [self.end]
     if not draw:
       return ids[:self.length]
     order = np.random.default_rng(int(draw * 2**53)).permutation(len(ids))
@@ -134,7 +136,7 @@ class Tokenizer:
     """Returns the captions that have a letter of another script, an unknown token or no word."""
     return [caption for caption, encoding in zip(captions, self._encode(captions), strict=True)
             if is_foreign(caption, script)
-            or self.kind != 'words' and self._unknown in encoding.ids
+            or self.kind != 'words' and self.unknown_id in encoding.ids
             or self.kind == 'words' and not any(encoding.ids)]
 
   def check_captions(self, captions: Sequence[str], script: str = 'latin') -> None:
@@ -156,8 +158,8 @@ class Tokenizer:
     if foreign:
       raise UserError(f'the caption {caption!r} has the letter {foreign!r}, which is not Latin; '
                       'write it in English, the language of the text encoder')
-    if self._unknown in encoding.ids:
-      start, stop = encoding.offsets[encoding.ids.index(self._unknown)]
+    if self.unknown_id in encoding.ids:
+      start, stop = encoding.offsets[encoding.ids.index(self.unknown_id)]
       raise UserError(f'the caption {caption!r} has {caption[start:stop]!r}, which the text '
                       'encoder does not know; leave it out or use other words')
     if len(encoding.ids) > self.length:
