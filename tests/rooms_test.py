@@ -19,10 +19,9 @@ FLOORS = [
     ('networks', 'evals', 'prepare'),
     ('methods',),
     ('distributed',),
-    ('report',),
     ('sampling', 'describe'),
     ('evaluator', 'evaluate_soa', 'pretrained'),
-    ('trainer', 'preflight', 'importing', 'page'),
+    ('trainer', 'preflight', 'importing', 'page', 'report'),
     ('cli',),
     ('api', '__main__'),
 ]

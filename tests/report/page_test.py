@@ -5,6 +5,7 @@ import json
 import re
 import sys
 
+import browser
 import numpy as np
 import pytest
 from pages import COCO, chart, drawn, facts, grid, legend, make, metrics, parse, rows, score_tables
@@ -37,7 +38,7 @@ def test_the_page_is_self_contained(run):
       assert node.attributes.get(name, '#').startswith(('data:', '#'))
     style = node.attributes.get('style', '') + ''.join(node.inside if node.name == 'style' else [])
     assert not re.search(r'url\((?!#)|@import|https?:', style)
-  assert not root.find('link') and not root.find('script')
+  assert not root.find('link') and len(root.find('script')) == 1
   assert root.find('html')[0].attributes['lang'] == 'en'
 
 
@@ -49,7 +50,7 @@ def test_text_from_files_is_escaped(tmp_path):
   shown = '<script>alert(1)</script>&amp;"\ufffd\ufffd'
   assert facts(root)['Method'] == shown
   assert any(row[0].startswith(shown) for row in rows(score_tables(root)[0]))
-  assert chart(root, '<i>x<').find('svg') and not root.find('script')
+  assert chart(root, '<i>x<').find('svg') and len(root.find('script')) == 1
   assert all('legend' in p.attributes.get('class', '') for p in root.find('ul') if p.find('i'))
 
 
@@ -58,22 +59,57 @@ def decoded(image):
   return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), np.float32)
 
 
-def test_images_are_the_newest_grid_and_the_first_row_over_time(run):
-  images = parse(report([run])).find('img')
-  assert [image.attributes['alt'] for image in images] == [
-      'Held-out captions at step 20', 'First row at step 20', 'First row at step 10']
-  newest = decoded(images[0])
-  assert newest.shape == grid(20).shape and np.abs(newest - grid(20)).mean() < 16   # of noise
-  for image, step in zip(images[1:], (20, 10)):
-    row = decoded(image)
-    assert row.shape[0] == 96 and np.abs(row - grid(step)[6:102]).mean() < 16
-  assert np.abs(decoded(images[1]) - decoded(images[2])).mean() > 32
+def test_a_slider_over_the_grids_begins_at_the_newest(run):
+  steps = parse(report([run])).find('section', class_='steps')[0]
+  slider = steps.find('input', type='range')[0].attributes
+  assert (slider['min'], slider['max'], slider['value']) == ('0', '1', '1')
+  assert steps.find('label')[0].attributes['for'] == slider['id']
+  assert steps.find('label')[0].text() == 'Step 20'
+  images = steps.find('img')
+  assert [(image.attributes['alt'], 'hidden' in image.attributes) for image in images] == [
+      ('Held-out captions at step 10', True), ('Held-out captions at step 20', False)]
+  for image, step in zip(images, (10, 20)):
+    found = [np.abs(decoded(image) - grid(other)).mean() for other in (step, 30 - step)]
+    assert decoded(image).shape == grid(step).shape and 2 * found[0] < found[1]      # of noise
 
 
-def test_of_many_stages_eight_are_shown_with_the_first_and_the_last(tmp_path):
-  root = parse(report([make(tmp_path / 'a', stages=range(1, 31))]))
-  steps = [span.text() for span in root.find('div', class_='stages')[0].find('span')]
-  assert len(steps) == 8 and steps[0] == 'step 30' and steps[-1] == 'step 1'
+def test_one_grid_has_no_slider(tmp_path):
+  root = parse(report([make(tmp_path / 'a', stages=[20])]))
+  assert not root.find('input') and 'hidden' not in root.find('img')[0].attributes
+  assert 'Step 20' in root.find('section', class_='steps')[0].text()
+
+
+def test_of_many_grids_sixteen_are_shown_with_the_first_and_the_last(tmp_path):
+  root = parse(report([make(tmp_path / 'a', stages=range(1, 41))]))
+  steps = [image.attributes['data-step'] for image in root.find('img')]
+  assert len(steps) == 16 and steps[0] == '1' and steps[-1] == '40'
+  assert '16 of 40 grids' in root.text()
+
+
+def test_pictures_stand_before_charts_and_tables(run):
+  text = parse(report([run])).text()
+  heads = ('Drawn from captions', 'Over the steps', 'Curves', 'Scores', 'Config')
+  assert sorted(heads, key=text.index) == list(heads)
+
+
+@pytest.mark.slow
+def test_the_slider_moves_and_nothing_is_wider_than_a_phone(run):
+  shown = "return [...document.querySelectorAll('.steps img')].filter(x => !x.hidden)"
+  path = report([run])
+  with browser.chromium() as driver, browser.served(run) as address:
+    for dark in (False, True):
+      browser.size(driver, 390, 800, dark)
+      driver.get(address + path.name)
+      width = 'return document.documentElement.scrollWidth'
+      assert driver.execute_script(width) == 390
+      assert (driver.execute_script('return getComputedStyle(document.body).backgroundColor')
+              == ('rgb(21, 19, 28)' if dark else 'rgb(246, 244, 251)'))
+    slider = driver.find_element('css selector', 'input[type=range]')
+    slider.send_keys('\ue012')      # the arrow to the left
+    assert [image.get_attribute('alt') for image in driver.execute_script(shown)] == [
+        'Held-out captions at step 10']
+    assert driver.find_element('css selector', 'output').text == '10'
+    assert slider.get_attribute('aria-valuetext') == 'step 10'
 
 
 def test_a_large_grid_is_scaled_down(tmp_path):

@@ -66,8 +66,8 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
   if len(heldout) < least:
     raise UserError(f'a quantile of {quantile:g} needs at least {least:,} held-out real images, '
                     f'and there are {len(heldout):,}; take more of them or a larger quantile')
-  distance, nearest = _nearest(generated, training)
-  usual, _ = _nearest(heldout, training)
+  distance, nearest = nearest_rows(generated, training)
+  usual, _ = nearest_rows(heldout, training)
   threshold = float(np.quantile(usual, quantile))
   with np.errstate(divide='ignore', invalid='ignore'):
     ratio = float(np.median(distance) / np.median(usual))
@@ -75,7 +75,7 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
                     np.argsort(distance, kind='stable')[:worst])
 
 
-def _nearest(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_rows(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """For each row, the smallest 1 - cosine to any of `others`, and the first index that has it."""
   largest, index = np.full(len(rows), -np.inf), np.zeros(len(rows), np.int64)
   for j in range(0, len(others), BLOCK):

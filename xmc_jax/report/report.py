@@ -1,10 +1,8 @@
 """`xmc report RUN`: one self-contained HTML file about one training run or several."""
 from __future__ import annotations
 
-import base64
 import functools
 import importlib
-import io
 import itertools
 import json
 import pkgutil
@@ -14,38 +12,39 @@ from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
-from PIL import Image
 
 from xmc_jax import config, methods
 from xmc_jax.evals import results
-from xmc_jax.report import curves, run_folder, score_tables
+from xmc_jax.report import curves, drawn, headline, pictures, run_folder, score_tables
 from xmc_jax.report.curves import Chart, Line
 from xmc_jax.report.run_folder import Run
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
 
-_STAGES = 8            # number of stages shown under the newest grid
-_COLUMNS = 8           # of the image grids written in training
-_MAX_WIDTH = 1640      # pixels of an embedded image
-_SPLITS = {'heldout': 'Held-out captions', 'train': 'Training captions'}
 _SPEED = {'images_per_second': ('Speed', 'images/s'), 'seconds_per_step': ('Step time', 's'),
           'waiting_for_data': ('Waiting for data', 'share of the time')}
 # Control characters and lone surrogates, which HTML must not contain.
 _UNPRINTABLE = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]')
 
 
-def report(workdirs: Sequence[str], out: str | None = None,
-           across_protocols: bool = False) -> epath.Path:
+def report(workdirs: Sequence[str], out: str | None = None, across_protocols: bool = False, *,
+           captions: Sequence[str] = (), draw: int = drawn.COUNT, data: str | None = None,
+           text_encoder: str | None = None) -> epath.Path:
   """Writes the report and returns its path.
 
   Args:
     workdirs: folders of runs; several runs share their charts and tables.
     out: output file; None: report.html in the run's folder, or comparison.html in the first one's.
     across_protocols: allow runs that have no evaluation protocol in common.
+    captions: of images that the runs draw for the page.
+    draw: how many held-out captions they draw too.
+    data: folder of the runs' prepared data, if it is not where their configs say.
+    text_encoder: folder of the runs' text encoder, if it is not where their configs say.
 
   Raises:
     UserError: a run or one of its files is missing or damaged, the runs have no protocol in common,
-      `out` cannot be written, or the extra `report` is not installed.
+      a caption is not one that the text encoder can read, `out` cannot be written, or the extra
+      `report` is not installed.
   """
   try:
     import jinja2
@@ -61,7 +60,10 @@ def report(workdirs: Sequence[str], out: str | None = None,
   if mixed and not across_protocols:
     results.refuse_mixed(mixed, '`xmc evaluate --protocol`, or allow them beside each other with '
                          '--across_protocols')
-  sections, other = score_tables.sections({run.name: run.scores for run in runs})
+  scores = {run.name: run.scores for run in runs}
+  sections, other = score_tables.sections(scores)
+  grids = [grid for run in runs for grid in pictures.grids(run, len(runs) > 1)]
+  cards, notes = drawn.cards(runs, captions, draw, data, text_encoder)
   facts = [run.facts() for run in runs]
   prefixes = (f'chart{i}-' for i in itertools.count())
   # The template is part of the code, its values are not: all are escaped, but for the drawings.
@@ -71,10 +73,11 @@ def report(workdirs: Sequence[str], out: str | None = None,
   environment.filters |= {'svg': lambda chart: curves.svg(chart, next(prefixes)),
                           'number': score_tables.number}
   page = environment.get_template('report.html.j2').render(
-      runs=runs, mixed=mixed, charts=_charts(runs), sections=sections, other=other,
+      runs=runs, mixed=mixed, cards=cards, notes=notes, grids=grids,
+      sentence=headline.sentence(scores), shares=headline.shares(scores),
+      charts=_charts(runs), sections=sections, other=other,
       facts=[(name, *(found.get(name, '–') for found in facts))
              for name in dict.fromkeys(itertools.chain(*facts))],
-      images=[image for run in runs for image in _images(run, len(runs) > 1)],
       settings=_settings(runs), now=time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()))
   path = epath.Path(out) if out else runs[0].folder / (
       'report.html' if len(runs) == 1 else 'comparison.html')
@@ -125,47 +128,6 @@ def _place(name: str, names: set[str]) -> tuple[int, str, str, str, str]:
   if f'{network}_loss' in names:
     return 0, f'{network}: loss', 'weighted', term, name
   return 1, network or name, '', term, name
-
-
-def _images(run: Run, several: bool) -> list[dict[str, Any]]:
-  """For each split the newest grid and the first row of earlier ones, newest first."""
-  found = []
-  for split, files in run.images.items():
-    count = min(_STAGES, len(files)) if len(files) > 1 else 0
-    chosen = [files[i * (len(files) - 1) // (count - 1)] for i in reversed(range(count))]
-    (step, newest), title = files[-1], _SPLITS.get(split, split)
-    found.append({'title': f'{run.name}, {title}' if several else title, 'step': f'{step:,}',
-                  'grid': _embedded(_open(newest)), 'of': len(files),
-                  'stages': [(f'{step:,}', _embedded(_first_row(_open(path), run.config)))
-                             for step, path in chosen]})
-  return found
-
-
-def _first_row(grid: Image.Image, settings: dict[str, Any]) -> Image.Image:
-  """The first row of a grid by `image_io.grid`, without captions; any other image as a whole."""
-  size = settings.get('model.size')
-  if isinstance(size, int) and size > 0:
-    side = size * -(-96 // size)
-    margin = max(6, side // 24)
-    columns = min(_COLUMNS, settings.get('grid') or _COLUMNS)
-    if grid.width == margin + columns * (side + margin):
-      return grid.crop((0, margin, grid.width, margin + side))
-  return grid
-
-
-def _open(path: epath.Path) -> Image.Image:
-  try:
-    return Image.open(io.BytesIO(path.read_bytes())).convert('RGB')
-  except (OSError, SyntaxError) as error:
-    raise UserError(f'{path}: is not a readable image, remove it') from error
-
-
-def _embedded(image: Image.Image) -> dict[str, Any]:
-  """Attributes of <img> with the data inside."""
-  image.thumbnail((_MAX_WIDTH, 10 * _MAX_WIDTH), Image.Resampling.LANCZOS)
-  image.save(file := io.BytesIO(), 'jpeg', quality=90, subsampling=0)
-  return {'src': f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}',
-          'width': image.width, 'height': image.height}
 
 
 def _settings(runs: Sequence[Run]) -> dict[str, list]:

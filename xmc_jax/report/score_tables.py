@@ -59,7 +59,7 @@ def _section(runs: Sequence[str], lines: Sequence[tuple[str, Score]]) -> dict[st
   shown, several = [run for run in runs if run in dict(lines)], len(runs) > 1
   first = lines[0][1]
   series: dict[str, dict[str, dict[str, dict]]] = {}   # [metric][weights][run][step]: newest line
-  for run, line in sorted(lines, key=lambda item: _age(item[1])):
+  for run, line in sorted(lines, key=lambda item: age(item[1])):
     weights = '–' if line['metric'].endswith(results.BASELINES) else str(line.get('weights') or '–')
     of_metric = series.setdefault(line['metric'], {}).setdefault(weights, {})
     of_metric.setdefault(run, {})[str(line.get('step'))] = line
@@ -82,7 +82,7 @@ def _section(runs: Sequence[str], lines: Sequence[tuple[str, Score]]) -> dict[st
       'published': [row for row in PUBLISHED.get(where, ()) if row[0] in series]}
 
 
-def _age(line: Score) -> tuple[float, ...]:
+def age(line: Score) -> tuple[float, ...]:
   step, time = line.get('step'), line.get('time')
   return step if is_number(step) else -1, time if is_number(time) else 0
 
