@@ -1,9 +1,11 @@
 """Settings that make no sense are refused before any weights are read; paths become absolute."""
+import numpy as np
 import pytest
 import tiny
 
 from xmc_jax import methods
 from xmc_jax.cli import config_file
+from xmc_jax.cli.main import main
 from xmc_jax.data import source as sources
 from xmc_jax.distributed import processes
 from xmc_jax.types import UserError
@@ -37,6 +39,55 @@ def test_a_method_of_another_family_needs_a_config_of_its_own(config, change):
   found = config_file.load(config, [f'--config.{change}'])
   with pytest.raises(UserError, match=f'--config.{change}: .*has no key'):
     methods.build(found)
+
+
+class Unlabeled:
+  """What the checks ask of a data set without labels."""
+  class_names = ()
+
+  def __len__(self):
+    return 9
+
+  def label(self, index):
+    return np.zeros(0, np.float32)
+
+
+@pytest.mark.parametrize('data, one_class, classes, words', [
+    ('emoji_scenes', True, None, ['any number of 114', '--noconfig.model.one_class']),
+    ('emoji_scenes', False, 80, ['classes=80', '--config.model.classes=114']),
+    ('emoji', False, 99, ['one of 99', 'set --config.model.one_class']),
+    ('none', True, None, ['no labels', 'set --noconfig.terms.mask_same_class, or'])])
+def test_losses_of_labels_need_data_with_such_labels(data, one_class, classes, words):
+  config = config_file.load('damsm_emoji', [f'--config.model.classes={classes or 1}',
+                                            '--config.terms.mask_same_class'])
+  config.model.one_class, config.model.classes, config.data.name = one_class, classes, data
+  source = Unlabeled() if data == 'none' else sources.load(data, 'train', 32)
+  with pytest.raises(UserError, match=f'--config.data.name={data}: ') as error:
+    methods.check_labels(methods.build(config), config, source)
+  assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize('data, change', [
+    ('emoji', ['--config.terms.mask_same_class', '--config.model.classes=9']),
+    ('emoji_scenes', ['--noconfig.terms.mask_same_class', '--config.text.words=273'])])
+def test_labels_that_no_loss_compares_may_be_any(data, change):
+  config = config_file.load('damsm_emoji', [f'--config.data.name={data}', *change])
+  methods.check_labels(methods.build(config), config, sources.load(data, 'train', 32))
+
+
+def test_classes_that_the_classifier_lacks_are_refused():
+  config = config_file.load('damsm_emoji', ['--config.terms.labels=1.0',
+                                            '--config.model.classes=9'])
+  with pytest.raises(UserError, match='one of 99 classes; set .*classes=99'):
+    methods.check_labels(methods.build(config), config, sources.load('emoji', 'train', 32))
+
+
+@pytest.mark.parametrize('flags', [[], ['--check']])
+def test_labels_are_looked_at_before_anything_is_compiled(tmp_path, capsys, flags):
+  assert main(['xmc', 'train', '--config=damsm_emoji', f'--workdir={tmp_path / "run"}',
+               '--config.data.name=emoji_scenes', '--config.data.loader=arrays',
+               '--config.text.words=273', '--config.terms.mask_same_class', *flags]) == 2
+  assert 'set --noconfig.model.one_class' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('line', [

@@ -91,8 +91,8 @@ def main() -> int:
       longest = max(longest, newest + MORE)
       trials.append((trial, ok, found))
       print(f'trial {trial}, {free:,} bytes free: code {process.returncode}, resumed from {newest} '
-            f'with code {again.returncode}: {told[-400:].strip()}{again.stderr[-400:].strip()}',
-            flush=True)
+            f'with code {again.returncode}: {told if not ok else told[-400:].strip()}'
+            f'{again.stderr.strip()}', flush=True)
 
   whole = subprocess.run([*COMMAND, *argv(folder / 'whole', longest)[1:]], cwd=tiny.ROOT,
                          capture_output=True, text=True)

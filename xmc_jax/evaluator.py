@@ -77,6 +77,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
           results.append(workdir, lines)
           board.scalars(at, {f'{evaluator.protocol.name}/{kind}/{line["metric"]}': line['value']
                              for line in lines})
+          board.flush()
         print(results.table(lines), flush=True)
         found += lines
   return found

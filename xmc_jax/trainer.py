@@ -70,6 +70,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   program = methods.program(method, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
+  methods.check_labels(method, config, source)
   tokenizer, loader = method.tokenizer(), pipeline.choose_loader(config.data.loader)
 
   with contextlib.ExitStack() as stack:

@@ -48,6 +48,8 @@ def damage(folder: os.PathLike[str]) -> str | None:
   """What is wrong with the files of a checkpoint on a local disk, or None."""
   try:
     expected = json.loads(pathlib.Path(folder, CHECKSUMS).read_bytes())
+    if not isinstance(expected, dict):
+      raise ValueError('it is no object')
     found = checksums(folder)
   except (OSError, ValueError) as error:
     return f'{CHECKSUMS}: {error}'
