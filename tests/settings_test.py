@@ -25,6 +25,12 @@ def test_values_out_of_range_are_refused_by_name(setting):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('setting', ['optim.g.lr=inf', 'terms.word=nan', 'ema_decay=-inf'])
+def test_numbers_have_to_be_finite(setting):
+  with pytest.raises(UserError, match=f'--config.{setting}: must be a finite number'):
+    config_file.load(str(tiny.DEMO), [f'--config.{setting}'])
+
+
 @pytest.mark.parametrize('setting', [
     'seed=4294967295', 'optim.g.lr=0.0', 'optim.g.b1=0.0', 'ema_decay=1.0', 'terms.word=0.0',
     'text.length=3', 'every.save=1'])
