@@ -109,6 +109,14 @@ def test_a_config_file_may_set_options_of_the_data(tmp_path, line):
     config.data.optionz = 3
 
 
+@pytest.mark.parametrize('flag', ['--config.data.options.folder=2014', '--data=2014'])
+def test_a_folder_of_data_may_be_called_by_a_number(tmp_path, monkeypatch, capsys, flag):
+  monkeypatch.chdir(tmp_path)
+  assert main(['xmc', 'train', '--config=demo', '--workdir=run', '--config.data.name=records',
+               flag]) == 2
+  assert f'{tmp_path / "2014"} has no manifest.json' in capsys.readouterr().err
+
+
 def test_folders_of_data_become_absolute(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert sources.absolute('emoji', 32, {'groups': 'a'}) == {'groups': 'a'}

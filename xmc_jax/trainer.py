@@ -236,7 +236,8 @@ def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Co
   config = config.copy_and_resolve_references()
   data, encoder = config.data, config.text.get('encoder')
   with config.unlocked():
-    data.options.update(sources.absolute(data.name, config.model.size, data.options))
+    data.options = ml_collections.ConfigDict(
+        sources.absolute(data.name, config.model.size, data.options))
     if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
       config.text.encoder = str(folder.absolute())
   return config

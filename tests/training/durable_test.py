@@ -122,6 +122,15 @@ def test_damaged_checkpoints_are_set_aside_down_to_the_newest_intact_one(tmp_pat
   assert restore(tmp_path)[1] == {}
 
 
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path):
+  save(tmp_path, 1, 2)
+  (tmp_path / '2').rename(tmp_path / '7')
+  with pytest.raises(UserError, match='step 7 is damaged.* written as that of step 2; give the'):
+    restore(tmp_path)
+  (tmp_path / '7').rename(tmp_path / '2')
+  assert restore(tmp_path)[1] == {'config': {'seed': 2}}
+
+
 def test_a_step_may_be_damaged_again(tmp_path):
   for n in (1, 2):
     save(tmp_path, 1)

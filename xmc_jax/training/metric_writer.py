@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -188,7 +189,7 @@ class Board(contextlib.AbstractContextManager):
     except OSError:      # is told as others are
       raise
     except Exception as error:
-      text = f'{error} {error.__cause__}'
+      text = re.sub(r'{{.*?}}|\[Op:.*', '', f'{error} {error.__cause__}')      # TensorFlow's own
       full = next((os.strerror(kind) for kind in disk.FULL if os.strerror(kind) in text), None)
       why = full or ' '.join(text.split())[:200]
       raise UserError(f'{self._folder} cannot be written ({why}); make room on that disk, or '

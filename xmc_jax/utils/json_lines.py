@@ -38,7 +38,10 @@ def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
         if not isinstance(found[-1], dict):
           raise ValueError('it is not an object')
         check(found[-1])
-  except (OSError, ValueError, RecursionError) as error:
+  except OSError as error:
+    raise UserError(f'{path}: cannot be read ({error.strerror or error}); remove what is there, or '
+                    'change its permissions') from error
+  except (ValueError, RecursionError) as error:
     raise UserError(f'{path}, line {number}: is not the JSON that it should be ({error}); fix or '
                     'remove it') from error
   return found

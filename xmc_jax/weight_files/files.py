@@ -13,9 +13,8 @@ import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import Tree, UserError
+from xmc_jax.utils.regular import POINTER
 from xmc_jax.weight_files import int8
-
-_POINTER = b'version https://git-lfs'
 
 
 def package_file(package: str, relative: str, pip: str) -> pathlib.Path:
@@ -69,7 +68,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 def refuse_pointer(path: str | os.PathLike[str]) -> None:
   """UserError if a file is the pointer that git leaves where git-lfs did not fetch the content."""
   with contextlib.suppress(OSError), open(path, 'rb') as file:
-    if file.read(len(_POINTER)) == _POINTER:
+    if file.read(len(POINTER)) == POINTER:
       raise UserError(f'{path} is not the file itself but a pointer of git-lfs to it; run `git lfs '
                       'pull` in its folder, or download the file')
 
