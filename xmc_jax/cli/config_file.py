@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from xmc_jax import config as defaults
 from xmc_jax.cli.parser import did_you_mean
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 # In a checkout, a link to the folder configs/.
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
@@ -41,6 +42,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
   """The config of the run in `workdir`, changed, checked and locked; UserError as in `load`."""
   path = epath.Path(workdir) / 'config.json'
   try:
+    regular.check(path)
     saved = json.loads(path.read_text())
     if not isinstance(saved, dict):
       raise ValueError('it is no object')

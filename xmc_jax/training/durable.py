@@ -8,7 +8,7 @@ import zlib
 
 from orbax.checkpoint.path import atomicity
 
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, regular
 
 CHECKSUMS = 'checksums.json'      # {path inside the checkpoint: CRC-32 of the file}, and its step
 STEP = 'step'
@@ -49,7 +49,7 @@ def checksums(folder: os.PathLike[str]) -> dict[str, int]:
 def damage(folder: os.PathLike[str]) -> str | None:
   """What is wrong with the files of a checkpoint on a local disk, or None."""
   try:
-    expected = json.loads(pathlib.Path(folder, CHECKSUMS).read_bytes())
+    expected = json.loads(regular.read(pathlib.Path(folder, CHECKSUMS)))
     if not isinstance(expected, dict):
       raise ValueError('it is no object')
     step = expected.pop(STEP, None)      # older checkpoints do not have it

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, regular
 
 
 def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
@@ -31,6 +31,7 @@ def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
     return []
   number, found = 0, []
   try:
+    regular.check(path)
     for line in path.read_bytes().split(b'\n')[:-1]:
       number += 1
       if line.strip():
@@ -51,6 +52,7 @@ def keep(path: Any, wanted: Callable[[bytes], bool] = lambda line: True) -> None
   """Drops the lines that are not `wanted`, and half a line at the end. OSError if that fails."""
   if not path.exists():
     return
+  regular.check(path)
   lines = path.read_bytes().split(b'\n')
   kept = [line for line in lines[:-1] if wanted(line)]
   if kept != lines[:-1] or lines[-1]:
@@ -61,6 +63,7 @@ def append(path: Any, lines: Iterable[Mapping[str, Any]]) -> None:
   """Appends to a file without half a line and flushes it; on OSError no line is added."""
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  regular.check(path)
   size = path.stat().length if path.exists() else 0
   try:
     with path.open('a') as file:
