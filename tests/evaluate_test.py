@@ -240,6 +240,7 @@ def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path,
     (['--protocol=tf2015'], 'inception-tf2015')])
 def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+  monkeypatch.setattr(feature_cache, 'features', None)      # they are found before any is computed
   assert main(['xmc', 'evaluate', f'--workdir={run}', *flags]) == 2
   shown = capsys.readouterr()
   assert words in shown.err and shown.err.count('\n') == 1, shown.err

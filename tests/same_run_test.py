@@ -47,6 +47,14 @@ def test_other_data_is_refused_unless_insisted_on(run, encoder_folder, capsys):
   assert steps(run) == [1, 2, 3, 4, 5]
 
 
+def test_other_held_out_images_are_refused_too(run, monkeypatch, capsys):
+  original = source.fingerprint
+  monkeypatch.setattr(source, 'fingerprint',
+                      lambda split: original(split) if len(split) > 1000 else 'others')
+  assert main(['xmc', 'train', f'--workdir={run}', '--config.steps=5']) == 2
+  assert f'--workdir={run}: the held-out data changed since' in capsys.readouterr().err
+
+
 def test_another_tokenizer_is_refused(run, encoder_folder, tmp_path, capsys):
   other = tmp_path / 'encoder'
   shutil.copytree(encoder_folder, other)

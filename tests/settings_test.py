@@ -1,9 +1,11 @@
 """Settings that make no sense are refused before any weights are read; paths become absolute."""
+import numpy as np
 import pytest
 import tiny
 
 from xmc_jax import methods
 from xmc_jax.cli import config_file
+from xmc_jax.cli.main import main
 from xmc_jax.data import source as sources
 from xmc_jax.distributed import processes
 from xmc_jax.types import UserError
@@ -23,6 +25,12 @@ def test_values_out_of_range_are_refused_by_name(setting):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('setting', ['optim.g.lr=inf', 'terms.word=nan', 'ema_decay=-inf'])
+def test_numbers_have_to_be_finite(setting):
+  with pytest.raises(UserError, match=f'--config.{setting}: must be a finite number'):
+    config_file.load(str(tiny.DEMO), [f'--config.{setting}'])
+
+
 @pytest.mark.parametrize('setting', [
     'seed=4294967295', 'optim.g.lr=0.0', 'optim.g.b1=0.0', 'ema_decay=1.0', 'terms.word=0.0',
     'text.length=3', 'every.save=1'])
@@ -39,6 +47,55 @@ def test_a_method_of_another_family_needs_a_config_of_its_own(config, change):
     methods.build(found)
 
 
+class Unlabeled:
+  """What the checks ask of a data set without labels."""
+  class_names = ()
+
+  def __len__(self):
+    return 9
+
+  def label(self, index):
+    return np.zeros(0, np.float32)
+
+
+@pytest.mark.parametrize('data, one_class, classes, words', [
+    ('emoji_scenes', True, None, ['any number of 114', '--noconfig.model.one_class']),
+    ('emoji_scenes', False, 80, ['classes=80', '--config.model.classes=114']),
+    ('emoji', False, 99, ['one of 99', 'set --config.model.one_class']),
+    ('none', True, None, ['no labels', 'set --noconfig.terms.mask_same_class, or'])])
+def test_losses_of_labels_need_data_with_such_labels(data, one_class, classes, words):
+  config = config_file.load('damsm_emoji', [f'--config.model.classes={classes or 1}',
+                                            '--config.terms.mask_same_class'])
+  config.model.one_class, config.model.classes, config.data.name = one_class, classes, data
+  source = Unlabeled() if data == 'none' else sources.load(data, 'train', 32)
+  with pytest.raises(UserError, match=f'--config.data.name={data}: ') as error:
+    methods.check_labels(methods.build(config), config, source)
+  assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize('data, change', [
+    ('emoji', ['--config.terms.mask_same_class', '--config.model.classes=9']),
+    ('emoji_scenes', ['--noconfig.terms.mask_same_class', '--config.text.words=273'])])
+def test_labels_that_no_loss_compares_may_be_any(data, change):
+  config = config_file.load('damsm_emoji', [f'--config.data.name={data}', *change])
+  methods.check_labels(methods.build(config), config, sources.load(data, 'train', 32))
+
+
+def test_classes_that_the_classifier_lacks_are_refused():
+  config = config_file.load('damsm_emoji', ['--config.terms.labels=1.0',
+                                            '--config.model.classes=9'])
+  with pytest.raises(UserError, match='one of 99 classes; set .*classes=99'):
+    methods.check_labels(methods.build(config), config, sources.load('emoji', 'train', 32))
+
+
+@pytest.mark.parametrize('flags', [[], ['--check']])
+def test_labels_are_looked_at_before_anything_is_compiled(tmp_path, capsys, flags):
+  assert main(['xmc', 'train', '--config=damsm_emoji', f'--workdir={tmp_path / "run"}',
+               '--config.data.name=emoji_scenes', '--config.data.loader=arrays',
+               '--config.text.words=273', '--config.terms.mask_same_class', *flags]) == 2
+  assert 'set --noconfig.model.one_class' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('line', [
     "config.data.options.folder = 'mine'", "config.data.options = {'folder': 'mine'}",
     "config.data.options.update(folder='mine')"])
@@ -50,6 +107,14 @@ def test_a_config_file_may_set_options_of_the_data(tmp_path, line):
   assert config.data.options.folder == 'mine' and config.is_locked and config.data.is_locked
   with pytest.raises(AttributeError):
     config.data.optionz = 3
+
+
+@pytest.mark.parametrize('flag', ['--config.data.options.folder=2014', '--data=2014'])
+def test_a_folder_of_data_may_be_called_by_a_number(tmp_path, monkeypatch, capsys, flag):
+  monkeypatch.chdir(tmp_path)
+  assert main(['xmc', 'train', '--config=demo', '--workdir=run', '--config.data.name=records',
+               flag]) == 2
+  assert f'{tmp_path / "2014"} has no manifest.json' in capsys.readouterr().err
 
 
 def test_folders_of_data_become_absolute(tmp_path, monkeypatch):

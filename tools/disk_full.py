@@ -28,6 +28,7 @@ from power_cut import mounted, run, steps, values  # beside this file; finds tes
 
 MEGABYTES, SMALLEST = 48, 6
 MORE = 6
+ENVIRONMENT = dict(os.environ)      # before JAX is imported, which lets TensorFlow say more
 COMMAND = [sys.executable, '-m', 'xmc_jax']
 
 
@@ -63,13 +64,14 @@ def main() -> int:
       workdir = disk / 'run'
       free = chance.choice([0, 4, 16, 64, 256, 1024]) * 1024
       first = subprocess.run([*COMMAND, *argv(workdir, SMALLEST)[1:]], cwd=tiny.ROOT,
-                             capture_output=True, text=True)
+                             env=ENVIRONMENT, capture_output=True, text=True)
       assert first.returncode == 0, first.stderr
       before = trial % 2 and fill(disk, free)
       output = disk / 'output' if trial % 4 == 3 else folder / 'output'
       with open(output, 'w') as stdout:
         process = subprocess.Popen([*COMMAND, *argv(workdir, 10 ** 6)[1:]], cwd=tiny.ROOT,
-                                   stdout=stdout, stderr=subprocess.PIPE, text=True)
+                                   env=ENVIRONMENT, stdout=stdout, stderr=subprocess.PIPE,
+                                   text=True)
         if not before:
           while max(values(workdir)) < SMALLEST + 2:
             time.sleep(0.1)
@@ -83,7 +85,7 @@ def main() -> int:
       output.unlink()
       newest = steps(workdir)[-1]
       again = subprocess.run([*COMMAND, *argv(workdir, newest + MORE)[1:]], cwd=tiny.ROOT,
-                             capture_output=True, text=True)
+                             env=ENVIRONMENT, capture_output=True, text=True)
       found = values(workdir) if again.returncode == 0 else {}
       sentences = [line for line in told.splitlines() if line.startswith('xmc: ')]
       ok = (process.returncode == 2 and len(sentences) == 1 and 'Traceback' not in told
@@ -91,8 +93,8 @@ def main() -> int:
       longest = max(longest, newest + MORE)
       trials.append((trial, ok, found))
       print(f'trial {trial}, {free:,} bytes free: code {process.returncode}, resumed from {newest} '
-            f'with code {again.returncode}: {told[-400:].strip()}{again.stderr[-400:].strip()}',
-            flush=True)
+            f'with code {again.returncode}: {told if not ok else told[-400:].strip()}'
+            f'{again.stderr.strip()}', flush=True)
 
   whole = subprocess.run([*COMMAND, *argv(folder / 'whole', longest)[1:]], cwd=tiny.ROOT,
                          capture_output=True, text=True)

@@ -80,6 +80,8 @@ def sample_argv(run: pathlib.Path, folder: pathlib.Path, *flags: str) -> list[st
 
 def checkpoint(good: Good, folder: pathlib.Path, random: Random) -> Case:
   what, run = damaged(good.run, folder, random, 'checkpoints/2')
+  if random.random() < 0.3:
+    return Case(what, ['xmc', 'train', f'--workdir={run}', '--config.steps=3'])
   return Case(what, sample_argv(run, folder, '--caption=a red apple'),
               folder / 'out' / '000_a_red_apple_0.png')
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import pathlib
 import random
 import shutil
@@ -53,9 +52,10 @@ def steps(workdir: pathlib.Path) -> list[int]:
 
 
 def values(workdir: pathlib.Path) -> dict[int, dict[str, float]]:
-  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  """The metrics of a run by step, without times."""
+  from xmc_jax.utils import json_lines
   return {line['step']: {k: v for k, v in line.items() if k not in NOT_COMPARED}
-          for line in lines}
+          for line in json_lines.read(workdir / 'metrics.jsonl')}
 
 
 def main() -> int:

@@ -184,7 +184,9 @@ def _check_number(name: str, number: int | float) -> None:
   rule = next((rule for pattern, rule in _NUMBERS.items() if fnmatch.fnmatchcase(name, pattern)),
               _WHOLE if isinstance(number, int) else _ANY)
   words, fits = rule if isinstance(rule, tuple) else (f'at least {rule}', lambda x: x >= rule)
-  if not math.isfinite(number) or not fits(number):
+  if not math.isfinite(number):
+    raise UserError(f'--config.{name}={number}: must be a finite number')
+  if not fits(number):
     raise UserError(f'--config.{name}={number}: must be {words}')
 
 

@@ -61,6 +61,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
   """
   if not weights or not set(weights) <= set(WEIGHTS):
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
+  extra_metrics.check(metrics)
   model = TextToImage.load(workdir, step=step, text_encoder=text_encoder, data=data)
   if data:
     _check_data(workdir, model, data)
@@ -77,6 +78,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
           results.append(workdir, lines)
           board.scalars(at, {f'{evaluator.protocol.name}/{kind}/{line["metric"]}': line['value']
                              for line in lines})
+          board.flush()
         print(results.table(lines), flush=True)
         found += lines
   return found

@@ -72,7 +72,7 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   Raises UserError, on every process, with a line for each thing that is wrong on any of them.
   """
   workdir, found = epath.Path(workdir), Findings()
-  program = source = None
+  method = program = source = None
   found.same |= {f'config.{key}': str(value) for key, value in traverse_util.flatten_dict(
       config.to_dict(), sep='.').items()}
   _versions(found)
@@ -84,6 +84,8 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     _frozen(found, method)
   with found.kept():
     source = _data(found, config)
+    if method is not None and source is not None:
+      methods.check_labels(method, config, source)
   divides = False
   with found.kept():
     meshes.check_rows(config.batch_size, meshes.make_mesh())

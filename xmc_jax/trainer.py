@@ -71,6 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   program = methods.program(method, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
+  methods.check_labels(method, config, source)
   tokenizer, loader = method.tokenizer(), pipeline.choose_loader(config.data.loader)
 
   with contextlib.ExitStack() as stack:
@@ -95,8 +96,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     meta: dict[str, Any] = {
         'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
         'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()},
-        'data': sources.fingerprint(source)}
-    processes.check_same({'the data': meta['data']} | {
+        'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
+    processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout']} | {
         f'the frozen network {name}': digits for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
     if latest is None:          # before compiling: the weights may be of another model
@@ -105,7 +106,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         state = begin_with(config.init, state)
     else:
       state = checkpoints.restore(program.state_spec)
-      began_with = {'data': meta['data'], **checkpoints.meta()}      # imported: met no data yet
+      # Imported runs have met no data yet, and older ones did not note the held-out images.
+      began_with = {**{split: meta[split] for split in ('data', 'heldout')}, **checkpoints.meta()}
       if not allow_changes:
         _check_same_run(workdir, began_with, meta)
       _report_changes(began_with, meta)
@@ -240,7 +242,8 @@ def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Co
   with config.unlocked():
     if config.init and (folder := pathlib.Path(config.init).expanduser()).is_dir():
       config.init = str(folder.absolute())
-    data.options.update(sources.absolute(data.name, config.model.size, data.options))
+    data.options = ml_collections.ConfigDict(
+        sources.absolute(data.name, config.model.size, data.options))
     if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
       config.text.encoder = str(folder.absolute())
   return config
@@ -254,8 +257,12 @@ def _check_same_run(workdir: epath.Path, old: dict, new: dict) -> None:
   """Raises UserError unless both have the same method, data and tokenizer."""
   parts = {'config.method': lambda meta: meta['config']['method'],
            'config.base': lambda meta: meta['config'].get('base'),
-           'the data': lambda meta: meta['data'], 'the tokenizer': lambda meta: meta['tokenizer']}
+           'the data': lambda meta: meta['data'],
+           'the held-out data': lambda meta: meta['heldout'],
+           'the tokenizer': lambda meta: meta['tokenizer']}
   changed = [name for name, of in parts.items() if of(old) != of(new)]
+  if 'the data' in changed:      # which says it all
+    changed = [name for name in changed if name != 'the held-out data']
   if changed:
     was, now = (f'{meta["config"]["method"]} on {meta["config"]["data"]["name"]}'
                 for meta in (old, new))

@@ -129,9 +129,10 @@ def test_the_next_command_can_be_pasted(tmp_path):
   assert shlex.split(told)[-1] == f'--config.data.options.folder={folder}'
 
 
-def test_a_file_is_no_folder_to_write_to(tmp_path, capsys):
+@pytest.mark.parametrize('below', ['', 'new'])
+def test_a_file_is_no_folder_to_write_to(tmp_path, capsys, below):
   (tmp_path / 'out').write_text('')
-  assert prepare(tmp_path, f'--out={tmp_path / "out"}') == 2
+  assert prepare(tmp_path, f'--out={tmp_path / "out" / below}') == 2
   assert 'is a file; give a folder' in capsys.readouterr().err
 
 

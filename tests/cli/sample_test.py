@@ -300,8 +300,10 @@ def test_ctrl_c_ends_with_one_line(trained, tmp_path):
   assert process.returncode == 130 and told == 'xmc: interrupted\n'
 
 
-def test_out_that_is_a_file_is_refused_first(tmp_path, capsys):
+@pytest.mark.parametrize('below', ['', 'new', 'new/er'])
+def test_out_that_is_a_file_or_inside_one_is_refused_first(tmp_path, capsys, below):
   (tmp_path / 'out').write_text('')
-  argv = ['xmc', 'sample', '--workdir=nowhere', f'--out={tmp_path / "out"}', 'a cat']
+  argv = ['xmc', 'sample', '--workdir=nowhere', f'--out={tmp_path / "out" / below}', 'a cat']
   assert main(argv) == 2
-  assert f'--out={tmp_path / "out"}: is a file' in capsys.readouterr().err
+  said = capsys.readouterr().err
+  assert f'--out={tmp_path / "out" / below}: ' in said and 'is a file; give a folder' in said

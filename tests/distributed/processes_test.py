@@ -202,11 +202,11 @@ def test_killed_stopped_and_resumed_it_is_the_straight_run(tmp_path, encoder_fol
   assert steps == list(range(1, STEPS + 1))
 
 
-def end_of(*commands):
+def end_of(*commands, devices=(1, 1)):
   """Exit code and lines of stderr of two processes; each command may differ."""
   port = tiny.free_port()
   processes = [start([sys.executable, *argv, '--processes=2', f'--coordinator=127.0.0.1:{port}',
-                      f'--process={i}'], JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES='1')
+                      f'--process={i}'], JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES=str(devices[i]))
                for i, argv in enumerate(commands)]
   outputs = [process.communicate(timeout=120)[0] for process in processes]
   return [(process.returncode, [line for line in output.splitlines() if line.startswith('xmc: ')])
@@ -229,6 +229,12 @@ def test_a_config_that_differs_is_refused_by_all(tmp_path, encoder_folder):
   ends, output = end_of(*(train(tmp_path, encoder_folder, seed=i) for i in (7, 8)))
   assert [code for code, _ in ends] == [2, 2] and ends[0][1] == ends[1][1], output
   assert 'config.seed is 8 on process 1 and 7 on process 0' in ends[0][1][0]
+
+
+def test_processes_with_different_numbers_of_devices_are_refused(tmp_path, encoder_folder):
+  ends, output = end_of(*[train(tmp_path, encoder_folder)] * 2, devices=(1, 2))
+  assert [code for code, _ in ends] == [2, 2] and ends[0][1] == ends[1][1], output
+  assert 'the processes have 1, 2 devices' in ends[0][1][0] and 'Traceback' not in output
 
 
 # Processes that join and do nothing; the last argument is this one's index.

@@ -264,6 +264,8 @@ def test_minilm_not_installed_gives_the_command(monkeypatch):
   ({'model_type': 'roberta'}, "model_type = 'roberta'"),
   ({'num_attention_heads': 5}, '5 heads do not divide'),
   ({'hidden_size': 'wide'}, 'cannot be read'),
+  ({'hidden_size': float('inf')}, 'hidden_size is inf'),
+  ({'num_hidden_layers': 1.5}, 'num_hidden_layers is 1.5, and has to be a whole number'),
   ({'hidden_size': 24}, 'does not match its config.json.*has the shape'),
   ({'num_hidden_layers': 3}, 'no tensor encoder.layer.2')])
 def test_a_config_of_another_network_is_refused(tmp_path, change, message):

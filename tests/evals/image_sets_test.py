@@ -77,6 +77,11 @@ def test_damaged_images(folder, damage):
   refused(folder, '07.png', 'cannot be read as an image')
 
 
+def test_an_image_beyond_pillows_limit(folder, monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 20)      # an error above twice as many
+  refused(folder, '.png', 'cannot be read as an image', 'exceeds limit')
+
+
 def test_split_reads_a_data_set():
   heldout = source.load('emoji', 'heldout', 16)
   split = image_sets.SplitImages(heldout, 'heldout')

@@ -39,6 +39,7 @@ def test_entities_and_control_signs(text, right):
 
 
 @pytest.mark.parametrize('text, lost', [
-  ('красное яблоко', True), ('a red 苹果', True), ('a café, naïve', False), ('a dog ☃', False)])
+  ('красное яблоко', True), ('a red 苹果', True), ('a café, naïve', False), ('a dog ☃', False),
+  ('🍎🍎', True), ('...', True), ('12', False)])
 def test_words_that_a_vocabulary_loses(text, lost):
   assert captions.loses_words(text) == lost

@@ -3,6 +3,7 @@ import json
 import pickle
 
 import coco_files
+import numpy as np
 import pytest
 
 from xmc_jax.prepare import coco
@@ -182,6 +183,29 @@ def test_objects_without_area_and_iscrowd_have_those_of_their_boxes(tmp_path):
       covered = sum(w * h for _, _, w, h in boxes) / (width * height)
       assert area == pytest.approx(min(max(covered, 1 / (width * height)), 1), rel=1e-4)
     assert not any(raw.more['crowd'])
+
+
+@pytest.mark.parametrize('key, value', [
+    ('bbox', [float('nan')] * 4), ('bbox', [0, 0, float('inf'), 1]), ('area', float('nan'))])
+def test_objects_that_are_not_finite_are_left_out(tmp_path, key, value):
+  def spoil(facts):
+    facts['annotations'][0][key] = value
+  original = changed(tmp_path, 'instances_train2014.json', spoil)
+  assert original.left_out['train2014, objects whose box or area is not a finite number'] == 1
+  for raw in examples(original, 'train'):
+    assert np.isfinite([*raw.areas, *np.ravel(raw.more['boxes'])]).all()
+
+
+def test_images_without_a_size_are_kept_without_objects(tmp_path):
+  gone = []
+
+  def spoil(facts):
+    facts['images'][0]['width'] = 0
+    gone.append(facts['images'][0]['id'])
+  original = changed(tmp_path, 'instances_train2014.json', spoil)
+  assert [raw.labels for raw in examples(original, 'train')
+          if raw.more['image_id'] == gone[0]] == [()]
+  assert original.left_out[f'train2014, images without width or height (first id {gone[0]})'] == 1
 
 
 @pytest.mark.parametrize('part, key, value', [

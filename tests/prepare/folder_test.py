@@ -311,6 +311,27 @@ def test_text_files_in_a_tree_of_their_own_and_in_capitals(tmp_path):
     'images/x/a.jpg': ('A',), 'images/b.jpg': ('B',), 'images/c.jpg': ('C',)}
 
 
+def test_text_files_may_end_in_caption_and_in_letters_of_any_case(tmp_path):
+  write(tmp_path, ['a.jpg', 'b.jpg', 'c.jpg', 'd.jpg'],
+        {'a.caption': 'A', 'b.Txt': 'B', 'c.CAPTION': 'no', 'c.txt': 'C', 'd.caption': 'no',
+         'd.TXT': 'D'})
+  assert {name: raw.captions for name, raw in raws(folder.open(tmp_path, heldout=0.5)).items()} == {
+    f'{x}.jpg': (x.upper(),) for x in 'abcd'}
+
+
+@pytest.mark.parametrize('name', ['train/metadata.parquet', 'captions.xlsx', 'x/captions.json'])
+def test_a_table_of_a_kind_that_is_not_read_is_named(tmp_path, name):
+  write(tmp_path, ['train/a.jpg', 'x/b.jpg'], {name: 'PAR1'})
+  refused(tmp_path, rf'no captions in files that are read \({tmp_path}/{name} is not\)')
+
+
+def test_images_of_other_kinds_are_counted(tmp_path):
+  in_splits(tmp_path)
+  write(tmp_path, [], {'train/x.HEIC': '', 'val/y.avif': '', 'train/x.txt': 'X', 'val/y.txt': 'Y'})
+  (what, count), = folder.open(tmp_path).left_out.items()
+  assert count == 2 and 'not read' in what and '.heic' in what
+
+
 def test_pipes_are_left_out_and_never_opened(tmp_path):
   in_splits(tmp_path)
   os.mkfifo(tmp_path / 'train' / 'pipe.png')

@@ -145,6 +145,7 @@ def test_square_around_a_box(box, expected):
 
 @pytest.mark.parametrize('data, box, words', [
     (b'', None, 'no image'), (b'no image', None, 'no image'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', None, 'git lfs pull'),
     (encode(Image.fromarray(pixels(1)))[:900], None, 'truncated'),
     (encode(Image.fromarray(pixels(1)), 'JPEG')[:900], None, 'runcated'),
     (flat('RGB', (1, 2, 3), size=(90, 3)), None, 'only 90 x 3 px'),

@@ -255,6 +255,8 @@ def test_the_page_is_written_to_out_completely_or_not_at_all(run, tmp_path):
   assert path.read_text() == before
   with pytest.raises(UserError, match='--out.*page.html'):
     report([make(tmp_path / 'b')], out=str(path / 'page.html'))
+  with pytest.raises(UserError, match=r'--out=.*new: cannot be written \(Is a directory\)'):
+    report([tmp_path / 'b'], out=str(tmp_path / 'new'))
 
 
 @pytest.mark.parametrize('module', ['jinja2', 'matplotlib'])

@@ -2,6 +2,8 @@
 import json
 import os
 import pathlib
+import shutil
+from random import Random
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +65,37 @@ def test_a_flipped_bit_in_any_file_is_not_loaded(tmp_path):
   assert (state['w'] == STATE['w']).all() and meta == {'config': {'seed': 1}}
 
 
+def test_damage_anywhere_in_the_checkpoint_of_a_run_is_not_loaded(trained, tmp_path):
+  folder, random = shutil.copytree(trained / 'checkpoints/4', tmp_path / '4'), Random(0)
+  with Checkpoints(tmp_path, every=None) as checkpoints:
+    intact = checkpoints.meta()
+  tried = 0
+  for path in files(folder):
+    whole = path.read_bytes()
+    for at in random.choices(range(len(whole)), k=4) if whole else []:
+      for harm in (bytes([whole[at] ^ 1 << random.randrange(8)]), bytes(64)):
+        damaged = (whole[:at] + harm + whole[at + len(harm):])[:len(whole)]
+        if damaged != whole:      # else the zeros were there before
+          path.write_bytes(damaged)
+          with pytest.raises(UserError, match='step 4 is damaged'), \
+               Checkpoints(tmp_path, every=None) as checkpoints:
+            checkpoints.meta()
+          tried += 1
+    path.write_bytes(whole)
+  assert tried > 100
+  with Checkpoints(tmp_path, every=None) as checkpoints:
+    assert checkpoints.meta() == intact
+
+
+@pytest.mark.parametrize('text', ['[]', '3', 'null', '{"state/d/0": {}}', '{', '\x00'])
+def test_checksums_that_are_none_are_damage(tmp_path, text):
+  save(tmp_path, 1, 2)
+  (tmp_path / '2' / durable.CHECKSUMS).write_text(text)
+  with Checkpoints(tmp_path, every=1) as checkpoints:
+    assert 'step 2 is damaged' in checkpoints.set_aside_damaged()[0]
+    assert checkpoints.latest() == 1
+
+
 @pytest.mark.parametrize('harm', [
     lambda path: path.write_bytes(bytes(len(path.read_bytes()))),     # zeros of the same length
     lambda path: path.write_bytes(b''), lambda path: path.unlink()])
@@ -87,6 +120,15 @@ def test_damaged_checkpoints_are_set_aside_down_to_the_newest_intact_one(tmp_pat
     assert checkpoints.save(2, STATE, {}) and checkpoints.latest() == 2
   assert {path.name for path in tmp_path.iterdir()} == {'1', '2', '2.damaged.1', '3.damaged.1'}
   assert restore(tmp_path)[1] == {}
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path):
+  save(tmp_path, 1, 2)
+  (tmp_path / '2').rename(tmp_path / '7')
+  with pytest.raises(UserError, match='step 7 is damaged.* written as that of step 2; give the'):
+    restore(tmp_path)
+  (tmp_path / '7').rename(tmp_path / '2')
+  assert restore(tmp_path)[1] == {'config': {'seed': 2}}
 
 
 def test_a_step_may_be_damaged_again(tmp_path):

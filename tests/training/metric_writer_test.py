@@ -184,6 +184,36 @@ def test_trains_on_without_tensorboard(tmp_path, monkeypatch, capsys):
   assert [line['step'] for line in history(tmp_path)] == [1, 2]
 
 
+class Full:
+  """A writer of TensorBoard whose disk is full, in the words of TensorFlow."""
+
+  def __getattr__(self, name):
+    def fail(*_, **__):
+      raise RuntimeError('{{function_node __wrapped__WriteSummary}} events.out; No space left on '
+                         'device\n\tFailed to flush 11 events\n\tCould not flush events file.')
+    return fail
+
+
+def test_a_full_disk_of_tensorboards_files_is_one_sentence(tmp_path, monkeypatch):
+  from clu import metric_writers
+  monkeypatch.setattr(metric_writer, '_board', lambda folder: metric_writers.AsyncWriter(Full()))
+  told = r'/tensorboard cannot be written \(No space left on device\); make room'
+  with pytest.raises(UserError, match=told):      # the thread that writes finds it, some time
+    train(reporter(tmp_path), range(1, 6))
+  board = metric_writer.Board(tmp_path / 'tensorboard')
+  board.images(2, {'samples': np.zeros((1, 4, 4, 3), np.uint8)})
+  for end in board.flush, board.close:
+    with pytest.raises(UserError, match=told):
+      end()
+
+
+def test_a_file_in_the_place_of_tensorboards_folder(tmp_path):
+  (tmp_path / 'tensorboard').write_text('')
+  with pytest.raises(UserError, match='/tensorboard cannot be written') as error:
+    train(reporter(tmp_path), range(1, 3))
+  assert '\n' not in str(error.value) and '{{' not in str(error.value)
+
+
 def test_workdir_that_cannot_be_made(tmp_path, no_board):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match='--workdir: cannot write to .*file/run'):

@@ -1,4 +1,5 @@
 """Files that appear when they are whole."""
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -48,6 +49,16 @@ def test_a_kill_leaves_a_file_that_is_told_by_its_name(tmp_path):
     mine.write_bytes(b'new')
     assert mine != left
   assert path.read_bytes() == b'new'
+
+
+@pytest.mark.parametrize('kind', [pathlib.Path, epath.Path])
+def test_a_folder_in_the_place_of_the_file_is_an_error_with_its_number(tmp_path, kind):
+  place = tmp_path / 'place'
+  place.mkdir()
+  with pytest.raises(IsADirectoryError) as error:
+    atomic.save(kind(place), 'words')
+  assert (error.value.errno, error.value.filename) == (errno.EISDIR, str(place))
+  assert os.listdir(tmp_path) == ['place']
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path):

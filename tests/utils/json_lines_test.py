@@ -50,6 +50,12 @@ def test_a_line_that_is_no_object_is_named(path, line):
     json_lines.read(path)
 
 
+def test_a_folder_in_the_place_of_the_file_is_told_as_one(path):
+  path.mkdir(parents=True)
+  with pytest.raises(UserError, match=r'lines.jsonl: cannot be read \(Is a directory\)'):
+    json_lines.read(path)
+
+
 def test_objects_may_have_to_be_as_they_should(path):
   def check(line):
     if 'b' in line:

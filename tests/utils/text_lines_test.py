@@ -32,6 +32,12 @@ def test_what_is_not_utf8_is_named_with_its_line(tmp_path, data, line, byte):
     read_lines(tmp_path / 'a.txt')
 
 
+def test_a_pointer_of_git_lfs_is_no_text(tmp_path):
+  (tmp_path / 'a.txt').write_bytes(b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n')
+  with pytest.raises(UserError, match=r'^--captions: .*a\.txt is not the file .*git lfs pull'):
+    read_lines(tmp_path / 'a.txt', '--captions')
+
+
 def test_files_that_cannot_be_read(tmp_path):
   for path in (tmp_path / 'none.txt', tmp_path):
     with pytest.raises(UserError, match=rf'{path.name}: cannot be read'):

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from xmc_jax import config as defaults
 from xmc_jax.cli.parser import did_you_mean
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 # In a checkout, a link to the folder configs/.
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
@@ -41,6 +42,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
   """The config of the run in `workdir`, changed, checked and locked; UserError as in `load`."""
   path = epath.Path(workdir) / 'config.json'
   try:
+    regular.check(path)
     saved = json.loads(path.read_text())
     if not isinstance(saved, dict):
       raise ValueError('it is no object')
@@ -112,7 +114,8 @@ def _check_key(config: ConfigDict, name: str, text: str) -> None:
   options = config.get('data', {}).get('options') if parent == 'data.options' else None
   if options is not None and option not in options:
     with options.unlocked():     # which options there are, only the data set knows
-      options[option] = config_dict.placeholder(int if re.fullmatch(r'-?\d+', text) else str)
+      number = option != 'folder' and re.fullmatch(r'-?\d+', text)      # a folder may be 2014
+      options[option] = config_dict.placeholder(int if number else str)
   node = config
   for key in name.split('.'):
     if not isinstance(node, ConfigDict) or key not in node:

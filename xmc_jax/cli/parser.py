@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import difflib
 import math
+import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -89,6 +90,16 @@ def number(kind: type = int, least: float = -math.inf, most: float = math.inf
 def names(text: str) -> list[str]:
   """A type for `add_argument`: names with commas between them."""
   return [name for name in text.split(',') if name]
+
+
+def output_folder(path: pathlib.Path) -> pathlib.Path:
+  """`path`, into which a command will write; UserError if it is a file, or would be inside one."""
+  from xmc_jax.types import UserError
+  there = next((part for part in (path, *path.parents) if part.exists()), path)
+  if there.exists() and not there.is_dir():
+    raise UserError(f'--out={path}: {"" if there == path else f"{there} "}is a file; give a '
+                    'folder, which is created if it is missing')
+  return path
 
 
 def add_config(parser: Parser, required: bool = True,

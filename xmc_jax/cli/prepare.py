@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xmc_jax.cli.parser import number
+from xmc_jax.cli.parser import number, output_folder
 
 if TYPE_CHECKING:
   from xmc_jax.prepare.job import Job
@@ -106,9 +106,7 @@ def _prepare(args) -> None:
                     args.codec or dataset.codec, args.quality)
   original, options = readers.open(name, args.source, args.option)
   own = prepared.folder_of(original.name, storage.size)
-  out = pathlib.Path(args.out or own)
-  if out.exists() and not out.is_dir():
-    raise UserError(f'--out={out}: is a file; give a folder')
+  out = output_folder(pathlib.Path(args.out or own))
   job = Job(original, out, storage, args.shard_examples, options)
   if prepare(job, workers=args.workers, host=args.host, hosts=args.hosts,
              most_bad=args.most_bad, force=args.force):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pathlib
 import re
 
-from xmc_jax.cli.parser import add_processes, add_run, joined, number
+from xmc_jax.cli.parser import add_processes, add_run, joined, number, output_folder
 
 _COLUMNS = 8
 _MOST_IN_GRID = 256      # images; at 256 px some 20 megapixels
@@ -52,11 +52,8 @@ def _sample(args, captions: list[str]) -> None:
   import jax
 
   from xmc_jax.data.image_folder import find_images
-  from xmc_jax.types import UserError
   from xmc_jax.utils import image_io
-  out = pathlib.Path(args.out or pathlib.Path(args.workdir or '') / 'samples')
-  if out.exists() and not out.is_dir():
-    raise UserError(f'--out={out}: is a file; give a folder, which is created if it is missing')
+  out = output_folder(pathlib.Path(args.out or pathlib.Path(args.workdir or '') / 'samples'))
   model = _load(args)
   model.tokenizer.check_captions(captions, model.config.text.script)
   repeated = [caption for caption in captions for _ in range(args.each)]

@@ -2,7 +2,8 @@
 
 One set of rules for `xmc prepare folder` and `xmc compare`:
 
-  - An image is a file with one of `SUFFIXES`, in upper or lower case, at any depth.
+  - An image is a file with one of `SUFFIXES`, in upper or lower case, at any depth. Images of other
+    kinds, `UNREAD`, are counted.
   - Files and folders whose names start with "." are skipped and counted ("._a.png" of macOS,
     ".ipynb_checkpoints"), and so is "__MACOSX". Hidden files that are no images are not counted.
   - The order is that of the paths below the folder, as strings with "/" between the parts.
@@ -24,7 +25,8 @@ from PIL import Image, ImageOps
 
 from xmc_jax.types import UserError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
+SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
+UNREAD = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.svg', '.psd', '.tga', '.ppm', '.raw', '.dng')
 _ORIENTATION = 0x0112     # EXIF tag
 
 
@@ -39,16 +41,19 @@ class ImageFiles:
     hidden_folders: number of hidden folders that were skipped, whatever they contain.
     special_files: number of entries named like images that are no files: pipes, sockets and
       devices. To open a pipe would wait for a writer forever.
+    unread: number of images of kinds that are not read.
   """
   paths: Mapping[str, pathlib.Path]
   hidden_files: int
   hidden_folders: int
   special_files: int
+  unread: int
 
   def skipped(self) -> dict[str, int]:
     """{what was skipped: how many}, without zeros; for messages."""
     counts = {'hidden image files': self.hidden_files, 'hidden folders': self.hidden_folders,
-              'pipes and devices named like images': self.special_files}
+              'pipes and devices named like images': self.special_files,
+              f'images of kinds that are not read ({", ".join(UNREAD[:3])}, …)': self.unread}
     return {what: count for what, count in counts.items() if count}
 
 
@@ -66,7 +71,7 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
   folder, prefix = pathlib.Path(folder).expanduser(), f'{flag}: ' if flag else ''
   if not folder.is_dir():
     raise UserError(f'{prefix}{folder} is not a folder; give the folder of the images, unpacked')
-  paths, hidden_files, hidden_folders, special = {}, 0, 0, 0
+  paths, hidden_files, hidden_folders, special, unread = {}, 0, 0, 0, 0
   try:
     for path, is_folder in _walk(folder, frozenset()):
       if _is_hidden(path.name):
@@ -74,6 +79,8 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
         hidden_files += not is_folder and is_image(path.name)
       elif not is_folder and is_image(path.name) and path.exists() and not path.is_file():
         special += 1
+      elif not is_folder and path.suffix.lower() in UNREAD:
+        unread += 1
       elif not is_folder and is_image(path.name):
         name = unicodedata.normalize('NFC', path.relative_to(folder).as_posix())
         if name in paths:
@@ -85,7 +92,8 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
   except OSError as error:
     raise UserError(f'{prefix}{error.filename}: cannot be read ({error.strerror}); check the '
                     'permissions') from error
-  return ImageFiles(dict(sorted(paths.items())), hidden_files, hidden_folders, special)
+  return ImageFiles(dict(sorted(paths.items())), hidden_files, hidden_folders, special,
+                    unread)
 
 
 def is_image(name: str) -> bool:

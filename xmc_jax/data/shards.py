@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, regular
 
 INDEX = np.dtype([('metadata', '<u8'), ('end', '<u8'), ('image_crc', '<u4'),
                   ('metadata_crc', '<u4'), ('flippable', '?')])
@@ -83,6 +83,7 @@ class Shard:
     """
     self.path, self._file = path, None
     try:
+      regular.check(path)
       with open(path, 'rb') as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - TAIL.size, 0))

@@ -247,7 +247,11 @@ def _connect_devices() -> None:
   On a CPU the first collective over some devices fails if a process is 30 s late for it, because
   it compiles what others find in the cache, say. Later ones wait as long as necessary.
   """
-  gather(None)
+  counts = gather(jax.local_device_count())
+  if len(set(counts)) > 1:
+    raise UserError(f'the processes have {", ".join(map(str, counts))} devices, and need the same '
+                    'number each; start them on equal hosts, or leave devices out, with '
+                    'CUDA_VISIBLE_DEVICES for instance')
   multihost_utils.sync_global_devices('joined')        # one device a process, as for checkpoints
   devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
   agreed = Agreement(jax.make_mesh((len(devices),), ('data',), devices=devices))

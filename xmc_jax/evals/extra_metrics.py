@@ -74,11 +74,15 @@ class ExtraMetric:
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def build(names: Sequence[str], context: EvalContext) -> list[ExtraMetric]:
-  """The metrics of the data set, then those in `names`; UserError for an unknown name."""
+def check(names: Sequence[str]) -> None:
+  """Raises UserError for the name of a metric that does not exist."""
   for name in names:
     if name not in EXTRA_METRICS:
       raise UserError(f'--metrics={name}: unknown metric; choose from {", ".join(EXTRA_METRICS)}')
+
+
+def build(names: Sequence[str], context: EvalContext) -> list[ExtraMetric]:
+  """The metrics of the data set, then those in `names`, which `check` knows."""
   own = [make for sets, make in DATASET_METRICS if context.config.data.name in sets]
   return [make(context) for make in (*own, *(EXTRA_METRICS[name] for name in names))]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from xmc_jax.data import records
 from xmc_jax.data.image_folder import SUFFIXES, find_images, upright
@@ -70,7 +70,9 @@ class FolderImages:
           raise UserError(f'{self._flag}: {path} has mode {image.mode}, not RGB; convert '
                           'grayscale, indexed and transparent images to RGB first')
         return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except UserError:
+      raise
+    except Exception as error:  # Pillow raises many kinds of errors for broken and for huge files
       raise UserError(f'{self._flag}: {path} cannot be read as an image ({error}); '
                       'replace or remove it') from error
 

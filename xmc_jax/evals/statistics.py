@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 
 class MeanStd(NamedTuple):
@@ -79,6 +80,7 @@ class Moments(NamedTuple):
       UserError: the file is missing, damaged or something else; the message starts with `flag`.
     """
     try:
+      regular.check(path)
       with np.load(path, allow_pickle=False) as file:
         if not {'mu', 'sigma'} <= set(file.files):
           raise UserError(f'{flag}: {path} has the arrays {", ".join(file.files)}; statistics of '

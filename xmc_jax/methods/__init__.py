@@ -12,9 +12,11 @@ from types import ModuleType
 
 import jax
 import ml_collections
+import numpy as np
 from etils import epath
 
 from xmc_jax.config import check_kinds, flat
+from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import make_optimizers
@@ -79,6 +81,27 @@ def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
                     f'begin with a config of {name}')
   check_kinds(values, defaults)
   return module
+
+
+def check_labels(method: Method, config: ml_collections.ConfigDict, source: Source) -> None:
+  """UserError unless the images of `source` have the labels that the losses compare, if any do."""
+  if 'label' not in method.batch_spec or not len(source):
+    return
+  model, n, shape = config.model, len(source.class_names), np.shape(source.label(0))
+  too_few = config.terms.get('labels') and n > (model.classes or 0)     # rows of the classifier
+  if shape == method.batch_spec['label'].shape[2:] and not too_few:
+    return
+  if n:
+    one = '--config.model.one_class' if shape == () else '--noconfig.model.one_class'
+    raise UserError(
+        f'--config.data.name={config.data.name}: the losses use labels, of which the config says '
+        f'one_class={model.one_class} and classes={model.classes}, and each image of the data has '
+        f'{"one" if shape == () else "any number"} of {n:,} classes; set {one} '
+        f'--config.model.classes={n}')
+  off = [f'--noconfig.terms.{name}' for name, on in config.terms.items() if on is True]
+  raise UserError(
+      f'--config.data.name={config.data.name}: the images have no labels, and the losses use them; '
+      + (f'set {" ".join(off)}, or ' if off else '') + 'prepare the data with labels')
 
 
 def program(method: Method, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:

@@ -21,9 +21,13 @@ def clean(text: str) -> str:
 
 
 def loses_words(caption: str) -> bool:
-  """Whether a vocabulary of words drops a whole word: one without any ASCII letter or digit."""
-  return not caption.isascii() and any(
-      not word.encode('ascii', 'ignore') for word in re.findall(r'\w+', caption))
+  """Whether a vocabulary of words drops a whole word, or has none of the caption.
+
+  It drops words without any ASCII letter or digit, and all signs: a caption of emoji is empty.
+  """
+  words = re.findall(r'\w+', caption)
+  return not words or not caption.isascii() and any(
+      not word.encode('ascii', 'ignore') for word in words)
 
 
 def may_flip(captions: Iterable[str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,6 +102,11 @@ def read_objects(path: pathlib.Path, name: str, ids: Sequence[int],
     number = {category['id']: i for i, category in enumerate(categories)}
     sizes = {image['id']: (image['width'], image['height'])
              for image in complete(facts['images'], ('id', 'width', 'height'), 'images', left_out)}
+    empty = [one for one, (width, height) in sizes.items() if not (width > 0 and height > 0)]
+    if empty:
+      left_out(f'images without width or height (first id {empty[0]})', len(empty))
+    for one in empty:
+      del sizes[one]
     lacking = [one for one in ids if one not in sizes]
     if lacking:
       left_out(f'labels: images that {path.name if path.suffix != ".zip" else name} does not list, '
@@ -132,6 +138,8 @@ def _sorted_in(annotations: Sequence[Mapping[str, Any]], rows: Mapping[int, int]
       missed['objects of images that are not in the data set'] += 1
     elif one['category_id'] not in number:
       missed['objects of a category that the file does not name'] += 1
+    elif not all(map(math.isfinite, (*one['bbox'], _area(one)))):
+      missed['objects whose box or area is not a finite number'] += 1
     else:
       found.append(one)
   return sorted(found, key=lambda one: (rows[one['image_id']], one['id'])), missed

@@ -1,6 +1,7 @@
 """Reader of your own images: a folder, with captions in text files or in one table.
 
-  flowers/rose.jpg, flowers/rose.txt    next to each image a text file, one caption per line
+  flowers/rose.jpg, flowers/rose.txt    next to each image a text file, one caption per line; it may
+                                        also end in .caption
   flowers/images/, flowers/text/        or the text files in a tree of their own (AttnGAN)
   flowers/captions.csv                  or a table, see `xmc_jax.prepare.caption_tables`
   flowers/train/metadata.jsonl          or one in each folder (Hugging Face)
@@ -34,6 +35,7 @@ from xmc_jax.utils.text_lines import read_lines
 
 TABLES = tuple(f'{name}{kind}' for name in ('captions', 'metadata')
                for kind in caption_tables.KINDS)
+TEXTS = '.txt', '.caption'
 SPLITS = {'train': 'train', **dict.fromkeys(
   ('heldout', 'val', 'valid', 'validation', 'dev', 'test'), 'heldout')}
 LABELS, FLIPS = ('column', 'folders', 'none'), ('auto', 'never', 'always')
@@ -153,27 +155,41 @@ def _table_in(folder: pathlib.Path) -> pathlib.Path | None:
 def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
             left_out: Counter[str]) -> dict[str, FolderImage]:
   """Returns the images that have captions in the text files next to them, or in text/."""
-  texts, found = {}, {}
+  texts, found, texts_in = {}, {}, functools.cache(_texts_in)
   for name, path in paths.items():
     text = path.with_suffix('.txt')
     if text in texts:
       raise UserError(f'{name} and {texts[text]} would share the captions of {text.name}; rename '
                       'or remove one of them')
     texts[text] = name
-    own = [text, path.with_suffix('.TXT')]
+    folders = [path.parent]
     if name.startswith('images/'):
-      own += [source / 'text' / one.relative_to(source / 'images') for one in own]
-    file = next((one for one in own if one.is_file()), None)
-    captions = [clean(line) for line in read_lines(file)] if file else []
+      folders.append(source / 'text' / path.parent.relative_to(source / 'images'))
+    files = [file for folder in folders if (file := texts_in(folder).get(path.stem))]
+    captions = [clean(line) for line in read_lines(files[0])] if files else []
     captions = list(filter(None, captions))
     if captions:
       found[name] = FolderImage(path, captions)
   _count_uncaptioned(paths, found, left_out)
   if not found:
+    other = next((path for folder in dict.fromkeys((source, *(p.parent for p in paths.values())))
+                  for path in sorted(folder.iterdir())
+                  if path.stem in ('captions', 'metadata') and path.name not in TABLES), None)
+    there = f' in files that are read ({other} is not)' if other else ''
     raise UserError(
-      f'{source} has {len(paths):,} images and no captions; write them in text files next to the '
-      f'images, such as {next(iter(texts)).name}, one per line, or in a table captions.csv with '
-      'the columns file and caption')
+      f'{source} has {len(paths):,} images and no captions{there}; write them in text files next '
+      f'to the images, such as {next(iter(texts)).name}, one per line, or in a table captions.csv '
+      'with the columns file and caption')
+  return found
+
+
+def _texts_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """The files of captions in a folder by their stems: .txt, else .caption, in any case."""
+  found = {}
+  for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    kind = path.suffix.lower()
+    if kind in TEXTS and path.is_file() and (kind == TEXTS[0] or path.stem not in found):
+      found[path.stem] = path
   return found
 
 

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from xmc_jax.data.image_folder import to_rgb, upright
 from xmc_jax.prepare.original import BadImage
+from xmc_jax.utils import regular
 
 CODECS = {'jpeg': 'JPEG', 'png': 'PNG', 'webp': 'WEBP'}
 LONGEST = 2       # largest ratio of the sides of a stored image; longer images are cropped
@@ -80,7 +81,9 @@ def store(data: bytes, storage: Storage,
     except BadImage:
       raise
     except UnidentifiedImageError as error:     # whose text has a memory address
-      raise BadImage('it is no image of a kind that can be read') from error
+      pointer = data.startswith(regular.POINTER)
+      raise BadImage('it is a pointer of git-lfs; run `git lfs pull`' if pointer else
+                     'it is no image of a kind that can be read') from error
     except Image.DecompressionBombError as error:
       most = 2 * Image.MAX_IMAGE_PIXELS
       raise BadImage(f'it has more than {most:,} px; make it smaller') from error

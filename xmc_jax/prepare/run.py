@@ -53,7 +53,8 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   _check_settings(job)
   bad, todo = _find_work(job, own, most_bad)
   if manifest.exists():
-    print(f'{job.folder} is already prepared; --force prepares it again')
+    print(f'{job.folder} is already prepared; --force prepares it again, for instance after images '
+          'have changed, which are not compared as captions are')
     return records.read_manifest(job.folder)
   if todo:
     _make(job, todo, workers, bad, most_bad)
@@ -135,9 +136,9 @@ def summary(job: Job, manifest: dict[str, Any]) -> str:
                  f'{gigabytes(size)}; {counts["enlarged"]:,} enlarged, {counts["cut"]:,} cut, '
                  f'{counts["kept"]:,} unchanged, {counts["bad"]:,} unusable')
     if count := counts.get('captions_in_other_scripts'):
-      lines.append(f'{split}: {count:,} captions have words without Latin letters, which the '
-                   'vocabulary of words does not have and an English text encoder does not know, '
-                   f'first {counts["first_in_another_script"]!r}')
+      lines.append(f'{split}: {count:,} captions have words without Latin letters, or no word at '
+                   'all, which the vocabulary of words does not have and an English text encoder '
+                   f'does not know, first {counts["first_in_another_script"]!r}')
   lines += [f'left out: {number:,}, {why}' for why, number in manifest['left_out'].items()]
   if any(counts['bad'] for counts in manifest['counts'].values()):
     lines.append(f'{job.folder / finishing.BAD} lists the unusable images with the reasons')

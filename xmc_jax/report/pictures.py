@@ -40,5 +40,5 @@ def embedded(image: Image.Image, quality: int = 92) -> dict[str, Any]:
 def _open(path: epath.Path) -> Image.Image:
   try:
     return Image.open(io.BytesIO(path.read_bytes())).convert('RGB')
-  except (OSError, SyntaxError) as error:
+  except Exception as error:  # Pillow raises many kinds of errors for broken and for huge files
     raise UserError(f'{path}: is not a readable image, remove it') from error

@@ -15,7 +15,7 @@ from etils import epath
 
 from xmc_jax.evals import results
 from xmc_jax.types import UserError
-from xmc_jax.utils import json_lines
+from xmc_jax.utils import json_lines, regular
 from xmc_jax.utils.progress import duration
 
 _LARGEST = 1e30
@@ -108,7 +108,7 @@ def _read(folder: epath.Path, name: str) -> Run:
 
 def _config(path: epath.Path) -> dict[str, Any]:
   try:
-    settings = flat(json.loads(path.read_text())) if path.exists() else {}
+    settings = flat(json.loads(regular.read(path))) if path.exists() else {}
     _check_types(settings, {'steps': int, 'batch_size': int, 'grid': int, 'model.size': int})
   except (OSError, ValueError, AttributeError, RecursionError) as error:
     raise UserError(f'{path}: cannot be read ({error}), fix or remove it') from error

@@ -8,9 +8,10 @@ import zlib
 
 from orbax.checkpoint.path import atomicity
 
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, regular
 
-CHECKSUMS = 'checksums.json'      # {path inside the checkpoint: CRC-32 of the file}
+CHECKSUMS = 'checksums.json'      # {path inside the checkpoint: CRC-32 of the file}, and its step
+STEP = 'step'
 _CHUNK = 1 << 22                  # bytes that are read at once
 
 
@@ -30,7 +31,8 @@ class DurableTemporaryPath(atomicity.AtomicRenameTemporaryPath):
     complete = final.parent / f'{self._tmp_path.name}-complete'      # cleaned up like any other
     self._final_path = complete
     await super().finalize()
-    atomic.save(pathlib.Path(complete, CHECKSUMS), json.dumps(checksums(complete), indent=1))
+    facts = {STEP: final.name, **checksums(complete)}
+    atomic.save(pathlib.Path(complete, CHECKSUMS), json.dumps(facts, indent=1))
     atomic.sync_tree(complete)
     os.rename(complete, final)
     atomic.sync(final.parent)
@@ -47,10 +49,15 @@ def checksums(folder: os.PathLike[str]) -> dict[str, int]:
 def damage(folder: os.PathLike[str]) -> str | None:
   """What is wrong with the files of a checkpoint on a local disk, or None."""
   try:
-    expected = json.loads(pathlib.Path(folder, CHECKSUMS).read_bytes())
+    expected = json.loads(regular.read(pathlib.Path(folder, CHECKSUMS)))
+    if not isinstance(expected, dict):
+      raise ValueError('it is no object')
+    step = expected.pop(STEP, None)      # older checkpoints do not have it
     found = checksums(folder)
   except (OSError, ValueError) as error:
     return f'{CHECKSUMS}: {error}'
+  if step not in (None, pathlib.Path(folder).name):
+    return f'it was written as that of step {step}; give the folder its name back'
   for name in sorted(expected.keys() | found.keys()):
     if name not in found:
       return f'{name} is missing'

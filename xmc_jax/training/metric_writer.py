@@ -5,8 +5,9 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from xmc_jax.types import Array, UserError
-from xmc_jax.utils import json_lines
+from xmc_jax.utils import disk, json_lines
 from xmc_jax.utils.image_io import save_png
 from xmc_jax.utils.progress import duration
 
@@ -49,7 +50,7 @@ class Reporter:
     self._waited = 0.0           # seconds of waiting for data in the window
     self._timed = False          # whether the window began after the compiling step
     self._began = time.perf_counter()
-    self._board = None
+    self._board: Board | None = None
     if self._writes:
       try:
         self._workdir.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ class Reporter:
         raise UserError(f'--workdir: cannot write to {self._workdir} '
                         f'({error.strerror or error}); give a folder that you may write to'
                         ) from error
-      self._board = _board(self._workdir / 'tensorboard')
+      self._board = Board(self._workdir / 'tensorboard')
 
   def step(self, step: int, metrics: Mapping[str, Array], waited: float) -> None:
     """Takes the scalars of `step`, just dispatched, and `waited`, seconds spent on its batch.
@@ -88,12 +89,12 @@ class Reporter:
     if self._writes:
       save_png(self._workdir / 'images' / f'{name}_{step:08d}.png', grid)
       if self._board is not None:
-        self._board.write_images(step, {name: grid[None]})
+        self._board.images(step, {name: grid[None]})
 
   def scores(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scores of an evaluation to TensorBoard."""
     if self._board is not None:
-      self._board.write_scalars(step, dict(values))
+      self._board.scalars(step, values)
 
   def leave_out(self, seconds: float) -> None:
     """Time since the report before in which there was no training; it does not count as slow."""
@@ -107,7 +108,6 @@ class Reporter:
       if self._window:
         self._report()
       if self._board is not None:
-        self._board.flush()
         self._board.close()
         self._board = None
 
@@ -138,7 +138,7 @@ class Reporter:
     # Flushed: a checkpoint that survives a power cut has the lines before it.
     json_lines.append(self._workdir / 'metrics.jsonl', [line])
     if self._board is not None:
-      self._board.write_scalars(step, {**means, **speed})
+      self._board.scalars(step, {**means, **speed})
     parts = [f'step {step:,}/{self._total_steps:,}', *_losses(means)]
     if speed:
       left = (self._total_steps - step) * speed['seconds_per_step']
@@ -151,19 +151,49 @@ class Reporter:
 
 
 class Board(contextlib.AbstractContextManager):
-  """Scalars for TensorBoard in `folder`, written by process 0 alone."""
+  """TensorBoard's files in `folder`, written by process 0 alone; UserError if that fails."""
 
   def __init__(self, folder: epath.Path):
-    self._board = _board(folder) if jax.process_index() == 0 else None
+    self._folder = folder
+    with self._writing():
+      self._writer = _board(folder) if jax.process_index() == 0 else None
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    if self._board is not None:
-      self._board.write_scalars(step, dict(values))
-      self._board.flush()
+    if self._writer is not None:
+      with self._writing():
+        self._writer.write_scalars(step, dict(values))
+
+  def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    if self._writer is not None:
+      with self._writing():
+        self._writer.write_images(step, images)
+
+  def flush(self) -> None:
+    if self._writer is not None:
+      with self._writing():
+        self._writer.flush()
+
+  def close(self) -> None:
+    if self._writer is not None:
+      with self._writing():
+        self._writer.close()
 
   def __exit__(self, *_: Any) -> None:
-    if self._board is not None:
-      self._board.close()
+    self.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Gives errors of the thread that writes, which clu wraps, and of TensorFlow one sentence."""
+    try:
+      yield
+    except OSError:      # is told as others are
+      raise
+    except Exception as error:
+      text = re.sub(r'{{.*?}}|\[Op:.*', '', f'{error} {error.__cause__}')      # TensorFlow's own
+      full = next((os.strerror(kind) for kind in disk.FULL if os.strerror(kind) in text), None)
+      why = full or ' '.join(text.split())[:200]
+      raise UserError(f'{self._folder} cannot be written ({why}); make room on that disk, or '
+                      'remove what is in the way, and run the same command again') from error
 
 
 def _losses(means: Mapping[str, float]) -> list[str]:

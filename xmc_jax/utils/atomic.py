@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import platform
@@ -29,6 +30,8 @@ def whole(path: Any) -> Iterator[Any]:
   try:
     yield unfinished
     sync(unfinished)
+    if path.is_dir():      # epath would say so without the number of the error
+      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     unfinished.replace(path)
     sync(path.parent)
   except BaseException as error:

@@ -6,9 +6,12 @@ import json
 import os
 from typing import Any
 
+from xmc_jax.utils import regular
+
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-  """SHA-256 of the bytes of a file."""
+  """SHA-256 of the bytes of a file; OSError if it is none."""
+  regular.check(path)
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, regular
 
 
 def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
@@ -31,6 +31,7 @@ def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
     return []
   number, found = 0, []
   try:
+    regular.check(path)
     for line in path.read_bytes().split(b'\n')[:-1]:
       number += 1
       if line.strip():
@@ -38,7 +39,10 @@ def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
         if not isinstance(found[-1], dict):
           raise ValueError('it is not an object')
         check(found[-1])
-  except (OSError, ValueError, RecursionError) as error:
+  except OSError as error:
+    raise UserError(f'{path}: cannot be read ({error.strerror or error}); remove what is there, or '
+                    'change its permissions') from error
+  except (ValueError, RecursionError) as error:
     raise UserError(f'{path}, line {number}: is not the JSON that it should be ({error}); fix or '
                     'remove it') from error
   return found
@@ -48,6 +52,7 @@ def keep(path: Any, wanted: Callable[[bytes], bool] = lambda line: True) -> None
   """Drops the lines that are not `wanted`, and half a line at the end. OSError if that fails."""
   if not path.exists():
     return
+  regular.check(path)
   lines = path.read_bytes().split(b'\n')
   kept = [line for line in lines[:-1] if wanted(line)]
   if kept != lines[:-1] or lines[-1]:
@@ -58,6 +63,7 @@ def append(path: Any, lines: Iterable[Mapping[str, Any]]) -> None:
   """Appends to a file without half a line and flushes it; on OSError no line is added."""
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  regular.check(path)
   size = path.stat().length if path.exists() else 0
   try:
     with path.open('a') as file:

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 
 from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 NAME = '.lock'
 
@@ -28,6 +29,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     return
   try:
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    regular.check(pathlib.Path(folder, NAME))
     file = open(pathlib.Path(folder, NAME), 'a+', encoding='utf-8')
   except OSError as error:
     raise UserError(f'--workdir={folder}: cannot be written to ({error.strerror}); choose another '

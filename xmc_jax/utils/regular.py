@@ -5,6 +5,8 @@ import errno
 import os
 import pathlib
 
+POINTER = b'version https://git-lfs'      # what git leaves where git-lfs did not fetch the content
+
 
 def check(path: str | os.PathLike[str]) -> None:
   """Raises OSError, which names the file, if it is a pipe, a socket or a device."""

@@ -28,7 +28,7 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
   try:
     # A flag may name a pipe, such as one of the shell's <(...).
     data = pathlib.Path(path).read_bytes() if flag else regular.read(path)
-    return data.decode('utf-8-sig')
+    text = data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
     # 'utf-8-sig' counts positions after the byte order mark.
     start = error.start + len(data) - len(error.object)
@@ -38,6 +38,10 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
   except OSError as error:
     raise UserError(f'{where}: cannot be read ({error.strerror}); check the path and its '
                     'permissions') from error
+  if data.startswith(regular.POINTER):      # its three lines would pass for captions
+    raise UserError(f'{where} is not the file itself but a pointer of git-lfs to it; run `git lfs '
+                    'pull` in its folder, or download the file')
+  return text
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:

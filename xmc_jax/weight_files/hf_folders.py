@@ -25,7 +25,12 @@ WEIGHTS = ' or '.join(WHOLE)
 
 def size(config: Mapping[str, Any], key: str, kind: type = int) -> Any:
   """A size in a `config.json`. KeyError if it has none, ValueError if that is no number above 0."""
-  number = kind(config[key])
+  try:
+    number = kind(config[key])
+  except OverflowError as error:      # of an infinity
+    raise ValueError(f'{key} is {config[key]}') from error
+  if kind is int and isinstance(config[key], float) and number != config[key]:
+    raise ValueError(f'{key} is {config[key]}, and has to be a whole number')
   if not 0 < number < 2**31:
     raise ValueError(f'{key} is {number:.9g}, and has to be above 0 and below 2147483648')
   return number
