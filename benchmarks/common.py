@@ -15,11 +15,12 @@ from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
 
-def parse(parser: argparse.ArgumentParser
+def parse(parser: argparse.ArgumentParser, default: str | None = None
           ) -> tuple[argparse.Namespace, ml_collections.ConfigDict]:
   """The script's flags, and its config: --config FILE, with --config.KEY=VALUE as in `xmc`.
 
-  A mistake of the user's ends the process with exit code 2.
+  A mistake of the user's ends the process with exit code 2. Without --config the config is that of
+  the file `default`, if there is one.
   """
   parser.epilog = '--config FILE and --config.KEY=VALUE as in `xmc train`.'
   parser.allow_abbrev = False
@@ -28,10 +29,10 @@ def parse(parser: argparse.ArgumentParser
   overrides = [word for word in rest if word.startswith('--config.')]
   if unknown := [word for word in rest if word not in overrides]:
     parser.error(f'unknown: {unknown[0]}')
-  if args.config is None:
+  if args.config is None and default is None:
     parser.error('--config is missing')
   try:
-    return args, config_file.load(args.config, overrides)
+    return args, config_file.load(args.config or default, overrides)
   except UserError as error:
     parser.error(' '.join(str(error).split()))
 

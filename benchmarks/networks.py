@@ -242,10 +242,10 @@ def main() -> None:
   parser.add_argument('--steps', type=int, default=5, help='timed steps of each')
   parser.add_argument('--channels_last', action='store_true',
                       help="torch's maps in its other layout, which is not its default")
+  args, config = common.parse(parser, default=str(CONFIGS / EMOJI[0]))
   if importlib.util.find_spec('torch') is None:
     parser.error('PyTorch is not installed; pip install torch')
-  if not any(arg.startswith(('--config=', '-h', '--help')) or arg == '--config'
-             for arg in sys.argv[1:]):
+  if args.config is None:
     for name in EMOJI:
       code = subprocess.run([sys.executable, *sys.argv, f'--config={CONFIGS / name}'],
                             check=False).returncode
@@ -253,7 +253,6 @@ def main() -> None:
         sys.exit(code)
     return
   jax.config.update('jax_platforms', 'cpu')
-  args, config = common.parse(parser)
   try:
     common.show(benchmark(config, args.steps, args.channels_last))
   except UserError as error:

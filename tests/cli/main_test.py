@@ -54,7 +54,7 @@ def workdir(tmp_path, trained):
 
 
 COMMANDS = ('train', 'sample', 'demo', 'export', 'evaluate', 'compare', 'soa', 'report', 'prepare',
-            'weights', 'describe')
+            'weights', 'configs', 'describe')
 
 
 @pytest.mark.parametrize('command, words', [
@@ -111,6 +111,7 @@ def test_help_lists_the_commands(capsys):
     ('report', ['RUN', '--across_protocols']),
     ('prepare', ['DATASET', '--source', '--codec']),
     ('weights', ['list', 'get', 'check']),
+    ('configs', ['xmc configs']),
     ('describe', ['--config', '--no_compile'])])
 @pytest.mark.parametrize('flag', ['-h', '--help'])
 def test_help_of_each_command_lists_its_flags(capsys, command, words, flag):
@@ -118,6 +119,17 @@ def test_help_of_each_command_lists_its_flags(capsys, command, words, flag):
   text = capsys.readouterr().out
   assert text.startswith(f'usage: xmc {command} ')
   assert not [word for word in words if word not in text]
+
+
+def test_configs_lists_what_the_package_has(capsys):
+  assert main(['xmc', 'configs']) == 0
+  listed, told = capsys.readouterr().out.split('\n\n')
+  names = {line.split()[0] for line in listed.splitlines()}
+  there = {path.stem for path in (tiny.ROOT / 'configs').glob('*.py')} - {'__init__'}
+  assert {name.partition(':')[0] for name in names} == there
+  assert {name for name in names if ':' in name} == {'scl:NAME', 'xmc_gan_ablation:ROW'}
+  assert 'demo                        XMC-GAN on the embedded emoji at 32 px' in listed
+  assert 'xmc train --config NAME' in told
 
 
 def test_version_and_help_as_a_module_need_no_jax():

@@ -4,6 +4,7 @@ FILE may also be the name of a config that comes with the package, such as `demo
 """
 from __future__ import annotations
 
+import ast
 import json
 import pathlib
 import re
@@ -22,7 +23,8 @@ from xmc_jax.utils import regular
 
 # In a checkout, a link to the folder configs/.
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
-_GIVE = 'give a Python file with get_config(), or the name of a config of the package, such as demo'
+_GIVE = ('give a Python file with get_config(), or the name of a config of the package, such as '
+         'demo; `xmc configs` lists them')
 _OVERRIDE = re.compile(r'--(?:no)?config\.([^=]+)=?(.*)')
 
 
@@ -63,6 +65,21 @@ def _from_json(saved: dict) -> ConfigDict:
     config[key] = (_from_json(value) if isinstance(value, dict) else
                    tuple(value) if isinstance(value, list) else value)
   return config.lock()
+
+
+def shipped() -> list[tuple[str, str]]:
+  """(name, first line of its docstring) of every config of the package; none of them is run.
+
+  A name whose get_config takes an argument is followed by that, in capitals: 'scl:NAME'.
+  """
+  found = []
+  for path in sorted(_CONFIGS.glob('*.py')):
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    for made in tree.body:
+      if isinstance(made, ast.FunctionDef) and made.name == 'get_config':
+        argument = ''.join(f':{word.arg.upper()}' for word in made.args.args)
+        found.append((path.stem + argument, (ast.get_docstring(tree) or '').partition('\n')[0]))
+  return found
 
 
 def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:

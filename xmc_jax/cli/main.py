@@ -18,6 +18,7 @@ from absl import logging
 from xmc_jax import __version__
 from xmc_jax.cli import (
   compare,
+  configs,
   demo,
   describe,
   evaluate,
@@ -33,7 +34,7 @@ from xmc_jax.cli import (
 from xmc_jax.cli.parser import Parser
 
 _COMMANDS = (train, sample, demo, export, evaluate, compare, soa, report, prepare, weights,
-             importing, describe)
+             importing, configs, describe)
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
 # Set before the first TensorFlow import, to silence its start-up log.

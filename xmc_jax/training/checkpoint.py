@@ -11,12 +11,24 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 
 from xmc_jax.training import durable
 from xmc_jax.types import Tree, UserError
 
 DAMAGED = '.damaged'      # suffix of the folder of a checkpoint that was set aside
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+  """The context in which absl logs nothing but errors."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(min(before, logging.ERROR))
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -46,14 +58,16 @@ class Checkpoints(contextlib.AbstractContextManager):
           raise PermissionError('no permission')
     self._local = '://' not in str(self.directory)
     self._intact: set[int] = set()      # steps whose checksums were right
-    self._manager = ocp.CheckpointManager(
-        self.directory,
-        options=ocp.CheckpointManagerOptions(
-            save_interval_steps=0 if every is None else 1, create=False,
-            preservation_policy=self, read_only=every is None,
-            cleanup_tmp_directories=every is not None,
-            temporary_path_class=durable.DurableTemporaryPath if self._local else None),
-        item_handlers={'state': ocp.PyTreeCheckpointHandler(), 'meta': ocp.JsonCheckpointHandler()})
+    options = ocp.CheckpointManagerOptions(
+        save_interval_steps=0 if every is None else 1, create=False,
+        preservation_policy=self, read_only=every is None,
+        cleanup_tmp_directories=every is not None,
+        temporary_path_class=durable.DurableTemporaryPath if self._local else None)
+    with _without_warnings():      # that the directory is only read, as was asked for
+      self._manager = ocp.CheckpointManager(
+          self.directory, options=options,
+          item_handlers={'state': ocp.PyTreeCheckpointHandler(),
+                         'meta': ocp.JsonCheckpointHandler()})
 
   def __exit__(self, *_: Any) -> None:
     self.close()
