@@ -351,7 +351,7 @@ def test_half_written_checkpoint_is_not_a_checkpoint(argv, workdir, capsys):
     (['--caption=apple', '--step=3'], ['step 3', '2, 4']),
     (['--caption=apple', '--truncation=-0.5'], ['--truncation', '-0.5', 'above 0']),
     (['--caption=apple', '--truncation=nan'], ['--truncation', 'nan', 'above 0']),
-    (['--caption=apple', '--out={folder}/empty.txt/x'], ['empty.txt/x', 'cannot be written']),
+    (['--caption=apple', '--out={folder}/empty.txt/x'], ['empty.txt/x', 'is a file; give']),
     (['--caption=apple', '--workdir={folder}'], ['no checkpoint in {folder}', '--workdir']),
 ])
 def test_sample_refuses(refused, trained, tmp_path, flags, words):
