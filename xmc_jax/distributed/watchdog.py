@@ -57,6 +57,8 @@ class Watchdog:
     with contextlib.suppress(ConnectionError):
       self._announce(f'{self._name(self._process)} stopped ({reason})', _GRACE)
     self._meet(_GRACE + 2)
+    if self._process == 0:     # JAX aborts whoever is still there when process 0 has left
+      time.sleep(1)
 
   def stop(self) -> None:
     """Makes the watchdog accept that the other processes leave."""

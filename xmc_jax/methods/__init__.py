@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import jax
 import ml_collections
@@ -16,12 +17,14 @@ import numpy as np
 from etils import epath
 
 from xmc_jax.config import check_kinds, flat
-from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import make_optimizers
 from xmc_jax.training.program import Program
 from xmc_jax.types import Array, Tree, UserError
+
+if TYPE_CHECKING:      # it imports Pillow, which building a method does not need
+  from xmc_jax.data.source import Source
 
 
 @dataclasses.dataclass(frozen=True)
