@@ -108,6 +108,10 @@ def other_model(plan):
   plan.workdir = plan.trained
 
 
+def other_weights_to_begin_with(plan):
+  plan.settings |= {'model__width': 8, 'init': plan.trained}
+
+
 def no_tensorflow(plan):
   plan.settings['data__loader'] = 'tf_data'
   plan.patch.setitem(sys.modules, 'tensorflow', None)
@@ -128,6 +132,7 @@ MISTAKES = {                  # and words of the line that tells each
     little_memory: 'memory.*--config.batch_size',
     busy_folder: 'in use by another training',
     other_model: 'another model',
+    other_weights_to_begin_with: '--config.init=.*other networks',
     no_tensorflow: 'tensorflow.*pip install',
 }
 

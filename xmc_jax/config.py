@@ -60,7 +60,7 @@ def base() -> ml_collections.ConfigDict:
   """
   config = ml_collections.ConfigDict()
   config.method = ''               # module of xmc_jax/methods
-  config.init = ''                 # trained model whose generator a new run begins with
+  config.init = ''                 # trained model whose weights a new run begins with
   config.seed = 0                  # of initialization, noise and the order of the data
   config.steps = 100_000           # training steps
   config.batch_size = 256          # examples of one round, over all devices

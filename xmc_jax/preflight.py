@@ -29,6 +29,7 @@ from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.describe import step_cost
 from xmc_jax.distributed import processes
+from xmc_jax.pretrained import start as begin
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import available, compile_to_fit
@@ -101,6 +102,9 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   if all(processes.gather(written and program is not None)):
     with found.kept():
       start = _saved(found, workdir, program)
+  if all(processes.gather(bool(program and config.init and not start))):
+    with found.kept():
+      begin.read(config.init, program.state_spec)
   if program:
     with found.kept():
       _disk(found, config, workdir, program)

@@ -240,8 +240,8 @@ def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Co
   config = config.copy_and_resolve_references()
   data, encoder = config.data, config.text.get('encoder')
   with config.unlocked():
-    if config.init and (folder := pathlib.Path(config.init).expanduser()).is_dir():
-      config.init = str(folder.absolute())
+    if config.init and (path := pathlib.Path(config.init).expanduser()).exists():
+      config.init = str(path.absolute())
     data.options = ml_collections.ConfigDict(
         sources.absolute(data.name, config.model.size, data.options))
     if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name

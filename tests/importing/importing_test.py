@@ -9,6 +9,7 @@ import os
 import pathlib
 import pickle
 import re
+import shlex
 import shutil
 
 import jax
@@ -261,10 +262,11 @@ def test_discriminators_are_imported(family, theirs, ours, tmp_path, damsm_folde
 def test_galips_file_has_the_discriminator_too(tmp_path, clip_folder, capsys):
   state = galip_state(clip_folder)
   torch_writer.write(tmp_path / 'state_epoch_9.pth', state, zipped=True)
-  argv = 'galip', tmp_path / 'state_epoch_9.pth', clip_folder, tmp_path / 'run'
-  assert xmc_import(*argv, '--step=5') == 0
-  assert 'new weights' not in capsys.readouterr().out
-  found = {name: x for name, x in tiny.saved_state(tmp_path / 'run', 5).items()}
+  run = tmp_path / 'my run'
+  assert xmc_import('galip', tmp_path / 'state_epoch_9.pth', clip_folder, run, '--step=5') == 0
+  told = capsys.readouterr().out
+  assert 'new weights' not in told and shlex.split(told)[-2:] == [str(run), 'a red apple']
+  found = tiny.saved_state(run, 5)
   for ours, theirs in (("['d'].params['read_0']['gate_other']", 'netD.module.DBlocks.0.beta'),
                        ("['d'].params['read_out']['shortcut']['bias']",
                         'netD.module.main.conv_s.bias')):

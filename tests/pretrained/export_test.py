@@ -1,6 +1,7 @@
 """`xmc export`: a folder that draws what the run draws, and that is refused when it is damaged."""
 import json
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,8 @@ def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, 
   assert json.loads((copy / 'config.json').read_text())['step'] == 2
   assert not (copy / 'left_behind').exists()
   assert 'step 2' in capsys.readouterr().out
+  assert main(['xmc', 'export', str(trained), str(tmp_path / 'my model')]) == 0
+  assert shlex.split(capsys.readouterr().out)[-2:] == [str(tmp_path / 'my model'), 'a red apple']
   (tmp_path / 'full').mkdir()
   (tmp_path / 'full' / 'thesis.txt').write_text('x')
   for target in (tmp_path / 'full', tmp_path / 'full' / 'thesis.txt'):

@@ -74,16 +74,16 @@ def test_a_model_that_is_not_there(name, words):
 def test_a_folder_of_the_users_goes_before_one_of_the_package(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'emoji64').mkdir()
-  assert module._find('emoji64') == SHIPPED      # no model is in it
+  assert module.find('emoji64') == SHIPPED      # no model is in it
   shutil.copytree(SHIPPED, tmp_path / 'emoji64', dirs_exist_ok=True)
-  assert module._find('emoji64') == pathlib.Path('emoji64')
+  assert module.find('emoji64') == pathlib.Path('emoji64')
 
 
 def test_a_repository_of_the_hub_is_downloaded(monkeypatch):
   asked = []
   monkeypatch.setattr(huggingface_hub, 'snapshot_download',
                       lambda repo_id: asked.append(repo_id) or str(SHIPPED))
-  assert module._find('org/name') == SHIPPED and asked == ['org/name']
+  assert module.find('org/name') == SHIPPED and asked == ['org/name']
 
 
 def test_a_repository_that_cannot_be_had_is_told_in_one_sentence(monkeypatch):

@@ -1,15 +1,18 @@
-"""A new run that begins with the generator of a trained model."""
+"""A new run that begins with the weights of a trained model."""
 import jax
 import numpy as np
 import pytest
 import tiny
+from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import methods
 from xmc_jax.cli.main import main
 from xmc_jax.pretrained import start
+from xmc_jax.pretrained.export import export
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
+from xmc_jax.types import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -18,19 +21,54 @@ def equal(a, b):
   return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
-def test_the_generator_is_the_trained_one_and_the_discriminator_is_new(trained, capsys):
+@pytest.fixture(scope='module')
+def program(trained):
   config = TextToImage.load(trained).config
-  program = methods.program(methods.build(config), config, make_mesh())
-  new = program.init(7)
-  state = start.begin_with(str(trained), new)
+  return methods.program(methods.build(config), config, make_mesh())
+
+
+@pytest.fixture(scope='module')
+def saved(trained, program):
+  """The state that the trained run ended with."""
   with Checkpoints(trained / 'checkpoints', every=None) as checkpoints:
-    saved = checkpoints.restore(program.state_spec)
+    return checkpoints.restore(program.state_spec)
+
+
+@pytest.mark.parametrize('kind', ['run', 'model', 'full model', 'file'])
+def test_the_weights_are_those_of_the_model(kind, trained, program, saved, tmp_path, capsys):
+  name, has_discriminator = trained, kind not in ('model',)
+  if kind != 'run':
+    name = tmp_path / 'model'
+    export(trained, name, full=has_discriminator)
+  if kind == 'file':
+    name /= 'model.safetensors'
+  new = program.init(7)
+  state = start.begin_with(str(name), new)
   assert not equal(saved.ema['g'], saved.networks['g'].params)     # or this shows nothing
   assert equal(state.networks['g'].params, saved.ema['g'])
   assert equal(state.ema['g'], saved.ema['g'])
   assert equal(state.networks['g'].stats, saved.networks['g'].stats)
-  assert equal(state.networks['d'].params, new.networks['d'].params)
-  assert int(state.step) == 0 and str(trained) in capsys.readouterr().out
+  first, other = (saved, new) if has_discriminator else (new, saved)
+  for part in ('params', 'stats'):
+    got, wanted, unwanted = (getattr(x.networks['d'], part) for x in (state, first, other))
+    assert equal(got, wanted) and not equal(got, unwanted)
+  assert equal(state.networks['d'].opt_state, new.networks['d'].opt_state)
+  assert int(state.step) == 0
+  printed = capsys.readouterr().out
+  assert str(name) in printed and ('discriminator' in printed) == has_discriminator
+
+
+@pytest.mark.parametrize('change, words', [
+  (lambda x: x | {'embedding': x['params/a']}, 'embedding'),
+  (lambda x: {'stats/a': x['params/a']}, 'no params'),
+  (lambda x: x | {'networks/x/params/a': x['params/a']}, 'networks/x'),
+  (lambda x: x, 'params/a'),
+])
+def test_a_file_of_other_networks_is_refused(program, tmp_path, change, words):
+  path = tmp_path / 'other.safetensors'
+  safetensors_numpy.save_file(change({'params/a': np.zeros((2, 3), np.float32)}), path)
+  with pytest.raises(UserError, match=words):
+    start.begin_with(str(path), program.init(7))
 
 
 def test_a_resumed_run_is_not_begun_again(trained, encoder_folder, tmp_path, capsys):

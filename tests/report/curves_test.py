@@ -79,7 +79,7 @@ def test_svg_is_deterministic_and_its_ids_do_not_collide():
 def test_svg_takes_its_colors_from_the_style_sheet():
   svg = curves.svg(Chart('x', [Line(str(i), i, [1, 2], [1.0, i]) for i in range(8)]))
   assert set(re.findall(r'(?:stroke|fill): ([^;"]+)', svg)) <= {
-      'none', *(f'var(--{name})' for name in ('ink', 'rule', *(f'c{i}' for i in range(8))))}
+      'none', *(f'var(--{name})' for name in ('ink', 'line', *(f'c{i}' for i in range(8))))}
 
 
 @pytest.mark.parametrize('low, high, ticks', [

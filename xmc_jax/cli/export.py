@@ -9,6 +9,7 @@
 static page, which draws in the visitor's browser; it is made of a run or of a model.
 """
 import pathlib
+import shlex
 
 from xmc_jax.cli.parser import number
 
@@ -55,8 +56,8 @@ def run(args):
       args.parser.error(f'--{given[0]}: goes with --page FOLDER')
     facts = _export(args, args.folder, 'float32')
     print(f'{args.folder}: the {facts["weights"]} weights of step {facts["step"]:,}, '
-          f'{_megabytes(args.folder)}\nTo generate an image:  xmc sample --model {args.folder} '
-          '"a red apple"')
+          f'{_megabytes(args.folder)}\nTo generate an image:  xmc sample --model '
+          f'{shlex.quote(args.folder)} "a red apple"')
     return
   if args.folder:
     args.parser.error('FOLDER and --page: give one of them; a page can be made of the model later')
@@ -86,8 +87,8 @@ def _page(args) -> None:
                         'the page takes the weights as they are')
     facts = write(model.load(args.workdir), pathlib.Path(args.workdir).name)
   print(f'{args.page}: a page with the {facts["weights"]} weights of step {facts["step"]:,}, '
-        f'{_megabytes(args.page)}\nTo look at it:  python3 -m http.server --directory {args.page} '
-        '8000  and open http://127.0.0.1:8000')
+        f'{_megabytes(args.page)}\nTo look at it:  python3 -m http.server --directory '
+        f'{shlex.quote(args.page)} 8000  and open http://127.0.0.1:8000')
 
 
 def _export(args, folder, bits: str):

@@ -5,6 +5,8 @@
   xmc import attngan --weights bird_AttnGAN2.pth --config attngan_cub --encoder damsm_cub \\
       --workdir runs/bird
 """
+import shlex
+
 from xmc_jax.cli.parser import add_config, number
 
 _FAMILIES = ('attngan', 'dm_gan', 'ssa_gan', 'galip')
@@ -53,4 +55,5 @@ def run(args):
   importing.import_run(published, config, args.workdir, step=args.step)
   also = '' if published.discriminators else ' The discriminator has new weights.'
   print(f'{args.network} of {config.model.size} px: step {args.step:,} of {args.workdir}.{also}\n'
-        f'To generate an image:  xmc sample --workdir {args.workdir} "a red apple"')
+        f'To generate an image:  xmc sample --workdir {shlex.quote(args.workdir)} '
+        '"a red apple"')

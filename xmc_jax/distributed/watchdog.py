@@ -57,8 +57,6 @@ class Watchdog:
     with contextlib.suppress(ConnectionError):
       self._announce(f'{self._name(self._process)} stopped ({reason})', _GRACE)
     self._meet(_GRACE + 2)
-    if self._process == 0:     # JAX aborts whoever is still there when process 0 has left
-      time.sleep(1)
 
   def stop(self) -> None:
     """Makes the watchdog accept that the other processes leave."""
@@ -119,6 +117,8 @@ class Watchdog:
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     thread.join(seconds + 1)   # a client that is about to abort does not return
+    if self._process == 0:     # the service, which is here, has yet to answer the others
+      time.sleep(1)
 
   def _end(self, sentence: str, meet: bool = False) -> None:
     with self._lock:           # only one thread ends the process

@@ -1,6 +1,6 @@
 """`xmc export --page`: a folder of static files in which a browser runs a whole model.
 
-  index.html, style.css, *.js    the page, hand-written, from `site/`
+  index.html, *.css, *.js        the page, hand-written, from `site/`
   model/page.json                what the page has to know of the model
   model/graph.onnx.gz            text encoder and generator
   model/tokenizer.json           of the captions

@@ -52,10 +52,10 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   model = TextToImage.load(workdir, step=step, text_encoder=encoder)
   config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
-  tensors = (int8.pack(_flat('params', _used(model)), dtype, -1)
-             | int8.pack(_flat('stats', model.tree['stats']), STATS, -1))
+  tensors = (int8.pack(flat('params', _used(model)), dtype, -1)
+             | int8.pack(flat('stats', model.tree['stats']), STATS, -1))
   if full:
-    tensors |= int8.pack(_networks(workdir, model, source), dtype, -1)
+    tensors |= int8.pack(networks(workdir, model, source), dtype, -1)
 
   # Written beside the target, and moved there when all is complete: a model that is there already
   # is not lost if this fails.
@@ -92,9 +92,10 @@ def _portable(config) -> dict[str, Any]:
   return settings
 
 
-def _flat(prefix: str, tree: Tree) -> dict[str, np.ndarray]:
-  flat = traverse_util.flatten_dict(jax.device_get(tree), sep='/')
-  return {f'{prefix}/{name}': np.asarray(x) for name, x in flat.items()}
+def flat(prefix: str, tree: Tree) -> dict[str, np.ndarray]:
+  """The leaves of a tree by the names that they have in a file, {'PREFIX/a/b': array}."""
+  leaves = traverse_util.flatten_dict(jax.device_get(tree), sep='/')
+  return {f'{prefix}/{name}': np.asarray(x) for name, x in leaves.items()}
 
 
 def _used(model: TextToImage) -> Tree:
@@ -108,12 +109,12 @@ def _used(model: TextToImage) -> Tree:
   return traverse_util.unflatten_dict({path: x for path, x in flat.items() if used[path]})
 
 
-def _networks(workdir: str | os.PathLike[str], model: TextToImage, encoder: str
+def networks(workdir: str | os.PathLike[str], model: TextToImage, encoder: str
               ) -> dict[str, np.ndarray]:
   """The parameters and statistics of all networks as they were at the step of the training."""
   method = methods.build(for_sampling(model.config, encoder))
   spec = methods.program(method, model.config, model.mesh).state_spec
   with Checkpoints(pathlib.Path(workdir) / 'checkpoints', every=None) as checkpoints:
-    networks = checkpoints.restore(spec, model.step).networks
-  return {name: x for key, network in networks.items() for part in ('params', 'stats')
-          for name, x in _flat(f'networks/{key}/{part}', getattr(network, part)).items()}
+    found = checkpoints.restore(spec, model.step).networks
+  return {name: x for key, network in found.items() for part in ('params', 'stats')
+          for name, x in flat(f'networks/{key}/{part}', getattr(network, part)).items()}

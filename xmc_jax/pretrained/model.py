@@ -114,7 +114,7 @@ def load(name: str | os.PathLike[str] = DEFAULT) -> Model:
   Raises:
     UserError: there is no such model, or it is damaged.
   """
-  path = _find(name)
+  path = find(name)
   return Model(path, from_folder(path) if folder.is_model(path) else TextToImage.load(path))
 
 
@@ -123,7 +123,7 @@ def names() -> list[str]:
   return sorted(path.name for path in SHIPPED.iterdir() if folder.is_model(path))
 
 
-def _find(name: str | os.PathLike[str]) -> pathlib.Path:
+def find(name: str | os.PathLike[str]) -> pathlib.Path:
   """The folder of a model or a run; a folder of the user's goes before one of the package."""
   path, text = pathlib.Path(name).expanduser(), os.fspath(name)
   if folder.is_model(path) or (path / 'checkpoints').is_dir():

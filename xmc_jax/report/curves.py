@@ -123,7 +123,7 @@ def svg(chart: Chart, prefix: str = '') -> str:
     figure.savefig(file := io.StringIO(), format='svg', transparent=True,
                    metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
   text = file.getvalue()
-  for color, name in ((_INK, 'ink'), (_RULE, 'rule'), *zip(COLORS, map('c{}'.format, range(8)))):
+  for color, name in ((_INK, 'ink'), (_RULE, 'line'), *zip(COLORS, map('c{}'.format, range(8)))):
     text = text.replace(color, f'var(--{name})')
   return re.sub(r'(\bid="|href="#|url\(#)', rf'\g<1>{prefix}', text[text.index('<svg'):])
 

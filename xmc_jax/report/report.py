@@ -68,11 +68,11 @@ def report(workdirs: Sequence[str], out: str | None = None, across_protocols: bo
   prefixes = (f'chart{i}-' for i in itertools.count())
   # The template is part of the code, its values are not: all are escaped, but for the drawings.
   environment = jinja2.Environment(
-      loader=jinja2.PackageLoader('xmc_jax.report', ''), autoescape=True, trim_blocks=True,
+      loader=jinja2.PackageLoader('xmc_jax', ''), autoescape=True, trim_blocks=True,
       lstrip_blocks=True, undefined=jinja2.StrictUndefined)
   environment.filters |= {'svg': lambda chart: curves.svg(chart, next(prefixes)),
                           'number': score_tables.number}
-  page = environment.get_template('report.html.j2').render(
+  page = environment.get_template('report/report.html.j2').render(
       runs=runs, mixed=mixed, cards=cards, notes=notes, grids=grids,
       sentence=headline.sentence(scores), shares=headline.shares(scores),
       charts=_charts(runs), sections=sections, other=other,

@@ -5,7 +5,10 @@ import errno
 import os
 import pathlib
 
-POINTER = b'version https://git-lfs'      # what git leaves where git-lfs did not fetch the content
+# What git leaves where git-lfs did not fetch the content begins so; and what to say of it.
+POINTER = b'version https://git-lfs'
+POINTED = ('is not the file itself but a pointer of git-lfs to it; run `git lfs pull` in its '
+           'folder, or download the file')
 
 
 def check(path: str | os.PathLike[str]) -> None:

@@ -39,8 +39,7 @@ def read_text(path: str | os.PathLike[str], flag: str = '') -> str:
     raise UserError(f'{where}: cannot be read ({error.strerror}); check the path and its '
                     'permissions') from error
   if data.startswith(regular.POINTER):      # its three lines would pass for captions
-    raise UserError(f'{where} is not the file itself but a pointer of git-lfs to it; run `git lfs '
-                    'pull` in its folder, or download the file')
+    raise UserError(f'{where} {regular.POINTED}')
   return text
 
 

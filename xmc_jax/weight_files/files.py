@@ -72,8 +72,7 @@ def refuse_pointer(path: str | os.PathLike[str]) -> None:
     return
   with contextlib.suppress(OSError), open(path, 'rb') as file:
     if file.read(len(regular.POINTER)) == regular.POINTER:
-      raise UserError(f'{path} is not the file itself but a pointer of git-lfs to it; run `git lfs '
-                      'pull` in its folder, or download the file')
+      raise UserError(f'{path} {regular.POINTED}')
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
