@@ -10,6 +10,9 @@ import pathlib
 import versions
 
 os.environ.setdefault('XMC_JAX_CACHE', str(pathlib.Path.home() / '.cache' / 'xmc_jax_tests'))
+# Each worker of pytest-xdist has a core of its own; more threads would wait for one another.
+for name in ('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS'):
+  os.environ.setdefault(name, '1')
 if versions.OLDER_EMITTERS:      # which compile in less than half the time
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_use_fusion_emitters=false'
 

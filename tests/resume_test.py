@@ -13,7 +13,7 @@ import tiny
 
 pytestmark = pytest.mark.slow
 
-STEPS, SAVE = 64, 8
+STEPS, SAVE = 40, 5
 
 
 def start(workdir, encoder, loader):

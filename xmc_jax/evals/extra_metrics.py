@@ -24,7 +24,7 @@ from xmc_jax.evals.extract import FeatureCollector, FeatureExtractor
 from xmc_jax.evals.kernels import cmmd
 from xmc_jax.evals.networks import alignment_net, detector
 from xmc_jax.evals.protocols import Protocol
-from xmc_jax.evals.retrieval import r_precision_folds, r_precision_hits
+from xmc_jax.evals.retrieval import r_precision, r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import Tree, UserError
 from xmc_jax.utils.hashing import file_sha256
@@ -89,14 +89,17 @@ def build(names: Sequence[str], context: EvalContext) -> list[ExtraMetric]:
 
 def _alignment(context: EvalContext) -> ExtraMetric:
   """R-precision by the alignment network of the data set, of generated and of real images."""
-  r_precision = functools.partial(
-      alignment.alignment, captions=context.captions, network=context.config.data.name,
-      candidates=alignment.CANDIDATES, seed=context.seed)
-  real = r_precision(_real(context))
+  network = context.config.data.name
+  captions = alignment.caption_embeddings(context.captions, network)     # the same at each step
+
+  def aligned(images: np.ndarray) -> float:
+    return r_precision(alignment.image_embeddings(images, network), captions,
+                       alignment.CANDIDATES, context.seed, captions=context.captions)
+  real = aligned(_real(context))
 
   def score(features):
     name = f'alignment-{alignment.CANDIDATES}'
-    return [Score(name, r_precision(_float(features['images']))), Score(f'{name} of real', real)]
+    return [Score(name, aligned(_float(features['images']))), Score(f'{name} of real', real)]
   return ExtraMetric((IMAGES,), score, _packaged_facts(alignment_net, context))
 
 

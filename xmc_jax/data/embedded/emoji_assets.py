@@ -22,8 +22,9 @@ def records() -> tuple[dict, ...]:
   return tuple(json.loads(text))
 
 
+@functools.cache
 def image(index: int) -> Image.Image:
-  """Returns the image of `records()[index]`, RGBA, 64 x 64."""
+  """Returns the image of `records()[index]`, RGBA, 64 x 64; shared, so copy it to change it."""
   blob, ends = _packed()
   start = int(ends[index - 1]) if index else 0
   data = blob[start:int(ends[index])].tobytes()
