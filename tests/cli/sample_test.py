@@ -239,6 +239,14 @@ def test_a_line_of_a_file_is_drawn_again_alone(draw, tmp_path, flags):
   assert len({image.tobytes() for image in alone.values()}) == 4
 
 
+def test_captions_are_cleaned_as_those_of_the_training_are(draw, tmp_path):
+  (tmp_path / 'captions.txt').write_bytes('salt &amp;\x0cpepper\u2028mill\r'.encode())
+  expected = draw('salt & pepper mill', '--each=1')
+  for flags in (['\ufeffsalt &amp; pepper\x85mill'], [f'--captions={tmp_path / "captions.txt"}']):
+    found = draw(*flags, '--each=1')
+    np.testing.assert_array_equal(*(one['000_salt_pepper_mill_0.png'] for one in (found, expected)))
+
+
 @pytest.mark.parametrize('size', [8, 16, 64])
 def test_the_size_of_the_compiled_batch_changes_nothing_but_rounding(model, size):
   captions = [f'{number} apples' for number in range(20)]
