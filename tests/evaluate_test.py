@@ -247,6 +247,12 @@ def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   assert 'FID' not in shown.out and results.read(run) == []
 
 
+def test_data_that_changed_behind_the_run_are_refused(run, capsys, monkeypatch):
+  monkeypatch.setattr(module.sources, 'fingerprint', lambda source: 'other')
+  assert main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy']) == 2
+  assert 'heldout differ' in capsys.readouterr().err and results.read(run) == []
+
+
 def test_statistics_of_other_tools_as_reference(folders, tmp_path, capsys):
   argv = ['xmc', 'compare', folders[0], '--protocol=toy', f'--workdir={tmp_path / "out"}']
   assert main([*argv, folders[1]]) == 0
