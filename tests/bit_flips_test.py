@@ -22,6 +22,7 @@ def test_every_damage_changes_the_bytes():
     (1, '', 'harmless'), (1, 'the checkpoint of step 3 is damaged (x)', 'older, told'),
     (2, 'the checkpoint of step 3 is damaged (x)', 'SILENT'), (2, '', 'SILENT'),
     (2, 'config.steps changed from 3 to 4', 'SILENT'),
+    (1, 'frozen.text changed from a to b', 'change told'),
     (2, 'config.steps changed from 3 to 4\nconfig.seed changed from 1 to 2', 'change told')])
 def test_verdict(found, said, right):
   assert tool.verdict(found, 1, said) == right

@@ -85,10 +85,12 @@ def attempt(use: Callable[[], Any]) -> tuple[str | None, Any, str]:
 
 def verdict(found: Any, expected: Any, said: str) -> str:
   """Of a use that was not refused."""
-  if found == expected:
-    return OLDER if ' is damaged ' in said else HARMLESS
+  if found == expected and ' is damaged ' in said:
+    return OLDER
   # The steps change each time, as one more is asked for.
-  return TOLD if re.search(r'^(?!config\.steps ).* changed from ', said, re.M) else SILENT
+  if re.search(r'^(?!config\.steps ).* changed from ', said, re.M):
+    return TOLD
+  return HARMLESS if found == expected else SILENT
 
 
 def drawn(run: pathlib.Path) -> Any:
