@@ -334,6 +334,13 @@ def test_images_edited_in_place_are_noticed(tmp_path):
   prepare()
 
 
+def test_other_classes_are_named(broken, tmp_path):
+  shutil.copytree(broken, tmp_path / 'out')
+  one = make_job(tmp_path, broken=True, class_names=('cow', 'dog', 'owl'))
+  with pytest.raises(UserError, match='with other classes'):
+    run.prepare(one, most_bad=0.2)
+
+
 def test_before_a_set_is_finished_shards_of_edited_images_are_written_again(tmp_path):
   source = own_folder(tmp_path / 'in')
   prepare = lambda: run.prepare(make_job(tmp_path, original=folder_reader.open(source)))
