@@ -22,9 +22,11 @@ from xmc_jax.evals import (
   image_sets,
   kernels,
   results,
+  scores,
 )
 from xmc_jax.evals.frechet import frechet_of_features
 from xmc_jax.evals.networks import alignment_net
+from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
@@ -247,6 +249,12 @@ def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   assert 'FID' not in shown.out and results.read(run) == []
 
 
+def test_data_that_changed_behind_the_run_are_refused(run, capsys, monkeypatch):
+  monkeypatch.setattr(module.sources, 'fingerprint', lambda source: 'other')
+  assert main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy']) == 2
+  assert 'heldout differ' in capsys.readouterr().err and results.read(run) == []
+
+
 def test_statistics_of_other_tools_as_reference(folders, tmp_path, capsys):
   argv = ['xmc', 'compare', folders[0], '--protocol=toy', f'--workdir={tmp_path / "out"}']
   assert main([*argv, folders[1]]) == 0
@@ -305,6 +313,13 @@ def test_a_killed_evaluation_is_not_taken_for_a_whole_one(run, monkeypatch):
   again = evaluate(run)
   assert by_metric(again[len(lines) - 1:]) == by_metric(lines)
   assert evaluate(run) == again
+
+
+@pytest.mark.parametrize('fakes, reals, words', [
+    (16, 2, 'add real images'), (2, 16, 'with --fakes'), (2, None, 'with --fakes')])
+def test_the_side_with_too_few_images_is_named(fakes, reals, words):
+  with pytest.raises(UserError, match=f'too few images.*{words}'):
+    scores.refuse_few(fakes, reals, 'generate more with --fakes')
 
 
 def test_mistakes_with_folders(folders, tmp_path, capsys):

@@ -35,6 +35,13 @@ def test_a_workdir_without_a_run_needs_a_config(tmp_path, capsys):
   assert '--config' in capsys.readouterr().err and not (tmp_path / 'none').exists()
 
 
+def test_a_run_without_its_config_file_is_told_apart_from_no_run(run, capsys):
+  (run / 'config.json').unlink()
+  assert main(['xmc', 'train', f'--workdir={run}']) == 2
+  told = capsys.readouterr().err
+  assert 'config.json is missing' in told and 'no run' not in told
+
+
 def test_other_data_is_refused_unless_insisted_on(run, encoder_folder, capsys):
   before = (run / 'config.json').read_text()
   argv = tiny.train_argv(run, encoder_folder, data__loader='arrays', steps=5,

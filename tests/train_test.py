@@ -108,6 +108,11 @@ def test_changed_frozen_networks_are_reported(capsys):
   assert capsys.readouterr().out == 'frozen.text changed from a to b\n'
   trainer._report_changes(meta('a'), meta('a'))
   assert capsys.readouterr().out == ''
+  eps = lambda value: meta('a') | {'frozen_settings': {'text': {'eps': value}}}
+  trainer._report_changes(eps(0.1), eps(0.2))
+  assert capsys.readouterr().out == 'frozen_settings.text.eps changed from 0.1 to 0.2\n'
+  trainer._report_changes(meta('a'), eps(0.2))
+  assert capsys.readouterr().out == ''
 
 
 def test_the_next_command_can_be_pasted(tmp_path):

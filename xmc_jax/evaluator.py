@@ -63,8 +63,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
   extra_metrics.check(metrics)
   model = TextToImage.load(workdir, step=step, text_encoder=text_encoder, data=data)
-  if data:
-    _check_data(workdir, model, data)
+  _check_data(workdir, model, data)
   evaluator = Evaluator(model, protocols.find(protocol or model.config.evals.protocol), fakes, seed,
                         metrics, random_seed, text_encoder, data)
   found = []
@@ -167,16 +166,20 @@ def _manifest(protocol: protocols.Protocol, weights_sha256: str, fakes: int,
           'kid_subset': scores.kid_subset(fakes, reals), 'splits': scores.INCEPTION_SPLITS}
 
 
-def _check_data(workdir: str | os.PathLike[str], model: TextToImage, folder: str) -> None:
-  """Raises UserError unless the prepared data in `folder` are those of the run."""
+def _check_data(workdir: str | os.PathLike[str], model: TextToImage, folder: str | None) -> None:
+  """Raises UserError unless the data are those of the run: in `folder`, or where it had them."""
   with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
-    trained = checkpoints.meta(model.step).get('data')      # an imported run has met none yet
+    meta = checkpoints.meta(model.step)
   data = model.config.data
-  found = sources.load(data.name, 'train', model.config.model.size,
-                       **(data.options.to_dict() | {'folder': folder}))
-  if trained and sources.fingerprint(found) != trained:
-    raise UserError(f'--data={folder}: the data there are not those that this run was trained '
-                    'with; give the folder of those')
+  options = data.options.to_dict() | ({'folder': folder} if folder else {})
+  splits = {'heldout': 'heldout'} | ({'data': 'train'} if folder else {})
+  for key, split in splits.items():
+    # An imported run has met no data yet, and older ones did not note the held-out images.
+    if key in meta and sources.fingerprint(sources.load(
+        data.name, split, model.config.model.size, **options)) != meta[key]:
+      where = f'--data={folder}' if folder else f'--workdir={workdir}'
+      raise UserError(f'{where}: the data are not those that this run was trained with, as the '
+                      f'images of {split} differ; put those back, or give their folder with --data')
 
 
 def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,

@@ -12,10 +12,11 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
@@ -141,6 +142,19 @@ def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where:
           'with --text_encoder FOLDER')
 
 
+def _check_frozen_settings(found: Mapping[str, Any], trained: Mapping[str, Any], where: str
+                           ) -> None:
+  """UserError for other settings of frozen networks than those of the training."""
+  # As JSON, like those of the training, which are of older runs not known.
+  now, then = defaults.flat(json.loads(json.dumps(found))), defaults.flat(trained)
+  for key in sorted(now.keys() & then.keys()):
+    if now[key] != then[key]:
+      raise UserError(
+          f'the encoder {where} is not as it was when this run was trained: {key} is {now[key]} '
+          f'instead of {then[key]}; repair its config.json, or give the folder of the right one '
+          'with --text_encoder FOLDER')
+
+
 @dataclasses.dataclass(frozen=True)
 class TextToImage:
   """A trained generator with everything it needs to turn captions into images.
@@ -202,6 +216,8 @@ class TextToImage:
     program = methods.program(method, config, mesh)
     frozen = method.load_frozen(method.sample_needs)
     _check_frozen(frozen, meta.get('frozen', {}), local.text.encoder)
+    _check_frozen_settings(method.frozen_settings, meta.get('frozen_settings', {}),
+                           local.text.encoder)
     tokenizer = (Tokenizer.parse(meta['tokenizer'], config.text.length, str(folder))
                  if 'tokenizer' in meta else       # older checkpoints do not have it
                  method.tokenizer())

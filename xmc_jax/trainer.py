@@ -96,6 +96,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     meta: dict[str, Any] = {
         'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
         'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()},
+        'frozen_settings': method.frozen_settings,
         'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
     processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout']} | {
         f'the frozen network {name}': digits for name, digits in meta['frozen'].items()})
@@ -273,8 +274,10 @@ def _check_same_run(workdir: epath.Path, old: dict, new: dict) -> None:
 
 
 def _report_changes(old: dict, new: dict) -> None:
-  """Prints what differs between two configs and their frozen networks' fingerprints."""
-  old, new = (flat({part: meta[part] for part in ('config', 'frozen')}) for meta in (old, new))
+  """Prints what differs between two configs and their frozen networks."""
+  # Older runs did not note the settings of the networks.
+  parts = [part for part in ('config', 'frozen', 'frozen_settings') if part in old]
+  old, new = (flat({part: meta[part] for part in parts}) for meta in (old, new))
   for key in sorted(old.keys() | new.keys()):
     if old.get(key) != new.get(key):
       print(f'{key} changed from {old.get(key)} to {new.get(key)}')

@@ -336,7 +336,7 @@ def test_half_written_checkpoint_is_not_a_checkpoint(argv, workdir, capsys):
 
 @pytest.mark.parametrize('flags, words', [
     (['--caption='], ['--caption', 'is empty']),
-    (['--caption=red apple', '--caption= '], ["caption ' '", 'no words']),
+    (['--caption=red apple', '--caption= '], ["caption ''", 'no words']),
     (['--caption=' + 20 * 'red apple '], ['42 tokens', '16', 'shorten']),
     (['--caption=красное яблоко'], ["'к'", 'not Latin', 'English']),
     (['--caption=苹果'], ["'苹'", 'not Latin', 'English']),

@@ -116,12 +116,23 @@ def test_another_encoder_is_refused_wherever_it_comes_from(moved, tmp_path, caps
   assert 'is not the one that this run was trained with' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('key, value, setting', [
+    ('layer_norm_eps', 0.5, 'text.eps is 0.5 instead of 1e-12'),
+    ('num_attention_heads', 4, 'text.heads is 4 instead of 2')])
+def test_an_encoder_with_other_settings_is_refused(moved, capsys, key, value, setting):
+  run, encoder = moved
+  path = encoder / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+  assert sample(run, f'--text_encoder={encoder}')[0] == 2
+  assert setting in capsys.readouterr().err
+
+
 def test_a_run_of_before_checkpoints_knew_their_encoder_draws_as_it_did(
     trained, tmp_path, draw):
   run = shutil.copytree(trained, tmp_path / 'run')
   for path in run.glob('checkpoints/*/meta/metadata'):
     meta = json.loads(path.read_text())
-    del meta['frozen'], meta['tokenizer']
+    del meta['frozen'], meta['frozen_settings'], meta['tokenizer']
     rewrite(path, json.dumps(meta))
   code, files = sample(run)
   assert code == 0 and same(files, draw('--caption=a red apple'))
@@ -237,6 +248,14 @@ def test_a_line_of_a_file_is_drawn_again_alone(draw, tmp_path, flags):
     np.testing.assert_array_equal(alone[f'000_36_apples_{copy}.png'],
                                   whole[f'036_36_apples_{copy}.png'])
   assert len({image.tobytes() for image in alone.values()}) == 4
+
+
+def test_captions_are_cleaned_as_those_of_the_training_are(draw, tmp_path):
+  (tmp_path / 'captions.txt').write_bytes('salt &amp;\x0cpepper\u2028mill\r'.encode())
+  expected = draw('salt & pepper mill', '--each=1')
+  for flags in (['\ufeffsalt &amp; pepper\x85mill'], [f'--captions={tmp_path / "captions.txt"}']):
+    found = draw(*flags, '--each=1')
+    np.testing.assert_array_equal(*(one['000_salt_pepper_mill_0.png'] for one in (found, expected)))
 
 
 @pytest.mark.parametrize('size', [8, 16, 64])

@@ -31,11 +31,11 @@ def test_images_of_all_suffixes_in_the_order_of_their_paths(tmp_path):
 
 def test_hidden_files_and_folders_are_skipped_and_counted(tmp_path):
   touch(tmp_path, 'a.png', '._a.png', 'b/.b.jpg', '.DS_Store', '.ipynb_checkpoints/a.png',
-        '.git/c/a.png', 'b/__MACOSX/a.png')
+        '.git/c/a.png', 'b/__MACOSX/a.png', '@eaDir/a.png')
   found = find_images(tmp_path)
   assert list(found.paths) == ['a.png']
-  assert (found.hidden_files, found.hidden_folders) == (2, 3)
-  assert found.skipped() == {'hidden image files': 2, 'hidden folders': 3}
+  assert (found.hidden_files, found.hidden_folders) == (2, 4)
+  assert found.skipped() == {'hidden image files': 2, 'hidden folders': 4}
   assert find_images(touch(tmp_path / 'new', 'a.png')).skipped() == {}
 
 
@@ -60,6 +60,13 @@ def test_a_link_to_a_folder_that_contains_it_is_refused(tmp_path):
   (tmp_path / 'a' / 'b' / 'up').symlink_to(tmp_path / 'a')
   with pytest.raises(UserError, match=r'^--images: .*up is a link to a folder that contains it'):
     find_images(tmp_path, '--images')
+
+
+def test_a_link_to_itself_is_to_be_removed(tmp_path):
+  touch(tmp_path, 'x.png')
+  (tmp_path / 'self').symlink_to('self')
+  with pytest.raises(UserError, match='self: .*remove the link'):
+    find_images(tmp_path)
 
 
 def test_accents_have_one_form(tmp_path):

@@ -33,7 +33,8 @@ def test_packed_lists_are_the_lists():
 @pytest.mark.parametrize('text, right', [
   ('salt &amp; pepper &quot;mill&quot;', 'salt & pepper "mill"'), ('&amp;lt;3', '<3'),
   ('R&D; R&reg', 'R&D; R&reg'), ('caf&#233; &#x41;', 'café A'), ('a\0dog\x1b\x85b', 'a dog b'),
-  ('a\ud800b', 'a b'), ('a\u2028b', 'a b'), ('👨\u200d👩', '👨\u200d👩')])
+  ('a\ud800b', 'a b'), ('a\u2028b', 'a b'), ('a\u200bb', 'a b'),
+  ('\ufeffa c\xadat\u200e', 'a cat'), ('👨\u200d👩', '👨\u200d👩')])
 def test_entities_and_control_signs(text, right):
   assert captions.clean(text) == right
 

@@ -311,6 +311,47 @@ def test_other_captions_in_the_original_are_noticed(broken, tmp_path):
   assert 'Noice' in source.captions(0)[0]
 
 
+def own_folder(folder):
+  for split, color in {'train': 'red', 'val': 'blue'}.items():
+    (folder / split).mkdir(parents=True)
+    Image.new('RGB', (32, 32), color).save(folder / split / 'a.bmp')
+    (folder / split / 'a.txt').write_text('a square')
+  return folder
+
+
+def test_images_edited_in_place_are_noticed(tmp_path):
+  source = own_folder(tmp_path / 'in')
+  prepare = lambda **more: run.prepare(make_job(tmp_path, original=folder_reader.open(source)),
+                                       **more)
+  prepare()
+  before = (source / 'train' / 'a.bmp').stat()
+  Image.new('RGB', (32, 32), 'green').save(source / 'train' / 'a.bmp')
+  os.utime(source / 'train' / 'a.bmp', ns=(before.st_atime_ns, before.st_mtime_ns))
+  assert (source / 'train' / 'a.bmp').stat().st_size == before.st_size
+  with pytest.raises(UserError, match='train-00000.rec .*other images.*--force'):
+    prepare()
+  prepare(force=True)
+  prepare()
+
+
+def test_other_classes_are_named(broken, tmp_path):
+  shutil.copytree(broken, tmp_path / 'out')
+  one = make_job(tmp_path, broken=True, class_names=('cow', 'dog', 'owl'))
+  with pytest.raises(UserError, match='with other classes'):
+    run.prepare(one, most_bad=0.2)
+
+
+def test_before_a_set_is_finished_shards_of_edited_images_are_written_again(tmp_path):
+  source = own_folder(tmp_path / 'in')
+  prepare = lambda: run.prepare(make_job(tmp_path, original=folder_reader.open(source)))
+  prepare()
+  (tmp_path / 'out' / 'manifest.json').unlink()
+  Image.new('RGB', (32, 32), 'green').save(source / 'train' / 'a.bmp')
+  prepare()
+  image = sources.load('records', 'train', 32, folder=str(tmp_path / 'out')).image(0)
+  assert np.abs(image.astype(int) - (0, 128, 0)).max() < 9
+
+
 def test_captions_in_another_script_are_counted_and_named(tmp_path, capsys):
   source = tmp_path / 'in'
   for split, text in {'train': 'красное яблоко', 'val': 'a red apple'}.items():

@@ -7,6 +7,7 @@ from xmc_jax.utils.text_lines import numbered_lines, read_lines, read_text
 
 @pytest.mark.parametrize('data, lines', [
     (b'', []), (b'a', ['a']), (b'a\nb\n', ['a', 'b']), (b'a\r\nb\r\n', ['a', 'b']),
+    (b'a\rb\r', ['a', 'b']),
     (b'\xef\xbb\xbfa\nb', ['a', 'b']), (b'\n \t\n  a  b \n\r\n', ['a  b']),
     ('a\u2028b\u0085c\x0bd\x0ce\x1cf\n'.encode(), ['a\u2028b\u0085c\x0bd\x0ce\x1cf']),
     ('caf\u00e9\n\u72ac'.encode(), ['caf\u00e9', '\u72ac'])])

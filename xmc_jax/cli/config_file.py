@@ -49,8 +49,10 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(saved, dict):
       raise ValueError('it is no object')
   except FileNotFoundError as error:
-    raise UserError(f'--workdir={workdir}: there is no run to resume; give --config to begin one'
-                    ) from error
+    there = (path.parent / 'checkpoints').exists()
+    raise UserError(f'--workdir={workdir}: ' + (
+        'its config.json is missing; give the --config of the run' if there else
+        'there is no run to resume; give --config to begin one')) from error
   except (OSError, ValueError) as error:
     why = getattr(error, 'strerror', None) or _one_line(error)
     raise UserError(f'{path} cannot be read ({why}); give the --config of the run'

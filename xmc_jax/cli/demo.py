@@ -6,7 +6,7 @@
 
 A page that needs no process, for others: xmc export --page.
 """
-from xmc_jax.cli.parser import number
+from xmc_jax.cli.parser import given_captions, number
 
 
 def add_parser(commands):
@@ -26,6 +26,5 @@ def add_parser(commands):
 def run(args):
   from xmc_jax.page import demo
   from xmc_jax.pretrained import model
-  from xmc_jax.utils.text_lines import read_lines
-  captions = read_lines(args.captions, '--captions') if args.captions else []
+  captions = given_captions((), args.captions)
   demo.serve(model.load(args.model or model.DEFAULT), captions, host=args.host, port=args.port)

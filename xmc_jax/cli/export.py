@@ -11,7 +11,7 @@ static page, which draws in the visitor's browser; it is made of a run or of a m
 import pathlib
 import shlex
 
-from xmc_jax.cli.parser import number
+from xmc_jax.cli.parser import given_captions, number
 
 # Flags that say how a run is exported, so that they mean nothing for a model.
 _OF_RUN = ('step', 'dtype', 'text', 'cut', 'full', 'license', 'text_encoder')
@@ -69,9 +69,8 @@ def _page(args) -> None:
 
   from xmc_jax.page import build
   from xmc_jax.pretrained import model
-  from xmc_jax.utils.text_lines import read_lines
   build.check_target(args.page)
-  captions = read_lines(args.captions, '--captions') if args.captions else []
+  captions = given_captions((), args.captions)
   write = lambda loaded, name: build.write(name, loaded, args.page, captions=captions,
                                            node_modules=args.runtime, webgpu=args.webgpu)
   if (pathlib.Path(args.workdir) / 'checkpoints').is_dir():

@@ -92,6 +92,13 @@ def names(text: str) -> list[str]:
   return [name for name in text.split(',') if name]
 
 
+def given_captions(captions: Sequence[str], file: str | None) -> list[str]:
+  """Captions of the command line and of the file of --captions, cleaned as prepared ones are."""
+  from xmc_jax.prepare.captions import clean
+  from xmc_jax.utils.text_lines import read_lines
+  return [clean(text) for text in (*captions, *(read_lines(file, '--captions') if file else ()))]
+
+
 def output_folder(path: pathlib.Path) -> pathlib.Path:
   """`path`, into which a command will write; UserError if it is a file, or would be inside one."""
   from xmc_jax.types import UserError

@@ -34,8 +34,7 @@ def add_parser(commands):
 def run(args):
   from xmc_jax.report import drawn
   from xmc_jax.report.report import report
-  from xmc_jax.utils.text_lines import read_lines
-  captions = args.caption + (read_lines(args.captions, '--captions') if args.captions else [])
+  captions = shared.given_captions(args.caption, args.captions)
   print(report(args.runs, out=args.out, across_protocols=args.across_protocols, captions=captions,
                draw=drawn.COUNT if args.draw is None else args.draw, data=args.data,
                text_encoder=args.text_encoder))

@@ -12,7 +12,14 @@ from __future__ import annotations
 import pathlib
 import re
 
-from xmc_jax.cli.parser import add_processes, add_run, joined, number, output_folder
+from xmc_jax.cli.parser import (
+  add_processes,
+  add_run,
+  given_captions,
+  joined,
+  number,
+  output_folder,
+)
 
 _COLUMNS = 8
 _MOST_IN_GRID = 256      # images; at 256 px some 20 megapixels
@@ -35,9 +42,7 @@ def add_parser(commands):
 
 
 def run(args):
-  from xmc_jax.utils.text_lines import read_lines
-  captions = args.words + args.caption
-  captions += read_lines(args.captions, '--captions') if args.captions else []
+  captions = given_captions(args.words + args.caption, args.captions)
   if not captions:
     args.parser.error('nothing to sample: give captions, --caption "..." or --captions FILE')
   checkpoints = {'--step': args.step is not None, '--live': args.live,

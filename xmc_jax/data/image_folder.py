@@ -5,7 +5,8 @@ One set of rules for `xmc prepare folder` and `xmc compare`:
   - An image is a file with one of `SUFFIXES`, in upper or lower case, at any depth. Images of other
     kinds, `UNREAD`, are counted.
   - Files and folders whose names start with "." are skipped and counted ("._a.png" of macOS,
-    ".ipynb_checkpoints"), and so is "__MACOSX". Hidden files that are no images are not counted.
+    ".ipynb_checkpoints"), and so are "__MACOSX" and "@eaDir" of a NAS. Hidden files that are no
+    images are not counted.
   - The order is that of the paths below the folder, as strings with "/" between the parts.
   - Symbolic links to files and to folders are followed. A link to a folder that contains it would
     never end, and is an error.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import pathlib
 import unicodedata
@@ -90,8 +92,9 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
   except UserError as error:
     raise UserError(f'{prefix}{error}') from error
   except OSError as error:
-    raise UserError(f'{prefix}{error.filename}: cannot be read ({error.strerror}); check the '
-                    'permissions') from error
+    then = 'remove the link' if error.errno == errno.ELOOP else 'check the permissions'
+    raise UserError(f'{prefix}{error.filename}: cannot be read ({error.strerror}); {then}'
+                    ) from error
   return ImageFiles(dict(sorted(paths.items())), hidden_files, hidden_folders, special,
                     unread)
 
@@ -102,7 +105,7 @@ def is_image(name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-  return name.startswith('.') or name == '__MACOSX'
+  return name.startswith('.') or name in ('__MACOSX', '@eaDir')
 
 
 def _walk(folder: pathlib.Path, above: frozenset[str]) -> Iterator[tuple[pathlib.Path, bool]]:

@@ -251,10 +251,12 @@ def shard_path(folder: str | os.PathLike, split: str, number: int) -> pathlib.Pa
 def open_shard(path: pathlib.Path, info: DatasetInfo) -> Shard:
   """Opens a shard of the set `info`. UserError if it is missing, damaged or of another set."""
   shard = Shard(path)
-  if _about(shard.facts) != info:
-    raise UserError(f'{path} belongs to another data set, {shard.facts["name"]!r} at '
-                    f'{shard.facts["size"]} px; choose another folder, or delete the file and '
-                    'prepare it again')
+  found = _about(shard.facts)
+  if found != info:
+    same = (found.name, found.size) == (info.name, info.size)
+    raise UserError(f'{path} belongs to another data set, {found.name!r} at {found.size} px'
+                    f'{" with other classes" if same else ""}; choose another folder, or delete '
+                    'the file and prepare it again')
   return shard
 
 

@@ -32,11 +32,12 @@ def kid_subset(fakes: int, reals: int | None) -> int | None:
 
 
 def refuse_few(fakes: int, reals: int | None, how: str) -> None:
-  """Raises a UserError, which says `how` to get more, if there are too few images."""
+  """Raises a UserError if there are too few images; `how` says how to get more generated ones."""
   if fakes < LEAST or reals is not None and reals < LEAST:
     against = '' if reals is None else f' and {reals:,} real'
     raise UserError(f'too few images: the scores need at least {LEAST} on each side, and there are '
-                    f'{fakes:,} generated{against} ones; {how}')
+                    f'{fakes:,} generated{against} ones; '
+                    f'{how if fakes < LEAST else "add real images"}')
 
 
 def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Score]:

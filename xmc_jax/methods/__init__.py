@@ -9,7 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
@@ -41,6 +41,8 @@ class Method:
   sample_needs: names of the frozen weights that `sample` uses.
   export: (run folder, {network: params}, tokenizer) -> None; writes what other runs read from this
     one. Called by one process whenever a checkpoint is saved.
+  frozen_settings: what decides beside the weights what a frozen network computes, as a file next to
+    them says it: {name: {setting: JSON}}.
   """
   objective: Objective
   sample: Callable[..., Array] | None
@@ -51,6 +53,7 @@ class Method:
   tokenizer: Callable[[], Tokenizer]
   sample_needs: tuple[str, ...] = ('text',)
   export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
+  frozen_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
   def load_frozen(self, names: Iterable[str] | None = None) -> dict[str, Tree]:
     """Reads the weights that are not trained, `{name: variables}`: those in `names`, or all."""

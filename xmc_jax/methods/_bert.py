@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,19 +29,21 @@ class FrozenBert:
   """A frozen BERT for a method and its networks: `frozen["text"]`.
 
   features: of a word embedding and of the sentence embedding. encode: (frozen, batch) -> Text.
-  load, spec, tokenizer: as of `Method`.
+  load, spec, tokenizer, settings: as of `Method`.
   """
   features: int
   encode: Callable[[dict[str, Tree], Batch], Text]
   load: Callable[[], Tree]
   spec: Tree
   tokenizer: Callable[[], Tokenizer]
+  settings: dict[str, Any]
 
 
 def frozen_bert(config: ml_collections.ConfigDict, dtype: jnp.dtype = jnp.float32) -> FrozenBert:
   """The BERT of `config.text`, computing in `dtype`. No weights are read here."""
   name, text = config.text.encoder, config.text
-  module = bert.Bert(**dataclasses.asdict(bert.sizes(name)), dtype=dtype)
+  settings = dataclasses.asdict(bert.sizes(name))
+  module = bert.Bert(**settings, dtype=dtype)
 
   def encode(frozen, batch):
     words = module.apply(frozen['text'], batch['tokens'], batch['mask'])
@@ -54,4 +57,5 @@ def frozen_bert(config: ml_collections.ConfigDict, dtype: jnp.dtype = jnp.float3
   row = lambda dtype: jax.ShapeDtypeStruct((1, text.length), dtype)
   spec = jax.eval_shape(module.init, jax.random.key(0), row(jnp.int32), row(jnp.bool_))
   return FrozenBert(module.width, encode, load, spec,
-                    lambda: Tokenizer(bert.find(name), text.length, rows=module.vocabulary))
+                    lambda: Tokenizer(bert.find(name), text.length, rows=module.vocabulary),
+                    settings)

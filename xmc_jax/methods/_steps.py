@@ -98,7 +98,7 @@ def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
 
   phases: {name: (network, its losses)}; the first tells `pair_accuracies`.
   labels: whether losses use labels without an extension too.
-  of_method: fields of `Method`: frozen, frozen_spec, tokenizer.
+  of_method: fields of `Method`: frozen, frozen_spec, frozen_settings, tokenizer.
   """
   phase = functools.partial(make_phase, weights=config.terms, networks=networks,
                             extension=extension, shared=shared_fakes(networks, extension))

@@ -12,6 +12,8 @@ instead of float16 with a scaled loss.
 """
 from __future__ import annotations
 
+import dataclasses
+
 import ml_collections
 
 from xmc_jax import config as defaults
@@ -80,7 +82,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       config, networks, {'discriminator': ('d', discriminator_losses),
                          'generator': ('g', generator_losses)}, extension,
       frozen={'clip': lambda: _clip.read(encoder)}, frozen_spec={'clip': clip.spec(network)},
-      tokenizer=lambda: _clip.tokenizer(config, network), sample_needs=('clip',))
+      tokenizer=lambda: _clip.tokenizer(config, network), sample_needs=('clip',),
+      frozen_settings={'clip': dataclasses.asdict(network.config)})
 
 
 def _check_network(sizes: clip.ClipConfig, pixels: int) -> None:

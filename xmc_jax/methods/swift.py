@@ -117,7 +117,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   return one_round(
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
                          'generator': ('g', functools.partial(generator_losses, group=group))},
-      extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer)
+      extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer,
+      frozen_settings={'text': text.settings})
 
 
 def _check_model(model: ml_collections.ConfigDict) -> None:

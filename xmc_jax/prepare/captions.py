@@ -6,18 +6,22 @@ import re
 from collections.abc import Iterable
 
 _ENTITY = re.compile(r'&(#\d+|#x[0-9a-f]+|[a-z]+\d*);', re.IGNORECASE)
-_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff]')   # and halves of surrogate pairs
+# And halves of surrogate pairs, and the space without a width.
+_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200b]')
+# Soft hyphens, marks of direction, word joiners, byte order marks; not the joiner inside emoji.
+_INVISIBLE = re.compile(r'[\xad\u200e\u200f\u2060\ufeff]')
 _SIDES = re.compile(r'\b(left|right)(?!over)', re.IGNORECASE)
 
 
 def clean(text: str) -> str:
   """Resolves HTML entities, also escaped twice; makes of white space and control signs one space.
 
-  CLIP's cleaning does the same with entities. An entity needs its semicolon: "R&D" stays.
+  Signs that nobody sees and that part no words are left out. CLIP's cleaning does the same with
+  entities. An entity needs its semicolon: "R&D" stays.
   """
   for _ in range(2):
     text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
-  return ' '.join(_CONTROL.sub(' ', text).split())
+  return ' '.join(_INVISIBLE.sub('', _CONTROL.sub(' ', text)).split())
 
 
 def loses_words(caption: str) -> bool:

@@ -1,6 +1,7 @@
 """A preparation: which shards it makes, and how one of them is made, in any process."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -64,6 +65,15 @@ class Job:
       digest.update(_said(original))
     return digest.hexdigest()
 
+  def images_fingerprint(self, split: str, number: int, tick: Callable[[], None]) -> str:
+    """A hash of the image files of a shard, all of which it reads; `tick` as in `write`."""
+    digest = hashlib.sha256()
+    for original in self.originals(split, number):
+      with contextlib.suppress(BadImage, OSError):
+        _hashing(original, digest).image()
+      tick()
+    return digest.hexdigest()
+
   def facts(self) -> dict[str, Any]:
     """Returns what decides the contents of the shards, as JSON reads it back."""
     files = {name: pathlib.Path(path).stat().st_size
@@ -88,11 +98,11 @@ class Job:
 
   def _examples(self, originals: Iterator[OriginalExample], facts: dict[str, Any],
                 tick: Callable[[], None]) -> Iterator[records.Example]:
-    digest = hashlib.sha256()
+    digest, images = hashlib.sha256(), hashlib.sha256()
     for original in originals:
       digest.update(_said(original))
       try:
-        encoded = encode_example(original, self.storage)
+        encoded = encode_example(_hashing(original, images), self.storage)
       except BadImage as error:
         facts['bad'].append([original.name, str(error)])
       else:
@@ -100,7 +110,7 @@ class Job:
           facts[what] += getattr(encoded, what)
         yield _example(original, encoded)
       tick()
-    facts['fingerprint'] = digest.hexdigest()
+    facts |= {'fingerprint': digest.hexdigest(), 'images_fingerprint': images.hexdigest()}
 
 
 def _said(original: OriginalExample) -> bytes:
@@ -108,6 +118,15 @@ def _said(original: OriginalExample) -> bytes:
   o = original
   return repr((o.name, o.captions, o.labels, o.areas, o.box, o.flippable, sorted(o.more.items()))
               ).encode('utf-8', 'surrogatepass')
+
+
+def _hashing(original: OriginalExample, digest: Any) -> OriginalExample:
+  """The same example; when its image is read, the bytes are added to the digest."""
+  def image() -> bytes:
+    data = original.image()
+    digest.update(len(data).to_bytes(8, 'little') + data)
+    return data
+  return dataclasses.replace(original, image=image)
 
 
 def encode_example(original: OriginalExample, storage: Storage) -> EncodedImage:

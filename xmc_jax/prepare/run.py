@@ -11,6 +11,8 @@ from __future__ import annotations
 import collections
 import json
 import time
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from xmc_jax.data import records
@@ -20,6 +22,7 @@ from xmc_jax.prepare.job import Job, shard_facts
 from xmc_jax.types import UserError
 from xmc_jax.utils.progress import Progress, duration
 
+IMAGES = 'images'
 WORTH = 15.0     # seconds of work below which starting other processes does not pay
 
 
@@ -53,8 +56,7 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   _check_settings(job)
   bad, todo = _find_work(job, own, most_bad)
   if manifest.exists():
-    print(f'{job.folder} is already prepared; --force prepares it again, for instance after images '
-          'have changed, which are not compared as captions are')
+    print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
   if todo:
     _make(job, todo, workers, bad, most_bad)
@@ -88,20 +90,36 @@ def _find_work(job: Job, own: list[pool.ShardKey], most_bad: float
   """Returns {split: bad images} of the existing shards, and the shards that must be written.
 
   A shard with too many bad images is written again: they may have been repaired since. UserError if
-  another one has other captions, labels or boxes than its examples have now.
+  another one has other images, captions, labels or boxes than its examples have now. Before the set
+  is finished, a shard with other images is written again instead.
   """
   bad, todo = collections.defaultdict(list), []
+  finished = (job.folder / records.MANIFEST).exists()
+  there = {shard: shard_facts(job.path(*shard)) for shard in own if job.path(*shard).exists()}
+  progress, done = Progress('images compared', sum(size_of(job, s) for s in there)), count(1)
   for shard in own:
-    path = job.path(*shard)
-    facts = shard_facts(path) if path.exists() else None
+    facts = there.get(shard)
     if facts is None or len(facts['bad']) > most_bad * size_of(job, shard):
       todo.append(shard)
       continue
-    if facts.get('fingerprint') != job.fingerprint(*shard):
-      raise UserError(f'{path} was prepared from other captions, labels or boxes than the original '
-                      'files have now; prepare the set again with --force')
+    other = _what_changed(job, shard, facts, lambda: progress.reach(next(done)))
+    if other == IMAGES and not finished:
+      todo.append(shard)
+      continue
+    if other:
+      raise UserError(f'{job.path(*shard)} was prepared from other {other} than the original files '
+                      'have now; prepare the set again with --force')
     bad[shard[0]] += map(tuple, facts['bad'])
   return bad, todo
+
+
+def _what_changed(job: Job, shard: pool.ShardKey, facts: dict[str, Any],
+                  tick: Callable[[], None]) -> str | None:
+  """What of the original files is no longer as it was when an existing shard was written."""
+  if facts.get('fingerprint') != job.fingerprint(*shard):
+    return 'captions, labels or boxes'
+  before = facts.get('images_fingerprint')      # older shards do not have it
+  return IMAGES if before and before != job.images_fingerprint(*shard, tick) else None
 
 
 def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
@@ -135,8 +153,8 @@ def summary(job: Job, manifest: dict[str, Any]) -> str:
     lines.append(f'{split}: {counts["examples"]:,} images, {counts["captions"]:,} captions, '
                  f'{gigabytes(size)}; {counts["enlarged"]:,} enlarged, {counts["cut"]:,} cut, '
                  f'{counts["kept"]:,} unchanged, {counts["bad"]:,} unusable')
-    if count := counts.get('captions_in_other_scripts'):
-      lines.append(f'{split}: {count:,} captions have words without Latin letters, or no word at '
+    if number := counts.get('captions_in_other_scripts'):
+      lines.append(f'{split}: {number:,} captions have words without Latin letters, or no word at '
                    'all, which the vocabulary of words does not have and an English text encoder '
                    f'does not know, first {counts["first_in_another_script"]!r}')
   lines += [f'left out: {number:,}, {why}' for why, number in manifest['left_out'].items()]
