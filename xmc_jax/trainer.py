@@ -224,6 +224,9 @@ class SampleGrid:
 def _curve(workdir: epath.Path, model: TextToImage | None, config, start: int) -> Curve | None:
   """The evaluations that `config.evals.every` asks for, if it does."""
   if not config.evals.every:
+    if config.evals.best:
+      raise UserError(f'--config.evals.best={config.evals.best} needs --config.evals.every: the '
+                      'steps between two evaluations')
     return None
   if not model:
     raise UserError(f'--config.evals.every={config.evals.every}: {config.method} trains an '

@@ -184,8 +184,10 @@ def shaped_like_coco(path: pathlib.Path, name: str) -> Iterator[None]:
   try:
     yield
   except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-    raise UserError(f'{place(path, name)} is not as COCO publishes it ({type(error).__name__}: '
-                    f'{error}); download it again') from error
+    what = (f'it has no {error}' if isinstance(error, KeyError) else
+            f'{type(error).__name__}: {error}')
+    raise UserError(f'{place(path, name)} is not as COCO publishes it ({what}); download it again, '
+                    'or write it as https://cocodataset.org/#format-data says') from error
 
 
 def place(path: pathlib.Path, name: str) -> str:
