@@ -17,13 +17,13 @@ torch = pytest.importorskip('torch')
 ROWS, END = 4, 15
 SIZES = {'model.size': 32, 'model.width': 4, 'batch_size': ROWS, 'text.length': toys.LENGTH,
          'optim.g.lr': 0.0, 'optim.d.lr': 0.0}
-DAMSM = {'model.z_features': 3, 'text.words': END + 1, 'image.encoder': 'squeezenet',
-         'terms.damsm_mask_same_class': False}
+READS = {'model.z_features': 3, 'text.words': END + 1}      # with a DAMSM, which looks at nothing
+DAMSM = READS | {'image.encoder': 'squeezenet', 'terms.damsm_mask_same_class': False}
 STACKED = {'model.d_width': 4, 'model.residuals': 1, 'model.condition_features': 3, **DAMSM}
 CLIP = {'clip.side': 16, 'clip.patch': 4, 'clip.width': 64, 'clip.layers': 3, 'clip.features': 6,
         'clip.text_width': 64, 'clip.text_layers': 1, 'clip.pieces': END + 1,
         'model.dtype': 'float32', 'text.encoder': ''}
-CONFIGS = {'attngan': STACKED, 'dm_gan': STACKED, 'ssa_gan': DAMSM, 'galip': CLIP}
+CONFIGS = {'attngan': STACKED, 'dm_gan': STACKED, 'df_gan': READS, 'ssa_gan': DAMSM, 'galip': CLIP}
 PHASES = {'ssa_gan': {'discriminator', 'penalty', 'generator'}}
 
 
