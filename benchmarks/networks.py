@@ -4,7 +4,7 @@
   python benchmarks/networks.py --config configs/ssa_gan_emoji.py --steps 10
   taskset -c 0 python benchmarks/networks.py --channels_last
 
-Without --config the emoji configs of all families, a process each. Both sides begin with the same weights,
+Without --config the five emoji configs, a process each. Both sides begin with the same weights,
 have the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet
 both alike. Before anything is measured the losses of their first step are compared. Threads are as
 many as cores that the process may use; with one (taskset) the times are steadier beside others.

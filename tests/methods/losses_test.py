@@ -21,7 +21,18 @@ from xmc_jax.losses.labels import label_cross_entropy
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
 from xmc_jax.losses.penalties import ma_gp
-from xmc_jax.methods import _damsm, attngan, clip, damsm, df_gan, dm_gan, galip, scl, ssa_gan, xmc_gan
+from xmc_jax.methods import (
+  _damsm,
+  attngan,
+  clip,
+  damsm,
+  df_gan,
+  dm_gan,
+  galip,
+  scl,
+  ssa_gan,
+  xmc_gan,
+)
 from xmc_jax.methods._diagnostics import accuracies, pair_accuracies, retrieval
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 
