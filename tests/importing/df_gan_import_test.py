@@ -18,6 +18,7 @@ from importing_test import (
 )
 
 from xmc_jax import importing
+from xmc_jax.cli.main import main
 
 pytestmark = pytest.mark.slow
 
@@ -136,3 +137,19 @@ def test_its_files_are_not_those_of_its_descendants(family, tmp_path, damsm_fold
 def test_the_first_version_is_no_ssa_gan(tmp_path, damsm_folder, capsys):
   path = write(tmp_path / 'netG.pth', states.filled(states.df_gan_of_2020()))
   refused(capsys, 'the first DF-GAN, of 2020', 'ssa_gan', path, damsm_folder, tmp_path / 'run')
+
+
+def test_an_imported_run_goes_on_training_both_networks(tmp_path, damsm_folder, capsys):
+  path, run = write(tmp_path / 'state_epoch_9.pth', published()), tmp_path / 'run'
+  keys = {'data.name': 'emoji', 'data.loader': 'arrays', 'batch_size': 8, 'steps': 1, 'grid': 2}
+  flags = [f'--config.{key}={value}' for key, value in keys.items()]
+  assert xmc_import('df_gan', path, damsm_folder, run, *flags) == 0
+  capsys.readouterr()
+  assert main(['xmc', 'train', f'--workdir={run}']) == 0
+  assert 'steps 1 to 1' in capsys.readouterr().out
+  # One step of Adam moves no weight by more than the learning rate: it began with the file's.
+  for ending, rate in (("['g'].params['pixels']['kernel']", 1e-4),
+                       ("['d'].params['logit']['kernel']", 4e-4)):
+    name, = (key for key in leaves(run, 1) if key.endswith(ending))
+    moved = np.abs(leaves(run, 1)[name] - leaves(run, 0)[name])
+    assert 0 < moved.max() < 1.01 * rate and leaves(run, 0)[name].std() > 0.1
