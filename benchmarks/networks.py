@@ -4,7 +4,7 @@
   python benchmarks/networks.py --config configs/ssa_gan_emoji.py --steps 10
   taskset -c 0 python benchmarks/networks.py --channels_last
 
-Without --config the four emoji configs, a process each. Both sides begin with the same weights,
+Without --config the five emoji configs, a process each. Both sides begin with the same weights,
 have the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet
 both alike. Before anything is measured the losses of their first step are compared. Threads are as
 many as cores that the process may use; with one (taskset) the times are steadier beside others.
@@ -34,7 +34,7 @@ from xmc_jax.types import UserError
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 SIDES = ('xmc_jax', 'torch')
-EMOJI = [f'{family}_emoji.py' for family in ('attngan', 'dm_gan', 'ssa_gan', 'galip')]
+EMOJI = [f'{family}_emoji.py' for family in ('attngan', 'dm_gan', 'df_gan', 'ssa_gan', 'galip')]
 ALIKE = 0.02          # largest relative difference of the losses of a first step
 
 
@@ -160,8 +160,7 @@ def check(config) -> None:
   if config.model.dtype != 'float32':
     raise UserError(f'model.dtype = {config.model.dtype}: the PyTorch step computes in float32; '
                     'set --config.model.dtype=float32')
-  if config.method != 'galip' and has_loss(config.terms) and (
-      config.image.encoder != 'squeezenet'):
+  if has_loss(config.terms) and config.image.encoder != 'squeezenet':
     raise UserError(f'image.encoder = {config.image.encoder}: the PyTorch step has a SqueezeNet; '
                     'set --config.image.encoder=squeezenet, or --config.terms.damsm_words=0 and '
                     '--config.terms.damsm_sentence=0')

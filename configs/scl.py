@@ -5,9 +5,9 @@ The config that it extends follows the colon. First the image-text encoder, then
   xmc train --config configs/scl.py:damsm_cub --workdir runs/scl_damsm_cub
   xmc train --config configs/scl.py:attngan_cub --workdir runs/scl_attngan_cub
 
-The same works for dm_gan_cub and ssa_gan_cub, with the same encoder; for the configs of coco; and
-for those of emoji and scenes, at sizes for CPUs. Where a generator's own config names the encoder
-runs/..., it uses runs/scl_... instead. galip_cub and galip_coco keep the published CLIP;
+The same works for dm_gan_cub, df_gan_cub and ssa_gan_cub, with the same encoder; for the configs of
+coco; and for those of emoji and scenes, at sizes for CPUs. Where a generator's own config names the
+encoder runs/..., it uses runs/scl_... instead. galip_cub and galip_coco keep the published CLIP;
 galip_emoji and galip_scenes need clip_emoji and clip_scenes first. XMC-GAN's text encoder is never
 trained, so scl.py:xmc_gan_coco256 alone is enough.
 

@@ -31,6 +31,8 @@ RELEASED = PAPER | {
     'attngan_coco': {'g': 13_811_456, 'd': 216_878_982, 'text': 8_629_420},
     'dm_gan_cub': {'g': 21_449_042, 'd': 25_298_598, 'text': 2_075_320},
     'dm_gan_coco': {'g': 22_335_314, 'd': 25_298_598, 'text': 8_629_420},
+    'df_gan_cub': {'g': 9_744_131, 'd': 6_915_142, 'text': 2_075_320},
+    'df_gan_coco': {'g': 9_744_131, 'd': 6_915_142, 'text': 8_629_420},
     'ssa_gan_cub': {'g': 29_494_273, 'd': 80_379_526, 'text': 2_075_320},
     'ssa_gan_coco': {'g': 29_494_273, 'd': 80_379_526, 'text': 8_629_420},
     # CLIP's file has one number more, the temperature, which nothing here reads.

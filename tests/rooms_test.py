@@ -41,7 +41,7 @@ LIBRARIES = {
                        'preflight.py', 'api.py', 'importing.py', 'cli',
                        'evals/extra_metrics.py'},
 }
-FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|ssa_gan|galip'
+FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|df_?gan|ssa_?gan|galip'
 
 
 @functools.cache

@@ -31,19 +31,21 @@ from xmc_jax.types import Tree, UserError
 from xmc_jax.utils import atomic
 from xmc_jax.utils.lock import locked
 from xmc_jax.weight_files import files, torch_files
-from xmc_jax.weight_files.published import attngan, dm_gan, galip, rules, ssa_gan
+from xmc_jax.weight_files.published import attngan, df_gan, dm_gan, galip, rules, ssa_gan
 from xmc_jax.weight_files.published import clip as published_clip
 from xmc_jax.weight_files.published import damsm as published_damsm
 from xmc_jax.weight_files.published.rules import Arrays, Rule
 
 FAMILIES: dict[str, ModuleType] = {
-  'attngan': attngan, 'dm_gan': dm_gan, 'ssa_gan': ssa_gan, 'galip': galip}
+  'attngan': attngan, 'dm_gan': dm_gan, 'df_gan': df_gan, 'ssa_gan': ssa_gan, 'galip': galip}
+_NOT_READ = 'the first DF-GAN, of 2020'
 # The files that there are: {(family, part): rules of its modules}.
 _KINDS: dict[tuple[str, str], Sequence[Rule]] = {
   **{(name, 'generator'): family.GENERATOR for name, family in FAMILIES.items()},
   **{(name, 'discriminator'): family.DISCRIMINATOR for name, family in FAMILIES.items()},
   ('damsm', 'text encoder'): published_damsm.TEXT,
-  ('damsm', 'image encoder'): published_damsm.IMAGE}
+  ('damsm', 'image encoder'): published_damsm.IMAGE,
+  (_NOT_READ, 'generator'): df_gan.GENERATOR_OF_2020}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,9 @@ def _check_kind(path: pathlib.Path, arrays: Arrays, family: str, part: str) -> N
   """UserError for the file of another network."""
   shares = {kind: rules.share(arrays, table) for kind, table in _KINDS.items()}
   likely = max(shares, key=shares.__getitem__)
+  if likely[0] == _NOT_READ:
+    raise UserError(f'{path} holds the {likely[1]} of {_NOT_READ}, which cannot be imported; give '
+                    'state_epoch_N.pth of the version of CVPR 2022 to `xmc import df_gan`')
   if shares[likely] > shares[family, part]:
     raise UserError(f'{path} holds the {likely[1]} of {likely[0]}, not the {part} of {family}; '
                     f'give it to `xmc import {likely[0]}`, or choose another file')

@@ -1,4 +1,4 @@
-"""Losses and training steps of the four families; `FAMILIES` builds them from our configs."""
+"""Losses and training steps of the five families; `FAMILIES` builds them from our configs."""
 from __future__ import annotations
 
 import copy
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from torch_networks import frozen, galip, ssa_gan, stacked
+from torch_networks import df_gan, frozen, galip, ssa_gan, stacked
 from torch_networks.layers import conv
 from torch_networks.weights import load
 
@@ -132,13 +132,40 @@ class DmGan(Stacked):
     stacked.spectral(self.d)
 
 
+class DfGan(Twin):
+  def __init__(self, config, trees, weights):
+    m = config.model
+    super().__init__(
+      config,
+      df_gan.DfGenerator(m.size, m.width, TEXT_FEATURES, m.z_features),
+      ssa_gan.OneStageDiscriminator(m.size, m.width, TEXT_FEATURES, df_gan.WIDEST),
+      frozen.Damsm(config.text.words),
+      trees,
+      weights,
+    )
+
+  def phases(self, image, tokens, mask, z):
+    w = self.config.terms
+    with torch.no_grad():
+      _, sentence = self.world.read(tokens, mask)
+    fake = self.g(sentence, z)
+    image, said = image.detach().requires_grad_(), sentence.detach().requires_grad_()
+    self.d.requires_grad_(True)
+    real, wrong = self.d(image, said, sentence.roll(-1, 0))
+    fake_logits, = self.d(fake.detach(), sentence)
+    yield 'discriminator', 'd', (w.hinge * hinge(real, fake_logits, wrong)
+                                 + w.ma_gp * sixth_power(real, image, said))
+    self.d.requires_grad_(False)
+    yield 'generator', 'g', -w.hinge * self.d(fake, sentence)[0].mean()
+
+
 class SsaGan(Twin):
   def __init__(self, config, trees, weights):
     m = config.model
     super().__init__(
       config,
       ssa_gan.SsaGenerator(m.size, m.width, TEXT_FEATURES, m.z_features),
-      ssa_gan.SsaDiscriminator(m.size, m.width, TEXT_FEATURES),
+      ssa_gan.OneStageDiscriminator(m.size, m.width, TEXT_FEATURES, ssa_gan.WIDEST),
       frozen.Damsm(config.text.words),
       trees,
       weights,
@@ -197,6 +224,7 @@ def _conv_bias(*sizes):
 FAMILIES = {
     'attngan': functools.partial(Stacked, stacked.WordAttention, conv, stacked.ConvNorm),
     'dm_gan': functools.partial(DmGan, stacked.DynamicMemory, _conv_bias, _conv_bias),
+    'df_gan': DfGan,
     'ssa_gan': SsaGan,
     'galip': Galip,
 }

@@ -56,7 +56,7 @@ class Damsm(nn.Module):
     self.lstm = nn.LSTM(embedding, width // 2, batch_first=True, bidirectional=True)
     self.backbone = SqueezeNet()
     self.regions = conv(256, width, 1)
-    self.code = nn.Linear(512, width)
+    self.embedding = nn.Linear(512, width)
     self.requires_grad_(False)
 
   def load(self, frozen):
@@ -78,10 +78,10 @@ class Damsm(nn.Module):
     return words, torch.cat([last[0], last[1]], 1)
 
   def look(self, images):
-    """Codes [b, e] and regions [b, n, e] of images in [-1, 1]."""
+    """Embeddings [b, e] and regions [b, n, e] of images in [-1, 1]."""
     x = F.interpolate(images, size=(128, 128), mode='bilinear', align_corners=True)
     regions, pool = self.backbone(x)
-    return self.code(pool), self.regions(regions).flatten(2).transpose(1, 2)
+    return self.embedding(pool), self.regions(regions).flatten(2).transpose(1, 2)
 
 
 @dataclasses.dataclass(frozen=True)

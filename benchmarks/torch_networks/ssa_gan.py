@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch_networks.layers import BASE, as_map, conv, everywhere, leaky, whole
 
 MASK_FEATURES, HIDDEN = 100, 256
+WIDEST = 16      # maps of the discriminator, in multiples of its width
 
 
 class Modulation(nn.Module):
@@ -85,11 +86,13 @@ class SsaDown(nn.Module):
     return F.avg_pool2d(self.shortcut(x) if self.learnt else x, 2) + self.gate * h
 
 
-class SsaDiscriminator(nn.Module):
-  def __init__(self, size, width, text_features):
+class OneStageDiscriminator(nn.Module):
+  """DF-GAN's too, with another `widest`."""
+
+  def __init__(self, size, width, text_features, widest):
     super().__init__()
     self.blocks = (size // BASE).bit_length() - 1
-    channels = [width] + [width * min(2 << i, 16) for i in range(self.blocks)]
+    channels = [width] + [width * min(2 << i, widest) for i in range(self.blocks)]
     self.start = conv(3, width, bias=True)
     for i in range(self.blocks):
       self.add_module(f'block_{i}', SsaDown(channels[i], channels[i + 1]))

@@ -116,8 +116,13 @@ def write_discriminators(family, folder):
 
 def galip_state(clip_folder):
   """All of GALIP's file, as DDP saves it."""
-  parts = {'netG': generator_state('galip', clip_folder)}
-  for name, shapes in zip(('netD', 'netC'), states.galip_discriminator()):
+  return whole_state(generator_state('galip', clip_folder), states.galip_discriminator())
+
+
+def whole_state(generator, discriminator):
+  """`state_epoch_N.pth` of DF-GAN and GALIP: three networks and optimizers."""
+  parts = {'netG': generator}
+  for name, shapes in zip(('netD', 'netC'), discriminator):
     parts[name] = states.filled(shapes, seed=4)
   return {f'model.{part}.module.{name}': array for part, state in parts.items()
           for name, array in state.items()} | {
@@ -127,7 +132,7 @@ def galip_state(clip_folder):
 def xmc_import(family, weights, encoder, run, *flags):
   argv = ['xmc', 'import', family, '--weights', str(weights), '--encoder', str(encoder),
           '--workdir', str(run), *flags]
-  light = {'galip': ['--config.model.dtype=float32'], 'ssa_gan': []}
+  light = {'galip': ['--config.model.dtype=float32'], 'df_gan': [], 'ssa_gan': []}
   return main(argv + light.get(family, ['--config.model.d_width=2']))
 
 
@@ -163,8 +168,8 @@ def by_torch(family, state, text_state, clip_folder):
       sentence = torch.from_numpy(np.array(module.apply(variables, read, method='text')))
       return published.galip(state, sentence, noise(NOISE), (16, 32), heads=2, first=0)
     words, sentence = published.damsm_text(text_state, tokens, lengths)
-    if family == 'ssa_gan':
-      return published.ssa_gan(state, sentence, noise(NOISE))
+    if family in ('df_gan', 'ssa_gan'):
+      return getattr(published, family)(state, sentence, noise(NOISE))
     mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
     return published.stacked(state, words, sentence, mask, noise(NOISE + CONDITION), NOISE,
                              getattr(published, f'{family}_reads'))
@@ -194,7 +199,7 @@ def write_generator(path, family, clip_folder, zipped=True, prefix=''):
   return state
 
 
-@pytest.mark.parametrize('family', ['attngan', 'dm_gan', 'ssa_gan', 'galip'])
+@pytest.mark.parametrize('family', ['attngan', 'dm_gan', 'df_gan', 'ssa_gan', 'galip'])
 def test_an_imported_generator_draws_what_the_published_one_draws(
     family, request, tmp_path, text_state, damsm_folder, clip_folder, drawn):
   state = write_generator(tmp_path / 'netG.pth', family, clip_folder)
@@ -207,7 +212,7 @@ def test_an_imported_generator_draws_what_the_published_one_draws(
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason='needs torch')
-@pytest.mark.parametrize('family', ['attngan', 'ssa_gan'])
+@pytest.mark.parametrize('family', ['attngan', 'df_gan', 'ssa_gan'])
 @pytest.mark.parametrize('form', ['stream', 'parallel', 'half', 'wrapped'])
 def test_files_that_torch_writes_in_any_form_are_read(
     family, form, tmp_path, damsm_folder, drawn):
@@ -304,6 +309,7 @@ def test_an_imported_run_goes_on_training(tmp_path, damsm_folder, capsys):
     (lambda s: states.filled(states.attngan_discriminators()[2]), 'the discriminator of attngan'),
     (lambda s: states.filled(states.damsm_text()), 'the text encoder of damsm'),
     (lambda s: states.filled(states.ssa_gan()), 'the generator of ssa_gan'),
+    (lambda s: states.filled(states.df_gan_of_2020()), 'first DF-GAN, of 2020, which cannot be'),
     (lambda s: {'layer1.weight': np.zeros(3, np.float32)}, 'named like layer1.weight'),
     (lambda s: states.filled(states.attngan(text=12)), 'sentences of 8 features.* reads 12')])
 def test_other_files_are_refused(spoil, message, tmp_path, damsm_folder, capsys):

@@ -120,6 +120,56 @@ def two_layers(name, out, hidden, given):
   return layer(f'{name}.linear1', hidden, given) | layer(f'{name}.linear2', out, hidden)
 
 
+def fused(name, features, given):
+  """A deep fusion block of DF-GAN and GALIP."""
+  return {key: shape for i in (0, 1) for what in ('gamma', 'beta') for key, shape in two_layers(
+      f'{name}.affine{i}.fc_{what}', features, features, given).items()}
+
+
+def fused_up_blocks(width, blocks, given):
+  """The generator's blocks of DF-GAN and GALIP, for a condition of `given` features."""
+  shapes, before = {}, 8 * width
+  for i in range(blocks):
+    out, name = min(8, 2 ** (blocks - 1 - i)) * width, f'GBlocks.{i}'
+    shapes |= fused(f'{name}.fuse1', before, given) | fused(f'{name}.fuse2', out, given)
+    shapes |= conv(f'{name}.c1', out, before, bias=True) | conv(f'{name}.c2', out, out, bias=True)
+    shapes |= conv(f'{name}.c_sc', out, before, 1, bias=True) if out != before else {}
+    before = out
+  return shapes | conv('to_rgb.1', 3, width, bias=True)
+
+
+def df_gan(width=4, blocks=3, text=8, noise=5):
+  """netG of the version of CVPR 2022."""
+  return layer('fc', 8 * width * 16, noise) | fused_up_blocks(width, blocks, noise + text)
+
+
+def df_gan_discriminator(width=4, blocks=3, text=8):
+  """netD and netC."""
+  shapes, given = conv('conv_img', width, 3, bias=True), width
+  for i in range(blocks):
+    out, name = min(2 << i, 8) * width, f'DBlocks.{i}'
+    shapes |= conv(f'{name}.conv_r.0', out, given, 4) | conv(f'{name}.conv_r.2', out, out)
+    shapes |= conv(f'{name}.conv_s', out, given, 1, bias=True) | {f'{name}.gamma': (1,)}
+    given = out
+  return shapes, (conv('joint_conv.0', 2 * width, given + text)
+                  | conv('joint_conv.2', 1, 2 * width, 4))
+
+
+def df_gan_of_2020(width=4, blocks=4, text=8, noise=5):
+  """netG of the first version, which is not read: no noise in the blocks, and gates."""
+  shapes, given = layer('fc', 8 * width * 16, noise), 8 * width
+  for i, multiple in enumerate((*(8,) * (blocks - 3), 4, 2, 1)):
+    out, name = multiple * width, f'block{i}'
+    shapes |= {key: shape for number, features in enumerate((given, given, out, out))
+               for what in ('gamma', 'beta') for key, shape in two_layers(
+                   f'{name}.affine{number}.fc_{what}', features, 256, text).items()}
+    shapes |= conv(f'{name}.c1', out, given, bias=True) | conv(f'{name}.c2', out, out, bias=True)
+    shapes |= conv(f'{name}.c_sc', out, given, 1, bias=True) if out != given else {}
+    shapes |= {f'{name}.gamma': (1,)}
+    given = out
+  return shapes | conv('conv_img.1', 3, width, bias=True)
+
+
 def ssa_gan(width=4, blocks=4, text=8, noise=5):
   multiples = (*(8,) * (blocks - 3), 4, 2, 1)
   mask = lambda name, given: (
@@ -156,25 +206,16 @@ def ssa_gan_discriminator(width=4, blocks=3, text=8):
 
 def galip(width=2, blocks=2, text=7, noise=5, channels=8, grid=8, prompts=5):
   """netG without its CLIP, of so many `channels`."""
-  fused = lambda name, features: {
-      key: shape for i in (0, 1) for what in ('gamma', 'beta') for key, shape in two_layers(
-          f'{name}.affine{i}.fc_{what}', features, features, noise + text).items()}
   shapes = layer('fc_code', width * grid ** 2, noise)
   for i in range(4):
     name, half = f'mapping.FBlocks.{i}', width // 2
-    shapes |= conv(f'{name}.conv1', half, width, bias=True) | fused(f'{name}.fuse1', half)
-    shapes |= conv(f'{name}.conv2', width, half, bias=True) | fused(f'{name}.fuse2', width)
+    for number, out, before in ((1, half, width), (2, width, half)):
+      shapes |= conv(f'{name}.conv{number}', out, before, bias=True)
+      shapes |= fused(f'{name}.fuse{number}', out, noise + text)
   shapes |= conv('mapping.conv_fuse', channels, width, 5, bias=True)
   shapes |= layer('mapping.fc_prompt', prompts * channels, noise + text)
   shapes |= conv('mapping.conv', 8 * width, channels, 5, bias=True)
-  given = 8 * width
-  for i in range(blocks):
-    out, name = min(8, 2 ** (blocks - 1 - i)) * width, f'GBlocks.{i}'
-    shapes |= fused(f'{name}.fuse1', given) | conv(f'{name}.c1', out, given, bias=True)
-    shapes |= fused(f'{name}.fuse2', out) | conv(f'{name}.c2', out, out, bias=True)
-    shapes |= conv(f'{name}.c_sc', out, given, 1, bias=True) if out != given else {}
-    given = out
-  return shapes | conv('to_rgb.1', 3, width, bias=True)
+  return shapes | fused_up_blocks(width, blocks, noise + text)
 
 
 def clip_image_transformer(width=8, layers=6, grid=8, patch=4):

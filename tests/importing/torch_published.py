@@ -123,6 +123,31 @@ def two_layers(s, condition):
   return (s / 'linear2').linear(F.relu((s / 'linear1').linear(condition)))[..., None, None]
 
 
+def fused(s, x, condition):
+  """A deep fusion block of DF-GAN and GALIP."""
+  for i in (0, 1):
+    gamma, beta = (two_layers(s / f'affine{i}.fc_{what}', condition) for what in ('gamma', 'beta'))
+    x = F.leaky_relu(gamma * x + beta, 0.2)
+  return x
+
+
+def fused_up_block(s, x, condition, side):
+  x = F.interpolate(x, size=(side, side), mode='nearest')
+  h = (s / 'c1').conv(fused(s / 'fuse1', x, condition))
+  h = (s / 'c2').conv(fused(s / 'fuse2', h, condition))
+  return ((s / 'c_sc').conv(x) if 'c_sc' in s else x) + h
+
+
+def df_gan(state, sentence, z):
+  s, z = State(state), torch.from_numpy(z)
+  condition, i = torch.cat([z, sentence], 1), 0
+  x = (s / 'fc').linear(z)
+  x = x.view(len(x), -1, 4, 4)
+  while f'GBlocks.{i}' in s:
+    x, i = fused_up_block(s / f'GBlocks.{i}', x, condition, 8 << i), i + 1
+  return levels(torch.tanh((s / 'to_rgb.1').conv(F.leaky_relu(x, 0.2))))
+
+
 def ssa_gan(state, sentence, z):
   s = State(state)
 
@@ -180,29 +205,18 @@ def galip(state, sentence, z, sides, heads, first):
   s, z = State(state), torch.from_numpy(z)
   mapping, condition = s / 'mapping', torch.cat([z, sentence], 1)
 
-  def fused(s, x):
-    for i in (0, 1):
-      gamma, beta = (two_layers(s / f'affine{i}.fc_{what}', condition)
-                     for what in ('gamma', 'beta'))
-      x = F.leaky_relu(gamma * x + beta, 0.2)
-    return x
-
   width = s['to_rgb.1.weight'].shape[1]
   x = (s / 'fc_code').linear(z)
   side = round((x.shape[1] / width) ** 0.5)
   x = x.view(len(z), width, side, side)
   for i in range(4):
     block = mapping / f'FBlocks.{i}'
-    h = fused(block / 'fuse1', (block / 'conv1').conv(x))
-    x = x + fused(block / 'fuse2', (block / 'conv2').conv(h))
+    h = fused(block / 'fuse1', (block / 'conv1').conv(x), condition)
+    x = x + fused(block / 'fuse2', (block / 'conv2').conv(h), condition)
   bridge = (mapping / 'conv_fuse').conv(x)
   prompts = (mapping / 'fc_prompt').linear(condition).view(len(z), -1, bridge.shape[1])
   from_clip = clip_layers(mapping / 'CLIP_ViT', bridge, heads, prompts, first)
   x = (mapping / 'conv').conv(bridge + 0.1 * from_clip)
   for i, side in enumerate(sides):
-    block = s / f'GBlocks.{i}'
-    x = F.interpolate(x, size=(side, side), mode='nearest')
-    h = (block / 'c1').conv(fused(block / 'fuse1', x))
-    h = (block / 'c2').conv(fused(block / 'fuse2', h))
-    x = ((block / 'c_sc').conv(x) if 'c_sc' in block else x) + h
+    x = fused_up_block(s / f'GBlocks.{i}', x, condition, side)
   return levels((s / 'to_rgb.1').conv(F.leaky_relu(x, 0.2)))

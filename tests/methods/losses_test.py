@@ -21,7 +21,18 @@ from xmc_jax.losses.labels import label_cross_entropy
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import word_loss
 from xmc_jax.losses.penalties import ma_gp
-from xmc_jax.methods import _damsm, attngan, clip, damsm, dm_gan, galip, scl, ssa_gan, xmc_gan
+from xmc_jax.methods import (
+  _damsm,
+  attngan,
+  clip,
+  damsm,
+  df_gan,
+  dm_gan,
+  galip,
+  scl,
+  ssa_gan,
+  xmc_gan,
+)
 from xmc_jax.methods._diagnostics import accuracies, pair_accuracies, retrieval
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 
@@ -94,11 +105,13 @@ ADVERSARIAL = [
      ('grad_norm_sq',)),
     (ssa_gan, 'generator_losses', EXACT, 'hinge', lambda o: hinge_g(o.d_fake.logits[0]),
      ('d_fake.logits.0',)),
-    (galip, 'discriminator_losses', {}, 'hinge',
-     lambda o: hinge_matching_d(o.d_real.logits[0], o.d_fake.logits[0], o.d_wrong.logits[0]),
-     ('d_real.logits.0', 'd_fake.logits.0', 'd_wrong.logits.0')),
-    (galip, 'discriminator_losses', {}, 'ma_gp', lambda o: ma_gp(o.grad_norm_sq),
-     ('grad_norm_sq',)),
+    *((page, 'discriminator_losses', {}, 'hinge',
+       lambda o: hinge_matching_d(o.d_real.logits[0], o.d_fake.logits[0], o.d_wrong.logits[0]),
+       ('d_real.logits.0', 'd_fake.logits.0', 'd_wrong.logits.0')) for page in (df_gan, galip)),
+    *((page, 'discriminator_losses', {}, 'ma_gp', lambda o: ma_gp(o.grad_norm_sq),
+       ('grad_norm_sq',)) for page in (df_gan, galip)),
+    (df_gan, 'generator_losses', {}, 'hinge', lambda o: hinge_g(o.d_fake.logits[0]),
+     ('d_fake.logits.0',)),
     (galip, 'generator_losses', {}, 'hinge', lambda o: hinge_g(o.d_fake.logits[0]),
      ('d_fake.logits.0',)),
     (galip, 'generator_losses', {}, 'similarity',
@@ -149,7 +162,7 @@ CONTRASTS = [
      lambda o: apart(o.real_embedding, o.text.sentence, LABELS, gamma3=2.0),
      ('real_embedding', 'text.sentence'))]
 TABLE = ADVERSARIAL + LABEL_LOSSES + WORD_LABELS + CONTRASTS
-PAGES = (attngan, clip, damsm, galip, ssa_gan, xmc_gan)
+PAGES = (attngan, clip, damsm, df_gan, galip, ssa_gan, xmc_gan)
 
 
 def of_rows(rows):
@@ -227,7 +240,8 @@ def with_last_wrong_logit(out, value):
 
 
 @pytest.mark.parametrize('page, name, left_out', [
-    (attngan, 'bce', True), (ssa_gan, 'hinge', True), (galip, 'hinge', False)])
+    (attngan, 'bce', True), (ssa_gan, 'hinge', True), (df_gan, 'hinge', False),
+    (galip, 'hinge', False)])
 def test_whether_the_last_wrong_pair_is_left_out(page, name, left_out):
   low, high = (page.discriminator_losses(with_last_wrong_logit(outputs(), x))[name]
                for x in (-1.0, 9.0))

@@ -14,7 +14,7 @@ from xmc_jax import methods
 from xmc_jax.config import check
 from xmc_jax.data.views import two_views
 from xmc_jax.losses import damsm as losses
-from xmc_jax.methods import _damsm, attngan, dm_gan, scl, ssa_gan
+from xmc_jax.methods import _damsm, attngan, df_gan, dm_gan, scl, ssa_gan
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, Text
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
@@ -23,10 +23,11 @@ from xmc_jax.types import UserError
 pytestmark = pytest.mark.slow
 
 SHARED = {'batch_size': 8, 'model.size': 32, 'model.width': 4, 'model.z_features': 5,
-          'text.words': 13, 'text.length': toys.LENGTH, 'image.encoder': 'squeezenet',
-          'terms.damsm_words': 0.0, 'terms.damsm_sentence': 0.0}
-STACKED = {'model.d_width': 2, 'model.residuals': 1, 'model.condition_features': 3}
-FAMILIES = {'attngan': (attngan, STACKED), 'dm_gan': (dm_gan, STACKED), 'ssa_gan': (ssa_gan, {})}
+          'text.words': 13, 'text.length': toys.LENGTH, 'image.encoder': 'squeezenet'}
+NO_DAMSM = {'terms.damsm_words': 0.0, 'terms.damsm_sentence': 0.0}
+STACKED = NO_DAMSM | {'model.d_width': 2, 'model.residuals': 1, 'model.condition_features': 3}
+FAMILIES = {'attngan': (attngan, STACKED), 'dm_gan': (dm_gan, STACKED), 'df_gan': (df_gan, {}),
+            'ssa_gan': (ssa_gan, NO_DAMSM)}
 
 
 def tiny(family, **settings):
@@ -220,7 +221,7 @@ class Toy:
 def test_ssa_gans_losses_and_their_order_are_the_released_codes(monkeypatch):
   # Discriminator:    1 - d + (1 + g d + 1 + d / 4) / 2, derivative -1 + g / 2 + 1 / 8, of seven
   # wrong pairs.   Penalty: 2 d^6, derivative 12 d^5.   Generator: -g d, derivative -d.
-  monkeypatch.setattr(ssa_gan, 'SsaGanNetworks', Toy)
+  monkeypatch.setattr(ssa_gan, 'OneStageNetworks', Toy)
   method = methods.build(tiny('ssa_gan'))
   program = Program(method.objective, dict.fromkeys('gd', optax.sgd(1.0)), 0.0, method.frozen_spec,
                     method.batch_spec, make_mesh(jax.devices()[:1]))

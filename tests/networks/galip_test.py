@@ -10,6 +10,7 @@ import toys
 
 from xmc_jax.encoders import clip, clip_inputs
 from xmc_jax.encoders.clip_layers import TransformerConfig
+from xmc_jax.layers import resample
 from xmc_jax.networks import galip
 
 ROWS, SIZE, NOISE, END = 4, 32, 5, 12
@@ -107,9 +108,9 @@ def test_sides_and_channels_of_blocks(grid, size, sides, widths):
 @pytest.mark.parametrize('old, new', [(7, 8), (128, 224), (7, 14)])
 def test_nearest_pixels_are_those_below(old, new):
   x = np.arange(old, dtype=np.float32)
-  found = galip.resize_nearest(jnp.broadcast_to(x[None, :, None, None], (1, old, old, 1)), new)
+  found = resample.resize_nearest(jnp.broadcast_to(x[None, :, None, None], (1, old, old, 1)), new)
   np.testing.assert_array_equal(found[0, :, 0, 0], [int(i * old / new) for i in range(new)])
-  turned = galip.resize_nearest(jnp.broadcast_to(x[None, None, :, None], (1, old, old, 1)), new)
+  turned = resample.resize_nearest(jnp.broadcast_to(x[None, None, :, None], (1, old, old, 1)), new)
   np.testing.assert_array_equal(turned[0, 0, :, 0], found[0, :, 0, 0])
 
 

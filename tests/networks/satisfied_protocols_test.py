@@ -38,7 +38,7 @@ def missing(x):
 
 
 def test_the_classes_are_found():
-  assert set(CLASSES) == {'ClipNetworks', 'DamsmNetworks', 'GalipNetworks', 'SsaGanNetworks',
+  assert set(CLASSES) == {'ClipNetworks', 'DamsmNetworks', 'GalipNetworks', 'OneStageNetworks',
                           'StackedNetworks', 'SwiftNetworks', 'XmcNetworks'}
   assert set(PROTOCOLS) == {'Networks', 'GeneratorNetworks', 'Forward', 'SplitForward'}
 

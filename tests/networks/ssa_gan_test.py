@@ -8,7 +8,7 @@ import pytest
 import toys
 
 from xmc_jax.layers.resample import align_corners_up
-from xmc_jax.networks import ssa_gan
+from xmc_jax.networks import one_stage, ssa_gan
 from xmc_jax.networks.base import Text
 
 pytestmark = pytest.mark.slow
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 def networks(size=32, width=4):
   encode = lambda frozen, batch: Text(frozen['table'][batch['tokens']], batch['mask'],
                                       frozen['table'][batch['tokens'][:, 0]])
-  return ssa_gan.SsaGanNetworks(
+  return one_stage.OneStageNetworks(
     ssa_gan.SsaGanGenerator(size, width),
-    ssa_gan.SsaGanDiscriminator(size, width),
+    ssa_gan.discriminator(size, width),
     encode,
     toys.TEXT_FEATURES,
     z_features=5,
@@ -48,8 +48,8 @@ def stage(params, batch):
 
 
 def test_published_sizes_have_the_counts_of_the_released_code():
-  made = ssa_gan.SsaGanNetworks(
-    ssa_gan.SsaGanGenerator(256, 64), ssa_gan.SsaGanDiscriminator(256, 64), None, 256
+  made = one_stage.OneStageNetworks(
+    ssa_gan.SsaGanGenerator(256, 64), ssa_gan.discriminator(256, 64), None, 256
   )
   found = jax.eval_shape(made.init, jax.random.key(0), spec(2, 256))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree['params']))
@@ -60,7 +60,7 @@ def test_published_sizes_have_the_counts_of_the_released_code():
     (32, (8, 4, 2, 1), (2, 4, 8)), (64, (8, 8, 4, 2, 1), (2, 4, 8, 16)),
     (256, (8, 8, 8, 8, 4, 2, 1), (2, 4, 8, 16, 16, 16))])
 def test_channels_by_size(size, up, down):
-  assert ssa_gan.up_multiples(size) == up and ssa_gan.down_multiples(size) == down
+  assert ssa_gan.up_multiples(size) == up and one_stage.down_multiples(size, 16) == down
 
 
 def test_blocks_begin_as_their_shortcuts():
@@ -69,7 +69,7 @@ def test_blocks_begin_as_their_shortcuts():
   same = ssa_gan.SsaGanUpBlock(6, None, ssa_gan.FAST, jnp.float32)
   out, _ = same.init_with_output(jax.random.key(0), x, sentence, mask, True)
   np.testing.assert_array_equal(out, x)
-  down = ssa_gan.SsaGanDownBlock(6, jnp.float32)
+  down = one_stage.OneStageDownBlock(6, jnp.float32)
   out, _ = down.init_with_output(jax.random.key(0), x)
   np.testing.assert_allclose(out, x.reshape(2, 4, 2, 4, 2, 6).mean((2, 4)), atol=1e-6)
 
@@ -131,7 +131,7 @@ def test_slope_is_that_of_finite_differences():
   sentence = frozen['table'][batch['tokens'][:, 0]].astype(np.float64)
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params['d'])
-    discriminator = ssa_gan.SsaGanDiscriminator(32, 4, jnp.float64)
+    discriminator = ssa_gan.discriminator(32, 4, jnp.float64)
     judge = jax.jit(lambda x, s: discriminator.apply({'params': wide}, x, s)[0])
     real = 2 * batch['image'].astype(np.float64) - 1
     squares = np.zeros(4)

@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from xmc_jax.layers.impl import FAST, REFERENCE
-from xmc_jax.networks import ssa_gan
+from xmc_jax.networks import one_stage, ssa_gan
 
 torch = pytest.importorskip('torch')
 twin = pytest.importorskip('torch_ssa_gan')
@@ -65,7 +65,7 @@ def test_mask_predictor(train):
 @pytest.mark.parametrize('features', [6, 4])
 def test_discriminator_block_with_and_without_a_learnt_shortcut(features):
   x = toys.normal(0, ROWS, 8, 8, 6)
-  out, params, _ = run(ssa_gan.SsaGanDownBlock(features, jnp.float32), x)
+  out, params, _ = run(one_stage.OneStageDownBlock(features, jnp.float32), x)
   close(out, twin.to_nhwc(twin.down_block(twin.to_nchw(x), params)))
 
 
@@ -82,7 +82,7 @@ def test_generator(train, impl):
 @pytest.mark.parametrize('size', [32, 128])
 def test_discriminator_and_its_slope(size):
   image = 2 * toys.numbers(size).random((ROWS, size, size, 3)).astype(np.float32) - 1
-  sentence, made = toys.text(rows=ROWS).sentence, ssa_gan.SsaGanDiscriminator(size, WIDTH)
+  sentence, made = toys.text(rows=ROWS).sentence, ssa_gan.discriminator(size, WIDTH)
   (logits,), params, _ = run(made, image, sentence)
   close(logits, twin.discriminator(twin.to_nchw(image), twin.tensor(sentence), params).numpy())
   judge = lambda params, *pair: made.apply({'params': params}, *pair)[0].sum()

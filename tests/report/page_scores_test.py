@@ -69,7 +69,8 @@ def test_scores_by_random_weights_have_a_warning(tmp_path):
 
 @pytest.mark.parametrize('score, values', [
     (COCO, ['29.53', '24.24', '19.37']),
-    (COCO | {'protocol': 'legacy-torchvision'}, ['19.32', '5.85', '5.01']),
+    (COCO | {'protocol': 'legacy-torchvision'}, ['19.32', '15.41', '5.85', '5.01']),
+    (COCO | {'protocol': 'legacy-torchvision', 'data': 'cub'}, ['14.81', '12.10']),
     (COCO | {'protocol': 'legacy-keras', 'size': 128}, ['10.5 to 11.0']),
     (COCO | {'protocol': 'legacy-keras'}, []), (COCO | {'protocol': 'clean'}, []),
     (COCO | {'metric': 'KID'}, []), (COCO | {'data': 'emoji'}, [])])

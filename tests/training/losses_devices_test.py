@@ -112,7 +112,8 @@ def moved(program):
 
 
 # Methods whose losses tests/methods compares, in whole steps on one device and on eight.
-IN_WHOLE_STEPS = {'attngan', 'clip', 'damsm', 'dm_gan', 'galip', 'scl', 'ssa_gan', 'swift'}
+IN_WHOLE_STEPS = {'attngan', 'clip', 'damsm', 'df_gan', 'dm_gan', 'galip', 'scl', 'ssa_gan',
+                  'swift'}
 
 
 def test_every_method_is_compared_somewhere():

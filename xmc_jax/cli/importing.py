@@ -9,7 +9,7 @@ import shlex
 
 from xmc_jax.cli.parser import add_config, number
 
-_FAMILIES = ('attngan', 'dm_gan', 'ssa_gan', 'galip')
+_FAMILIES = ('attngan', 'dm_gan', 'df_gan', 'ssa_gan', 'galip')
 
 
 def add_parser(commands):
@@ -18,8 +18,8 @@ def add_parser(commands):
                                   required=True)
   for family in _FAMILIES:
     _add_family(actions.add_parser(family, help=f'a generator of {family}'))
-  flag = actions.add_parser('damsm', help='the image-text encoder of AttnGAN, DM-GAN, SSA-GAN'
-                            ).add_argument
+  flag = actions.add_parser('damsm', help='the image-text encoder of AttnGAN, DM-GAN, DF-GAN, '
+                            'SSA-GAN').add_argument
   flag('--text', required=True, metavar='FILE', help='such as text_encoder200.pth')
   flag('--image', required=True, metavar='FILE', help='such as image_encoder200.pth')
   flag('--vocabulary', required=True, metavar='FILE', help='captions.pickle of the same download')

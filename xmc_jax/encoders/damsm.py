@@ -3,7 +3,8 @@
 Xu et al., "AttnGAN: Fine-Grained Text to Image Generation with Attentional Generative Adversarial
 Networks" (arXiv 1711.10485). The text encoder is a bidirectional LSTM over words. The image encoder
 is a frozen Inception-v3 of ImageNet with two trained linear projections on top. DAMSM is trained
-before the generator. AttnGAN, DM-GAN and SSA-GAN use it as their text encoder and in their losses.
+before the generator. AttnGAN, DM-GAN, DF-GAN and SSA-GAN use it as their text encoder, and all but
+DF-GAN in their losses.
 A training run of the method `damsm` writes a folder of three files, `config.json`,
 `model.safetensors` and `tokenizer.json`:
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xmc_jax.types import Array, Float
 
@@ -30,6 +31,14 @@ def nearest_up(x: Float[Array, 'b h w c'], factor: int = 2) -> Float[Array, 'b i
   b, h, w, c = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
   return x.reshape(b, h * factor, w * factor, c)
+
+
+def resize_nearest(x: Float[Array, 'b s s c'], side: int) -> Float[Array, 'b t t c']:
+  """Nearest-neighbor resizing of square maps as in torch: pixel i is floor(i s / side)."""
+  if side % x.shape[1] == 0:
+    return nearest_up(x, side // x.shape[1])
+  kept = np.arange(side) * x.shape[1] // side
+  return x[:, kept][:, :, kept]
 
 
 def align_corners_up(x: Float[Array, 'b h w c']) -> Float[Array, 'b 2*h 2*w c']:

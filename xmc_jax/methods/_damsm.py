@@ -37,7 +37,7 @@ def loss_config(weight: float) -> dict[str, object]:
 
 def has_loss(weights: ml_collections.ConfigDict) -> bool:
   """Whether a loss needs the DAMSM's image encoder."""
-  return bool(weights.damsm_words or weights.damsm_sentence)
+  return bool(weights.get('damsm_words') or weights.get('damsm_sentence'))
 
 
 def needs_labels(weights: ml_collections.ConfigDict) -> bool:

@@ -1,8 +1,8 @@
 """GALIP: generative adversarial CLIPs for text-to-image synthesis (arXiv 2301.12959).
 
 Generator and discriminator are built around a frozen CLIP. One round of two phases with the same
-fakes: the discriminator by hinge losses with wrong captions and by the matching-aware gradient
-penalty at CLIP's feature maps of real images; then the generator, by the discriminator and by the
+fakes: the discriminator by the losses of DF-GAN (`methods/df_gan.py`), with the gradient penalty at
+CLIP's feature maps of real images; then the generator, by the discriminator and by the
 cosine of CLIP's embeddings of fakes and captions. The released code keeps no average of the
 generator, hence ema_decay = 0.
 
@@ -18,11 +18,11 @@ import ml_collections
 
 from xmc_jax import config as defaults
 from xmc_jax.encoders import clip
-from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
+from xmc_jax.losses.adversarial import hinge_g
 from xmc_jax.losses.contrastive import mean_cosine
-from xmc_jax.losses.penalties import ma_gp
 from xmc_jax.methods import Method, _clip, _shared
 from xmc_jax.methods._steps import Extension, Losses, one_round
+from xmc_jax.methods.df_gan import discriminator_losses
 from xmc_jax.networks import galip
 from xmc_jax.networks.base import ForwardOutputs
 from xmc_jax.types import UserError
@@ -53,13 +53,6 @@ def config() -> ml_collections.ConfigDict:
     c.optim = dict(g=dict(lr=1e-4, b1=0.0, b2=0.9), d=dict(lr=4e-4, b1=0.0, b2=0.9))
     del c['image']                   # no other network looks at images
   return c
-
-
-def discriminator_losses(out: ForwardOutputs) -> Losses:
-  """Hinge of real, fake and wrong pairs, and MA-GP: 2 E |gradient of D(real maps, caption)|^6."""
-  return {'hinge': hinge_matching_d(out.d_real.logits[0], out.d_fake.logits[0],
-                                    out.d_wrong.logits[0]),
-          'ma_gp': ma_gp(out.grad_norm_sq)}
 
 
 def generator_losses(out: ForwardOutputs) -> Losses:

@@ -19,8 +19,9 @@ from xmc_jax.losses.penalties import ma_gp
 from xmc_jax.methods import Method, _damsm, _shared
 from xmc_jax.methods._damsm import damsm_losses
 from xmc_jax.methods._steps import Extension, Losses, one_round
+from xmc_jax.networks import ssa_gan
 from xmc_jax.networks.base import ForwardOutputs
-from xmc_jax.networks.ssa_gan import SIZES, SsaGanDiscriminator, SsaGanGenerator, SsaGanNetworks
+from xmc_jax.networks.one_stage import SIZES, OneStageNetworks
 
 
 def config() -> ml_collections.ConfigDict:
@@ -73,9 +74,9 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   m, w = config.model, config.terms
   options = _shared.options(config)
   damsm = _damsm.frozen_damsm(config, embeds_images=_damsm.has_loss(w) or bool(extension))
-  networks = SsaGanNetworks(
-      SsaGanGenerator(m.size, m.width, m.bn_group_size, **options),
-      SsaGanDiscriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
+  networks = OneStageNetworks(
+      ssa_gan.SsaGanGenerator(m.size, m.width, m.bn_group_size, **options),
+      ssa_gan.discriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
       damsm.embed_images, m.z_features)
   g_losses = functools.partial(generator_losses, **_damsm.loss_options(config))
   phases = {'discriminator': ('d', discriminator_losses)}

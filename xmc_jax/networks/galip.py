@@ -2,9 +2,9 @@
 
 The discriminator reads intermediate feature maps of CLIP's image transformer instead of images. The
 generator predicts a map like that of image patches, runs it through the same transformer with
-learned prompts in most layers, and builds the image from the sum of both. Published images have
-224 px, the input size of CLIP. Sizes and the order of operations follow the authors' released code,
-which has no normalization layers and no tanh at the output.
+learned prompts in most layers, and builds the image from the sum of both, by the blocks of DF-GAN.
+Published images have 224 px, the input size of CLIP. Sizes and the order of operations follow the
+authors' released code, which has no normalization layers and no tanh at the output.
 
 For other transformers and sizes the rules are ours. The feature layers, the 2nd, 5th and 9th of
 ViT-B/32's 12, are those at or after the same fractions of the depth; prompts go to the layers from
@@ -20,16 +20,16 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from xmc_jax.encoders import clip, clip_inputs
-from xmc_jax.layers import conv
-from xmc_jax.layers.conv import FAN_IN, constant_dense, fan_in_bias, leaky
+from xmc_jax.layers.conv import FAN_IN, fan_in_bias, leaky
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.remat import maybe_remat
-from xmc_jax.layers.resample import append_vector, nearest_up
+from xmc_jax.layers.resample import append_vector
 from xmc_jax.networks import base
 from xmc_jax.networks.base import ForwardOutputs, SplitForward, Text
+from xmc_jax.networks.df_gan import WIDEST, Fuse, FuseUpBlock, multiples
+from xmc_jax.networks.one_stage import Conv, Dense
 from xmc_jax.types import Array, Batch, Tree
 
 SIZES = (32, 64, 128, 224, 256)
@@ -37,11 +37,6 @@ FEATURE_LAYERS, DEPTH = (2, 5, 9), 12     # layers of ViT-B/32 that are read, fr
 LEAST_LAYERS, LEAST_GRID = 3, 4
 BRIDGES = 4                      # blocks before the transformer
 CLIP_SHARE = 0.1                 # weight of the transformer's map in the sum
-MULTIPLE = 8                     # widest channels, in multiples of the width
-
-# As in torch, kernels and biases start uniform in +-1 / sqrt(fan in).
-Conv = functools.partial(conv.Conv, kernel_init=FAN_IN)
-Dense = functools.partial(conv.Dense, kernel_init=FAN_IN, bias_init=fan_in_bias)
 
 
 def feature_layers(layers: int) -> tuple[int, ...]:
@@ -55,43 +50,12 @@ def sides(grid: int, size: int) -> tuple[int, ...]:
   return (*powers, size)
 
 
-def multiples(blocks: int) -> tuple[int, ...]:
-  """Channels after each block of a generator, in multiples of its width."""
-  return tuple(min(MULTIPLE, 2 ** (blocks - 1 - i)) for i in range(blocks))
-
-
 def _large(x: Array, features: int, side: int, name: str, dtype, *, padding='SAME',
            bias: bool = True) -> Array:
   """A convolution with a kernel of another size than those of `Conv`, initialized as in torch."""
   return nn.Conv(features, (side, side), padding=padding, use_bias=bias, dtype=dtype,
                  kernel_init=FAN_IN, bias_init=fan_in_bias(side * side * x.shape[-1]),
                  name=name)(x)
-
-
-def resize_nearest(x: Array, side: int) -> Array:
-  """Nearest-neighbor resizing of maps [b, s, s, c] as in torch: pixel i is floor(i s / side)."""
-  if side % x.shape[1] == 0:
-    return nearest_up(x, side // x.shape[1])
-  kept = np.arange(side) * x.shape[1] // side
-  return x[:, kept][:, :, kept]
-
-
-class Fuse(nn.Module):
-  """Scales and shifts x [b, h, w, c] by a condition [b, e], then leaky ReLU; all of this twice.
-
-  At initialization the scales are 1 and the shifts 0.
-  """
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: Array, condition: Array) -> Array:
-    channels = x.shape[-1]
-    for i in range(2):
-      def of_condition(name, start):
-        hidden = nn.relu(Dense(channels, dtype=self.dtype, name=f'{name}_hidden')(condition))
-        return constant_dense(channels, start, dtype=self.dtype, name=name)(hidden)[:, None, None]
-      x = leaky(of_condition(f'gamma_{i}', 1.0) * x + of_condition(f'beta_{i}', 0.0))
-    return x
 
 
 class BridgeBlock(nn.Module):
@@ -105,31 +69,6 @@ class BridgeBlock(nn.Module):
       h = Conv(features, bias_init=fan_in_bias, dtype=self.dtype, name=f'conv_{where}')(h)
       h = Fuse(self.dtype, name=f'fuse_{where}')(h, condition)
     return x + h
-
-
-class GalipUpBlock(nn.Module):
-  """Residual block, [b, h, w, c] -> [b, side, side, features].
-
-  The released code upsamples first. What follows up to the first convolution acts on single pixels,
-  so here it comes before, and the doubling is fused with the convolution.
-  """
-  features: int
-  side: int
-  impl: Impl
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: Array, condition: Array) -> Array:
-    doubles = self.side == 2 * x.shape[1]
-    convolve = lambda how, name: Conv(self.features, how, bias_init=fan_in_bias, impl=self.impl,
-                                      dtype=self.dtype, name=name)
-    h = Fuse(self.dtype, name='fuse_in')(x, condition)
-    h = convolve('up' if doubles else 'same', 'conv_in')(
-        h if doubles else resize_nearest(h, self.side))
-    h = convolve('same', 'conv_out')(Fuse(self.dtype, name='fuse_out')(h, condition))
-    if x.shape[-1] != self.features:
-      x = Dense(self.features, dtype=self.dtype, name='shortcut')(x)
-    return resize_nearest(x, self.side) + h
 
 
 class GalipGenerator(nn.Module):
@@ -159,9 +98,9 @@ class GalipGenerator(nn.Module):
     prompts = Dense((last - first + 1) * e, dtype=self.dtype, name='prompts')(condition)
     from_clip = run_clip(bridge.astype(jnp.float32),
                          prompts.reshape(len(z), -1, e).astype(jnp.float32), first)
-    x = _large(bridge + CLIP_SHARE * from_clip.astype(self.dtype), MULTIPLE * self.width, 5, 'join',
+    x = _large(bridge + CLIP_SHARE * from_clip.astype(self.dtype), WIDEST * self.width, 5, 'join',
                self.dtype)
-    block, along = maybe_remat(GalipUpBlock, self.remat), sides(grid, self.size)
+    block, along = maybe_remat(FuseUpBlock, self.remat), sides(grid, self.size)
     for i, (side, multiple) in enumerate(zip(along, multiples(len(along)), strict=True)):
       x = block(multiple * self.width, side, self.impl, self.dtype, name=f'block_{i}')(
           x, condition)
@@ -199,7 +138,7 @@ class GalipDiscriminator(nn.Module):
     x, *others = jnp.moveaxis(maps.astype(self.dtype), 1, 0)
     for i, other in enumerate(others):
       x = Reading(x.shape[-1], self.dtype, name=f'read_{i}')(x, other)
-    x = Reading(MULTIPLE * self.width, self.dtype, name='read_out')(x)
+    x = Reading(WIDEST * self.width, self.dtype, name='read_out')(x)
     left = x.shape[1] - LEAST_GRID + 1       # side of the map after a convolution of 4x4
     head = _Head(2 * self.width, left, self.dtype, name='head')
     return tuple(head(x, sentence) for sentence in sentences)

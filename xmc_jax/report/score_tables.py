@@ -13,14 +13,19 @@ Score = Mapping[str, Any]   # a line of scores.jsonl
 
 # Published numbers for 'protocol data size' of their authors; see docs/evaluation.md.
 # Each is (metric, value, model, source).
+_DF_README = "README of DF-GAN's code (arXiv 2008.05865)"
 _DM_README = "README of DM-GAN's code (arXiv 1904.01310)"
 PUBLISHED = {
     'legacy-keras coco2014 128': [
         ('FID', '10.5 to 11.0', 'XMC-GAN, released code', 'its README (arXiv 2101.04702)')],
     'legacy-torchvision coco2014 256': [
         ('FID', '19.32', 'DF-GAN', 'arXiv 2008.05865'),
+        ('FID', '15.41', 'DF-GAN, released weights', _DF_README),
         ('FID', '5.85', 'GALIP', 'arXiv 2301.12959'),
         ('FID', '5.01', 'GALIP, released weights', 'README of its code (arXiv 2301.12959)')],
+    'legacy-torchvision cub 256': [
+        ('FID', '14.81', 'DF-GAN', 'arXiv 2008.05865'),
+        ('FID', '12.10', 'DF-GAN, released weights', _DF_README)],
     'legacy-torchvision-pil coco2014 256': [
         ('FID', '35.49', 'AttnGAN', _DM_README),
         ('FID', '32.64', 'DM-GAN', 'arXiv 1904.01310'),

@@ -4,29 +4,20 @@ The generator's part holds the image transformer of its CLIP too, see `CLIP`.
 """
 from __future__ import annotations
 
+from xmc_jax.weight_files.published.df_gan import PLACES, UP_BLOCKS, fused
 from xmc_jax.weight_files.published.rules import Arrays, Rule, count, length
 
 CLIP = 'mapping.CLIP_ViT.'      # before OpenAI's names of what is below `visual.`
 
-_PLACES = (('1', 'in'), ('2', 'out'))
-# Theirs of one block, and ours: twice two networks for scales and for shifts.
-_FUSED = tuple(
-  Rule(f'{theirs}.{{n}}.fuse{number}.affine{{i}}.fc_{what}.linear{layer}',
-       f'{ours}_{{n}}/fuse_{where}/{what}_{{i}}{end}')
-  for theirs, ours in (('mapping.FBlocks', 'bridge'), ('GBlocks', 'block'))
-  for number, where in _PLACES for what in ('gamma', 'beta')
-  for layer, end in ((1, '_hidden'), (2, '')))
 GENERATOR = (
   Rule('fc_code', 'start', maps=1),
-  *_FUSED,
+  *fused('mapping.FBlocks', 'bridge'),
   *(Rule(f'mapping.FBlocks.{{n}}.conv{number}', f'bridge_{{n}}/conv_{where}')
-    for number, where in _PLACES),
+    for number, where in PLACES),
   Rule('mapping.conv_fuse', 'bridge'),
   Rule('mapping.fc_prompt', 'prompts'),
   Rule('mapping.conv', 'join'),
-  *(Rule(f'GBlocks.{{n}}.c{number}', f'block_{{n}}/conv_{where}') for number, where in _PLACES),
-  Rule('GBlocks.{n}.c_sc', 'block_{n}/shortcut'),
-  Rule('to_rgb.1', 'pixels'))
+  *UP_BLOCKS)
 DISCRIMINATOR = (
   Rule('DBlocks.{n}.conv_r.0', 'read_{n}/conv_in'),
   Rule('DBlocks.{n}.conv_r.2', 'read_{n}/conv_out'),
