@@ -99,7 +99,7 @@ def test_a_stop_is_not_delayed_by_an_evaluation(tmp_path, encoder_folder, monkey
 @pytest.mark.parametrize('settings, words', [
     ({'evals__best': 'beauty'}, ['--config.evals.best=beauty', 'FID']),
     ({'evals__best': 'SOA-C', 'evals__every': 1}, ['--config.evals.best=SOA-C', 'one of FID']),
-    ({'evals__best': 'FID', 'evals__every': 0}, ['--config.evals.best=FID', '--config.evals.every']),
+    ({'evals__best': 'FID', 'evals__every': 0}, ['--config.evals.best=FID', 'evals.every']),
     ({'evals__every': -1}, ['--config.evals.every=-1']),
     ({'keep_every': -1}, ['--config.keep_every=-1']),
     ({'evals__protocol': 'tf2015'}, ['inception-tf2015'])])

@@ -126,7 +126,7 @@ def test_a_download_that_was_cut_short(folder, name):
 
 @pytest.mark.parametrize('name, text, words', [
     ('captions_train2014.json', '{"images": [', 'is not JSON'),
-    ('captions_train2014.json', '{"images": []}', "not as COCO publishes it.*it has no 'annotations'"),
+    ('captions_train2014.json', '{"images": []}', "as COCO publishes it.*has no 'annotations'"),
     ('instances_val2014.json', '[]', 'not as COCO publishes it'),
     ('instances_val2014.json', coco_files.instances_file(
         coco_files.images([5, 7], 'val2014'), [], coco_files.CATEGORIES[:2]),
