@@ -256,15 +256,16 @@ class TextToImage:
     """The same model with other weights {'params': ..., 'stats': ...}, on the devices."""
     return dataclasses.replace(self, step=step, weights=weights, tree=self.tree | g)
 
-  def inputs(self, captions: Sequence[str], *, seed: int = 0,
-             truncation: float | None = None) -> dict[str, np.ndarray]:
+  def inputs(self, captions: Sequence[str], *, seed: int = 0, truncation: float | None = None,
+             whole: bool = False) -> dict[str, np.ndarray]:
     """The second argument of `forward` for n captions, as numpy arrays.
 
     Returns:
       tokens int32 [n, t], mask bool [n, t] and z float32 [n, z_features]. Captions that are too
-      long are cut; `tokenizer.check_captions` refuses them instead.
+      long are cut, unless `whole` and a recurrent encoder reads them;
+      `tokenizer.check_captions` refuses them instead.
     """
-    tokens, mask = self.tokenizer.encode(captions)
+    tokens, mask = self.tokenizer.encode(captions, whole=whole)
     return {'tokens': tokens, 'mask': mask,
             'z': caption_noise(captions, self.z_features, seed, truncation)}
 
@@ -276,8 +277,9 @@ class TextToImage:
     may differ between kinds of devices.
 
     Args:
-      captions: n strings. Captions that are too long are cut. Repeat a caption in the list to get
-        several images of it: their noise differs.
+      captions: n strings. Captions that are too long are cut, unless the text encoder is recurrent:
+        such an encoder reads any length. Repeat a caption in the list to get several images of it:
+        their noise differs.
       seed: of the noise.
       truncation: threshold in standard deviations beyond which noise is resampled; None: no
         truncation. Lower values give better and less diverse images.
@@ -293,4 +295,4 @@ class TextToImage:
     """Yields the images of `generate` one by one, so that not all have to fit in memory."""
     tree = self.tree
     return self._sampler(tree['params'], tree['stats'], tree['frozen'], captions,
-                         **self.inputs(captions, seed=seed, truncation=truncation))
+                         **self.inputs(captions, seed=seed, truncation=truncation, whole=True))

@@ -3,6 +3,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import tokenizers
 
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import UserError
@@ -65,6 +66,20 @@ def test_truncation_keeps_the_end_mark_and_is_counted(tokenizer_folder):
   np.testing.assert_array_equal(tokens, [[2, 4, 52, 53, 3], [2, 4, 52, 53, 3]])
   assert mask.all()
   assert short.count_truncated(['abcdef', 'abc', 'abcd']) == 2
+
+
+def test_recurrent_encoders_may_read_captions_whole():
+  vocabulary = {word: i for i, word in enumerate(('<end>', 'a', 'red', 'dog'))}
+  model = tokenizers.models.WordLevel(vocabulary, unk_token='<end>')
+  made = tokenizers.Tokenizer(model)
+  made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  words, captions = Tokenizer.parse(made.to_str(), 5, ''), ['a red dog', 'a red dog ' * 3]
+  words.check_captions(captions)
+  assert words.encode(captions)[0].shape == (2, 5)
+  assert words.encode(captions[:1], whole=True)[0].shape == (1, 5)
+  tokens, mask = words.encode(captions, whole=True)
+  assert tokens.shape == (2, 16) and mask.sum(1).tolist() == [3, 9]
+  assert tokens[1, :9].tolist() == [1, 2, 3] * 3 and not tokens[1, 9:].any()
 
 
 @pytest.mark.parametrize('caption, words', [

@@ -1,6 +1,7 @@
 """Embeddings of a DAMSM: unit length, any batch size; images retrieve their captions."""
 import dataclasses
 import itertools
+import types
 
 import jax
 import numpy as np
@@ -70,6 +71,9 @@ class Heldout:
   name = 'toy'
   images = np.tile(images(), (30, 1, 1, 1))
 
+  def label(self, index):
+    return np.zeros(3, np.float32)      # several classes an image
+
 
 def test_the_metric_counts_images_that_find_their_caption(folder):
   four = itertools.product(('red', 'dog', 'apple', 'two'), repeat=4)
@@ -83,6 +87,19 @@ def test_the_metric_counts_images_that_find_their_caption(folder):
   assert found['DAMSM R-precision-100 (in training)'] > 0.9        # a caption finds itself
   assert found['DAMSM R-precision-100 (in training) of real'] < 0.2
   assert metric.facts['network'] == 'damsm' and len(metric.facts['weights_sha256']) == 64
+
+
+@pytest.mark.parametrize('label, share', [
+    (lambda i: np.int32(i % 2), 1.0), (lambda i: np.int32(0), 0.0),
+    (lambda i: np.eye(2, dtype=np.float32)[i % 2], 0.0)])
+def test_other_captions_are_of_other_classes_where_images_have_one(label, share):
+  """All captions of a kind of image look alike, so one of the same kind would be a tie: a miss."""
+  embedded = np.eye(2, dtype=np.float32)[np.arange(300) % 2]
+  given = dict.fromkeys(field.name for field in dataclasses.fields(extra_metrics.EvalContext))
+  given |= dict(heldout=types.SimpleNamespace(label=label), indices=np.arange(300), seed=0,
+                captions=[f'caption {i}' for i in range(300)])
+  found = extra_metrics._r_precision(extra_metrics.EvalContext(**given), embedded, embedded)
+  assert found[0] == share
 
 
 def test_a_folder_without_a_damsm_is_refused(tmp_path):

@@ -225,6 +225,11 @@ def test_text_encoders_that_are_no_bert_are_exported_whole(make, tmp_path, monke
   for path in (tmp_path / 'lstm', tmp_path / 'clip'):
     shutil.rmtree(path, ignore_errors=True)
   np.testing.assert_array_equal(from_folder(tmp_path / 'model').generate(['the red apple']), wanted)
+  if make is lstm_run:      # reads captions of any length, beside which short ones stay as they are
+    long = ['the red apple', 'the red apple the cat a cat', 'the red apple the cat a']
+    read = from_folder(tmp_path / 'model').generate(long)
+    np.testing.assert_allclose(read[0], wanted[0], atol=1e-5)
+    assert np.abs(read[1] - read[2]).max() > 1e-3
   small = from_folder(tmp_path / 'small').generate(['the red apple'])
   assert 0 < np.abs(small - wanted).mean() < 0.03
 

@@ -95,19 +95,24 @@ class Tokenizer:
                       f'{self.kind} model')
     self.end, self.unknown_id = ids[1], ids[2] if ids[2:] else None
 
-  def encode(self, captions: Sequence[str], draws: Sequence[float] | None = None
-             ) -> tuple[np.ndarray, np.ndarray]:
+  def encode(self, captions: Sequence[str], draws: Sequence[float] | None = None,
+             whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens int32 [n, t], padded with 0, and mask bool [n, t], True where there is text.
 
     Captions that are too long are truncated; the end token is kept. Of kind 'words' the last words
     are dropped, unless `draws` gives a number in (0, 1) for a caption: then it determines random
-    positions to drop, as AttnGAN does in training. 0 drops the last ones.
+    positions to drop, as AttnGAN does in training. 0 drops the last ones. With `whole`, nothing is
+    dropped of kind 'words', since recurrent encoders read captions of any length: t grows to the
+    longest one, in multiples of 8, so that few lengths are compiled.
     """
-    tokens = np.zeros((len(captions), self.length), np.int32)
-    mask = np.zeros((len(captions), self.length), bool)
-    for row, encoding in enumerate(self._encode(captions)):
-      ids = self._ids(encoding)
-      if len(ids) > self.length:
+    found = [self._ids(encoding) for encoding in self._encode(captions)]
+    length, longest = self.length, max(map(len, found), default=0)
+    if whole and self.kind == 'words' and longest > length:
+      length = -(-longest // 8) * 8
+    tokens = np.zeros((len(captions), length), np.int32)
+    mask = np.zeros((len(captions), length), bool)
+    for row, ids in enumerate(found):
+      if len(ids) > length:
         ids = self._cut(ids, 0 if draws is None else draws[row])
       tokens[row, :len(ids)] = ids
       mask[row, :len(ids)] = True
@@ -143,8 +148,8 @@ class Tokenizer:
     """Checks captions that a user has written; `script` is "latin" or "any".
 
     Raises:
-      UserError: a caption is empty, longer than `length` tokens, has a letter of another script, or
-        has something that the vocabulary does not contain.
+      UserError: a caption is empty, has a letter of another script or something that the vocabulary
+        does not contain, or is longer than `length` tokens, unless these are words.
     """
     if script not in SCRIPTS:
       raise UserError(f"--config.text.script={script}: choose one of {', '.join(SCRIPTS)}")
@@ -162,10 +167,9 @@ class Tokenizer:
       start, stop = encoding.offsets[encoding.ids.index(self.unknown_id)]
       raise UserError(f'the caption {caption!r} has {caption[start:stop]!r}, which the text '
                       'encoder does not know; leave it out or use other words')
-    if len(encoding.ids) > self.length:
-      what = 'words' if self.kind == 'words' else 'tokens with the start and end tokens'
-      raise UserError(f'the caption {caption!r} has {len(encoding.ids)} {what}, but the model '
-                      f'takes only {self.length}; shorten it')
+    if self.kind != 'words' and len(encoding.ids) > self.length:
+      raise UserError(f'the caption {caption!r} has {len(encoding.ids)} tokens with the start and '
+                      f'end tokens, but the model takes only {self.length}; shorten it')
 
   def _encode(self, captions: Iterable[str]) -> list[tokenizers.Encoding]:
     return self._tokenizer.encode_batch(list(captions), add_special_tokens=True)

@@ -154,9 +154,15 @@ def _damsm(context: EvalContext) -> ExtraMetric:
 
 def _r_precision(context: EvalContext, images: np.ndarray, texts: np.ndarray
                  ) -> tuple[float, float]:
-  """Mean and standard deviation over folds; the other captions belong to other images."""
-  return r_precision_folds(r_precision_hits(images, texts, CANDIDATES, context.seed,
-                                            captions=context.captions, avoid=context.indices))
+  """Mean and standard deviation over folds; the other captions belong to other images.
+
+  Where each image has one class, as in CUB, they belong to other classes, as in DM-GAN's code.
+  """
+  classes = [np.asarray(context.heldout.label(int(i))) for i in context.indices]
+  one_each = all(found.ndim == 0 for found in classes) and len(set(map(int, classes))) > 1
+  return r_precision_folds(r_precision_hits(
+      images, texts, CANDIDATES, context.seed, captions=context.captions,
+      avoid=classes if one_each else context.indices))
 
 
 def _cmmd(context: EvalContext) -> ExtraMetric:
