@@ -77,6 +77,13 @@ def optimized(request):
   jax.config.update('jax_disable_most_optimizations', True)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def released():
+  """Programs of a file are dropped after it, or a worker would come to hold gigabytes of them."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def toy(monkeypatch, tmp_path):
   """The protocol of toy_protocol.py, with caches and prepared data of this test alone."""
