@@ -10,7 +10,7 @@ find = $(shell for v in $(1); do for p in python$$v "$$HOME"/.pyenv/versions/$$v
 PYTHON ?= $(call find,$(KNOWN))
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint format setup clean oldest
+.PHONY: demo test test-fast lint format setup clean newest oldest
 
 demo: $(VENV)/.installed
 	$(BIN)/xmc sample --out runs/emoji64 "a red apple" "a yellow smiling face"
@@ -50,7 +50,9 @@ $(VENV)/.tested: $(VENV)/.installed
 		jax2onnx==0.17.1
 	@touch $@
 
-# The interpreter for .ci/run.
+# The interpreters for .ci/run.
+newest:
+	@echo $(call find,$(KNOWN))
 oldest:
 	@echo $(call find,3.11 3.12 3.13)
 
