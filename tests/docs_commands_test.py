@@ -113,3 +113,12 @@ def test_a_mistake_in_a_sentence_is_found(span, why):
 def test_how_a_shell_reads_a_block():
   assert split("FLAGS='--a 1'\nX=1 xmc train $FLAGS \\\n  'b c' # d\n(cd e && pip f) | . g\n") == [
       ['xmc', 'train', '--a', '1', 'b c'], ['cd', 'e'], ['pip', 'f'], ['.', 'g']]
+
+
+def test_tests_and_tools_of_the_table_of_faults_exist():
+  text = (tiny.ROOT / 'docs/faults.md').read_text()
+  tests, tools = (set(re.findall(pattern, text)) for pattern in (r'`([\w/]+_test\.py)`',
+                                                                r'`(tools/\w+\.py)`'))
+  assert len(tests) > 15 and len(tools) > 3
+  assert all((tiny.ROOT / 'tests' / name).is_file() for name in tests)
+  assert all((tiny.ROOT / name).is_file() for name in tools)
