@@ -130,7 +130,7 @@ def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
     words = jnp.sin(frozen['text'] * batch['tokens'][..., None] * jnp.arange(1, 4))
     return Text(words, batch['mask'], words.mean(1))
 
-  text_encoder = FrozenBert(3, encode, lambda: jnp.float32(0.1), None, Letters)
+  text_encoder = FrozenBert(3, encode, lambda: jnp.float32(0.1), None, Letters, {})
   found, load, spec = _caption_table.table(tiny(**{'text.length': 4}), text_encoder)
   embeddings = load()
   assert jax.tree.map(lambda x: (x.shape, x.dtype), embeddings) == jax.tree.map(

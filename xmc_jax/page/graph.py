@@ -4,10 +4,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
   import onnx
 
 INPUTS, OUTPUT = ('tokens', 'mask', 'z'), 'image'
+# Primitives that call a traced function, and which parameter it is.
+CALLS = {'jit': 'jaxpr', 'custom_jvp_call': 'call_jaxpr', 'custom_vjp_call': 'call_jaxpr'}
 PIP = 'pip install --no-deps jax2onnx==0.17.1'
 _SMALL = 64             # numbers; below, fewer bits would save nothing
 _HUGE = 1e30            # such as what masks a place; no weight, and 127 times a scale may overflow
@@ -65,9 +68,9 @@ def convert(draw: Callable[[Array, Array, Array], Array], length: int, z_feature
             jax.ShapeDtypeStruct((1, length), jnp.bool_),
             jax.ShapeDtypeStruct((1, z_features), jnp.float32)]
   # As primitive operations: jax2onnx has rules of its own for larger ones, such as
-  # jax.image.resize, and these rules have gaps.
+  # jax.image.resize, and these rules have gaps; that of jit fails with JAX 0.12.
   traced = jax.make_jaxpr(draw)(*shapes)
-  primitives = lambda *inputs: jax.core.eval_jaxpr(traced.jaxpr, traced.consts, *inputs)[0]
+  primitives = lambda *inputs: _evaluated(traced, inputs)[0]
   with _quiet():
     try:
       return jax2onnx.to_onnx(primitives, shapes, model_name='xmc_jax', input_names=INPUTS,
@@ -75,6 +78,22 @@ def convert(draw: Callable[[Array, Array, Array], Array], length: int, z_feature
     except NotImplementedError as error:
       raise UserError(f'--page: jax2onnx cannot convert this generator ({error}); `xmc demo` draws '
                       'with it in Python') from error
+
+
+def _evaluated(traced: jax.extend.core.ClosedJaxpr, inputs: Sequence[Array]) -> list[Array]:
+  """The outputs of a traced function, with the functions that it calls written out."""
+  jaxpr = traced.jaxpr
+  values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*traced.consts, *inputs), strict=True))
+  of = lambda x: x.val if isinstance(x, jax.extend.core.Literal) else values[x]
+  for eqn in jaxpr.eqns:
+    found = [of(x) for x in eqn.invars]
+    if eqn.primitive.name in CALLS:
+      found = _evaluated(eqn.params[CALLS[eqn.primitive.name]], found)
+    else:
+      found = eqn.primitive.bind(*found, **eqn.primitive.get_bind_params(eqn.params))
+      found = found if eqn.primitive.multiple_results else [found]
+    values.update(zip(eqn.outvars, found, strict=True))
+  return [of(x) for x in jaxpr.outvars]
 
 
 @contextlib.contextmanager
