@@ -18,6 +18,7 @@ from absl import logging
 from xmc_jax import __version__
 from xmc_jax.cli import (
   compare,
+  completion,
   configs,
   demo,
   describe,
@@ -34,7 +35,7 @@ from xmc_jax.cli import (
 from xmc_jax.cli.parser import Parser
 
 _COMMANDS = (train, sample, demo, export, evaluate, compare, soa, report, prepare, weights,
-             importing, configs, describe)
+             importing, configs, describe, completion)
 _CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
 # Set before the first TensorFlow import, to silence its start-up log.
@@ -50,7 +51,7 @@ def _parser() -> Parser:
   for command in _COMMANDS:
     added = command.add_parser(commands)
     added.description, added.siblings = command.__doc__, commands.choices
-    added.set_defaults(run=command.run, parser=added)
+    added.set_defaults(run=command.run, parser=added, root=parser)
   return parser
 
 
