@@ -113,11 +113,11 @@ def test_the_next_command_is_of_the_sets_own_config(tmp_path, name, size, flags)
 
 
 @pytest.mark.parametrize('name, size, words', [
-    ('cub', 64, '--config configs/emoji64.py --workdir runs/cub --config.model.size=64 '
-     '--config.data.name=cub'),
+    ('cub', 64, '--config configs/swift_emoji64.py --workdir runs/cub --config.data.name=cub'),
     ('folder', 300, '--config configs/xmc_gan_coco256.py --workdir runs/folder '
      '--config.model.size=256 --config.data.name=records --config.data.options.folder='),
-    ('folder', 64, '--config configs/emoji64.py')])
+    ('folder', 64, '--config configs/swift_emoji64.py'),
+    ('folder', 32, '--config configs/emoji64.py --workdir runs/folder --config.model.size=32')])
 def test_the_next_command_fits_any_other_set(tmp_path, name, size, words):
   (told,) = how_to_train(tmp_path, name, size)
   assert f'xmc train {words}' in told

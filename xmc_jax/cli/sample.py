@@ -74,8 +74,9 @@ def _sample(args, captions: list[str]) -> None:
   grid = out.resolve().with_name(f'{out.resolve().name}.png')      # not among what is measured
   image_io.save_png(grid, image_io.grid(
       shown, repeated[:len(shown)], columns=args.each if 1 < args.each < _COLUMNS else _COLUMNS))
-  print(f'{len(repeated):,} images of {len(captions):,} captions with the {model.weights} weights '
-        f'of step {model.step:,} are in {out}; '
+  plural = 's' if len(captions) > 1 else ''
+  print(f'{len(repeated):,} images of {len(captions):,} caption{plural} with the {model.weights} '
+        f'weights of step {model.step:,} are in {out}; '
         f'{"all" if len(shown) == len(repeated) else f"the first {len(shown)}"} as a grid: {grid}')
   if others := find_images(out).paths.keys() - names:
     print(f'{out} also holds {len(others):,} images that this command has not written, such as '
