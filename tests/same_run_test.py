@@ -30,6 +30,16 @@ def test_the_workdir_alone_resumes_with_the_saved_config(run, capsys):
   assert 'config.model' not in capsys.readouterr().out
 
 
+def test_a_learning_rate_that_is_changed_is_obeyed(run, capsys):
+  assert main(['xmc', 'train', f'--workdir={run}', '--config.steps=6', '--config.optim.g.lr=0.0',
+               '--config.optim.d.lr=0.0']) == 0
+  assert 'config.optim.g.lr' in capsys.readouterr().out
+  before, after = (tiny.saved_state(run, step) for step in (4, 6))
+  moved = {name for name in before if before[name] != after[name]}
+  params = {name for name in before if '.params' in name}
+  assert params and moved and not moved & params      # the optimizers' moments go on
+
+
 def test_a_workdir_without_a_run_needs_a_config(tmp_path, capsys):
   assert main(['xmc', 'train', f'--workdir={tmp_path / "none"}']) == 2
   assert '--config' in capsys.readouterr().err and not (tmp_path / 'none').exists()
