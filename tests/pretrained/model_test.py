@@ -26,6 +26,13 @@ def emoji64():
 
 
 @slow
+def test_captions_are_cleaned_as_those_of_the_command_are(emoji64):
+  plain, pasted = (emoji64(text, seed=3).arrays
+                   for text in ('salt & pepper', '\ufeffsalt &amp;\npepper'))
+  np.testing.assert_array_equal(pasted, plain)
+
+
+@slow
 def test_images_for_pillow_and_numpy(emoji64):
   drawn = emoji64('a red apple', num_images=3, seed=3)
   assert drawn.arrays.shape == (3, 64, 64, 3) and drawn.arrays.dtype == np.uint8

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INPUTS, OUTPUT = ('tokens', 'mask', 'z'), 'image'
 # Primitives that call a traced function, and which parameter it is.
-CALLS = {'jit': 'jaxpr', 'custom_jvp_call': 'call_jaxpr', 'custom_vjp_call': 'call_jaxpr'}
+_CALLS = {'jit': 'jaxpr', 'custom_jvp_call': 'call_jaxpr', 'custom_vjp_call': 'call_jaxpr'}
 PIP = 'pip install --no-deps jax2onnx==0.17.1'
 _SMALL = 64             # numbers; below, fewer bits would save nothing
 _HUGE = 1e30            # such as what masks a place; no weight, and 127 times a scale may overflow
@@ -87,8 +87,8 @@ def _evaluated(traced: jax.extend.core.ClosedJaxpr, inputs: Sequence[Array]) -> 
   of = lambda x: x.val if isinstance(x, jax.extend.core.Literal) else values[x]
   for eqn in jaxpr.eqns:
     found = [of(x) for x in eqn.invars]
-    if eqn.primitive.name in CALLS:
-      found = _evaluated(eqn.params[CALLS[eqn.primitive.name]], found)
+    if eqn.primitive.name in _CALLS:
+      found = _evaluated(eqn.params[_CALLS[eqn.primitive.name]], found)
     else:
       found = eqn.primitive.bind(*found, **eqn.primitive.get_bind_params(eqn.params))
       found = found if eqn.primitive.multiple_results else [found]

@@ -21,6 +21,7 @@ from PIL import Image
 from xmc_jax import config as defaults
 from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
+from xmc_jax.prepare.captions import clean
 from xmc_jax.pretrained import folder, hub
 from xmc_jax.sampling import TextToImage, for_sampling
 from xmc_jax.training.mesh import make_mesh, put_whole, replicated
@@ -76,6 +77,7 @@ class Model:
     if num_images < 1 or not captions:
       raise UserError(f'num_images={num_images} of {len(captions)} captions: give at least one of '
                       'both')
+    captions = [clean(text) for text in captions]      # as those of the training and of xmc sample
     self.generator.tokenizer.check_captions(captions, self.generator.config.text.script)
     repeated = [caption for caption in captions for _ in range(num_images)]
     images = self.generator.generate(repeated, seed=seed, truncation=truncation)
