@@ -6,23 +6,13 @@ import published_states as states
 import pytest
 import tiny
 import torch_writer
-from importing_test import (
-  _damsm_folder,
-  _drawn,
-  _text_state,
-  grey_levels,
-  leaves,
-  refused,
-  whole_state,
-  xmc_import,
-)
+from published_runs import grey_levels, leaves, refused, whole_state, xmc_import
 
 from xmc_jax import importing
 from xmc_jax.cli.main import main
 
 pytestmark = pytest.mark.slow
 
-FIXTURES = _damsm_folder, _drawn, _text_state      # pytest finds them in this module
 HAS_TORCH = importlib.util.find_spec('torch') is not None
 
 

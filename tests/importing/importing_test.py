@@ -5,14 +5,9 @@ installed, and kept in `goldens` for where it is not; `pytest --regenerate` with
 """
 import functools
 import importlib.util
-import os
 import pathlib
-import pickle
-import re
 import shlex
-import shutil
 
-import jax
 import numpy as np
 import published_states as states
 import pytest
@@ -20,42 +15,26 @@ import tiny
 import torch_writer
 import toys
 from PIL import Image
-from toy_backbone import TOY
+from published_runs import (
+  CAPTIONS,
+  CONDITION,
+  NOISE,
+  WORDS,
+  grey_levels,
+  leaves,
+  refused,
+  whole_state,
+  xmc_import,
+)
 
-from xmc_jax import sampling
 from xmc_jax.cli.main import main
-from xmc_jax.data import vocabulary
-from xmc_jax.encoders import clip, clip_tokens, damsm, image_backbones
+from xmc_jax.encoders import clip, clip_tokens
 from xmc_jax.encoders.clip_layers import TransformerConfig
-from xmc_jax.types import UserError
 
 pytestmark = pytest.mark.slow
 
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
-CAPTIONS = ['a small red bird', 'this bird has long blue wings']
-WORDS = 'a small red bird this has long blue wings'.split()
-TEXT, NOISE, CONDITION = 8, 5, 3
 HAS_TORCH = importlib.util.find_spec('torch') is not None
-
-
-@pytest.fixture(name='text_state', scope='module')
-def _text_state():
-  return states.filled(states.damsm_text(1 + len(WORDS), 6, TEXT), seed=9)
-
-
-@pytest.fixture(name='damsm_folder')
-def _damsm_folder(text_state, tmp_path, monkeypatch):
-  """A DAMSM with the text encoder of `text_state`, and an image encoder without a file."""
-  monkeypatch.setitem(image_backbones.BACKBONES, 'toy', TOY)
-  module = damsm.Damsm(1 + len(WORDS), 'toy', embedding=6, width=TEXT)
-  both = lambda name: np.stack([text_state[f'rnn.{name}_l0{end}'].T for end in ('', '_reverse')])
-  captions = {
-      'embed': {'embedding': text_state['encoder.weight']},
-      'lstm': {'input': both('weight_ih'), 'hidden': both('weight_hh'),
-               'input_bias': both('bias_ih'), 'hidden_bias': both('bias_hh')}}
-  params = damsm.create(module, jax.random.key(0)) | {'captions': captions}
-  damsm.save(tmp_path / 'damsm', module, params, vocabulary.word_level(WORDS).to_str())
-  return tmp_path / 'damsm'
 
 
 CLIP_SIZES = clip.ClipConfig(
@@ -119,37 +98,6 @@ def galip_state(clip_folder):
   return whole_state(generator_state('galip', clip_folder), states.galip_discriminator())
 
 
-def whole_state(generator, discriminator):
-  """`state_epoch_N.pth` of DF-GAN and GALIP: three networks and optimizers."""
-  parts = {'netG': generator}
-  for name, shapes in zip(('netD', 'netC'), discriminator):
-    parts[name] = states.filled(shapes, seed=4)
-  return {f'model.{part}.module.{name}': array for part, state in parts.items()
-          for name, array in state.items()} | {
-      'optimizers.optimizer_G.state.0.exp_avg': np.zeros(3, np.float32)}
-
-
-def xmc_import(family, weights, encoder, run, *flags):
-  argv = ['xmc', 'import', family, '--weights', str(weights), '--encoder', str(encoder),
-          '--workdir', str(run), *flags]
-  light = {'galip': ['--config.model.dtype=float32'], 'df_gan': [], 'ssa_gan': []}
-  return main(argv + light.get(family, ['--config.model.d_width=2']))
-
-
-@pytest.fixture(name='drawn')
-def _drawn(monkeypatch):
-  """Images uint8 [n, h, w, 3] by `xmc sample`, with noise that outlives JAX's."""
-  monkeypatch.setattr(sampling, 'caption_noise', lambda captions, features, *_: toys.normal(
-      5, len(captions), features))
-
-  def call(run, *flags):
-    out = run / 'samples'
-    shutil.rmtree(out, ignore_errors=True)
-    assert main(['xmc', 'sample', f'--workdir={run}', '--each=2', *CAPTIONS, *flags]) == 0
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(out.glob('0*.png'))])
-  return call
-
-
 def by_torch(family, state, text_state, clip_folder):
   """The same images by the published network in torch."""
   import torch
@@ -185,12 +133,6 @@ def expected(request, family, state, text_state, clip_folder):
     GOLDENS.mkdir(exist_ok=True)
     Image.fromarray(images.reshape(-1, 32, 3)).save(path)
   return images
-
-
-def grey_levels(found, wanted):
-  """The largest difference; the images must not be flat."""
-  assert found.shape == wanted.shape and found.std() > 10
-  return np.abs(found.astype(int) - wanted).max()
 
 
 def write_generator(path, family, clip_folder, zipped=True, prefix=''):
@@ -238,11 +180,6 @@ def test_both_formats_and_prefixes_give_the_same_run(
     write_generator(tmp_path / f'{name}.pth', 'attngan', None, **form)
     assert xmc_import('attngan', tmp_path / f'{name}.pth', damsm_folder, tmp_path / name) == 0
   np.testing.assert_array_equal(drawn(tmp_path / 'plain'), drawn(tmp_path / 'other'))
-
-
-def leaves(run, step=0):
-  return {name: np.frombuffer(x, np.float32) for name, x in tiny.saved_state(run, step).items()
-          if len(x) % 4 == 0}
 
 
 @pytest.mark.parametrize('family, theirs, ours', [
@@ -318,13 +255,6 @@ def test_other_files_are_refused(spoil, message, tmp_path, damsm_folder, capsys)
   assert not (tmp_path / 'run' / 'checkpoints').exists()
 
 
-def refused(capsys, message, *argv):
-  capsys.readouterr()
-  assert xmc_import(*argv) == 2
-  told = capsys.readouterr().err
-  assert re.search(message, told) and told.count('\n') == 1
-
-
 def test_another_size_than_the_configs_is_refused(tmp_path, damsm_folder, capsys):
   write_generator(tmp_path / 'netG.pth', 'attngan', None)
   argv = 'attngan', tmp_path / 'netG.pth', damsm_folder, tmp_path / 'run'
@@ -353,62 +283,3 @@ def test_another_clip_than_the_one_inside_is_refused(tmp_path, clip_folder, caps
   clip.save(clip_folder, CLIP_SIZES, variables, clip_tokens.train(CAPTIONS, 600), 0.07)
   refused(capsys, 'other weights than the one inside', 'galip', tmp_path / 'netG.pth', clip_folder,
           tmp_path / 'run')
-
-
-@pytest.fixture(name='damsm_files')
-def _damsm_files(tmp_path, text_state):
-  """Both encoders' files and the vocabulary, {flag: path}; and the state of the image encoder."""
-  image = states.filled(states.damsm_image(TEXT))
-  torch_writer.write(tmp_path / 'text_encoder9.pth', text_state, zipped=False)
-  torch_writer.write(tmp_path / 'image_encoder9.pth', image, zipped=False)
-  numbers = dict(enumerate(['<end>', *WORDS]))
-  with open(tmp_path / 'captions.pickle', 'wb') as file:
-    pickle.dump([[[1, 2]], [[3]], numbers, {w: i for i, w in numbers.items()}], file, protocol=2)
-  return {'--text': tmp_path / 'text_encoder9.pth', '--image': tmp_path / 'image_encoder9.pth',
-          '--vocabulary': tmp_path / 'captions.pickle'}, image
-
-
-def import_damsm(files, out):
-  return main(['xmc', 'import', 'damsm', *(str(x) for pair in files.items() for x in pair),
-               f'--out={out}'])
-
-
-def test_a_published_damsm_becomes_a_folder_with_its_own_inception(
-    damsm_files, damsm_folder, tmp_path):
-  files, image = damsm_files
-  assert import_damsm(files, tmp_path / 'out') == 0
-  module, variables = damsm.load(damsm.find(tmp_path / 'out'))      # no other file is needed
-  assert (module.vocabulary, module.embedding, module.width) == (1 + len(WORDS), 6, TEXT)
-  params = variables['params']
-  wanted = damsm.load(damsm_folder)[1]['params']['captions']      # of the same text encoder
-  jax.tree.map(np.testing.assert_array_equal, params['captions'], wanted)
-  np.testing.assert_array_equal(params['images']['regions']['kernel'],
-                                image['emb_features.weight'][:, :, 0, 0].T)
-  # BatchNorm with its own statistics is part of the convolution before it.
-  at = 'Mixed_6e.branch7x7_2'
-  factor = image[f'{at}.bn.weight'] / np.sqrt(image[f'{at}.bn.running_var'] + 1e-3)
-  found = params['backbone']['Mixed_6e']['branch7x7_2']
-  np.testing.assert_allclose(
-      found['kernel'], image[f'{at}.conv.weight'].transpose(2, 3, 1, 0) * factor, atol=1e-6)
-  np.testing.assert_allclose(
-      found['bias'], image[f'{at}.bn.bias'] - image[f'{at}.bn.running_mean'] * factor, atol=1e-6)
-  assert (tmp_path / 'out/tokenizer.json').read_text() == (
-      damsm_folder / 'tokenizer.json').read_text()
-  # The hash of its own Inception is checked.
-  os.truncate(tmp_path / 'out' / damsm.OWN_BACKBONE, 1000)
-  with pytest.raises(UserError, match='backbone.safetensors found here are not those'):
-    damsm.load(tmp_path / 'out')
-
-
-def test_files_of_a_damsm_that_do_not_go_together_are_refused(damsm_files, tmp_path, capsys):
-  files, image = damsm_files
-  def refusal(**changed):
-    assert import_damsm(files | {f'--{k}': x for k, x in changed.items()}, tmp_path / 'out') == 2
-    return capsys.readouterr().err
-  assert 'image encoder of damsm, not the text encoder' in refusal(text=files['--image'])
-  (tmp_path / 'words.pickle').write_bytes(pickle.dumps([[], [], {0: '<end>', 1: 'a'}, {}], 2))
-  assert 'has 2 words, "<end>" included, but' in refusal(vocabulary=tmp_path / 'words.pickle')
-  assert 'no file' in refusal(vocabulary=tmp_path / 'none.pickle')
-  del image['Mixed_6e.branch7x7_2.bn.running_var']
-  torch_writer.write(tmp_path / 'less.pth', image, zipped=True)
-  assert 'no tensor Mixed_6e.branch7x7_2.bn.running_var' in refusal(image=tmp_path / 'less.pth')
