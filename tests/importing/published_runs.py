@@ -1,4 +1,4 @@
-"""What tests of `xmc import` share: captions, sizes, how a file is imported and results compared."""
+"""What tests of `xmc import` share: captions, sizes, importing a file, comparing results."""
 import re
 
 import numpy as np
