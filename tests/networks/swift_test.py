@@ -1,4 +1,5 @@
 """Swift's networks: distances and modulation against plain numpy, and what sees what."""
+import dataclasses
 import functools
 
 import jax
@@ -72,11 +73,12 @@ def test_modulated_is_the_formula():
 
 def test_reading_words_is_attention_head_by_head():
   text, x = toys.text(rows=2), toys.normal(5, 2, 2, 2, 3)
-  module = swift.WordReader(heads=2, features=4)
-  params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, text))['params']
+  module = swift.Reader(heads=2, features=4)
+  params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, text.words,
+                                    text.mask))['params']
   dense = lambda name, y: y @ params[name]['kernel'] + params[name]['bias']
   rms = lambda y: y / np.sqrt(np.mean(y ** 2, -1, keepdims=True))
-  wanted = np.array(x)
+  wanted = np.zeros_like(x)
   for row in range(2):
     true = text.mask[row]
     queries, keys, values = (dense(name, rms(y)).reshape(-1, 2, 4) for name, y in (
@@ -86,9 +88,9 @@ def test_reading_words_is_attention_head_by_head():
     for head in range(2):
       scores = np.exp(queries[:, head] @ keys[:, head].T / 2)
       read.append(scores / scores.sum(1, keepdims=True) @ values[:, head])
-    wanted[row] += dense('out', np.concatenate(read, 1)).reshape(2, 2, 3)
-  np.testing.assert_allclose(module.apply({'params': params}, x, text), wanted, rtol=2e-4,
-                             atol=1e-4)
+    wanted[row] = dense('out', np.concatenate(read, 1)).reshape(2, 2, 3)
+  np.testing.assert_allclose(module.apply({'params': params}, x, text.words, text.mask), wanted,
+                             rtol=2e-4, atol=1e-4)
 
 
 def test_pixel_distance_counts_fine_and_coarse_differences():
@@ -223,6 +225,31 @@ def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
   params = toys.fill(jax.eval_shape(block.init, jax.random.key(0), x, condition))
   moved = block.apply(params, x, condition) - block.apply(params, x, condition[::-1])
   assert np.abs(moved).min((1, 2, 3)).all()
+
+
+def test_layout_blocks_begin_as_the_identity():
+  text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
+  plain, laid_out = (swift.SwiftGenerator(WIDTHS, layout=n, last=4) for n in (0, 2))
+  params = laid_out.init(jax.random.key(0), text, z)
+  known = plain.init(jax.random.key(0), text, z)['params'].keys()
+  assert params['params'].keys() - known == {f'layout_{i}_{j}' for i in (4, 8) for j in (0, 1)}
+  rest = {'params': {name: params['params'][name] for name in known}}
+  np.testing.assert_array_equal(laid_out.apply(params, text, z), plain.apply(rest, text, z))
+
+
+def test_in_a_layout_block_places_see_one_another_the_words_and_where_they_are():
+  text, x, condition = toys.text(rows=1), toys.normal(1, 1, 4, 4, 3), toys.normal(3, 1, 5)
+  module = swift.LayoutBlock()
+  params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, condition, text))
+  block = functools.partial(module.apply, params)
+  before = block(x, condition, text)
+  changed = x.copy()
+  changed[:, 3, 3] *= -1
+  assert np.abs(block(changed, condition, text) - before).max(-1).min() > 1e-5
+  other = dataclasses.replace(text, words=text.words[:, ::-1])
+  assert np.abs(block(x, condition, other) - before).max(-1).min() > 1e-5
+  turned = block(x[:, ::-1], condition, text)[:, ::-1]
+  assert np.abs(turned - before).max(-1).min() > 1e-5
 
 
 def test_samples_are_the_generator_s_alone():

@@ -54,6 +54,7 @@ def config() -> ml_collections.ConfigDict:
         heads_width=48,               # channels of the heads
         z_features=64,                # of the noise
         places=False,                 # the noise is a map of 4 x 4 places
+        layout=0,                     # blocks in which places read one another, at 4 and 8 px
         refine=0,                     # residual blocks after the words are read, at 8 and 16 px
         known=0.75,                   # share of fakes whose noise is read from the real image
         dtype='float32',              # of the networks' arithmetic
@@ -110,7 +111,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   if config.text.cached:
     encode, frozen['captions'], frozen_spec['captions'] = _caption_table.table(config, text)
   networks = SwiftNetworks(
-      SwiftGenerator(tuple(m.widths), m.places, m.refine, impl=impl),
+      SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, impl=impl),
       Heads(text.features, m.heads_width), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known)
   group = negatives_group(config.negatives)

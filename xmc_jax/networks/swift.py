@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from xmc_jax.encoders import squeezenet
 from xmc_jax.layers.attention import attend
-from xmc_jax.layers.conv import Conv, Dense, leaky, zero_bias
+from xmc_jax.layers.conv import GLOROT, Conv, Dense, leaky, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.networks import base
@@ -30,6 +30,7 @@ from xmc_jax.utils.arrays import unit
 
 CONDITION = 256     # features of the condition that modulates every block
 WORDS_AT = (8, 16)  # sides of the maps that attend to words
+LAYOUT_AT = (4, 8)  # sides of the maps whose places can attend to one another
 REGIONS = 2         # the map whose places meet words in the word term
 # Weights of the maps in the perceptual distance. Each map's gradient on a fake then has about the
 # same length; with equal weights the deepest would have thirty times that of the first.
@@ -53,13 +54,15 @@ class Modulated(nn.Module):
     return nn.silu(scaled_unit(x) * (1 + scale) + shift)
 
 
-class WordReader(nn.Module):
-  """Adds attention over the words to every place of a map [b, h, w, c]."""
+class Reader(nn.Module):
+  """Attention of every place of a map [b, h, w, c] over a sequence [b, n, e] -> [b, h, w, c]."""
   heads: int = 4
   features: int = 32
+  out_init: nn.initializers.Initializer = GLOROT
 
   @nn.compact
-  def __call__(self, x: Array, text: Text) -> Array:
+  def __call__(self, x: Array, sequence: Array, mask: Array) -> Array:
+    """mask: [b, n]; what is False has no influence."""
     b, h, w, c = x.shape
 
     def project(y, name):
@@ -68,12 +71,31 @@ class WordReader(nn.Module):
       y = y.reshape(b, -1, self.heads, self.features).swapaxes(1, 2)
       return y.reshape(b * self.heads, -1, self.features)
 
-    words = scaled_unit(text.words)
+    sequence = scaled_unit(sequence)
     queries = project(scaled_unit(x), 'query') / jnp.sqrt(jnp.float32(self.features))
-    read = attend(queries, project(words, 'key'), project(words, 'value'),
-                  jnp.repeat(text.mask, self.heads, 0))
+    read = attend(queries, project(sequence, 'key'), project(sequence, 'value'),
+                  jnp.repeat(mask, self.heads, 0))
     read = read.reshape(b, self.heads, h * w, -1).swapaxes(1, 2).reshape(b, h, w, -1)
-    return x + Dense(c, name='out')(read)
+    return Dense(c, kernel_init=self.out_init, name='out')(read)
+
+
+class LayoutBlock(nn.Module):
+  """Lets the places of a map [b, h, w, c] agree on what stands where; it begins as the identity.
+
+  A transformer's block: every place reads the others, then the words, then passes a layer of twice
+  its channels, modulated by the condition [b, d].
+  """
+
+  @nn.compact
+  def __call__(self, x: Array, condition: Array, text: Text) -> Array:
+    b, h, w, c = x.shape
+    positions = self.param('positions', nn.initializers.normal(1.0), (h, w, c))
+    reader = functools.partial(Reader, out_init=nn.initializers.zeros)
+    places = scaled_unit(x) + positions
+    x += reader(name='places')(places, places.reshape(b, h * w, c), jnp.ones((b, h * w), bool))
+    x += reader(name='words')(scaled_unit(x) + positions, text.words, text.mask)
+    y = Dense(2 * c, name='in')(Modulated(name='film')(x, condition))
+    return x + Dense(c, kernel_init=nn.initializers.zeros, name='out')(nn.silu(y))
 
 
 class SwiftBlock(nn.Module):
@@ -110,11 +132,13 @@ class SwiftGenerator(nn.Module):
   """Captions and noise [b, z] -> images [b, size, size, 3] in [0, 1].
 
   widths: channels at 4 px, 8 px, … up to size / 2. last: channels at the full size. places: whether
-  the noise is a map of 4 x 4 places too, each with its own part of it. refine: further residual
-  blocks after the words have been read, on each map that reads them.
+  the noise is a map of 4 x 4 places too, each with its own part of it. layout: blocks in which the
+  places of a map read one another and the words, on the maps of 4 and of 8 px. refine: further
+  residual blocks after the words have been read, on each map that reads them.
   """
   widths: tuple[int, ...]
   places: bool = False
+  layout: int = 0
   refine: int = 0
   last: int = 24
   impl: Impl = FAST
@@ -127,16 +151,25 @@ class SwiftGenerator(nn.Module):
     x = Dense(16 * self.widths[0], name='start')(condition).reshape(len(z), 4, 4, -1)
     if self.places:
       x += Dense(self.widths[0], name='places')(z.reshape(len(z), 4, 4, -1))
+    x = self.lay_out(x, condition, text)
     for i, width in enumerate(self.widths[1:]):
       x = SwiftUpBlock(width, self.impl, name=f'block_{i}')(x, condition)
       if x.shape[1] in WORDS_AT:
-        x = WordReader(name=f'words_{i}')(x, text)
+        x += Reader(name=f'words_{i}')(x, text.words, text.mask)
+        x = self.lay_out(x, condition, text)
         for j in range(self.refine):
           x = SwiftBlock(self.impl, name=f'refine_{i}_{j}')(x, condition)
     x = Modulated(name='film_pixels')(x, condition)
     conv = functools.partial(Conv, bias_init=zero_bias, impl=self.impl)
     x = nn.silu(conv(self.last, 'up', name='last')(x))
     return nn.sigmoid(conv(3, name='pixels')(x))
+
+  def lay_out(self, x: Array, condition: Array, text: Text) -> Array:
+    """A map [b, s, s, c] after the layout blocks of its side, if it has any."""
+    side = x.shape[1]
+    for j in range(self.layout if side in LAYOUT_AT else 0):
+      x = LayoutBlock(name=f'layout_{side}_{j}')(x, condition, text)
+    return x
 
 
 class Encoder(nn.Module):
