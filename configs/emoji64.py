@@ -21,7 +21,7 @@ def get_config():
   config.batch_size = 16
   config.model.width = 24
   config.model.augment = ('translation',)
-  config.text.encoder = 'all-MiniLM-L6-v2'
+  config.text.encoder, config.text.cached = 'all-MiniLM-L6-v2', True
   config.optim.g.lr = 4e-4
   config.every.report = 50
   return config

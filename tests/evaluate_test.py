@@ -28,6 +28,7 @@ from xmc_jax.evals.frechet import frechet_of_features
 from xmc_jax.evals.networks import alignment_net
 from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256
+from xmc_jax.weight_files import cache
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
 
@@ -219,8 +220,8 @@ def test_two_folders_without_a_model(folders, tmp_path, capsys):
 def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path, monkeypatch):
   argv = ['xmc', 'compare', *folders, '--protocol=toy']
   made = []
-  save = feature_cache._save
-  monkeypatch.setattr(feature_cache, '_save', lambda *x: (made.append(x), save(*x)))
+  save = cache._save
+  monkeypatch.setattr(cache, '_save', lambda *x: (made.append(x), save(*x)))
   assert main(argv) == main(argv) == 0 and len(made) == 1
   path = tmp_path / 'reals' / '7.png'
   image = np.array(Image.open(path))

@@ -136,6 +136,7 @@ def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
   assert jax.tree.map(lambda x: (x.shape, x.dtype), embeddings) == jax.tree.map(
       lambda x: (x.shape, x.dtype), spec)
   assert spec['words'].shape == (5, 4, 3)
+  jax.tree.map(np.testing.assert_array_equal, load(), embeddings)      # from the disk
   tokens, mask = Letters().encode(['e', 'a', 'c', 'a'])
   batch = {'tokens': tokens, 'mask': mask}
   text, wanted = found({'captions': embeddings}, batch), encode({'text': 0.1}, batch)

@@ -21,7 +21,8 @@ def text_config() -> dict[str, object]:
       encoder='bert-base-uncased',   # or 'all-MiniLM-L6-v2', or the folder of another BERT
       length=17,                     # word pieces of a caption, CLS and SEP included
       pool='masked_mean',            # sentence embedding: 'masked_mean' or 'released'
-      script='latin')                # letters a sampled caption may have: 'latin' or 'any'
+      script='latin',                # letters a sampled caption may have: 'latin' or 'any'
+      cached=False)                  # training captions are encoded once, before the training
 
 
 @dataclasses.dataclass(frozen=True)

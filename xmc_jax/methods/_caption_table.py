@@ -1,6 +1,8 @@
 """Embeddings of a data set's captions, computed once by the frozen text encoder."""
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
 
 import jax
@@ -13,8 +15,23 @@ from xmc_jax.encoders import bert
 from xmc_jax.methods._bert import FrozenBert
 from xmc_jax.networks.base import Text
 from xmc_jax.types import Array, Batch, Tree, UserError
+from xmc_jax.weight_files import cache
 
 ROWS = 128  # captions that are encoded at once
+
+
+def training_captions(config: ml_collections.ConfigDict, text: FrozenBert
+                      ) -> tuple[Callable[[dict[str, Tree], Batch], Text],
+                                 dict[str, Callable[[], Tree]], dict[str, Tree]]:
+  """encode, of training captions, with `frozen` and `frozen_spec` of a `Method` for it.
+
+  Without `config.text.cached`, encode is that of the text encoder.
+  """
+  frozen, frozen_spec = {'text': text.load}, {'text': text.spec}
+  if not config.text.cached:
+    return text.encode, frozen, frozen_spec
+  encode, load, spec = table(config, text)
+  return encode, frozen | {'captions': load}, frozen_spec | {'captions': spec}
 
 
 def table(config: ml_collections.ConfigDict, text: FrozenBert
@@ -28,14 +45,22 @@ def table(config: ml_collections.ConfigDict, text: FrozenBert
   captions = sorted({c for i in range(len(source)) for c in source.captions(i)})
   n, length = len(captions), config.text.length
 
-  def load():
-    tokens, mask = text.tokenizer().encode(captions)
-    variables, words = text.load(), np.zeros((n, length, text.features), np.float16)
+  def embed_all(tokens, mask, variables):
+    words = np.zeros((n, length, text.features), np.float16)
     embed = jax.jit(lambda variables, tokens, mask: text.encode(
         {'text': variables}, {'tokens': tokens, 'mask': mask}).words)
     for start in range(0, n, ROWS):
       rows = np.minimum(np.arange(start, start + ROWS), n - 1)
       words[rows] = embed(variables, tokens[rows], mask[rows])
+    return {'words': words}
+
+  def load():
+    tokens, mask = text.tokenizer().encode(captions)
+    variables = text.load()
+    facts = [jax.__version__, jax.devices()[0].device_kind, config.model.dtype, text.settings,
+             tokens.tolist(), _sha256(variables)]
+    words = cache.arrays('captions', facts, functools.partial(embed_all, tokens, mask, variables)
+                         )['words']
     keys = np.asarray(key(tokens))
     order = np.argsort(keys)
     _, first = np.unique(tokens, axis=0, return_index=True)
@@ -53,6 +78,14 @@ def table(config: ml_collections.ConfigDict, text: FrozenBert
   spec = {'keys': jax.ShapeDtypeStruct((n,), jnp.int32),
           'words': jax.ShapeDtypeStruct((n, length, text.features), jnp.float16)}
   return encode, load, spec
+
+
+def _sha256(tree: Tree) -> str:
+  """Of all arrays of a tree."""
+  digest = hashlib.sha256()
+  for x in jax.tree.leaves(tree):
+    digest.update(np.ascontiguousarray(x))
+  return digest.hexdigest()
 
 
 def key(tokens: Array) -> Array:

@@ -61,8 +61,7 @@ def config() -> ml_collections.ConfigDict:
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
         augment=('translation',),     # of real images and fakes alike, before the heads
         **_shared.label_config())
-    c.text = dict(_bert.text_config(), encoder='all-MiniLM-L6-v2',
-                  cached=False)       # captions are encoded once, before the training
+    c.text = dict(_bert.text_config(), encoder='all-MiniLM-L6-v2')
     c.terms = dict(                   # weights of the losses; one of weight 0 is not computed
         hinge=1.0,
         sentence=0.05, word=0.05,     # of the generator
@@ -105,11 +104,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   impl, dtype = _shared.options(config).values()
   text = _bert.frozen_bert(config, dtype)
   backbone_spec = squeezenet.maps_variables_spec()
-  frozen = {'text': text.load, 'backbone': lambda: _load_backbone(backbone_spec)}
-  frozen_spec = {'text': text.spec, 'backbone': backbone_spec}
-  encode = text.encode
-  if config.text.cached:
-    encode, frozen['captions'], frozen_spec['captions'] = _caption_table.table(config, text)
+  encode, frozen, frozen_spec = _caption_table.training_captions(config, text)
+  frozen['backbone'], frozen_spec['backbone'] = lambda: _load_backbone(backbone_spec), backbone_spec
   networks = SwiftNetworks(
       SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, impl=impl),
       Heads(text.features, m.heads_width), m.size, encode, text.encode,

@@ -21,7 +21,7 @@ from xmc_jax.losses.adversarial import hinge_d, hinge_g
 from xmc_jax.losses.contrastive import nt_xent
 from xmc_jax.losses.groups import within
 from xmc_jax.losses.matching import SCORES, word_loss
-from xmc_jax.methods import Method, _bert, _shared
+from xmc_jax.methods import Method, _bert, _caption_table, _shared
 from xmc_jax.methods._diagnostics import accuracies
 from xmc_jax.methods._steps import Extension, Losses, make_phase
 from xmc_jax.networks.base import ForwardOutputs
@@ -113,8 +113,9 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   embeds_images = weights.image_frozen or extension
   image = image_embedding.build(config.image.encoder, dtype) if embeds_images else None
 
+  encode, frozen, frozen_spec = _caption_table.training_captions(config, text)
   networks = XmcNetworks(
-      model.size, model.width, text.encode, text.features,
+      model.size, model.width, encode, text.features, text.encode,
       embed_image=(lambda frozen, x: image.embed(frozen['image'], x)) if image else None,
       augment=augmentation(model.augment), z_features=model.z_features,
       bn_group_size=model.bn_group_size, impl=impl, remat=model.remat, dtype=dtype)
@@ -129,7 +130,6 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   first_round = (phase('discriminator', {'d': d_losses}),)
   second_round = (phase('joint', {'d': d_losses, 'g': g_losses}, diagnostics=accuracies),)
 
-  frozen, frozen_spec = {'text': text.load}, {'text': text.spec}
   if image:
     frozen_spec['image'], frozen['image'] = image.spec(), image.load
   return Method(

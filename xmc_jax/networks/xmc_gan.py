@@ -154,14 +154,16 @@ class XmcDiscriminator(nn.Module):
 class XmcNetworks(base.Forward, base.GeneratorNetworks):
   """Generator "g" and discriminator "d", with the frozen text encoder in front of both.
 
-  encode: (frozen, batch) -> Text. embed_image: (frozen, images) -> [b, d] by the frozen image
-  network, or None. augment: (rngs, images) -> images, before the discriminator, on real and fake.
-  text_features: e of `encode`.
+  encode: (frozen, batch) -> Text, of training captions. text_features: e of it. encode_any: the
+  same of any caption, or None if encode does that. embed_image: (frozen, images) -> [b, d] by the
+  frozen image network, or None. augment: (rngs, images) -> images, before the discriminator, on
+  real and fake.
   """
   size: int
   width: int
   encode: Callable[[dict[str, Tree], Batch], Text]
   text_features: int
+  encode_any: Callable[[dict[str, Tree], Batch], Text] | None = None
   embed_image: Callable[[dict[str, Tree], Array], Array] | None = None
   augment: Callable[[Array, Array], Array] = lambda rngs, x: x
   z_features: int = 128
@@ -208,4 +210,5 @@ class XmcNetworks(base.Forward, base.GeneratorNetworks):
     return outputs, stats | {'g': dict(g_stats), 'd': {'spectral': vectors}}
 
   def sample(self, params, stats, frozen, batch, z):
-    return self.generator.apply({'params': params, **stats}, self.encode(frozen, batch), z, False)
+    text = (self.encode_any or self.encode)(frozen, batch)
+    return self.generator.apply({'params': params, **stats}, text, z, False)
