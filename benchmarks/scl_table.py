@@ -1,9 +1,9 @@
 """Does supervised contrast help? Trains families with and without it, and tables their scores.
 
-  python tools/scl_table.py run                  # everything, in the order of the plan; resumes
-  python tools/scl_table.py run ssa_gan/emoji     # what begins so
-  python tools/scl_table.py table                # docs/scl.md from docs/runs/scl.jsonl
-  python tools/scl_table.py images             # docs/runs/scl_emoji.png, scl_scenes.png
+  python -m benchmarks.scl_table run              # everything, in the order of the plan; resumes
+  python -m benchmarks.scl_table run ssa_gan/emoji # what begins so
+  python -m benchmarks.scl_table table            # docs/scl.md from docs/runs/scl.jsonl
+  python -m benchmarks.scl_table images           # docs/runs/scl_emoji.png, scl_scenes.png
 
 A run is FAMILY/DATA/METHOD/SEED: an encoder is trained, then a generator that reads with it, then
 `xmc evaluate` scores it. Scores go to docs/runs/scl.jsonl, one line a run, with the commit and the
@@ -26,13 +26,15 @@ import sys
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).parents[1]
+from benchmarks import results
+from benchmarks.results import ROOT
+
 RESULTS, PAGE, RUNS = ROOT / 'docs/runs/scl.jsonl', ROOT / 'docs/scl.md', ROOT / 'runs/scl'
 LOCK, ENCODING = threading.Lock(), collections.defaultdict(threading.Lock)
 CORES = queue.SimpleQueue()
 for number in sorted(os.sched_getaffinity(0)):
   CORES.put(number)
-PROVENANCE = ('step', 'weights', 'config_sha256', 'commit', 'jax', 'device')
+PROVENANCE = ('step', 'config_sha256', *results.PROVENANCE)
 PAIRS = 'encoder: pairs'
 # Held-out ones, of things that these sizes can tell apart.
 CAPTIONS = {
@@ -42,7 +44,6 @@ CAPTIONS = {
                'a top hat above a car', 'two small snakes and two red apples',
                'a large tractor to the right of a small snail', 'two flamingos and a banana',
                'two soccer balls and two small snails', 'a doughnut and two bees')}
-BEGIN, END = '<!-- table -->\n', '<!-- end of table -->\n'
 
 # What one run is: sizes and lengths that two cores train in minutes, the same for all methods.
 SHARED = ('--config.data.loader=arrays', '--config.every.report=100')
@@ -188,8 +189,7 @@ def _pairs(encoder: pathlib.Path) -> float:
 
 def known() -> dict[str, dict[str, object]]:
   """The lines of RESULTS by the name of their run."""
-  lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-  return {line['run']: line for line in map(json.loads, lines)}
+  return results.known(RESULTS)
 
 
 def _run_all(prefix: str) -> None:
@@ -216,14 +216,6 @@ COLUMNS = (      # heading, metric, factor, digits
     ('objects, %', 'objects: objects', 100, 1), ('counts, %', 'objects: counts', 100, 1))
 
 
-def _figure(values: list[float], digits: int) -> str:
-  """Mean, with the standard deviation of several seeds."""
-  if not values:
-    return ''
-  mean = f'{statistics.mean(values):.{digits}f}'
-  return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.{digits}f}'
-
-
 def table() -> str:
   """The results as Markdown, one table a family and data set."""
   found = collections.defaultdict(list)
@@ -238,19 +230,11 @@ def table() -> str:
     columns = [c for c in COLUMNS if any(c[1] in run for _, runs in rows for run in runs)]
     head = ['', 'seeds', *(c[0] for c in columns)]
     body = [[method, str(len(runs)), *(
-        _figure([factor * run[metric] for run in runs if metric in run], digits)
+        results.figure([factor * run[metric] for run in runs if metric in run], digits)
         for _, metric, factor, digits in columns)] for method, runs in rows]
     steps = ' or '.join(f'{n:,}' for n in sorted({run['step'] for _, runs in rows for run in runs}))
-    parts += [f'### {family}, {data}, {steps} steps\n', *(f'| {" | ".join(row)} |' for row in (
-        head, ['---'] * len(head), *body)), '']
-  return '\n'.join(parts)
-
-
-def _write_table() -> None:
-  text = PAGE.read_text()
-  before, _, rest = text.partition(BEGIN)
-  _, _, after = rest.partition(END)
-  PAGE.write_text(f'{before}{BEGIN}\n{table()}\n{END}{after}')
+    parts += [f'### {family}, {data}, {steps} steps\n', results.markdown(head, body), '']
+  return '\n'.join(parts).rstrip()
 
 
 def _draw() -> None:
@@ -281,7 +265,7 @@ def main() -> None:
   if args.what == 'run':
     _run_all(args.prefix)
   elif args.what == 'table':
-    _write_table()
+    results.insert(PAGE, 'table', table())
   elif args.what == 'images':
     _draw()
   else:

@@ -1,0 +1,228 @@
+"""What each contrastive loss gives: trains methods with and without them, and tables their scores.
+
+  python -m benchmarks.ablation run             # everything, seed by seed; goes on where it stopped
+  python -m benchmarks.ablation run swift       # what begins so
+  python -m benchmarks.ablation table           # docs/ablation.md from docs/runs/ablation.jsonl
+  python -m benchmarks.ablation images          # docs/runs/ablation_*.png
+
+A run is QUESTION/ROW/SEED. It trains for a budget of processor time, and `xmc evaluate` scores it
+twice: at a number of steps that all rows reach, and at the end of its budget. The scores go to
+docs/runs/ablation.jsonl, one line a run; what is there is not run again, and a run that was cut
+short begins anew. Everything else lies in runs/ablation/ and may be deleted.
+"""
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import queue
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+
+from benchmarks import results, speedrun
+from benchmarks.results import ROOT
+
+RESULTS, PAGE = ROOT / 'docs/runs/ablation.jsonl', ROOT / 'docs/ablation.md'
+RUNS = ROOT / 'runs/ablation'
+LOCK = threading.Lock()
+FAKES = 396       # images that are scored: two of each of the 198 held-out images' captions
+COLUMNS = (       # heading, metric, factor, digits
+    ('FD-lite0', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
+    ('alignment, %', 'alignment-16', 100, 1))
+# Of training, then held out.
+CAPTIONS = ('grinning face', 'red heart', 'pizza', 'flag of Japan', 'elephant',
+            'woman office worker', 'eggplant', 'desert island')
+
+
+def terms(*on: str, names: tuple[str, ...]) -> tuple[str, ...]:
+  """Flags that leave out all losses of `names` but those named."""
+  return tuple(f'--config.terms.{name}=0' for name in names if name not in on)
+
+
+def swift(*on: str) -> tuple[str, ...]:
+  """The flags of a row of Swift; the heads and the generator learn from the same contrasts."""
+  return terms(*on, *(f'heads_{name}' for name in on),
+               names=('sentence', 'word', 'heads_sentence', 'heads_word'))
+
+
+def xmc_gan(*on: str) -> tuple[str, ...]:
+  """The flags of a row of XMC-GAN."""
+  return terms(*on, names=('sentence', 'word', 'image'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """Rows that differ in one thing: names and flags. minutes: of processor time. steps: of all rows.
+
+  title: the heading of its table.
+  """
+  title: str
+  config: str
+  flags: tuple[str, ...]
+  rows: dict[str, tuple[str, ...]]
+  minutes: float
+  steps: int
+  seeds: int = 3
+
+
+SMALL = ('--config.model.size=32', '--config.data.loader=arrays', '--config.every.report=100',
+         '--config.every.images=100000')
+SWIFT = (*SMALL, '--config.model.widths=(192,128,48)')
+QUESTIONS = {
+    'swift': Question(
+        'Swift, emoji at 32 px: contrasts beside heads over a frozen network',
+        'swift_emoji64', SWIFT,
+        {'none': swift(), 'word': swift('word'), 'sentence': swift('sentence'),
+         'sentence + word': swift('sentence', 'word')}, minutes=3.5, steps=1500),
+    'xmc_gan': Question(
+        'XMC-GAN, emoji at 32 px',
+        'emoji64', (*SMALL, '--config.model.width=16'),
+        {'none': xmc_gan(), 'word': xmc_gan('word'), 'sentence': xmc_gan('sentence'),
+         'sentence + word': xmc_gan('sentence', 'word'),
+         'sentence + word + image': xmc_gan('sentence', 'word', 'image')}, minutes=6, steps=1000),
+    'negatives': Question(
+        'Swift, emoji at 32 px, 32 examples a batch: how many negatives',
+        'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
+        {'4': ('--config.negatives=local:4',), '8': ('--config.negatives=local:8',),
+         '32': ('--config.negatives=global',)}, minutes=5, steps=1200),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  question: str
+  row: str
+  seed: int
+
+  @property
+  def name(self) -> str:
+    return f'{self.question}/{self.row}/{self.seed}'
+
+  @property
+  def folder(self) -> pathlib.Path:
+    return RUNS / self.name.replace('/', '-').replace(' ', '')
+
+
+def runs() -> list[Run]:
+  """All runs, seed by seed, so that a plan cut short has whole comparisons."""
+  everything = [Run(name, row, seed) for name, question in QUESTIONS.items()
+                for row in question.rows for seed in range(question.seeds)]
+  return sorted(everything, key=lambda run: run.seed)
+
+
+def execute(run: Run, core: int) -> dict[str, object]:
+  """Trains and scores one run on one core: its line of RESULTS."""
+  question, folder = QUESTIONS[run.question], run.folder
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir(parents=True)
+  log = folder.with_suffix('.log')
+  xmc = ['taskset', '--cpu-list', str(core), sys.executable, '-m', 'xmc_jax']
+  cost = speedrun.train(
+      [*xmc, 'train', '--config', question.config, '--workdir', str(folder),
+       f'--config.seed={run.seed}', '--config.steps=100000',
+       f'--config.every.save={question.steps}', f'--config.keep_every={question.steps}',
+       *question.flags,
+       *question.rows[run.row]], question.minutes, log)
+  scored, last = {}, {}
+  for step in (question.steps, None):      # None is the newest
+    at = [f'--step={step}'] if step else []
+    subprocess.run([*xmc, 'evaluate', '--workdir', str(folder), f'--fakes={FAKES}', *at],
+                   check=True, stdout=log.open('a'))
+    lines = [json.loads(line) for line in (folder / 'scores.jsonl').read_text().splitlines()]
+    last = lines[-1]
+    scored[last['step']] = {line['metric']: line['value'] for line in lines
+                            if line['step'] == last['step']}
+  return {'run': run.name, **{key: last[key] for key in results.PROVENANCE}, **cost,
+          'scores': scored}
+
+
+def run_all(prefix: str) -> None:
+  """Runs what is missing, one run a core of those that this process may use."""
+  cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+  for number in sorted(os.sched_getaffinity(0)):
+    cores.put(number)
+  wanted = [run for run in runs()
+            if run.name.startswith(prefix) and run.name not in results.known(RESULTS)]
+
+  def one(run):
+    core = cores.get()
+    try:
+      line = execute(run, core)
+    finally:
+      cores.put(core)
+    with LOCK, RESULTS.open('a') as file:
+      file.write(json.dumps(line) + '\n')
+    return line
+
+  with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+    for i, line in enumerate(pool.map(one, wanted)):
+      print(f'{i + 1} of {len(wanted)}: {line["run"]}', flush=True)
+
+
+def tables() -> str:
+  """The results as Markdown, two tables a question: at equal steps, at equal processor time."""
+  found = collections.defaultdict(list)
+  for name, line in results.known(RESULTS).items():
+    found[name.rpartition('/')[0]].append(line)
+  parts = []
+  for name, question in QUESTIONS.items():
+    rows = {row: lines for row in question.rows if (lines := found[f'{name}/{row}'])}
+    if not rows:
+      continue
+    parts.append(f'### {question.title}\n')
+    for title, choose in ((f'After {question.steps:,} steps', min),
+                          (f'After {question.minutes:g} core-minutes', max)):
+      body = []
+      for row, lines in rows.items():
+        steps = [choose(map(int, line['scores'])) for line in lines]
+        body.append([row, str(len(lines)), f'{statistics.mean(steps):,.0f}', *(
+            results.figure([factor * line['scores'][str(step)][metric]
+                            for step, line in zip(steps, lines)], digits)
+            for _, metric, factor, digits in COLUMNS)])
+      parts += [f'{title}:\n',
+                results.markdown(['losses' if name != 'negatives' else 'negatives', 'seeds',
+                                  'steps', *(c[0] for c in COLUMNS)], body), '']
+  return '\n'.join(parts).rstrip()
+
+
+def draw() -> None:
+  """The same captions with the same noise, a row for every run of seed 0, one image a question."""
+  import numpy as np  # not for `run`, whose memory belongs to the trainings
+
+  from xmc_jax.sampling import TextToImage
+  from xmc_jax.utils import image_io
+  for name, question in QUESTIONS.items():
+    done = [run for row in question.rows if (run := Run(name, row, 0)).folder.exists()]
+    images, words = [], []
+    for run in done:
+      drawn = TextToImage.load(run.folder).generate(CAPTIONS, seed=0)
+      images += [np.ones_like(drawn[:1]), drawn]
+      words += [run.row, *CAPTIONS]
+    if done:
+      sheet = image_io.grid(np.concatenate(images), words, 1 + len(CAPTIONS))
+      image_io.save_png(RESULTS.parent / f'ablation_{name}.png', sheet)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('what', choices=('run', 'table', 'images'))
+  parser.add_argument('prefix', nargs='?', default='', help='of the names of the runs')
+  args = parser.parse_args()
+  if args.what == 'run':
+    run_all(args.prefix)
+  elif args.what == 'table':
+    results.insert(PAGE, 'tables', tables())
+  else:
+    draw()
+
+
+if __name__ == '__main__':
+  main()
