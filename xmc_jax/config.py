@@ -102,6 +102,8 @@ def base() -> ml_collections.ConfigDict:
 def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_collections.ConfigDict:
   """A saved config, with the defaults of the keys of `base` that are newer than it.
 
+  `methods.complete` knows the keys of its method too.
+
   UserError, which names where it was saved, if a value is of another type than its default.
   """
   config = base()

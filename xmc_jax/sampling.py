@@ -96,7 +96,7 @@ class Sampler:
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
   """The config of a run; keys that are newer than the run have their default values."""
-  return defaults.complete(checkpoints.meta(step)['config'], checkpoints.directory)
+  return methods.complete(checkpoints.meta(step)['config'], checkpoints.directory)
 
 
 def for_sampling(config: ml_collections.ConfigDict, text_encoder: str) -> ml_collections.ConfigDict:
@@ -208,7 +208,7 @@ class TextToImage:
     if 'g' not in meta['config']['optim']:
       raise UserError(f'--workdir={workdir}: this run draws no images, because it trained an '
                       'encoder; give a run of a generator')
-    config = defaults.complete(meta['config'], folder)
+    config = methods.complete(meta['config'], folder)
     local = for_sampling(config, find_text_encoder(config.text.encoder, text_encoder))
     if data:
       local.data.options.folder = str(data)

@@ -17,6 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from xmc_jax import config as defaults
+from xmc_jax import methods
 from xmc_jax.cli.parser import did_you_mean
 from xmc_jax.types import UserError
 from xmc_jax.utils import regular
@@ -57,7 +58,7 @@ def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
     why = getattr(error, 'strerror', None) or _one_line(error)
     raise UserError(f'{path} cannot be read ({why}); give the --config of the run'
                     ) from error
-  return change(defaults.complete(_from_json(saved), path), overrides)
+  return change(methods.complete(_from_json(saved), path), overrides)
 
 
 def _from_json(saved: dict) -> ConfigDict:

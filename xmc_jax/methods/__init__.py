@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
+from xmc_jax import config as base_config
 from xmc_jax.config import check_kinds, flat
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
@@ -71,14 +73,10 @@ def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
   UserError if there is none, or the config lacks one of its keys or has a value of another type.
   """
   name, flag = config[key], f'--config.{key}={config[key]}'
-  names = (m.name for m in pkgutil.iter_modules(__path__))
-  known = sorted(name for name in names if not name.startswith('_'))
-  if name not in known:
-    raise UserError(f'{flag}: unknown method; choose one of {", ".join(known)}')
+  if name not in names():
+    raise UserError(f'{flag}: unknown method; choose one of {", ".join(names())}')
   module = importlib.import_module(f'{__name__}.{name}')
-  # An extension has the keys of what it extends; a method may leave its defaults to config files.
-  own = hasattr(module, 'config') and not hasattr(module, 'extend')
-  defaults, values = flat(module.config()) if own else {}, flat(config)
+  defaults, values = _own_defaults(module), flat(config)
   # Of an optimizer, other keys may be left out.
   missing = [x for x in defaults if x not in values
              and (not x.startswith('optim.') or x.endswith(('.lr', '.b1', '.b2')))]
@@ -87,6 +85,44 @@ def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
                     f'begin with a config of {name}')
   check_kinds(values, defaults)
   return module
+
+
+def names() -> list[str]:
+  """The methods that there are."""
+  found = (m.name for m in pkgutil.iter_modules(__path__))
+  return sorted(name for name in found if not name.startswith('_'))
+
+
+def _own_defaults(module: ModuleType) -> dict[str, Any]:
+  """The flat defaults of a method; an extension has the keys of what it extends.
+
+  A method may leave its defaults to config files: then there are none.
+  """
+  own = hasattr(module, 'config') and not hasattr(module, 'extend')
+  return flat(module.config()) if own else {}
+
+
+def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_collections.ConfigDict:
+  """A saved config, with the defaults of keys that are newer than it.
+
+  So the default of a new key has to be what was done before there was the key.
+
+  Args:
+    where: the file or folder that it was saved in, for messages.
+  Raises:
+    UserError: it is no config, or a value is of another type than its default.
+  """
+  config = base_config.complete(saved, where)
+  name = config.get('base', config.method)      # an extension names what it extends
+  if name not in names():
+    return config                               # which `find` tells
+  with config.unlocked():
+    for key, value in _own_defaults(importlib.import_module(f'{__name__}.{name}')).items():
+      section, _, last = key.rpartition('.')
+      # Of an optimizer any key may be left out.
+      if section in ('model', 'text', 'terms') and last not in config[section]:
+        config[section][last] = value
+  return config
 
 
 def check_labels(method: Method, config: ml_collections.ConfigDict, source: Source) -> None:

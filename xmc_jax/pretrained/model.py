@@ -18,7 +18,6 @@ import numpy as np
 from flax import traverse_util
 from PIL import Image
 
-from xmc_jax import config as defaults
 from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.prepare.captions import clean
@@ -145,7 +144,7 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
 def from_folder(path: pathlib.Path) -> TextToImage:
   """The generator of a model folder; UserError if that is damaged or not one."""
   facts = folder.read_facts(path)
-  config = for_sampling(defaults.complete(facts['config'], path / folder.CONFIG),
+  config = for_sampling(methods.complete(facts['config'], path / folder.CONFIG),
                         str(path / folder.TEXT_ENCODER))
   method, mesh = methods.build(config), make_mesh()
   program = methods.program(method, config, mesh)
