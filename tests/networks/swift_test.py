@@ -262,6 +262,19 @@ def test_samples_are_the_generator_s_alone():
   assert images.shape == (ROWS, SIZE, SIZE, 3) and images.dtype == jnp.float32
 
 
+def test_maps_of_enlarged_images():
+  variables = toys.fill(squeezenet.maps_variables_spec(), 1)
+  images = toys.numbers(1).random((2, 64, 64, 3)).astype(np.float32)
+  large = jax.image.resize(images, (2, 128, 128, 3), 'linear')
+  wanted, found = squeezenet.maps(variables, large), swift.enlarged_maps(variables, images, 2)
+  assert [m.shape for m in found] == [(2, 31, 31, 64), (2, 15, 15, 128), (2, 15, 15, 256),
+                                      (2, 7, 7, 512)]
+  for i in (2, 3):
+    np.testing.assert_allclose(found[i], wanted[i], rtol=1e-5, atol=1e-5)
+  means = np.asarray(wanted[0])[:, :62, :62].reshape(2, 31, 2, 31, 2, 64).mean((2, 4))
+  np.testing.assert_allclose(found[0], means, rtol=1e-4, atol=1e-5)
+
+
 def test_maps_are_those_of_the_whole_network():
   variables = toys.fill(squeezenet.maps_variables_spec(), 1)
   images = toys.numbers(1).random((2, 64, 64, 3)).astype(np.float32)

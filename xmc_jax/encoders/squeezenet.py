@@ -84,11 +84,6 @@ def maps_variables_spec() -> Tree:
   return jax.eval_shape(SqueezeNetMaps().init, jax.random.key(0), x)
 
 
-def maps_spec(shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
-  """Shapes of the maps of images of a shape."""
-  return jax.eval_shape(maps, maps_variables_spec(), jax.ShapeDtypeStruct(shape, jnp.float32))
-
-
 def _outputs(x: Array) -> list[Array]:
   """The outputs of conv1 and of the fire modules 2 to 9; for use inside a compact method."""
   x = nn.relu(_conv('conv1', 64, 3, strides=2, padding='VALID')(x))

@@ -56,6 +56,7 @@ def config() -> ml_collections.ConfigDict:
         places=False,                 # the noise is a map of 4 x 4 places
         layout=0,                     # blocks in which places read one another, at 4 and 8 px
         refine=0,                     # residual blocks after the words are read, at 8 and 16 px
+        enlarge=1,                    # of images before SqueezeNet sees them: 1 or 2
         known=0.75,                   # share of fakes whose noise is read from the real image
         dtype='float32',              # of the networks' arithmetic
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
@@ -109,7 +110,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   networks = SwiftNetworks(
       SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, impl=impl),
       Heads(text.features, m.heads_width), m.size, encode, text.encode,
-      text.features, augmentation(m.augment), m.z_features, m.known)
+      text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge)
   group = negatives_group(config.negatives)
   return one_round(
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
@@ -125,6 +126,8 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     raise UserError(f'--config.model.widths: has {len(model.widths)} numbers; images of '
                     f'{model.size} px need {blocks}, the channels at 4 px, 8 px, … up to '
                     f'{model.size // 2} px')
+  if model.enlarge not in (1, 2):
+    raise UserError(f'--config.model.enlarge={model.enlarge}: must be 1 or 2')
   if model.places and (model.z_features % 16 or model.size != 64):
     raise UserError('--config.model.places: 4 x 4 places of 16 px need model.size = 64 and a '
                     f'multiple of 16 for model.z_features, not {model.size} and '

@@ -240,6 +240,21 @@ class SwiftOutputs(ForwardOutputs):
   perceptual: Array | None = None   # [b], by `perceptual_distance`
 
 
+def enlarged_maps(variables: Tree, images: Array, factor: int) -> tuple[Array, ...]:
+  """The maps of images [b, s, s, 3], enlarged bilinearly by 1 or 2 before SqueezeNet sees them.
+
+  SqueezeNet was trained at 227 px and hardly knows things of 10 to 20 px. Of twice the size, the
+  two maps of fine detail are averaged over 2 x 2 places, and the two deep ones are as they come.
+  """
+  if factor == 1:
+    return squeezenet.maps(variables, images)
+  b, h, w, c = images.shape
+  fine = 2
+  found = squeezenet.maps(variables, jax.image.resize(images, (b, 2 * h, 2 * w, c), 'linear'))
+  halve = lambda x: nn.avg_pool(x, (2, 2), (2, 2))
+  return (*map(halve, found[:fine]), *found[fine:])
+
+
 def pixel_distance(a: Array, b: Array) -> Array:
   """Mean absolute difference [b] of images [b, h, w, 3], and of their means over 8 x 8 pixels."""
   def difference(step):
@@ -264,7 +279,7 @@ class SwiftNetworks(SplitForward):
   encode: (frozen, batch) -> Text, of training captions. encode_any: the same of any caption.
   text_features: e of both. augment: (rngs, images) -> images, before the frozen network; a fake
   is augmented like its real image, so that they can be compared. known: share of examples whose
-  noise is read from the real image.
+  noise is read from the real image. enlarge: of images before the frozen network, 1 or 2.
   """
   generator: SwiftGenerator
   heads: Heads
@@ -275,6 +290,7 @@ class SwiftNetworks(SplitForward):
   augment: Callable[[Array, Array], Array] = lambda rngs, x: x
   z_features: int = 64
   known: float = 0.75
+  enlarge: int = 1
 
   @property
   def encoder(self) -> Encoder:
@@ -285,12 +301,17 @@ class SwiftNetworks(SplitForward):
     text = base.text_zeros(batch, self.text_features)
     b = len(text.sentence)
     image = jnp.zeros((b, self.size, self.size, 3))
-    maps = [jnp.zeros(m.shape) for m in squeezenet.maps_spec(image.shape)]
+    maps = [jnp.zeros(m.shape) for m in jax.eval_shape(
+        self.maps, squeezenet.maps_variables_spec(), image)]
     g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)))
     e = self.encoder.init(e_rng, image, text.sentence)
     d = self.heads.init(d_rng, maps, text.sentence)
     return {'g': {'params': {'generator': g['params'], 'encoder': e['params']}},
             'd': {**d, 'spectral': init_vectors(vector_rng, d['params'])}}
+
+  def maps(self, variables: Tree, images: Array) -> tuple[Array, ...]:
+    """What the heads see of images."""
+    return enlarged_maps(variables, images, self.enlarge)
 
   def generate(self, params, stats, frozen, batch, rngs):
     """Outputs of the fakes, and the frozen network's maps of the real images and the fakes."""
@@ -303,7 +324,7 @@ class SwiftNetworks(SplitForward):
     known = jax.vmap(lambda rng: jax.random.bernoulli(rng, self.known))(known_rngs)
     z = jnp.where(known[:, None], mean + jnp.exp(log_variance / 2) * z, z)
     fake = self.generator.apply({'params': params['g']['generator']}, text, z)
-    real_maps, fake_maps = (squeezenet.maps(frozen['backbone'], self.augment(augment_rngs, x))
+    real_maps, fake_maps = (self.maps(frozen['backbone'], self.augment(augment_rngs, x))
                             for x in (image, fake))
     share = known.astype(jnp.float32) / self.known
     embed = lambda maps: maps[-1].mean((1, 2))
