@@ -3,7 +3,7 @@
   python -m benchmarks.ablation run             # everything, seed by seed; goes on where it stopped
   python -m benchmarks.ablation run swift       # what begins so
   python -m benchmarks.ablation table           # docs/ablation.md from docs/runs/ablation.jsonl
-  python -m benchmarks.ablation images          # docs/runs/ablation_*.png
+  python -m benchmarks.ablation images          # docs/runs/ablation_*.png, and the plot beside them
 
 A run is QUESTION/ROW/SEED. It trains for a budget of processor time, and `xmc evaluate` scores it
 twice: at a number of steps that all rows reach, and at the end of its budget. The scores go to
@@ -36,6 +36,7 @@ FAKES = 396       # images that are scored: two of each of the 198 held-out imag
 COLUMNS = (       # heading, metric, factor, digits
     ('FD-lite0', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
     ('alignment, %', 'alignment-16', 100, 1))
+PAIRED = 'alignment-16'      # the score of the last column and of the plot
 # Of training, then held out.
 CAPTIONS = ('grinning face', 'red heart', 'pizza', 'flag of Japan', 'elephant',
             'woman office worker', 'eggplant', 'desert island')
@@ -61,7 +62,7 @@ def xmc_gan(*on: str) -> tuple[str, ...]:
 class Question:
   """Rows that differ in one thing: names and flags. minutes: of processor time. steps: of all rows.
 
-  title: the heading of its table.
+  title: the heading of its table. plain: the rows that have another config than the others.
   """
   title: str
   config: str
@@ -70,6 +71,11 @@ class Question:
   minutes: float
   steps: int
   seeds: int = 3
+  plain: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  def flags_of(self, row: str) -> tuple[str, ...]:
+    """The flags of `xmc train` of a row, without those of a run."""
+    return ('--config', self.plain.get(row, self.config), *self.flags, *self.rows[row])
 
 
 SMALL = ('--config.model.size=32', '--config.data.loader=arrays', '--config.every.report=100',
@@ -87,6 +93,14 @@ QUESTIONS = {
         {'none': xmc_gan(), 'word': xmc_gan('word'), 'sentence': xmc_gan('sentence'),
          'sentence + word': xmc_gan('sentence', 'word'),
          'sentence + word + image': xmc_gan('sentence', 'word', 'image')}, minutes=6, steps=1000),
+    'scl': Question(
+        'Supervised contrast with Swift, emoji at 32 px',
+        'scl:swift_emoji64', SWIFT,
+        {'one branch': (), 'two branches, no term': ('--config.scl.supcon_fake=0',),
+         'same image': ('--config.data.partners=self',),
+         'framework': (),
+         'framework x 10': ('--config.scl.supcon_fake=2.0',)}, minutes=5, steps=1000,
+        plain={'one branch': 'swift_emoji64'}),
     'negatives': Question(
         'Swift, emoji at 32 px, 32 examples a batch: how many negatives',
         'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
@@ -125,11 +139,10 @@ def execute(run: Run, core: int) -> dict[str, object]:
   log = folder.with_suffix('.log')
   xmc = ['taskset', '--cpu-list', str(core), sys.executable, '-m', 'xmc_jax']
   cost = speedrun.train(
-      [*xmc, 'train', '--config', question.config, '--workdir', str(folder),
+      [*xmc, 'train', *question.flags_of(run.row), '--workdir', str(folder),
        f'--config.seed={run.seed}', '--config.steps=100000',
-       f'--config.every.save={question.steps}', f'--config.keep_every={question.steps}',
-       *question.flags,
-       *question.rows[run.row]], question.minutes, log)
+       f'--config.every.save={question.steps}', f'--config.keep_every={question.steps}'],
+      question.minutes, log)
   scored, last = {}, {}
   for step in (question.steps, None):      # None is the newest
     at = [f'--step={step}'] if step else []
@@ -166,38 +179,67 @@ def run_all(prefix: str) -> None:
       print(f'{i + 1} of {len(wanted)}: {line["run"]}', flush=True)
 
 
+Point = tuple[int, float, dict[str, float]]      # steps, core-minutes, scores
+
+
+def found(name: str, question: Question) -> dict[str, dict[int, tuple[Point, ...]]]:
+  """{row: {seed: its points, the first after equal steps, the last at the end of the budget}}."""
+  rows: dict[str, dict[int, tuple[Point, ...]]] = collections.defaultdict(dict)
+  known = results.known(RESULTS)
+  for row in question.rows:
+    for seed in range(question.seeds):
+      if line := known.get(Run(name, row, seed).name):
+        steps = sorted(map(int, line['scores']))
+        rows[row][seed] = tuple((step, line['core_minutes'] * step / steps[-1],
+                                 line['scores'][str(step)]) for step in steps)
+  return rows
+
+
+def table(rows: dict[str, dict[int, tuple[Point, ...]]], which: int) -> str:
+  """A table of the point `which` of each run; the last column compares runs of the same seed."""
+  body, (first, *_) = [], rows.values()
+  for row, seeds in rows.items():
+    points = {seed: points[which] for seed, points in seeds.items()}
+    mean = lambda place: statistics.mean(point[place] for point in points.values())
+    gains = [100 * (points[seed][2][PAIRED] - first[seed][which][2][PAIRED])
+             for seed in points if seed in first and seeds is not first]
+    body.append([row, str(len(points)), f'{mean(0):,.0f}', f'{mean(1):.1f}', *(
+        results.figure([factor * point[2][metric] for point in points.values()], digits)
+        for _, metric, factor, digits in COLUMNS), results.figure(gains, 1, signed=True)])
+  return results.markdown(['row', 'seeds', 'steps', 'core-minutes', *(c[0] for c in COLUMNS),
+                           'alignment against the first row'], body)
+
+
 def tables() -> str:
   """The results as Markdown, two tables a question: at equal steps, at equal processor time."""
-  found = collections.defaultdict(list)
-  for name, line in results.known(RESULTS).items():
-    found[name.rpartition('/')[0]].append(line)
   parts = []
   for name, question in QUESTIONS.items():
-    rows = {row: lines for row in question.rows if (lines := found[f'{name}/{row}'])}
-    if not rows:
-      continue
-    parts.append(f'### {question.title}\n')
-    for title, choose in ((f'After {question.steps:,} steps', min),
-                          (f'After {question.minutes:g} core-minutes', max)):
-      body = []
-      for row, lines in rows.items():
-        steps = [choose(map(int, line['scores'])) for line in lines]
-        body.append([row, str(len(lines)), f'{statistics.mean(steps):,.0f}', *(
-            results.figure([factor * line['scores'][str(step)][metric]
-                            for step, line in zip(steps, lines)], digits)
-            for _, metric, factor, digits in COLUMNS)])
-      parts += [f'{title}:\n',
-                results.markdown(['losses' if name != 'negatives' else 'negatives', 'seeds',
-                                  'steps', *(c[0] for c in COLUMNS)], body), '']
+    if rows := found(name, question):
+      parts += [f'### {question.title}\n', f'After {question.steps:,} steps:\n', table(rows, 0),
+                f'\nAfter {question.minutes:g} core-minutes:\n', table(rows, -1), '']
   return '\n'.join(parts).rstrip()
 
 
 def draw() -> None:
   """The same captions with the same noise, a row for every run of seed 0, one image a question."""
-  import numpy as np  # not for `run`, whose memory belongs to the trainings
+  import matplotlib.figure  # not for `run`, whose memory belongs to the trainings
+  import numpy as np
 
   from xmc_jax.sampling import TextToImage
   from xmc_jax.utils import image_io
+  asked = {name: rows for name, question in QUESTIONS.items() if (rows := found(name, question))}
+  figure = matplotlib.figure.Figure((5 * len(asked), 4), layout='constrained')
+  for i, (name, rows) in enumerate(asked.items()):
+    axes = figure.add_subplot(1, len(asked), i + 1, title=QUESTIONS[name].title,
+                              xlabel='core-minutes', ylabel='alignment, %')
+    axes.title.set_fontsize(9)
+    for row, seeds in rows.items():
+      x = [[point[1] for point in points] for points in seeds.values()]
+      y = [[100 * point[2][PAIRED] for point in points] for points in seeds.values()]
+      axes.errorbar(np.mean(x, 0), np.mean(y, 0), np.std(y, 0), label=row, marker='o', capsize=3)
+    axes.legend(fontsize=8)
+  figure.savefig(RESULTS.parent / 'ablation.png', dpi=100)
+
   for name, question in QUESTIONS.items():
     done = [run for row in question.rows if (run := Run(name, row, 0)).folder.exists()]
     images, words = [], []

@@ -17,11 +17,11 @@ def known(path: pathlib.Path) -> dict[str, dict[str, Any]]:
   return {line['run']: line for line in map(json.loads, lines)}
 
 
-def figure(values: Sequence[float], digits: int) -> str:
-  """Mean, with the standard deviation of several seeds."""
+def figure(values: Sequence[float], digits: int, *, signed: bool = False) -> str:
+  """Mean, with the standard deviation of several seeds; with `signed`, the mean has its sign."""
   if not values:
     return ''
-  mean = f'{statistics.mean(values):.{digits}f}'
+  mean = f'{statistics.mean(values):{"+" if signed else ""}.{digits}f}'
   return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.{digits}f}'
 
 
