@@ -181,9 +181,27 @@ def test_the_configs_of_the_papers_are_there():
 
 
 SCL = tiny.ROOT / 'configs' / 'scl.py'
+SMOKE = tiny.ROOT / 'configs' / 'smoke.py'
+OF_OTHERS = (SCL, ABLATION, SMOKE)      # they take an argument
 
 
-@pytest.mark.parametrize('name', [path.stem for path in FILES if path not in (SCL, ABLATION)])
+@pytest.mark.parametrize('name', ['xmc_gan_ablation:word', 'scl:ssa_gan_coco', *(
+    path.stem for path in FILES if path not in OF_OTHERS)])
+def test_a_smoke_run_is_the_run_itself_for_fifty_steps(name):
+  file, *argument = name.split(':')
+  smoke, whole = flat(load(SMOKE, name)), flat(load(SMOKE.with_name(f'{file}.py'), *argument))
+  changed = {key for key in whole if smoke[key] != whole[key]}
+  assert smoke.keys() == whole.keys() and smoke['steps'] == 50
+  assert changed <= {'steps', 'every.report', 'every.save', 'every.images', 'evals.every'}
+
+
+@pytest.mark.parametrize('name', ['smoke', 'xmc', ''])
+def test_what_a_smoke_run_cannot_shorten_is_told(name, capsys):
+  assert main(['xmc', 'describe', '--no_compile', f'--config={SMOKE}:{name}']) == 2
+  assert 'no such config' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', [path.stem for path in FILES if path not in OF_OTHERS])
 def test_the_framework_extends_every_config(name):
   config, base = load(SCL, name), load(SCL.with_name(f'{name}.py'))
   check(config)
