@@ -198,17 +198,21 @@ def parse(text: str | None) -> Module:
   """
   if text is None:
     raise ValueError('the backend shows no text of the compiled program')
-  computations, entry, name, lines, root = {}, None, None, {}, None
+  computations, entry, name, lines, root, types = {}, None, None, {}, None, {}
   for line in text.splitlines():
     if name is None:
       header = _HEADER.match(line)
       if header:
-        name, lines, root = header[2], {}, None
+        name, lines, root, types = header[2], {}, None, {}
         entry = name if header[1] else entry
     elif line.startswith('}'):
       computations[name], name = Computation(lines, root), None
     elif found := _NAME.match(line):
-      lines[found[2]] = _instruction(found[2], line[found.end():])
+      rest = line[found.end():]
+      instruction = _instruction(found[2], rest)
+      for operand in instruction.operands:
+        _take_elements(operand, lines, types)
+      lines[found[2]], types[found[2]] = instruction, _type(rest)
       root = found[2] if found[1] else root
     elif line.strip():
       raise ValueError(f'not a line of a compiled program: {line[:80]}')
@@ -220,16 +224,46 @@ def parse(text: str | None) -> Module:
 
 def _instruction(name: str, rest: str) -> Instruction:
   """From what follows `name = `: type opcode(operands), attributes."""
-  end = _closing(rest, 0) if rest.startswith('(') else rest.index(' ')
+  end = len(_type(rest))
   opcode = _OPCODE.match(rest, end)
   if not opcode:
     raise ValueError(f'not an instruction of a compiled program: {name} = {rest[:80]}')
   close = _closing(rest, opcode.end() - 1)
   argument, attributes = rest[opcode.end():close - 1], rest[close:]
   op_name = _OP_NAME.search(attributes)
-  operands = () if opcode[1] == 'constant' else re.findall(r'%([\w.\-]+)', argument)
+  operands = () if opcode[1] == 'constant' else re.findall(r'%([\w.\-]+(?:#\d+)*)', argument)
   return Instruction(name, opcode[1], _arrays(rest[:end]), tuple(operands), argument,
                      _METADATA.sub('', attributes), op_name[1] if op_name else '')
+
+
+def _type(rest: str) -> str:
+  """The type at the beginning of what follows `name = `."""
+  return rest[:_closing(rest, 0) if rest.startswith('(') else rest.index(' ')]
+
+
+def _take_elements(operand: str, lines: dict[str, Instruction], types: dict[str, str]) -> None:
+  """Adds the instructions that an operand such as `x#0#2` stands for.
+
+  It is element 2 of element 0 of `x`: newer compilers write no get-tuple-element for it.
+  """
+  name, *indices = operand.split('#')
+  for index in indices:
+    whole, name = name, f'{name}#{index}'
+    if name not in lines:
+      types[name] = _elements(types[whole])[int(index)]
+      lines[name] = Instruction(name, 'get-tuple-element', _arrays(types[name]), (whole,),
+                                f'%{whole}', f', index={index}', '')
+
+
+def _elements(text: str) -> list[str]:
+  """The types of the elements of a tuple's type."""
+  found, depth, start = [], 0, 1
+  for at, sign in enumerate(text):
+    depth += {'(': 1, '{': 1, '[': 1, ')': -1, '}': -1, ']': -1}.get(sign, 0)
+    if (sign == ',' and depth == 1) or (sign == ')' and depth == 0):
+      found.append(text[start:at].strip())
+      start = at + 1
+  return found
 
 
 @functools.cache

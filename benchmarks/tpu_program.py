@@ -66,7 +66,7 @@ def dumped(folder: pathlib.Path) -> types.SimpleNamespace:
   [text] = folder.glob(f'*{_STEP}_after_buffer_assignment.txt')
   [buffers] = folder.glob(f'*{_STEP}-buffer-assignment.txt')
   size = lambda kind: sum(map(int, re.findall(
-      rf'^allocation \d+: size (\d+), {kind}', buffers.read_text(), re.MULTILINE)))
+      rf'^allocation \d+: size (\d+), (?:page \d+, )?{kind}', buffers.read_text(), re.MULTILINE)))
   memory = types.SimpleNamespace(argument_size_in_bytes=size('parameter'),
                                  temp_size_in_bytes=size('preallocated-temp'))
   program = once(text.read_text())

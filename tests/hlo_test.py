@@ -86,3 +86,38 @@ def test_a_line_of_an_unknown_form_is_refused_and_not_left_out(name):
 def test_a_backend_without_text_is_refused():
   with pytest.raises(ValueError, match='no text'):
     hlo.parse(None)
+
+
+INLINE = """HloModule jit_f, num_partitions=2
+
+%below (c: (s32[], (f32[4,2], bf16[3]))) -> pred[] {
+  %n = s32[] constant(5)
+  %c = (s32[]{:T(128)}, (f32[4,2]{1,0:T(8,128)S(1)}, /*index=1*/bf16[3])) parameter(0)
+  ROOT %lt = pred[] compare(%c#0, %n), direction=LT
+}
+
+%turn (c.1: (s32[], (f32[4,2], bf16[3]))) -> (s32[], (f32[4,2], bf16[3])) {
+  %c.1 = (s32[]{:T(128)}, (f32[4,2]{1,0:T(8,128)S(1)}, /*index=1*/bf16[3])) parameter(0)
+  %two = s32[] constant(2)
+  %next = s32[] add(%c.1#0, %two)
+  %minus = bf16[3] negate(%c.1#1#1)
+  %pair = (f32[4,2], bf16[3]) tuple(%c.1#1#0, %minus)
+  ROOT %out = (s32[], (f32[4,2], bf16[3])) tuple(%next, %pair)
+}
+
+ENTRY %main (x: (f32[4,2], bf16[3])) -> (s32[], (f32[4,2], bf16[3])) {
+  %x = (f32[4,2], bf16[3]) parameter(0)
+  %zero = s32[] constant(0)
+  %begin = (s32[], (f32[4,2], bf16[3])) tuple(%zero, %x)
+  ROOT %loop = (s32[], (f32[4,2], bf16[3])) while(%begin), condition=%below, body=%turn
+}
+"""
+
+
+def test_elements_of_tuples_may_stand_where_they_are_used():
+  program = hlo.parse(INLINE)
+  main, turn = program.computations['main'], program.computations['turn'].instructions
+  assert program.trips(main.instructions['loop'], main) == 3
+  assert turn['c.1#1#1'].arrays == (hlo.Array('bf16', (3,)),)
+  assert turn['c.1#1'].arrays == (hlo.Array('f32', (4, 2)), hlo.Array('bf16', (3,)))
+  assert turn['minus'].operands == ('c.1#1#1',) and turn['pair'].operands == ('c.1#1#0', 'minus')
