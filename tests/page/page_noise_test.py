@@ -1,5 +1,6 @@
 """The JavaScript of a page against Python: noise, SHA-256, words and tokens, run by node."""
 import hashlib
+import html
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from xmc_jax.page.build import SITE
+from xmc_jax.prepare.captions import clean
 from xmc_jax.sampling import caption_noise
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
@@ -18,12 +20,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 
 @pytest.fixture
 def node(tmp_path):
-  """Runs an expression over the exports of noise.js and a value, and returns what it gives."""
-  shutil.copy(SITE / 'noise.js', tmp_path / 'noise.mjs')
+  """Runs an expression over the exports of noise.js, captions.js and a value: what it gives."""
+  for name in ('noise.js', 'captions.js'):
+    shutil.copy(SITE / name, tmp_path / name)
+  (tmp_path / 'package.json').write_text('{"type": "module"}')
 
   def run(expression, given):
     (tmp_path / 'run.mjs').write_text(
-        "import * as noise from './noise.mjs';\nimport {readFileSync} from 'node:fs';\n"
+        "import * as noise from './noise.js';\nimport * as captions from './captions.js';\n"
+        "import {readFileSync} from 'node:fs';\n"
         "const given = JSON.parse(readFileSync('given.json'));\n"
         f'console.log(JSON.stringify(given.map((x) => {expression})));\n')
     (tmp_path / 'given.json').write_text(json.dumps(given))
@@ -48,7 +53,18 @@ def test_hashes_are_those_of_sha256(node):
 def test_words_end_where_pythons_do(node):
   texts = [f'a{chr(sign)}b ' for sign in (*range(0x21), 0x85, 0xa0, 0x180e, *range(0x2000, 0x2030),
                                           0x205f, 0x3000, 0xfeff)]
-  assert node('noise.words(x)', texts) == [' '.join(text.split()) for text in texts]
+  assert node('captions.words(x)', texts) == [' '.join(text.split()) for text in texts]
+
+
+def test_captions_are_cleaned_as_in_python(node):
+  texts = [f'a{chr(sign)}b' for sign in (*range(0x100), *range(0x2000, 0x2070), 0x3000, 0xfeff)]
+  texts += ['R&D', 'a\u200d👍🏽', ' a \u00adb\n']
+  assert node('captions.clean(x)', texts) == [clean(text) for text in texts]
+  entities = ['a &amp; b', '&amp;#39;s', '&AMP;lt;', 'x&#x41;;', '&nothing1;']
+  resolved = {x: html.unescape(x) for x in ('&amp;', '&AMP;', '&#39;', '&lt;', '&#x41;',
+                                            '&nothing1;')}
+  assert node(f'captions.clean(x, (e) => ({json.dumps(resolved)})[e])', entities) == [
+      clean(text) for text in entities]
 
 
 def test_the_error_function(node):

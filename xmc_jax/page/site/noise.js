@@ -1,11 +1,7 @@
 // The noise of an image from (seed, caption, copy), as xmc_jax.sampling.caption_noise derives it.
+import {words} from './captions.js';
 
 const ROTATIONS = [[13, 15, 26, 6], [17, 29, 16, 24]];
-// What Python's str.split() takes for white space; JavaScript's \s differs in a few characters.
-const SPACES = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
-
-/** The words of a caption with one space between them. */
-export const words = (caption) => caption.split(SPACES).filter(Boolean).join(' ');
 
 /** Threefry-2x32 of twenty rounds (Salmon et al. 2011): two numbers encrypted by a key of two. */
 export function threefry([k0, k1], [x0, x1]) {

@@ -1,4 +1,6 @@
 // The controls of the page. What takes time is in worker.js.
+import {clean} from './captions.js';
+
 const $ = (id) => document.getElementById(id);
 const MOST_REMEMBERED = 20, MOST_SEED = 2 ** 32 - 1, STORE = `xmc_jax ${location.pathname}`;
 const worker = new Worker('worker.js', {type: 'module'});
@@ -18,7 +20,7 @@ function element(name, properties, ...inside) {
 /** The settings of the form; truncation is null at the right end of its slider. */
 function settings() {
   const truncation = $('truncation');
-  return {caption: $('caption').value, count: Number($('count').value),
+  return {caption: clean($('caption').value), count: Number($('count').value),
     seed: Number($('seed').value),
     truncation: truncation.value === truncation.max ? null : Number(truncation.value)};
 }
