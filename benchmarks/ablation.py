@@ -92,7 +92,7 @@ QUESTIONS = {
         'emoji64', (*SMALL, '--config.model.width=16'),
         {'none': xmc_gan(), 'word': xmc_gan('word'), 'sentence': xmc_gan('sentence'),
          'sentence + word': xmc_gan('sentence', 'word'),
-         'sentence + word + image': xmc_gan('sentence', 'word', 'image')}, minutes=6, steps=1000),
+         'sentence + word + image': xmc_gan('sentence', 'word', 'image')}, minutes=4, steps=600),
     'scl': Question(
         'Supervised contrast with Swift, emoji at 32 px',
         'scl:swift_emoji64', SWIFT,
