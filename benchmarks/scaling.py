@@ -46,12 +46,13 @@ class Chip:
   link: float
 
 
-# docs.cloud.google.com/tpu/docs/v4, v5e, v5p; data sheets of H100 SXM and H200 SXM. v4's links: the
+# docs.cloud.google.com/tpu/docs, v4 to v6e; data sheets of H100 and H200 SXM. v4's links: the
 # all-reduce bandwidth of a pod, 1.1 PB/s, by its 4,096 chips; the others: half of both ways. Of a
 # GPU's memory JAX takes 75 %; of a TPU's the compiler keeps 0.25 GiB for itself.
 CHIPS = {
     'v4': Chip(train_step.PEAK['TPU v4'], 31.75 * 2**30, 1200e9, 268e9),
     'v5e': Chip(train_step.PEAK['TPU v5e'], 15.75 * 2**30, 819e9, 200e9),
+    'v6e': Chip(train_step.PEAK['TPU v6e'], 31.25 * 2**30, 1638e9, 400e9),
     'v5p': Chip(train_step.PEAK['TPU v5p'], 94.75 * 2**30, 2765e9, 600e9),
     'H100': Chip(train_step.PEAK['NVIDIA H100 80GB HBM3'], 0.75 * 80e9, 3350e9, 450e9),
     'H200': Chip(train_step.PEAK['NVIDIA H200'], 0.75 * 141e9, 4800e9, 450e9)}
@@ -71,6 +72,7 @@ SLICES = (
     Slice('TPU v5litepod-16', CHIPS['v5e'], 16, 4),
     Slice('TPU v5litepod-64', CHIPS['v5e'], 64, 16),
     Slice('TPU v5litepod-256', CHIPS['v5e'], 256, 64),
+    Slice('TPU v6e-16', CHIPS['v6e'], 16, 4),
     Slice('TPU v5p-32', CHIPS['v5p'], 16, 4),
     Slice('1 x H100', CHIPS['H100'], 1, 1),
     Slice('1 x H200', CHIPS['H200'], 1, 1),

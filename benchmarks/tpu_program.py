@@ -55,7 +55,10 @@ def dump(argv: list[str], n: int, folder: pathlib.Path) -> None:
       'XLA_FLAGS': flags, 'TPU_SKIP_MDS_QUERY': '1'}, stderr=subprocess.PIPE, text=True)
   while child.poll() is None and not list(folder.glob(f'*{_STEP}{_LAST}')):
     time.sleep(1)
-  time.sleep(5)                                              # the file is there, maybe not whole
+  size, before = lambda: sum(path.stat().st_size for path in folder.glob(f'*{_STEP}*')), -1
+  while size() != before:                                    # the files are there, maybe not whole
+    before = size()
+    time.sleep(5)
   child.kill()
   if not list(folder.glob(f'*{_STEP}{_LAST}')):
     raise UserError(f'the compiler gave up: {child.communicate()[1].strip()[-500:]}')

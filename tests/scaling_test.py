@@ -126,7 +126,7 @@ def test_the_page_has_the_tables_that_the_script_prints(scaling, capsys, monkeyp
 
 def test_stored_programs_are_of_the_config_that_the_page_names(scaling):
   for p in scaling.read():
-    assert (p['width'], p['dtype'], p['impl']) == (96, 'bfloat16', 'fast')
+    assert (p['width'], p['dtype'], p['impl']) == (96, 'bfloat16', 'auto')
     assert p['jax'] and p['libtpu'] and p['date'] and not p['rounds'][-1].get('unknown_loops')
 
 
