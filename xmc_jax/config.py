@@ -72,6 +72,7 @@ def base() -> ml_collections.ConfigDict:
   config.model = ml_collections.ConfigDict()      # sizes and arithmetic of the networks
   config.text = ml_collections.ConfigDict()       # the text encoder and its captions
   config.image = ml_collections.ConfigDict(dict(  # the frozen image network of losses
+      corners=True,                # a DAMSM's images are resized with aligned corners
       encoder='vgg16-backbone',    # or 'vgg19', 'resnet50' (encoders/image_embedding.py)
   ))
   config.terms = ml_collections.ConfigDict()      # weights of the losses, by name, and options

@@ -76,13 +76,31 @@ def test_images_are_resized_corner_on_corner():
   np.testing.assert_array_equal(image_backbones.resize(x, 3), x)
 
 
+def test_images_are_resized_center_on_center():
+  # Of 2 pixels, 4: the new centers lie a quarter of a pixel beside the old ones.
+  x = jnp.array([0.0, 4])[None, None, :, None] * jnp.ones((1, 2, 1, 1))
+  found = image_backbones.resize(x, 4, corners=False)[0, 2, :, 0]
+  np.testing.assert_allclose(found, [0, 1, 3, 4], atol=1e-6)
+
+
+def test_a_damsm_resizes_as_it_is_told(module):
+  given, images = variables(module), jnp.array(toys.numbers(0).random((2, 5, 5, 3)), jnp.float32)
+  side = image_backbones.find(module.backbone_name).side
+  embed = lambda network, x: network.apply(given, x, method='image').embedding
+  found = embed(module.clone(corners=False), images)
+  before = image_backbones.resize(images, side, corners=False)
+  np.testing.assert_allclose(found, embed(module, before), rtol=1e-5, atol=1e-6)
+  assert np.abs(found - embed(module, images)).max() > 1e-4
+
+
 def test_resize_is_that_of_torch():
   torch = pytest.importorskip('torch')
   x = toys.normal(0, 2, 7, 5, 3)
-  for side in (4, 11):
+  for side, corners in ((4, True), (11, True), (4, False), (11, False)):
     theirs = torch.nn.functional.interpolate(
-        torch.tensor(x.transpose(0, 3, 1, 2)), (side, side), mode='bilinear', align_corners=True)
-    np.testing.assert_allclose(image_backbones.resize(jnp.array(x), side),
+        torch.tensor(x.transpose(0, 3, 1, 2)), (side, side), mode='bilinear',
+        align_corners=corners)
+    np.testing.assert_allclose(image_backbones.resize(jnp.array(x), side, corners=corners),
                                theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
 
 

@@ -90,12 +90,16 @@ class DamsmProjections(nn.Module):
 
 
 class Damsm(nn.Module):
-  """Both encoders. The parameters `captions` and `images` are trained, `backbone` is frozen."""
+  """Both encoders. The parameters `captions` and `images` are trained, `backbone` is frozen.
+
+  corners: whether images are resized for the backbone with aligned corners.
+  """
   vocabulary: int
   backbone_name: str
   embedding: int = 300
   width: int = 256
   dropout: float = 0.5
+  corners: bool = True
 
   def setup(self):
     self.captions = DamsmTextEncoder(self.vocabulary, self.embedding, self.width, self.dropout)
@@ -109,7 +113,7 @@ class Damsm(nn.Module):
     """images float [b, h, w, 3] in [0, 1], of any size."""
     backbone = image_backbones.find(self.backbone_name)
     variables = {'params': self.get_variable('params', BACKBONE)}
-    return self.images(*backbone.feature_maps(variables, images))
+    return self.images(*backbone.feature_maps(variables, images, corners=self.corners))
 
   def heads(self, tokens: Array, mask: Array, regions: Array, pool: Array) -> None:
     """Applies everything that is trained, for `init`."""

@@ -38,9 +38,13 @@ class ImageBackbone:
   scaled: Callable[[Array], Array]
   side: int
 
-  def feature_maps(self, variables: Tree, images: Array) -> tuple[Array, Array]:
-    """Images float [b, h, w, 3] in [0, 1] to regions [b, n, c], row by row, and pool [b, d]."""
-    x = self.scaled(resize(images.astype(jnp.float32), self.side))
+  def feature_maps(self, variables: Tree, images: Array, *, corners: bool = True
+                   ) -> tuple[Array, Array]:
+    """Images float [b, h, w, 3] in [0, 1] to regions [b, n, c], row by row, and pool [b, d].
+
+    corners: whether they are resized with aligned corners.
+    """
+    x = self.scaled(resize(images.astype(jnp.float32), self.side, corners=corners))
     regions, pool = self.module(parent=None).apply(variables, x)
     return regions.reshape(len(regions), -1, regions.shape[-1]), pool
 
@@ -81,20 +85,22 @@ def find(name: str) -> ImageBackbone:
   return BACKBONES[name]
 
 
-def resize(images: Array, side: int) -> Array:
-  """Bilinear resize with aligned corners (torch's `align_corners=True`), without antialiasing.
+def resize(images: Array, side: int, *, corners: bool = True) -> Array:
+  """Bilinear resize without antialiasing; `corners` is torch's `align_corners`.
 
   [b, h, w, c] to [b, side, side, c]. Computed as matrix products, because the gradient of a gather
   is a slow scatter.
   """
   if images.shape[1:3] == (side, side):
     return images
-  rows, columns = (_weights(size, side) for size in images.shape[1:3])
+  rows, columns = (_weights(size, side, corners) for size in images.shape[1:3])
   return jnp.einsum('yh,bhwc,xw->byxc', rows, images, columns, precision='highest')
 
 
 @functools.cache
-def _weights(size: int, side: int) -> np.ndarray:
+def _weights(size: int, side: int, corners: bool) -> np.ndarray:
   """Interpolation weights [side, size]."""
   places = np.linspace(0, size - 1, side)
+  if not corners:
+    places = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
   return np.maximum(1 - np.abs(places[:, None] - np.arange(size)), 0).astype(np.float32)

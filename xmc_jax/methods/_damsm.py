@@ -99,7 +99,7 @@ class FrozenDamsm:
 
 def frozen_damsm(config: ml_collections.ConfigDict, *, embeds_images: bool) -> FrozenDamsm:
   """The DAMSM of `config.text`, with its image encoder if `embeds_images`. Reads no weights."""
-  module, text = _network(config), config.text
+  module, text = _network(config).clone(corners=config.image.corners), config.text
 
   def encode(frozen, batch):
     words, sentence = module.apply(frozen['text'], batch['tokens'], batch['mask'], method='text')

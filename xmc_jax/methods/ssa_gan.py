@@ -42,6 +42,7 @@ def config() -> ml_collections.ConfigDict:
         **_shared.label_config())
     c.text = _damsm.text_config(words=5450)
     c.image.encoder = 'inception-torchvision'      # of the DAMSM, as long as its folder is missing
+    c.image.corners = False          # the released code's DAMSM is AttnGAN's, but for its resize
     c.terms = dict(                  # weights of the losses; one of weight 0 is not computed
         hinge=1.0,
         ma_gp=1.0,                   # of the discriminator's gradient norm
