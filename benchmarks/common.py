@@ -32,7 +32,9 @@ def parse(parser: argparse.ArgumentParser, default: str | None = None
   if args.config is None and default is None:
     parser.error('--config is missing')
   try:
-    return args, config_file.load(args.config or default, overrides)
+    config = config_file.load(args.config or default, overrides)
+    # Synthetic captions are in no table of embeddings, and need no data set this way.
+    return args, changed(config, text__cached=False) if config.text.get('cached') else config
   except UserError as error:
     parser.error(' '.join(str(error).split()))
 

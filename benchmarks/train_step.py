@@ -41,7 +41,7 @@ class Case:
     self._step = self._program.compile()
     device, seconds = jax.devices()[0], time.perf_counter() - began
     self.facts = {
-        'impl': config.model.impl, 'px': config.model.size, 'width': config.model.width,
+        'impl': config.model.impl, 'px': config.model.size, 'width': config.model.get('width'),
         'dtype': config.model.dtype, 'rows': config.batch_size, 'microbatches': config.microbatches,
         'remat': config.model.remat, 'devices': self._program.mesh.size,
         'device': device.device_kind, 'jax': jax.__version__, 'compile_seconds': round(seconds, 2),

@@ -10,6 +10,7 @@ import toys
 
 from xmc_jax import methods
 from xmc_jax.config import check
+from xmc_jax.data import source as sources
 from xmc_jax.methods import _caption_table, scl, swift
 from xmc_jax.methods._bert import FrozenBert
 from xmc_jax.networks.base import DiscriminatorOutput, Text
@@ -124,7 +125,7 @@ class Letters:
 
 
 def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
-  monkeypatch.setattr(_caption_table.sources, 'load', lambda *args, **options: Captions())
+  monkeypatch.setattr(sources, 'load', lambda *args, **options: Captions())
 
   def encode(frozen, batch):
     words = jnp.sin(frozen['text'] * batch['tokens'][..., None] * jnp.arange(1, 4))

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from xmc_jax.data import source as sources
 from xmc_jax.encoders import bert
 from xmc_jax.methods._bert import FrozenBert
 from xmc_jax.networks.base import Text
@@ -41,6 +40,7 @@ def table(config: ml_collections.ConfigDict, text: FrozenBert
   encode gives what `text.encode` gives, in half precision, and finds a caption by its tokens. It
   knows only the captions of the train split, as they are written there.
   """
+  from xmc_jax.data import source as sources  # it imports Pillow, which few methods need
   source = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
   captions = sorted({c for i in range(len(source)) for c in source.captions(i)})
   n, length = len(captions), config.text.length
