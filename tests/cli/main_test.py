@@ -127,7 +127,8 @@ def test_configs_lists_what_the_package_has(capsys):
   names = {line.split()[0] for line in listed.splitlines()}
   there = {path.stem for path in (tiny.ROOT / 'configs').glob('*.py')} - {'__init__'}
   assert {name.partition(':')[0] for name in names} == there
-  assert {name for name in names if ':' in name} == {'scl:NAME', 'xmc_gan_ablation:ROW'}
+  assert {name for name in names if ':' in name} == {'scl:NAME', 'smoke:NAME',
+                                                        'xmc_gan_ablation:ROW'}
   assert 'demo                        XMC-GAN on the embedded emoji at 32 px' in listed
   assert 'xmc train --config NAME' in told
 

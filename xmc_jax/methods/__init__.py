@@ -119,8 +119,9 @@ def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_coll
   with config.unlocked():
     for key, value in _own_defaults(importlib.import_module(f'{__name__}.{name}')).items():
       section, _, last = key.rpartition('.')
-      # Of an optimizer any key may be left out.
-      if section in ('model', 'text', 'terms') and last not in config[section]:
+      # Of an optimizer any key may be left out; a section without keys is damaged, not old.
+      if (section in ('model', 'text', 'terms') and saved.get(section)
+          and last not in config[section]):
         config[section][last] = value
   return config
 
