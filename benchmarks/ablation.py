@@ -14,24 +14,19 @@ from __future__ import annotations
 
 import argparse
 import collections
-import concurrent.futures
 import dataclasses
 import json
-import os
 import pathlib
-import queue
 import shutil
 import statistics
 import subprocess
 import sys
-import threading
 
 from benchmarks import results, speedrun
 from benchmarks.results import ROOT
 
 RESULTS, PAGE = ROOT / 'docs/runs/ablation.jsonl', ROOT / 'docs/ablation.md'
 RUNS = ROOT / 'runs/ablation'
-LOCK = threading.Lock()
 FAKES = 396       # images that are scored: two of each of the 198 held-out images' captions
 COLUMNS = (       # heading, metric, factor, digits
     ('FD-lite0', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
@@ -144,39 +139,16 @@ def execute(run: Run, core: int) -> dict[str, object]:
        f'--config.every.save={question.steps}', f'--config.keep_every={question.steps}'],
       question.minutes, log)
   scored, last = {}, {}
-  for step in (question.steps, None):      # None is the newest
-    at = [f'--step={step}'] if step else []
-    subprocess.run([*xmc, 'evaluate', '--workdir', str(folder), f'--fakes={FAKES}', *at],
-                   check=True, stdout=log.open('a'))
+  for at in ([f'--step={question.steps}'], []):      # and the newest
+    with log.open('a') as out:
+      subprocess.run([*xmc, 'evaluate', '--workdir', str(folder), f'--fakes={FAKES}', *at],
+                     check=True, stdout=out)
     lines = [json.loads(line) for line in (folder / 'scores.jsonl').read_text().splitlines()]
     last = lines[-1]
     scored[last['step']] = {line['metric']: line['value'] for line in lines
                             if line['step'] == last['step']}
   return {'run': run.name, **{key: last[key] for key in results.PROVENANCE}, **cost,
           'scores': scored}
-
-
-def run_all(prefix: str) -> None:
-  """Runs what is missing, one run a core of those that this process may use."""
-  cores: queue.SimpleQueue[int] = queue.SimpleQueue()
-  for number in sorted(os.sched_getaffinity(0)):
-    cores.put(number)
-  wanted = [run for run in runs()
-            if run.name.startswith(prefix) and run.name not in results.known(RESULTS)]
-
-  def one(run):
-    core = cores.get()
-    try:
-      line = execute(run, core)
-    finally:
-      cores.put(core)
-    with LOCK, RESULTS.open('a') as file:
-      file.write(json.dumps(line) + '\n')
-    return line
-
-  with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
-    for i, line in enumerate(pool.map(one, wanted)):
-      print(f'{i + 1} of {len(wanted)}: {line["run"]}', flush=True)
 
 
 Point = tuple[int, float, dict[str, float]]      # steps, core-minutes, scores
@@ -259,7 +231,7 @@ def main() -> None:
   parser.add_argument('prefix', nargs='?', default='', help='of the names of the runs')
   args = parser.parse_args()
   if args.what == 'run':
-    run_all(args.prefix)
+    results.run_missing(RESULTS, runs(), args.prefix, execute)
   elif args.what == 'table':
     results.insert(PAGE, 'tables', tables())
   else:

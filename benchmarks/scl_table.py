@@ -14,26 +14,19 @@ from __future__ import annotations
 
 import argparse
 import collections
-import concurrent.futures
 import dataclasses
 import json
-import os
 import pathlib
-import queue
 import statistics
 import subprocess
 import sys
 import threading
-import time
 
 from benchmarks import results
 from benchmarks.results import ROOT
 
 RESULTS, PAGE, RUNS = ROOT / 'docs/runs/scl.jsonl', ROOT / 'docs/scl.md', ROOT / 'runs/scl'
-LOCK, ENCODING = threading.Lock(), collections.defaultdict(threading.Lock)
-CORES = queue.SimpleQueue()
-for number in sorted(os.sched_getaffinity(0)):
-  CORES.put(number)
+ENCODING = collections.defaultdict(threading.Lock)
 PROVENANCE = ('step', 'config_sha256', *results.PROVENANCE)
 PAIRS = 'encoder: pairs'
 # Held-out ones, of things that these sizes can tell apart.
@@ -140,38 +133,33 @@ def cells() -> list[Cell]:
   return sorted(everything, key=lambda cell: cell.seed)
 
 
-def _xmc(log: pathlib.Path, *argv: str) -> None:
-  """Runs `xmc` on one core; what it prints goes to `log`."""
+def _xmc(core: int, log: pathlib.Path, *argv: str) -> None:
+  """Runs `xmc` on a core; what it prints goes to `log`."""
   log.parent.mkdir(parents=True, exist_ok=True)
-  core = CORES.get()
-  try:
-    with log.open('a') as out:
-      done = subprocess.run(['taskset', '--cpu-list', str(core), sys.executable, '-m',
-                             'xmc_jax', *argv], cwd=ROOT, stdout=out,
-                            stderr=subprocess.STDOUT)
-  finally:
-    CORES.put(core)
+  with log.open('a') as out:
+    done = subprocess.run(['taskset', '--cpu-list', str(core), sys.executable, '-m', 'xmc_jax',
+                           *argv], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
   if done.returncode:
     raise SystemExit(f'xmc {" ".join(argv)}\nended with code {done.returncode}; see {log}')
 
 
-def _train(workdir: pathlib.Path, kind: str, cell: Cell, *flags: str) -> None:
+def _train(core: int, workdir: pathlib.Path, kind: str, cell: Cell, *flags: str) -> None:
   config = f'{kind}_{cell.data}'
   config = f'scl.py:{config}' if METHODS[cell.method].framework else f'{config}.py'
-  _xmc(workdir.with_suffix('.log'), 'train', f'--config=configs/{config}', f'--workdir={workdir}',
-       f'--config.seed={cell.seed}', *SHARED, *OF_THE_FAMILY[kind], *flags)
+  _xmc(core, workdir.with_suffix('.log'), 'train', f'--config=configs/{config}',
+       f'--workdir={workdir}', f'--config.seed={cell.seed}', *SHARED, *OF_THE_FAMILY[kind], *flags)
 
 
-def run(cell: Cell) -> dict[str, object]:
-  """Trains and scores one cell: the line of RESULTS."""
+def run(cell: Cell, core: int) -> dict[str, object]:
+  """Trains and scores one cell on one core: the line of RESULTS."""
   method, kind, generator, encoder = (
       METHODS[cell.method], ENCODERS[cell.family], cell.folder, cell.encoder)
   first, second = cell.steps
   with ENCODING[encoder]:      # families share it
-    _train(encoder, kind, cell, *ENCODER, f'--config.steps={first}', *method.encoder)
-  _train(generator, cell.family, cell, *GENERATOR, f'--config.steps={second}',
+    _train(core, encoder, kind, cell, *ENCODER, f'--config.steps={first}', *method.encoder)
+  _train(core, generator, cell.family, cell, *GENERATOR, f'--config.steps={second}',
          f'--config.text.encoder={(encoder / "encoder").relative_to(ROOT)}', *method.generator)
-  _xmc(generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
+  _xmc(core, generator.with_suffix('.log'), 'evaluate', f'--workdir={generator}')
   lines = [json.loads(line) for line in (generator / 'scores.jsonl').read_text().splitlines()]
   return {'run': cell.name, **{key: lines[-1][key] for key in PROVENANCE},
           'scores': {**{line['metric']: line['value'] for line in lines}, PAIRS: _pairs(encoder)}}
@@ -190,23 +178,6 @@ def _pairs(encoder: pathlib.Path) -> float:
 def known() -> dict[str, dict[str, object]]:
   """The lines of RESULTS by the name of their run."""
   return results.known(RESULTS)
-
-
-def _run_all(prefix: str) -> None:
-  """Runs what is missing, one cell a core."""
-  wanted = [cell for cell in cells() if cell.name.startswith(prefix) and cell.name not in known()]
-  began = time.time()
-
-  def one(cell):
-    line = run(cell)
-    with LOCK, RESULTS.open('a') as file:
-      file.write(json.dumps(line) + '\n')
-    return line
-
-  with concurrent.futures.ThreadPoolExecutor(CORES.qsize()) as pool:
-    for i, line in enumerate(pool.map(one, wanted)):
-      left = (time.time() - began) / (i + 1) * (len(wanted) - i - 1)
-      print(f'{i + 1} of {len(wanted)}: {line["run"]}, left {left / 60:.0f} min', flush=True)
 
 
 COLUMNS = (      # heading, metric, factor, digits
@@ -263,7 +234,7 @@ def main() -> None:
   parser.add_argument('prefix', nargs='?', default='', help='of the names of the runs')
   args = parser.parse_args()
   if args.what == 'run':
-    _run_all(args.prefix)
+    results.run_missing(RESULTS, cells(), args.prefix, run)
   elif args.what == 'table':
     results.insert(PAGE, 'table', table())
   elif args.what == 'images':

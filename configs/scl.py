@@ -15,21 +15,14 @@ Two images have the same label by the rule `exact`: the same species, or the sam
 For another rule add --config.data.partners=dominant, overlap or jaccard to both commands.
 docs/scl.md says what is published and what is our reconstruction.
 """
-import pathlib
-import runpy
-
+from xmc_jax.config import beside
 from xmc_jax.methods import scl
 
-CONFIGS, RUNS = pathlib.Path(__file__).parent, 'runs/'
+RUNS = 'runs/'
 
 
 def get_config(name='attngan_emoji'):
-  base, _, row = name.partition(':')
-  path = CONFIGS / f'{base}.py'
-  if base == 'scl' or not path.exists():
-    raise ValueError(f'configs/scl.py:{base}: no such config to extend; name another file in '
-                     'configs/, for instance attngan_cub')
-  config = scl.extend(runpy.run_path(str(path))['get_config'](*filter(None, [row])))
+  config = scl.extend(beside(__file__, name, 'extend'))
   if config.text.get('encoder', '').startswith(RUNS):
     config.text.encoder = config.text.encoder.replace(RUNS, f'{RUNS}scl_', 1)
   return config

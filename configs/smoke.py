@@ -7,20 +7,13 @@ run itself:
 
 docs/launching.md says which images/s and which first losses to expect on 8 GPUs and on a v5e-16.
 """
-import pathlib
-import runpy
+from xmc_jax.config import beside
 
-CONFIGS = pathlib.Path(__file__).parent
 STEPS = 50
 
 
 def get_config(name='xmc_gan_coco256'):
-  base, _, row = name.partition(':')
-  path = CONFIGS / f'{base}.py'
-  if base == 'smoke' or not path.exists():
-    raise ValueError(f'configs/smoke.py:{base}: no such config to shorten; name another file in '
-                     'configs/, for instance xmc_gan_coco128')
-  config = runpy.run_path(str(path))['get_config'](*filter(None, [row]))
+  config = beside(__file__, name, 'shorten')
   with config.unlocked():
     config.steps = STEPS
     config.every.report = 5

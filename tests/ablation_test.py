@@ -39,10 +39,11 @@ def test_what_is_known_is_not_run_again(lines, monkeypatch, capsys):
       ran.append(run.name), line(run.row, run.seed, 0.4))[1])
   text = ablation.RESULTS.read_text().splitlines()
   ablation.RESULTS.write_text('\n'.join(text[:-1]) + '\n')
-  ablation.run_all('q/')
+  run = lambda: results.run_missing(ablation.RESULTS, ablation.runs(), 'q/', ablation.execute)
+  run()
   assert ran == ['q/both/1'] and results.known(ablation.RESULTS).keys() == {
       f'q/{row}/{seed}' for row in ('none', 'both') for seed in (0, 1)}
-  ablation.run_all('q/')
+  run()
   assert len(ran) == 1
 
 

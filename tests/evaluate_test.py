@@ -228,10 +228,14 @@ def test_features_of_reference_are_kept_until_a_pixel_changes(folders, tmp_path,
   image[0, 0, 0] ^= 1
   Image.fromarray(image).save(path)
   assert main(argv) == 0 and len(made) == 2
-  made[0][0].write_bytes(b'cut')                        # a damaged file is made anew
   image[0, 0, 0] ^= 1
   Image.fromarray(image).save(path)
-  assert main(argv) == 0 and len(made) == 3
+  whole = made[0][0].read_bytes()
+  flipped = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
+  for i, damaged in enumerate((b'cut', whole[:len(whole) // 2], flipped)):      # it is made anew
+    made[0][0].write_bytes(damaged)
+    assert main(argv) == 0 and len(made) == 3 + i
+    assert made[0][0].read_bytes() != damaged
 
 
 @pytest.mark.parametrize('flags, words', [

@@ -7,7 +7,9 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
+import pathlib
 import re
+import runpy
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,8 +74,8 @@ def base() -> ml_collections.ConfigDict:
   config.model = ml_collections.ConfigDict()      # sizes and arithmetic of the networks
   config.text = ml_collections.ConfigDict()       # the text encoder and its captions
   config.image = ml_collections.ConfigDict(dict(  # the frozen image network of losses
-      corners=True,                # a DAMSM's images are resized with aligned corners
       encoder='vgg16-backbone',    # or 'vgg19', 'resnet50' (encoders/image_embedding.py)
+      corners=True,                # of a DAMSM: images are resized with aligned corners
   ))
   config.terms = ml_collections.ConfigDict()      # weights of the losses, by name, and options
   config.optim = ml_collections.ConfigDict()      # Adam, by network (training/optim.py)
@@ -98,6 +100,24 @@ def base() -> ml_collections.ConfigDict:
   config.keep_every = 0            # those of its multiples stay too; 0: none
   config.grid = 32                 # held-out captions of the sample grid
   return config.lock()
+
+
+def beside(file: str, name: str, to: str) -> ml_collections.ConfigDict:
+  """What another config file of the same folder gives, for a config that is made of others.
+
+  Args:
+    file: `__file__` of the config that asks.
+    name: of the other without its ending; what follows a colon is the argument of its get_config.
+    to: what is done with it, for the message: 'extend'.
+  Raises:
+    ValueError: there is no such file, or it is the one that asks.
+  """
+  base, _, row = name.partition(':')
+  path, own = pathlib.Path(file).with_name(f'{base or "-"}.py'), pathlib.Path(file).stem
+  if base == own or not path.exists():
+    raise ValueError(f'configs/{own}.py:{base}: no such config to {to}; name another file in '
+                     'configs/, for instance attngan_cub')
+  return runpy.run_path(str(path))['get_config'](*filter(None, [row]))
 
 
 def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_collections.ConfigDict:

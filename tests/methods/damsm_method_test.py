@@ -12,8 +12,8 @@ from xmc_jax import methods
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import damsm, image_backbones
 from xmc_jax.losses import damsm as losses
+from xmc_jax.methods import _damsm, scl
 from xmc_jax.methods import damsm as method_of_damsm
-from xmc_jax.methods import scl
 from xmc_jax.networks.base import ForwardOutputs, Text
 from xmc_jax.sampling import TextToImage
 from xmc_jax.trainer import train
@@ -35,6 +35,22 @@ def _config(monkeypatch):
   config.model.update(dict(size=8, embedding=6, width=8, dropout=0.0))
   config.text.update(dict(words=13, length=6))
   return config
+
+
+@pytest.mark.parametrize('corners', [True, False])
+@pytest.mark.parametrize('phase', ['training', 'frozen'])
+def test_images_are_resized_as_the_config_says(config, monkeypatch, phase, corners):
+  asked, resize = [], image_backbones.resize
+  monkeypatch.setattr(image_backbones, 'resize', lambda x, side, *, corners: (
+      asked.append(corners), resize(x, side, corners=corners))[1])
+  config.image.corners = corners
+  if phase == 'training':
+    run(config, steps=1)
+  else:
+    config.text.encoder = 'no such folder'      # sizes are then the config's
+    frozen = _damsm.frozen_damsm(config, embeds_images=True)
+    jax.eval_shape(frozen.embed_images, frozen.spec, jax.ShapeDtypeStruct((2, 5, 5, 3), 'float32'))
+  assert corners in asked and (not corners or False not in asked)
 
 
 def batch(method, seed=0):

@@ -1,4 +1,5 @@
 """XMC-GAN's backbone: the published sizes, shapes at every side, and what its views depend on."""
+import dataclasses
 import functools
 
 import jax
@@ -163,6 +164,15 @@ def test_samples_do_not_depend_on_the_other_rows_but_training_does():
                              atol=1e-6)
   mixed = batch | {'tokens': np.concatenate([batch['tokens'][:1], batch['tokens'][:0:-1]])}
   assert np.abs(stage(mixed)['fake'][0] - stage()['fake'][0]).max() > 1e-3
+
+
+def test_captions_that_are_no_training_captions_are_encoded_by_encode_any():
+  networks, params, stats, frozen, batch = world()
+  of_training = lambda frozen, batch: pytest.fail('a table of training captions was asked')
+  cached = dataclasses.replace(networks, encode=of_training, encode_any=encode)
+  z = toys.normal(2, 4, networks.z_features)
+  np.testing.assert_array_equal(cached.sample(params['g'], stats['g'], frozen, batch, z),
+                                networks.sample(params['g'], stats['g'], frozen, batch, z))
 
 
 def test_what_is_drawn_for_a_row_belongs_to_the_row():

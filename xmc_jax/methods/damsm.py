@@ -106,7 +106,7 @@ def build(config: ml_collections.ConfigDict) -> Method:
   w, extension = config.terms, scl.encoder_extension(config)
   words = config.text.words or _vocabulary(config).size
   network = damsm.Damsm(words, config.image.encoder, config.model.embedding, config.model.width,
-                        config.model.dropout)
+                        config.model.dropout, config.image.corners)
   networks = DamsmNetworks(network, config.model.classes if w.labels else 0)
   microbatches = Microbatches(config.microbatches, group=1)      # the networks mix no examples
   check_microbatches(microbatches, config.batch_size)

@@ -249,10 +249,9 @@ def enlarged_maps(variables: Tree, images: Array, factor: int) -> tuple[Array, .
   if factor == 1:
     return squeezenet.maps(variables, images)
   b, h, w, c = images.shape
-  fine = 2
-  found = squeezenet.maps(variables, jax.image.resize(images, (b, 2 * h, 2 * w, c), 'linear'))
-  halve = lambda x: nn.avg_pool(x, (2, 2), (2, 2))
-  return (*map(halve, found[:fine]), *found[fine:])
+  large = jax.image.resize(images, (b, 2 * h, 2 * w, c), 'linear')
+  *fine, third, fourth = squeezenet.maps(variables, large)
+  return (*(nn.avg_pool(x, (2, 2), (2, 2)) for x in fine), third, fourth)
 
 
 def pixel_distance(a: Array, b: Array) -> Array:

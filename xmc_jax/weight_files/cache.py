@@ -30,8 +30,8 @@ def arrays(kind: str, facts: Any, compute: Callable[[], Mapping[str, np.ndarray]
     try:
       with np.load(path, allow_pickle=False) as file:
         return dict(file)
-    except (OSError, ValueError, KeyError, EOFError):
-      pass                              # truncated, e.g. by a kill: compute them again
+    except Exception:      # a damaged archive can fail in any way: compute them again
+      pass
   found = dict(compute())
   if use_cache:
     _save(path, found)

@@ -18,4 +18,5 @@ export function clean(caption, resolve = resolveEntity) {
 }
 
 const resolveEntity = (entity) =>
-  new DOMParser().parseFromString(entity, 'text/html').documentElement.textContent;
+  // White space at the beginning of a page would be dropped.
+  new DOMParser().parseFromString(`<i>${entity}</i>`, 'text/html').documentElement.textContent;
