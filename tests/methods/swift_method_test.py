@@ -58,6 +58,12 @@ def test_a_step_is_one_round_of_heads_then_generator(tiny, trained):
   } | {f'heads/accuracy/{name}' for name in ('real', 'fake', 'wrong')}
 
 
+def test_each_word_against_the_others_of_its_caption_is_a_loss_of_both(tiny):
+  config = tiny(**{'terms.token': 0.1, 'terms.heads_token': 0.5, 'model.heads_words': True})
+  metrics = toys.two_steps(methods.build(config), 1)[2]
+  assert 0 < metrics['heads/d/heads_token'] < 0.5 * 4 and 0 < metrics['generator/g/token'] < 0.4
+
+
 def test_frozen_weights_stay(tiny, trained):
   method = methods.build(tiny())
   jax.tree.map(np.testing.assert_array_equal, trained(1)[3], toys.fill(method.frozen_spec))
@@ -70,7 +76,8 @@ def test_each_head_counts_by_its_weight():
     {}, Text(toys.normal(9, 8, 2, 3), np.ones((8, 2), bool), None),
     d_fake=DiscriminatorOutput(logits, toys.normal(5, 8, 4), toys.normal(6, 8, 5, 3),
                                toys.normal(7, 8, 4)),
-    d_real=None, latent=(np.zeros((8, 2)), np.zeros((8, 2))), pixels=np.full(8, 0.5),
+    d_real=DiscriminatorOutput((), regions=toys.normal(8, 8, 5, 3)),
+    latent=(np.zeros((8, 2)), np.zeros((8, 2))), pixels=np.full(8, 0.5),
     perceptual=np.full(8, 0.25))
   wanted = -sum(w * x.mean() for w, x in zip((2.0, 0.25, 0.1, 0.05), logits, strict=True))
   found = swift.generator_losses(out)

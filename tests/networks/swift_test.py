@@ -162,6 +162,33 @@ def test_padding_has_no_influence():
                outputs().fake, outputs(words=words).fake)
 
 
+def test_a_place_meets_words_by_a_soft_maximum():
+  text, h = toys.text(rows=2), toys.normal(4, 2, 2, 3, 5)
+  kernel = toys.normal(5, WORD, 5)
+  found = swift.soft_maximum(text.words, text.mask)(h, lambda words: words @ kernel)
+  for row in range(2):
+    keys = (text.words[row] @ kernel)[text.mask[row]]
+    wanted = np.log(np.mean(np.exp(h[row] @ keys.T), -1))
+    np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_that_read_words_see_them_and_no_padding():
+  text = toys.text(rows=4)
+  maps = [toys.normal(i, 4, n, n, 3) for i, n in enumerate((4, 3, 2, 1))]
+  heads = swift.Heads(WORD, 4, features=6, read_words=True)
+  params = toys.fill(jax.eval_shape(heads.init, jax.random.key(0), maps, text))
+  plain = dataclasses.replace(heads, read_words=False)
+  assert jax.tree.structure(params) == jax.tree.structure(
+      jax.eval_shape(plain.init, jax.random.key(0), maps, text))     # so one can begin as the other
+  logits = lambda words: heads.apply(params, maps, dataclasses.replace(text, words=words))[0].logits
+  padded = np.where(text.mask[..., None], text.words, 7).astype(np.float32)
+  jax.tree.map(np.testing.assert_array_equal, logits(text.words), logits(padded))
+  other = np.array(text.words)
+  other[0, 0] += 1
+  for before, after in zip(logits(text.words), logits(other), strict=True):
+    assert (before[0] != after[0]).all() and (before[1:] == after[1:]).all()
+
+
 def test_real_and_fake_are_augmented_alike():
   params, stats, frozen, batch = world()
   seen = []
@@ -235,6 +262,30 @@ def test_layout_blocks_begin_as_the_identity():
   assert params['params'].keys() - known == {f'layout_{i}_{j}' for i in (4, 8) for j in (0, 1)}
   rest = {'params': {name: params['params'][name] for name in known}}
   np.testing.assert_array_equal(laid_out.apply(params, text, z), plain.apply(rest, text, z))
+
+
+def test_fine_blocks_begin_as_the_identity_and_then_read_the_words():
+  text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
+  plain, fine = (swift.SwiftGenerator(WIDTHS, fine=n, last=4) for n in (0, 2))
+  params = fine.init(jax.random.key(0), text, z)['params']
+  known = plain.init(jax.random.key(0), text, z)['params'].keys()
+  assert params.keys() - known == {'fine_0', 'fine_1'}
+  rest = {name: params[name] for name in known}
+  np.testing.assert_array_equal(fine.apply({'params': params}, text, z),
+                                plain.apply({'params': rest}, text, z))
+
+  x, condition = toys.normal(1, 2, 4, 4, 3), toys.normal(3, 2, 5)
+  module = swift.FineBlock(6)
+  params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, condition, text))
+  read = lambda words: module.apply(params, x, condition, dataclasses.replace(text, words=words))
+  before = read(text.words)
+  assert before.shape == x.shape
+  np.testing.assert_array_equal(
+      before, read(np.where(text.mask[..., None], text.words, 7).astype(np.float32)))
+  other = np.array(text.words)
+  other[0, 0] += 1
+  moved = np.abs(before - read(other)).max(-1)
+  assert (moved[0] > 0).all() and not moved[1].any()
 
 
 def test_in_a_layout_block_places_see_one_another_the_words_and_where_they_are():

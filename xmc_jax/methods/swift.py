@@ -29,7 +29,7 @@ from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import nt_xent
 from xmc_jax.losses.groups import within
 from xmc_jax.losses.latent import kl_to_normal
-from xmc_jax.losses.matching import word_loss
+from xmc_jax.losses.matching import shown_token_loss, token_loss, word_loss
 from xmc_jax.methods import Method, _bert, _caption_table, _shared
 from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks.swift import Heads, SwiftGenerator, SwiftNetworks, SwiftOutputs
@@ -56,7 +56,9 @@ def config() -> ml_collections.ConfigDict:
         places=False,                 # the noise is a map of 4 x 4 places
         layout=0,                     # blocks in which places read one another, at 4 and 8 px
         refine=0,                     # residual blocks after the words are read, at 8 and 16 px
+        fine=0,                       # blocks at half the size that read the words once more
         enlarge=1,                    # of images before SqueezeNet sees them: 1 or 2
+        heads_words=False,            # heads compare a place with words, not with the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
         dtype='float32',              # of the networks' arithmetic
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
@@ -67,6 +69,7 @@ def config() -> ml_collections.ConfigDict:
         hinge=1.0,
         sentence=0.05, word=0.05,     # of the generator
         heads_sentence=0.5, heads_word=0.5,
+        token=0.0, heads_token=0.0,   # contrast of a word with the others of its caption
         pixels=40.0, perceptual=1.0,  # of a fake and the real image that its noise was read from
         kl=4.0)                       # of that noise; a mean over its features
     c.optim = dict(g=dict(lr=1e-3, b1=0.0, b2=0.99), d=dict(lr=5e-4, b1=0.0, b2=0.99))
@@ -81,7 +84,8 @@ def discriminator_losses(out: SwiftOutputs, *, group: int | None = None) -> Loss
   return {
       'hinge': sum(hinge_matching_d(*logits) for logits in heads),
       'heads_sentence': within(group, nt_xent)(out.d_real.features, out.d_real.sentence),
-      'heads_word': within(group, word_loss)(out.d_real.regions, out.text.words, out.text.mask)}
+      'heads_word': within(group, word_loss)(out.d_real.regions, out.text.words, out.text.mask),
+      'heads_token': token_loss(out.d_real.regions, out.text.words, out.text.mask)}
 
 
 def generator_losses(out: SwiftOutputs, *, group: int | None = None) -> Losses:
@@ -91,6 +95,8 @@ def generator_losses(out: SwiftOutputs, *, group: int | None = None) -> Losses:
       'hinge': sum(weight * hinge_g(logits) for weight, logits in heads),
       'sentence': within(group, nt_xent)(out.d_fake.features, out.d_fake.sentence),
       'word': within(group, word_loss)(out.d_fake.regions, out.text.words, out.text.mask),
+      'token': shown_token_loss(out.d_fake.regions, out.d_real.regions, out.text.words,
+                                out.text.mask),
       'pixels': out.pixels.mean(),
       'perceptual': out.perceptual.mean(),
       'kl': kl_to_normal(*out.latent)}
@@ -108,8 +114,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   encode, frozen, frozen_spec = _caption_table.training_captions(config, text)
   frozen['backbone'], frozen_spec['backbone'] = lambda: _load_backbone(backbone_spec), backbone_spec
   networks = SwiftNetworks(
-      SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, impl=impl),
-      Heads(text.features, m.heads_width), m.size, encode, text.encode,
+      SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine, impl=impl),
+      Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge)
   group = negatives_group(config.negatives)
   return one_round(

@@ -31,6 +31,7 @@ from xmc_jax.utils.arrays import unit
 CONDITION = 256     # features of the condition that modulates every block
 WORDS_AT = (8, 16)  # sides of the maps that attend to words
 LAYOUT_AT = (4, 8)  # sides of the maps whose places can attend to one another
+FINE = 96           # channels inside the blocks at half the size
 REGIONS = 2         # the map whose places meet words in the word term
 # Weights of the maps in the perceptual distance. Each map's gradient on a fake then has about the
 # same length; with equal weights the deepest would have thirty times that of the first.
@@ -110,6 +111,23 @@ class SwiftBlock(nn.Module):
     return x + conv(kernel_init=nn.initializers.zeros, name='conv_out')(y)
 
 
+class FineBlock(nn.Module):
+  """Residual block [b, h, w, c] -> [b, h, w, c] that reads words; it begins as the identity.
+
+  Inside it has `features` channels.
+  """
+  features: int
+  impl: Impl = FAST
+
+  @nn.compact
+  def __call__(self, x: Array, condition: Array, text: Text) -> Array:
+    conv = functools.partial(Conv, bias_init=zero_bias, impl=self.impl)
+    y = x + Reader(name='words')(x, text.words, text.mask)
+    y = conv(self.features, name='conv_in')(Modulated(name='film_in')(y, condition))
+    y = Modulated(name='film_out')(y, condition)
+    return x + conv(x.shape[-1], kernel_init=nn.initializers.zeros, name='conv_out')(y)
+
+
 class SwiftUpBlock(nn.Module):
   """Residual block [b, h, w, c] -> [b, 2h, 2w, features]; the shortcut is enlarged bilinearly."""
   features: int
@@ -134,12 +152,14 @@ class SwiftGenerator(nn.Module):
   widths: channels at 4 px, 8 px, … up to size / 2. last: channels at the full size. places: whether
   the noise is a map of 4 x 4 places too, each with its own part of it. layout: blocks in which the
   places of a map read one another and the words, on the maps of 4 and of 8 px. refine: further
-  residual blocks after the words have been read, on each map that reads them.
+  residual blocks after the words have been read, on each map that reads them. fine: blocks at half
+  the size that read the words once more.
   """
   widths: tuple[int, ...]
   places: bool = False
   layout: int = 0
   refine: int = 0
+  fine: int = 0
   last: int = 24
   impl: Impl = FAST
 
@@ -159,6 +179,8 @@ class SwiftGenerator(nn.Module):
         x = self.lay_out(x, condition, text)
         for j in range(self.refine):
           x = SwiftBlock(self.impl, name=f'refine_{i}_{j}')(x, condition)
+    for i in range(self.fine):
+      x = FineBlock(FINE, self.impl, name=f'fine_{i}')(x, condition, text)
     x = Modulated(name='film_pixels')(x, condition)
     conv = functools.partial(Conv, bias_init=zero_bias, impl=self.impl)
     x = nn.silu(conv(self.last, 'up', name='last')(x))
@@ -190,20 +212,35 @@ class Encoder(nn.Module):
     return mean, jnp.clip(log_variance, -8, 4)
 
 
+def soft_maximum(words: Array, mask: Array) -> Callable[[Array, nn.Module], Array]:
+  """(map [b, h, w, c], layer) -> [b, h, w], the soft maximum of its products with the words.
+
+  words: [b, t, e]; the layer makes c features of them. 0 where all products are.
+  """
+  def meet(h, project):
+    products = jnp.einsum('bhwc,btc->bhwt', h, project(words))
+    least = jnp.where(mask, 0, -jnp.inf)[:, None, None]
+    return jax.nn.logsumexp(products + least, -1) - jnp.log(mask.sum(-1))[:, None, None]
+  return meet
+
+
 class Heads(nn.Module):
   """Discriminator heads, one per map, and the embeddings of the contrastive losses.
 
-  words: e of a word. A plain network; the caller applies spectral normalization to its parameters.
+  words: e of a word. read_words: whether a place is compared with every word of the caption, in
+  place of the sentence. A plain network; the caller applies spectral normalization to its
+  parameters.
   """
   words: int
   width: int
   features: int = 128
+  read_words: bool = False
 
   @nn.compact
-  def __call__(self, maps: Sequence[Array], *sentences: Array) -> tuple[DiscriminatorOutput, ...]:
-    """A `DiscriminatorOutput` of maps [b, h, w, c] with each of the sentences [b, e].
+  def __call__(self, maps: Sequence[Array], *texts: Text) -> tuple[DiscriminatorOutput, ...]:
+    """A `DiscriminatorOutput` of maps [b, h, w, c] with each of the texts.
 
-    Logits are [b, places] a map. What does not depend on the sentence is computed once.
+    Logits are [b, places] a map. What does not depend on the text is computed once.
     """
     inputs = [Dense(self.width, name=f'in_{i}')(m) for i, m in enumerate(maps)]
     # The largest map is halved, which leaves places of about the size of the second's.
@@ -218,14 +255,17 @@ class Heads(nn.Module):
     regions = regions.reshape(len(features), -1, self.words)
     caption = Dense(self.features, name='sentence')
 
-    def view(sentence):
-      sentence, found = scaled_unit(sentence), []
+    def view(text):
+      sentence, found = scaled_unit(text.sentence), []
+      # A soft maximum: a place fits a caption by one of its words, not by a bit of each.
+      meet = soft_maximum(scaled_unit(text.words), text.mask) if self.read_words else (
+          lambda h, project: jnp.einsum('bhwc,bc->bhw', h, project(sentence)))
       for h, shift, conv, project, logit in zip(inputs, shifts, convs, projections, logits):
         h = leaky(conv(leaky(h + shift(sentence)[:, None, None])))
-        fit = jnp.einsum('bhwc,bc->bhw', h, project(sentence)) / jnp.sqrt(jnp.float32(self.width))
+        fit = meet(h / jnp.sqrt(jnp.float32(self.width)), project)
         found.append((logit(h)[..., 0] + fit).reshape(len(h), -1))
       return DiscriminatorOutput(tuple(found), features, regions, caption(sentence))
-    return tuple(view(sentence) for sentence in sentences)
+    return tuple(view(text) for text in texts)
 
 
 @jax.tree_util.register_dataclass
@@ -304,7 +344,7 @@ class SwiftNetworks(SplitForward):
         self.maps, squeezenet.maps_variables_spec(), image)]
     g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)))
     e = self.encoder.init(e_rng, image, text.sentence)
-    d = self.heads.init(d_rng, maps, text.sentence)
+    d = self.heads.init(d_rng, maps, text)
     return {'g': {'params': {'generator': g['params'], 'encoder': e['params']}},
             'd': {**d, 'spectral': init_vectors(vector_rng, d['params'])}}
 
@@ -337,9 +377,9 @@ class SwiftNetworks(SplitForward):
     outputs, real_maps, fake_maps = generated
     weights, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
     discriminate = lambda *given: self.heads.apply({'params': weights}, *given)
-    sentence = outputs.text.sentence
-    real, wrong = discriminate(real_maps, sentence, jnp.roll(sentence, -1, 0))
-    fake, = discriminate(fake_maps, sentence)
+    text = outputs.text
+    real, wrong = discriminate(real_maps, text, jax.tree.map(lambda x: jnp.roll(x, -1, 0), text))
+    fake, = discriminate(fake_maps, text)
     outputs = dataclasses.replace(outputs, d_real=real, d_wrong=wrong, d_fake=fake)
     return outputs, stats | {'d': {'spectral': vectors}}
 

@@ -13,11 +13,19 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
+from orbax.checkpoint._src.metadata import array_metadata_store
 
 from xmc_jax.training import durable
 from xmc_jax.types import Tree, UserError
 
 DAMAGED = '.damaged'      # suffix of the folder of a checkpoint that was set aside
+
+# Replicas divide large arrays among themselves and write their parts at once. There is a program to
+# compile for each part of each shape, which for small arrays takes longer than to write them. The
+# store holds what kind a typed random key is; orbax has no public name for it.
+_ARRAYS = ocp.type_handlers.create_type_handler_registry(
+    (jax.Array, ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=1 << 20,
+                                               array_metadata_store=array_metadata_store.Store())))
 
 
 @contextlib.contextmanager
@@ -66,7 +74,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     with _without_warnings():      # that the directory is only read, as was asked for
       self._manager = ocp.CheckpointManager(
           self.directory, options=options,
-          item_handlers={'state': ocp.PyTreeCheckpointHandler(),
+          item_handlers={'state': ocp.PyTreeCheckpointHandler(type_handler_registry=_ARRAYS),
                          'meta': ocp.JsonCheckpointHandler()})
 
   def __exit__(self, *_: Any) -> None:
