@@ -29,7 +29,7 @@ from xmc_jax.pretrained import model
 from xmc_jax.types import UserError
 
 # Of other projects: what follows them is theirs to check.
-ELSEWHERE = {'.', 'cd', 'gcloud', 'jupyter', 'tensorboard'}
+ELSEWHERE = {'.', 'cd', 'curl', 'gcloud', 'jupyter', 'sha256sum', 'tensorboard'}
 # Files that a page lets its readers write; tests/new_method_test.py writes and runs them.
 WRITTEN_BY_READERS = {'configs/small.py', 'configs/scl.py:small'}
 OUR_FOLDERS = ('benchmarks/', 'configs/', 'docs/', 'examples/', 'launch/', 'tests/', 'tools/',
