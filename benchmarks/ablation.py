@@ -182,13 +182,19 @@ def table(rows: dict[str, dict[int, tuple[Point, ...]]], which: int) -> str:
                            'alignment against the first row'], body)
 
 
+def answered() -> dict[str, dict[str, dict[int, tuple[Point, ...]]]]:
+  """{question: what `found` gives}, of the questions that have at least two rows to compare."""
+  everything = {name: found(name, question) for name, question in QUESTIONS.items()}
+  return {name: rows for name, rows in everything.items() if len(rows) > 1}
+
+
 def tables() -> str:
   """The results as Markdown, two tables a question: at equal steps, at equal processor time."""
   parts = []
-  for name, question in QUESTIONS.items():
-    if rows := found(name, question):
-      parts += [f'### {question.title}\n', f'After {question.steps:,} steps:\n', table(rows, 0),
-                f'\nAfter {question.minutes:g} core-minutes:\n', table(rows, -1), '']
+  for name, rows in answered().items():
+    question = QUESTIONS[name]
+    parts += [f'### {question.title}\n', f'After {question.steps:,} steps:\n', table(rows, 0),
+              f'\nAfter {question.minutes:g} core-minutes:\n', table(rows, -1), '']
   return '\n'.join(parts).rstrip()
 
 
@@ -199,7 +205,7 @@ def draw() -> None:
 
   from xmc_jax.sampling import TextToImage
   from xmc_jax.utils import image_io
-  asked = {name: rows for name, question in QUESTIONS.items() if (rows := found(name, question))}
+  asked = answered()
   figure = matplotlib.figure.Figure((5 * len(asked), 4), layout='constrained')
   for i, (name, rows) in enumerate(asked.items()):
     axes = figure.add_subplot(1, len(asked), i + 1, title=QUESTIONS[name].title,
@@ -212,8 +218,9 @@ def draw() -> None:
     axes.legend(fontsize=8)
   figure.savefig(RESULTS.parent / 'ablation.png', dpi=100)
 
-  for name, question in QUESTIONS.items():
-    done = [run for row in question.rows if (run := Run(name, row, 0)).folder.exists()]
+  for name, rows in asked.items():
+    done = [run for row, seeds in rows.items() if 0 in seeds
+            and (run := Run(name, row, 0)).folder.exists()]
     images, words = [], []
     for run in done:
       drawn = TextToImage.load(run.folder).generate(CAPTIONS, seed=0)

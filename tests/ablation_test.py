@@ -33,6 +33,12 @@ def test_tables_have_means_spreads_and_differences_of_the_same_seed(lines):
   assert rows[-1][2:] == ['20', '3.0', '100.0 ± 0.0', '100.0 ± 0.0', '50.0 ± 14.1', '+15.0 ± 7.1']
 
 
+def test_a_question_of_one_row_compares_nothing(lines):
+  text = ablation.RESULTS.read_text().splitlines()
+  ablation.RESULTS.write_text('\n'.join(text[:2]) + '\n')
+  assert ablation.tables() == ''
+
+
 def test_what_is_known_is_not_run_again(lines, monkeypatch, capsys):
   ran = []
   monkeypatch.setattr(ablation, 'execute', lambda run, core: (

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 LIGHT = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
          'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0', 'PYTHONUNBUFFERED': '1'}
 LAUNCH = tiny.ROOT / 'launch' / 'local_multiprocess.sh'
-STEPS, SAVE, HEARTBEAT = 8, 2, 15
+STEPS, SAVE, HEARTBEAT = 12, 3, 20
 
 
 def start(command, **environment):

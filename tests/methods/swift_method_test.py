@@ -11,6 +11,7 @@ import toys
 from xmc_jax import methods
 from xmc_jax.config import check
 from xmc_jax.data import source as sources
+from xmc_jax.losses.tokens import shown_token_loss
 from xmc_jax.methods import _caption_table, scl, swift
 from xmc_jax.methods._bert import FrozenBert
 from xmc_jax.networks.base import DiscriminatorOutput, Text
@@ -58,10 +59,18 @@ def test_a_step_is_one_round_of_heads_then_generator(tiny, trained):
   } | {f'heads/accuracy/{name}' for name in ('real', 'fake', 'wrong')}
 
 
-def test_each_word_against_the_others_of_its_caption_is_a_loss_of_both(tiny):
+def test_options_reach_the_losses_and_the_heads(tiny, trained):
   config = tiny(**{'terms.token': 0.1, 'terms.heads_token': 0.5, 'model.heads_words': True})
-  metrics = toys.two_steps(methods.build(config), 1)[2]
-  assert 0 < metrics['heads/d/heads_token'] < 0.5 * 4 and 0 < metrics['generator/g/token'] < 0.4
+  found, plain = toys.two_steps(methods.build(config), 1)[2], trained(1)[2]
+  assert found.keys() - plain.keys() == {'heads/d/heads_token', 'generator/g/token'}
+  assert abs(found['heads/d/hinge'] - plain['heads/d/hinge']) > 1e-3     # by words, not sentences
+
+
+def test_fine_blocks_are_those_of_the_config(tiny):
+  method = methods.build(tiny(**{'model.fine': 1}))
+  program = Program(method.objective, {name: optax.sgd(1.0) for name in 'gd'}, 0.0,
+                    method.frozen_spec, method.batch_spec, make_mesh(jax.devices()[:1]))
+  assert 'fine_0' in program.state_spec.networks['g'].params['generator']
 
 
 def test_frozen_weights_stay(tiny, trained):
@@ -70,7 +79,7 @@ def test_frozen_weights_stay(tiny, trained):
   assert method.frozen_spec.keys() == {'text', 'backbone'} and method.sample_needs == ('text',)
 
 
-def test_each_head_counts_by_its_weight():
+def test_losses_of_the_generator_take_heads_by_their_weight_and_words_by_the_real_image():
   logits = tuple(toys.normal(i, 8, 3) for i in range(4))
   out = SwiftOutputs(
     {}, Text(toys.normal(9, 8, 2, 3), np.ones((8, 2), bool), None),
@@ -83,6 +92,8 @@ def test_each_head_counts_by_its_weight():
   found = swift.generator_losses(out)
   np.testing.assert_allclose(found['hinge'], wanted, rtol=1e-5)
   assert (found['pixels'], found['perceptual'], found['kl']) == (0.5, 0.25, 0)
+  shown = shown_token_loss(out.d_fake.regions, out.d_real.regions, out.text.words, out.text.mask)
+  np.testing.assert_allclose(found['token'], shown, rtol=1e-5)
 
 
 def test_two_branches_get_labels_and_partners(tiny):

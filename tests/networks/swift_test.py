@@ -162,14 +162,14 @@ def test_padding_has_no_influence():
                outputs().fake, outputs(words=words).fake)
 
 
-def test_a_place_meets_words_by_a_soft_maximum():
-  text, h = toys.text(rows=2), toys.normal(4, 2, 2, 3, 5)
-  kernel = toys.normal(5, WORD, 5)
-  found = swift.soft_maximum(text.words, text.mask)(h, lambda words: words @ kernel)
+def test_a_place_fits_a_sequence_by_a_soft_maximum():
+  h, sequence = toys.normal(4, 2, 2, 3, 5), toys.normal(5, 2, 4, 5)
+  mask = np.array([[True, True, True, False], [True, False, False, False]])
+  found = swift.best_fit(h, sequence, mask)
   for row in range(2):
-    keys = (text.words[row] @ kernel)[text.mask[row]]
-    wanted = np.log(np.mean(np.exp(h[row] @ keys.T), -1))
-    np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-5)
+    products = h[row] @ sequence[row][mask[row]].T / np.sqrt(5)
+    np.testing.assert_allclose(found[row], np.log(np.mean(np.exp(products), -1)), rtol=1e-4,
+                               atol=1e-5)
 
 
 def test_heads_that_read_words_see_them_and_no_padding():
@@ -187,6 +187,24 @@ def test_heads_that_read_words_see_them_and_no_padding():
   other[0, 0] += 1
   for before, after in zip(logits(text.words), logits(other), strict=True):
     assert (before[0] != after[0]).all() and (before[1:] == after[1:]).all()
+
+
+def test_heads_that_read_words_see_those_of_the_wrong_caption():
+  params, stats, frozen, batch = world()
+  reading = dataclasses.replace(networks(), heads=swift.Heads(WORD, 4, features=6, read_words=True))
+  maps = [toys.normal(i, ROWS, n, n, c) for i, (n, c) in enumerate(
+      ((15, 64), (7, 128), (3, 256), (1, 512)))]
+  text = encode(None, batch)
+
+  def logits(words):
+    outputs = swift.SwiftOutputs(batch, dataclasses.replace(text, words=words))
+    outputs, _ = reading.discriminate(params, stats, frozen, (outputs, maps, maps))
+    return outputs.d_real.logits[0], outputs.d_wrong.logits[0]
+
+  other = np.array(text.words)
+  other[5, 0] += 1
+  for wanted, before, after in zip((5, 4), logits(text.words), logits(other), strict=True):
+    assert np.flatnonzero(np.abs(before - after).max(-1) > 1e-6).tolist() == [wanted]
 
 
 def test_real_and_fake_are_augmented_alike():

@@ -59,6 +59,20 @@ def test_restores_bits_dtypes_structure_and_shardings(folder):
   assert all(x.committed for x in jax.tree.leaves(restored))
 
 
+def test_only_large_arrays_are_cut_into_parts_for_the_devices(tmp_path, caplog):
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+  whole = lambda shape: jax.device_put(np.arange(np.prod(shape), dtype=np.float32).reshape(shape),
+                                       jax.NamedSharding(mesh, jax.P()))
+  for name, shape, cut in (('small', (8, 24, 13), False), ('large', (8, 1 << 18), True)):
+    state = {'x': whole(shape)}
+    with jax.log_compiles(), caplog.at_level('WARNING'):
+      with Checkpoints(tmp_path / name, every=1) as checkpoints:
+        checkpoints.save(1, state, {})
+    assert ('slice' in caplog.text) == cut, caplog.text
+    with Checkpoints(tmp_path / name, every=None) as checkpoints:
+      assert words(checkpoints.restore(abstract(state))) == words(state)
+
+
 def test_restores_into_other_shardings_than_saved(folder):
   devices = jax.devices()
   if len(devices) < 2:

@@ -87,48 +87,6 @@ def word_loss(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
   return diagonal_cross_entropy(scores(regions, words, mask))
 
 
-TOKEN_GAIN = 10.0       # sharpness of a token's attention, and of its contrast
-
-
-def token_losses(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
-                 mask: Bool[Array, 'b t']) -> Float[Array, 'b t']:
-  """Contrast of each word's context with the other words of its own caption; 0 where masked.
-
-  After the token-wise alignment of MGCA (Wang et al., arXiv 2210.06044), one way of its two. Words
-  are taken less their caption's mean, since a text encoder makes all words of a caption alike. An
-  image in which every region shows a bit of each word has log t; the other contrasts have nothing
-  against it.
-  """
-  masked = lambda x: jnp.where(mask[..., None], x, 0)
-  count = jnp.sum(mask, -1, dtype=jnp.float32)[:, None, None]
-  words = unit(masked(words - masked(words).sum(1, keepdims=True) / count))
-  regions = unit(regions)
-  attention = jax.nn.softmax(TOKEN_GAIN * jnp.einsum('bte,bne->btn', words, regions), -1)
-  context = unit(jnp.einsum('btn,bne->bte', attention, regions))
-  logits = TOKEN_GAIN * jnp.einsum('bte,bse->bts', context, words)
-  log_share = jax.nn.log_softmax(jnp.where(mask[:, None], logits, -jnp.inf), -1)
-  return jnp.where(mask, -jnp.diagonal(log_share, axis1=1, axis2=2), 0)
-
-
-@jax.named_call
-def token_loss(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
-               mask: Bool[Array, 'b t']) -> Float[Array, '']:
-  """Mean of `token_losses` over all words."""
-  return token_losses(regions, words, mask).sum() / jnp.sum(mask, dtype=jnp.float32)
-
-
-@jax.named_call
-def shown_token_loss(regions: Float[Array, 'b n e'], real: Float[Array, 'b n e'],
-                     words: Float[Array, 'b t e'], mask: Bool[Array, 'b t']) -> Float[Array, '']:
-  """Mean of `token_losses` over the words that the real image shows.
-
-  A word counts by the probability with which it is told from the others in the real image's
-  regions; so articles and the like count little.
-  """
-  shown = jax.lax.stop_gradient(jnp.where(mask, jnp.exp(-token_losses(real, words, mask)), 0))
-  return (shown * token_losses(regions, words, mask)).sum() / jnp.maximum(shown.sum(), 1e-6)
-
-
 def replicate(x: Array) -> Array:
   """`x`, gathered on every device of the mesh that it is sharded over; `x` itself without a mesh.
 

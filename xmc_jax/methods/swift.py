@@ -6,10 +6,11 @@ generator. For most fakes an encoder reads the noise from the real image of the 
 
   heads      hinge over every place of four maps, with real images under wrong captions among the
              fakes (DF-GAN, arXiv 2008.05865); sentence and word contrast of real images (XMC-GAN,
-             arXiv 2101.04702), by the features that the heads use
-  generator  the heads' logits; sentence and word contrast of fakes; distance to the real image by
-             pixels and by the maps, where the noise was read from it, and the divergence of that
-             noise from random noise (CVAE-GAN, arXiv 1703.10155)
+             arXiv 2101.04702), by the features that the heads use; optionally the contrast of a
+             word with the others of its caption (MGCA, arXiv 2210.06044)
+  generator  the heads' logits; the same contrasts of fakes; distance to the real image by pixels
+             and by the maps, where the noise was read from it, and the divergence of that noise
+             from random noise (CVAE-GAN, arXiv 1703.10155)
 
 The distance teaches what things look like within minutes, the heads make it sharp, and the fakes of
 random noise keep both true where there is no image to read. With these weights the gradients of all
@@ -29,7 +30,8 @@ from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import nt_xent
 from xmc_jax.losses.groups import within
 from xmc_jax.losses.latent import kl_to_normal
-from xmc_jax.losses.matching import shown_token_loss, token_loss, word_loss
+from xmc_jax.losses.matching import word_loss
+from xmc_jax.losses.tokens import shown_token_loss, token_loss
 from xmc_jax.methods import Method, _bert, _caption_table, _shared
 from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks.swift import Heads, SwiftGenerator, SwiftNetworks, SwiftOutputs
@@ -58,7 +60,7 @@ def config() -> ml_collections.ConfigDict:
         refine=0,                     # residual blocks after the words are read, at 8 and 16 px
         fine=0,                       # blocks at half the size that read the words once more
         enlarge=1,                    # of images before SqueezeNet sees them: 1 or 2
-        heads_words=False,            # heads compare a place with words, not with the sentence
+        heads_words=False,            # heads compare a place with words, in place of the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
         dtype='float32',              # of the networks' arithmetic
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
@@ -69,7 +71,7 @@ def config() -> ml_collections.ConfigDict:
         hinge=1.0,
         sentence=0.05, word=0.05,     # of the generator
         heads_sentence=0.5, heads_word=0.5,
-        token=0.0, heads_token=0.0,   # contrast of a word with the others of its caption
+        token=0.0, heads_token=0.0,   # of each word with the others of its caption
         pixels=40.0, perceptual=1.0,  # of a fake and the real image that its noise was read from
         kl=4.0)                       # of that noise; a mean over its features
     c.optim = dict(g=dict(lr=1e-3, b1=0.0, b2=0.99), d=dict(lr=5e-4, b1=0.0, b2=0.99))

@@ -212,16 +212,15 @@ class Encoder(nn.Module):
     return mean, jnp.clip(log_variance, -8, 4)
 
 
-def soft_maximum(words: Array, mask: Array) -> Callable[[Array, nn.Module], Array]:
-  """(map [b, h, w, c], layer) -> [b, h, w], the soft maximum of its products with the words.
+def best_fit(h: Array, sequence: Array, mask: Array) -> Array:
+  """How well each place of a map [b, h, w, c] fits a sequence [b, t, c], by its best element.
 
-  words: [b, t, e]; the layer makes c features of them. 0 where all products are.
+  Returns [b, h, w], the soft maximum of the products divided by sqrt(c): 0 where all products are,
+  and the product itself for a sequence of one. mask: [b, t]; what is False has no influence.
   """
-  def meet(h, project):
-    products = jnp.einsum('bhwc,btc->bhwt', h, project(words))
-    least = jnp.where(mask, 0, -jnp.inf)[:, None, None]
-    return jax.nn.logsumexp(products + least, -1) - jnp.log(mask.sum(-1))[:, None, None]
-  return meet
+  products = jnp.einsum('bhwc,btc->bhwt', h, sequence) / jnp.sqrt(jnp.float32(h.shape[-1]))
+  products += jnp.where(mask, 0, -jnp.inf)[:, None, None]
+  return jax.nn.logsumexp(products, -1) - jnp.log(mask.sum(-1))[:, None, None]
 
 
 class Heads(nn.Module):
@@ -257,12 +256,12 @@ class Heads(nn.Module):
 
     def view(text):
       sentence, found = scaled_unit(text.sentence), []
-      # A soft maximum: a place fits a caption by one of its words, not by a bit of each.
-      meet = soft_maximum(scaled_unit(text.words), text.mask) if self.read_words else (
-          lambda h, project: jnp.einsum('bhwc,bc->bhw', h, project(sentence)))
+      sequence, mask = sentence[:, None], jnp.ones((len(sentence), 1), bool)
+      if self.read_words:      # a place then fits by one word, not by a bit of each
+        sequence, mask = scaled_unit(text.words), text.mask
       for h, shift, conv, project, logit in zip(inputs, shifts, convs, projections, logits):
         h = leaky(conv(leaky(h + shift(sentence)[:, None, None])))
-        fit = meet(h / jnp.sqrt(jnp.float32(self.width)), project)
+        fit = best_fit(h, project(sequence), mask)
         found.append((logit(h)[..., 0] + fit).reshape(len(h), -1))
       return DiscriminatorOutput(tuple(found), features, regions, caption(sentence))
     return tuple(view(text) for text in texts)
