@@ -24,14 +24,15 @@ PATH=$root/.venv/bin:$PATH
 ask='import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
 [[ $port ]] || port=$(python -c "$ask") || die 'python is not to be found'
 
-pids=()
-trap 'kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
+pids=() stopped=''
+trap 'stopped=1; kill -TERM "${pids[@]}" 2>/dev/null' TERM INT
 for ((i = 0; i < processes; i++)); do
   command=(env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$devices" xmc train "${train[@]}"
            --coordinator="127.0.0.1:$port" --processes="$processes" --process="$i")
   if [[ $dry_run ]]; then run "${command[@]}" && continue; fi
   "${command[@]}" > >(exec sed -u "s/^/[$i] /") 2>&1 &
   pids+=($!)
+  [[ ! $stopped ]] || kill -TERM "$!" 2>/dev/null     # the signal came before this one had started
   echo "process $i is $!"
 done
 

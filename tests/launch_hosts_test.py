@@ -2,7 +2,9 @@
 through every shell on their way to `xmc train`, and exit codes on their way back to the scheduler.
 """
 import configparser
+import contextlib
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -202,17 +204,49 @@ def test_a_checkpoint_of_the_last_step_counts_as_finished(shell):
   assert shell.launch('hosts/train', '--', f'--workdir={folder}').returncode == 0
 
 
-def test_sigterm_reaches_the_training_which_is_waited_for(shell):
+@contextlib.contextmanager
+def started(words, env):
+  """A script that runs beside the test; whatever it leaves behind is killed."""
+  process = subprocess.Popen(words, env=env, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, start_new_session=True)
+  try:
+    yield process
+  finally:
+    with contextlib.suppress(ProcessLookupError):
+      os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize('slowed', [False, True])
+def test_sigterm_reaches_the_training_which_is_waited_for(shell, slowed):
+  """Also a signal that comes before the script has taken the step after the training's start."""
   folder = a_run(shell, steps=20, saved=10)
   shell.real('sleep')
+  if slowed:
+    slow = shell.folder / 'slow.sh'
+    slow.write_text('[[ $0 != *train.sh ]] || trap "sleep 0.1" DEBUG\n')
+    shell.env['BASH_ENV'] = str(slow)
   shell.fake('xmc', then='trap "sleep 0.5; echo saved; exit 0" TERM; echo ready\n'
                          'while :; do sleep 0.1; done')
   words = [shell.root / 'launch/hosts/train.sh', '--', f'--workdir={folder}']
-  with subprocess.Popen(words, env=shell.env, text=True, stdout=subprocess.PIPE,
-                        stderr=subprocess.PIPE) as process:
+  with started(words, shell.env) as process:
     assert process.stdout.readline() == 'ready\n'
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     told, _ = process.communicate(timeout=60)
   assert told == 'saved\n' and process.returncode == 75
+
+
+def test_a_signal_between_two_starts_reaches_the_process_which_starts_next(shell):
+  shell.real('sleep')
+  slow = shell.folder / 'slow.sh'
+  slow.write_text('[[ $0 != *multiprocess.sh ]] || trap "sleep 0.1" DEBUG\n')
+  shell.fake('xmc', then='trap "exit 0" TERM; echo ready\nwhile :; do sleep 0.1; done')
+  words = [shell.root / 'launch/local_multiprocess.sh', '--port=1', '--', '--config=x']
+  with started(words, shell.env | {'BASH_ENV': str(slow)}) as process:
+    while process.stdout.readline() != '[0] ready\n':
+      assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=60)
+  assert 'process 1 is' in told

@@ -39,9 +39,12 @@ fi
 cd "$root"
 [[ ! $data ]] || python3 launch/hosts/fetch.py "$data"
 [[ ! $setup ]] || bash -euc "$setup"
+# The trap comes first: a signal that found none would end this script and leave the training alone.
+child='' signalled=''
+trap 'signalled=1; [[ ! $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM INT
 xmc train "${join[@]}" "${train[@]}" &
 child=$!
-trap 'signalled=1; kill -TERM "$child" 2>/dev/null || true' TERM INT
+[[ ! $signalled ]] || kill -TERM "$child" 2>/dev/null || true
 signalled=1
 while [[ $signalled ]]; do  # a signal ends `wait`, not the run
   signalled='' status=0
