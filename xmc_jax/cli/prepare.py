@@ -95,6 +95,7 @@ def _prepare(args) -> None:
   from xmc_jax.prepare.job import Job
   from xmc_jax.prepare.run import prepare
   from xmc_jax.types import UserError
+  from xmc_jax.utils import mirror
   name, dataset = args.dataset, readers.find(args.dataset)
   if not args.source:
     raise UserError(f'xmc prepare {name}: --source is missing, the folder of the original files '
@@ -104,6 +105,9 @@ def _prepare(args) -> None:
                     f'--hosts={args.hosts}')
   storage = Storage(args.size or dataset.size, args.margin or dataset.margin,
                     args.codec or dataset.codec, args.quality)
+  if mirror.is_remote(args.out or prepared.root()):
+    raise UserError(f'xmc prepare {name}: cannot write to {args.out or prepared.root()}; give a '
+                    'folder of this host with --out, and copy it there afterwards')
   original, options = readers.open(name, args.source, args.option)
   own = prepared.folder_of(original.name, storage.size)
   out = output_folder(pathlib.Path(args.out or own))

@@ -1,29 +1,30 @@
 """Finds by name the data sets that `xmc prepare` has made.
 
 The set NAME at S pixels is the folder ROOT/NAME-S. ROOT is the environment variable XMC_JAX_DATA,
-by default `data` in the current folder.
+by default `data` in the current folder. It may be in a bucket (gs://BUCKET/data).
 """
 from __future__ import annotations
 
 import os
-import pathlib
 import re
+
+from etils import epath
 
 from xmc_jax.data import records
 from xmc_jax.types import UserError
 
 
-def root() -> pathlib.Path:
+def root() -> epath.Path:
   """Returns the folder of all prepared sets."""
-  return pathlib.Path(os.environ.get('XMC_JAX_DATA') or 'data').expanduser()
+  return epath.Path(os.environ.get('XMC_JAX_DATA') or 'data').expanduser()
 
 
-def folder_of(name: str, size: int) -> pathlib.Path:
+def folder_of(name: str, size: int) -> epath.Path:
   """Returns where `xmc prepare` puts the set `name` at `size` pixels."""
   return root() / f'{name}-{size}'
 
 
-def find(name: str, size: int) -> pathlib.Path:
+def find(name: str, size: int) -> epath.Path:
   """Returns the folder of the set `name` prepared at `size` pixels, or at the next larger size.
 
   Raises:
@@ -42,7 +43,7 @@ def find(name: str, size: int) -> pathlib.Path:
                   f'it with {command}, or give its folder with --config.data.options.folder=FOLDER')
 
 
-def sizes(name: str) -> dict[int, pathlib.Path]:
+def sizes(name: str) -> dict[int, epath.Path]:
   """Returns {size in pixels: folder} of the prepared sets of a name, finished or not."""
   return {int(found[1]): path for path in sorted(root().glob('*-*'))
           if (found := re.fullmatch(rf'{re.escape(name)}-(\d+)', path.name)) and path.is_dir()}

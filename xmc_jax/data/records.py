@@ -25,7 +25,7 @@ from PIL import Image
 from xmc_jax.data.plan import MIDDLE
 from xmc_jax.data.shards import Shard, StoredExample, write
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, mirror
 from xmc_jax.utils.hashing import file_sha256, json_sha256
 
 FORMAT, VERSION = 'xmc_jax records', 1
@@ -177,7 +177,7 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
   Args:
     split: "train" or "heldout".
     size: side of the images in pixels, at most the prepared size.
-    folder: that holds the manifest.
+    folder: that holds the manifest. If it is in a bucket, it is copied to this host first.
     crop: which square of an image to take: "random", at the place that the plan chose, or "center".
 
   Raises:
@@ -187,12 +187,9 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
   if not folder:
     raise UserError('--config.data.name=records: the folder is missing; give it with '
                     '--config.data.options.folder=FOLDER')
-  if '://' in str(folder):
-    raise UserError(f'--config.data.options.folder={folder}: buckets cannot be read; copy '
-                    'the folder to a disk of every host, or mount the bucket, and give that path')
   if crop not in CROPS:
     raise UserError(f'--config.data.options.crop={crop}: choose one of {", ".join(CROPS)}')
-  folder = pathlib.Path(str(folder))     # ml_collections may give a name such as 2024 as an int
+  folder = mirror.local(folder, '--config.data.options.folder')
   manifest = read_manifest(folder)
   try:
     info = _about(manifest)

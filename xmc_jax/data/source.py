@@ -14,6 +14,7 @@ from xmc_jax.data import prepared
 from xmc_jax.data.options import check
 from xmc_jax.data.plan import MIDDLE
 from xmc_jax.types import UserError
+from xmc_jax.utils import mirror
 
 MODULES = {'emoji': 'xmc_jax.data.embedded.emoji',
            'emoji_scenes': 'xmc_jax.data.embedded.emoji_scenes',
@@ -88,8 +89,10 @@ def absolute(name: str, size: int, options: Mapping[str, Any]) -> dict[str, Any]
   folder = options.get('folder')
   if not folder and _is_prepared(name):
     folder = prepared.find(name, size)
-  if not folder or '://' in str(folder):
+  if not folder:
     return dict(options)
+  if mirror.is_remote(folder):
+    return {**options, 'folder': str(folder)}
   return {**options, 'folder': str(pathlib.Path(str(folder)).expanduser().absolute())}
 
 

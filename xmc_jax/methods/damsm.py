@@ -34,6 +34,7 @@ from xmc_jax.networks.damsm import DamsmNetworks
 from xmc_jax.training.microbatches import Microbatches, check_microbatches
 from xmc_jax.training.objective import Objective
 from xmc_jax.types import UserError
+from xmc_jax.utils import mirror
 
 
 def config() -> ml_collections.ConfigDict:
@@ -135,7 +136,7 @@ def _vocabulary(config: ml_collections.ConfigDict) -> Tokenizer:
   name, size, options = config.data.name, config.model.size, config.data.options
   folder = options.get('folder') or (prepared.find(name, size) if name in sources.PREPARED else '')
   if folder:
-    return Tokenizer(folder, config.text.length)
+    return Tokenizer(mirror.local(folder, '--config.data.options.folder'), config.text.length)
   splits = [sources.load(name, split, size, **options) for split in sources.SPLITS]
   words = vocabulary.collect(
       caption for split in splits for i in range(len(split)) for caption in split.captions(i))

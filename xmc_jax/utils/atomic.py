@@ -35,7 +35,7 @@ def whole(path: Any) -> Iterator[Any]:
     unfinished.replace(path)
     sync(path.parent)
   except BaseException as error:
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno:      # without a number it would lose its words
       error.filename = error.filename or str(path)      # a failed write does not name its file
     with contextlib.suppress(OSError):      # the first error says more
       unfinished.unlink(missing_ok=True)

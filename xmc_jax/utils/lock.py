@@ -14,6 +14,19 @@ NAME = '.lock'
 
 
 @contextlib.contextmanager
+def turn(path: pathlib.Path) -> Iterator[None]:
+  """Holds the lock file `path` while the block runs; waits while another process holds it.
+
+  Does nothing on systems and file systems without `flock`.
+  """
+  with open(path, 'a+', encoding='utf-8') as file:
+    with contextlib.suppress(ImportError, OSError):
+      import fcntl
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+@contextlib.contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
   """Holds `folder` while the block runs; UserError if another process holds it.
 

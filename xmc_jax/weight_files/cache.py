@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, mirror
 from xmc_jax.utils.hashing import json_sha256
-from xmc_jax.weight_files import files
 
 
 def arrays(kind: str, facts: Any, compute: Callable[[], Mapping[str, np.ndarray]]
@@ -24,7 +23,7 @@ def arrays(kind: str, facts: Any, compute: Callable[[], Mapping[str, np.ndarray]
     facts: what the arrays depend on, as JSON. They are kept under its hash, so that a changed file
       or setting never meets stale arrays.
   """
-  path = files.folders()[-1].parent / kind / f'{json_sha256(facts)}.npz'
+  path = mirror.cache_folder() / kind / f'{json_sha256(facts)}.npz'
   use_cache = jax.process_count() == 1
   if use_cache and path.exists():
     try:

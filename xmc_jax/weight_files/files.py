@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.types import Tree, UserError
-from xmc_jax.utils import regular
+from xmc_jax.utils import mirror, regular
 from xmc_jax.weight_files import int8
 
 
@@ -42,11 +43,19 @@ def folders() -> list[pathlib.Path]:
   """The folders that are searched for weight files, in this order.
 
   XMC_JAX_WEIGHTS, if it is set; then `weights` inside XMC_JAX_CACHE, by default ~/.cache/xmc_jax.
+  If XMC_JAX_WEIGHTS is in a bucket, it is copied to this host when a process first asks.
   """
-  cache = os.environ.get('XMC_JAX_CACHE') or '~/.cache/xmc_jax'
-  named = os.environ.get('XMC_JAX_WEIGHTS')
-  places = [pathlib.Path(named)] if named else []
-  return [path.expanduser().absolute() for path in [*places, pathlib.Path(cache, 'weights')]]
+  named, cached = os.environ.get('XMC_JAX_WEIGHTS'), mirror.cache_folder() / 'weights'
+  if not named:
+    return [cached]
+  if mirror.is_remote(named):
+    return [_copied(named, cached.parent), cached]
+  return [pathlib.Path(named).expanduser().absolute(), cached]
+
+
+@functools.lru_cache
+def _copied(named: str, cache: pathlib.Path) -> pathlib.Path:
+  return mirror.local(named, 'XMC_JAX_WEIGHTS')
 
 
 @contextlib.contextmanager
