@@ -73,6 +73,17 @@ def test_fine_blocks_are_those_of_the_config(tiny):
   assert 'fine_0' in program.state_spec.networks['g'].params['generator']
 
 
+def test_noise_of_samples_has_the_standard_deviation_of_the_config(tiny, trained):
+  method = methods.build(tiny())
+  g, z = trained(1)[0][0]['g'], toys.normal(3, 8, method.z_features)
+  inputs = {key: value[0] for key, value in toys.batch(method.batch_spec).items()}
+  draw = lambda built, z: jax.jit(built.sample)(g.params, g.stats, toys.fill(method.frozen_spec),
+                                                inputs, z)
+  wide = draw(methods.build(tiny(**{'model.noise_std': 1.5})), z)
+  np.testing.assert_allclose(wide, draw(method, 1.5 * z), atol=1e-6)
+  assert np.abs(wide - draw(method, z)).max() > 1e-3
+
+
 def test_frozen_weights_stay(tiny, trained):
   method = methods.build(tiny())
   jax.tree.map(np.testing.assert_array_equal, trained(1)[3], toys.fill(method.frozen_spec))
@@ -116,6 +127,7 @@ def _rounds(method):
     ({'model.size': 48}, 'model.size=48: swift is built for 32, 64, 128 px'),
     ({'model.widths': (8, 6)}, 'model.widths: has 2 numbers; images of 32 px need 3'),
     ({'model.places': True}, '4 x 4 places of 16 px need model.size = 64'),
+    ({'model.noise_std': 0.0}, 'model.noise_std=0.0: must be above 0'),
     ({'model.known': 0.0}, 'model.known=0.0: must be above 0'),
     ({'model.augment': ('blur',)}, '--config.model.augment=blur')])
 def test_mistakes_in_the_config_are_named(tiny, settings, message):

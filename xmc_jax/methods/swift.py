@@ -62,6 +62,7 @@ def config() -> ml_collections.ConfigDict:
         enlarge=1,                    # of images before SqueezeNet sees them: 1 or 2
         heads_words=False,            # heads compare a place with words, in place of the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
+        noise_std=1.0,                # of the noise of samples; in training it is one
         dtype='float32',              # of the networks' arithmetic
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
         augment=('translation',),     # of real images and fakes alike, before the heads
@@ -118,7 +119,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   networks = SwiftNetworks(
       SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine, impl=impl),
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
-      text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge)
+      text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
+      m.noise_std)
   group = negatives_group(config.negatives)
   return one_round(
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),

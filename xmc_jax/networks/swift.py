@@ -318,6 +318,8 @@ class SwiftNetworks(SplitForward):
   text_features: e of both. augment: (rngs, images) -> images, before the frozen network; a fake
   is augmented like its real image, so that they can be compared. known: share of examples whose
   noise is read from the real image. enlarge: of images before the frozen network, 1 or 2.
+  noise_std: standard deviation of the noise of samples. In some directions the noise that is read
+  varies more than a standard normal, whose samples then show too little variety.
   """
   generator: SwiftGenerator
   heads: Heads
@@ -329,6 +331,7 @@ class SwiftNetworks(SplitForward):
   z_features: int = 64
   known: float = 0.75
   enlarge: int = 1
+  noise_std: float = 1.0
 
   @property
   def encoder(self) -> Encoder:
@@ -383,4 +386,5 @@ class SwiftNetworks(SplitForward):
     return outputs, stats | {'d': {'spectral': vectors}}
 
   def sample(self, params, stats, frozen, batch, z):
-    return self.generator.apply({'params': params['generator']}, self.encode_any(frozen, batch), z)
+    return self.generator.apply({'params': params['generator']}, self.encode_any(frozen, batch),
+                                self.noise_std * z)
