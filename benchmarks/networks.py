@@ -3,6 +3,7 @@
   python benchmarks/networks.py
   python benchmarks/networks.py --config configs/ssa_gan_emoji.py --steps 10
   taskset -c 0 python benchmarks/networks.py --channels_last
+  taskset -c 0 python benchmarks/networks.py --compile
 
 Without --config the five emoji configs, a process each. Both sides begin with the same weights,
 have the same synthetic batch, and take steps in turn in one process, so that a machine's moods meet
@@ -126,7 +127,7 @@ def _scaled(random, shape) -> np.ndarray:
 class Theirs:
   """The PyTorch step with the weights, frozen weights and batch of `ours`."""
 
-  def __init__(self, config, ours: Ours, channels_last: bool):
+  def __init__(self, config, ours: Ours, channels_last: bool, compiled: bool):
     import torch
     from torch_networks.families import FAMILIES
     torch.set_num_threads(cores())
@@ -139,6 +140,8 @@ class Theirs:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for module in (self._twin.g, self._twin.d, self._twin.world):
       module.to(memory_format=layout)
+    if compiled:
+      self._twin.compile()
     batch = {key: torch.tensor(value[0]) for key, value in batch.items()}
     image = (2 * batch.pop('image') - 1).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     self._batch = {'image': image, **batch}
@@ -193,7 +196,7 @@ def comparable(config):
   return config
 
 
-def benchmark(config, steps: int, channels_last: bool) -> dict:
+def benchmark(config, steps: int, channels_last: bool, compiled: bool) -> dict:
   """The line of one config."""
   import torch
   config, resident, most = comparable(config), Resident(), {}
@@ -205,12 +208,14 @@ def benchmark(config, steps: int, channels_last: bool) -> dict:
     ours.run()
   most['xmc_jax'] = resident.bytes
   resident.begin()
-  theirs = Theirs(config, ours, channels_last)
+  theirs = Theirs(config, ours, channels_last, compiled)
   if theirs.parameters != ours.parameters:
     raise RuntimeError(f'{ours.parameters} parameters here, {theirs.parameters} in torch')
   apart = compared(first, theirs.run(ours.noise))
   with resident:
     theirs.run()
+  if compiled:
+    theirs.run()      # torch compiles again when it has seen the gradients come and go
   most['torch'] = resident.bytes
   seconds = np.array([[timed(ours.run), timed(theirs.run)] for _ in range(steps)])
   return {
@@ -219,7 +224,8 @@ def benchmark(config, steps: int, channels_last: bool) -> dict:
       'resident_bytes': most,
       'program_bytes': ours.memory and sum(ours.memory), 'flops': ours.flops,
       'compile_seconds': round(ours.compile_seconds, 1),
-      'difference': float(f'{apart:.1e}'), 'channels_last': channels_last, 'cores': cores(),
+      'difference': float(f'{apart:.1e}'), 'channels_last': channels_last,
+      'torch_compiled': compiled, 'cores': cores(),
       'torch_threads': torch.get_num_threads(), 'device': jax.devices()[0].device_kind,
       'jax': jax.__version__, 'torch': torch.__version__}
 
@@ -241,6 +247,8 @@ def main() -> None:
   parser.add_argument('--steps', type=int, default=5, help='timed steps of each')
   parser.add_argument('--channels_last', action='store_true',
                       help="torch's maps in its other layout, which is not its default")
+  parser.add_argument('--compile', action='store_true',
+                      help='torch.compile of the networks; needs a C++ compiler')
   args, config = common.parse(parser, default=str(CONFIGS / EMOJI[0]))
   if importlib.util.find_spec('torch') is None:
     parser.error('PyTorch is not installed; pip install torch')
@@ -253,7 +261,7 @@ def main() -> None:
     return
   jax.config.update('jax_platforms', 'cpu')
   try:
-    common.show(benchmark(config, args.steps, args.channels_last))
+    common.show(benchmark(config, args.steps, args.channels_last, args.compile))
   except UserError as error:
     parser.error(str(error))
 

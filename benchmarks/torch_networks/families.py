@@ -51,6 +51,7 @@ def sentence_loss(embeddings, sentences, gamma3):
 
 class Twin:
   """Networks, optimisers and the average of the generator; `step` trains once."""
+  twice_differentiated = False      # the discriminator, by a gradient penalty
 
   def __init__(self, config, g: nn.Module, d: nn.Module, world: nn.Module, trees: dict,
                weights: dict):
@@ -68,6 +69,13 @@ class Twin:
 
   def prepare(self) -> None:
     """What is done to the networks before they are trained."""
+
+  def compile(self) -> None:
+    """torch.compile of the networks; it cannot compile those that are differentiated twice."""
+    self.g.compile()
+    self.world.look = torch.compile(self.world.look)
+    if not self.twice_differentiated:
+      self.d.compile()
 
   def update(self, name: str, loss) -> float:
     optimizer = self.optimizers[name]
@@ -133,6 +141,8 @@ class DmGan(Stacked):
 
 
 class DfGan(Twin):
+  twice_differentiated = True
+
   def __init__(self, config, trees, weights):
     m = config.model
     super().__init__(
@@ -160,6 +170,8 @@ class DfGan(Twin):
 
 
 class SsaGan(Twin):
+  twice_differentiated = True
+
   def __init__(self, config, trees, weights):
     m = config.model
     super().__init__(
@@ -189,6 +201,8 @@ class SsaGan(Twin):
 
 
 class Galip(Twin):
+  twice_differentiated = True
+
   def __init__(self, config, trees, weights):
     m, c = config.model, config.clip
     sizes = frozen.Sizes(c.features, c.side, c.side // c.patch, c.width, c.layers, c.text_width,
