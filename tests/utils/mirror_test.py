@@ -1,4 +1,5 @@
 """Folders in a bucket are copied once, whole, and again where they changed."""
+import io
 import os
 import pathlib
 import subprocess
@@ -26,6 +27,7 @@ class Bucket:
   """The part of epath's paths that is used: a folder of the disk behind the URL bucket://."""
   root = pathlib.Path()
   broken: str | None = None      # the name of a file that cannot be read
+  short: str | None = None       # and of one that ends early, without an error
 
   def __init__(self, url):
     self.url, self.name = url.rstrip('/'), url.rstrip('/').rpartition('/')[2]
@@ -60,7 +62,7 @@ class Bucket:
   def open(self, mode):
     if self.name == self.broken:
       raise ConnectionError('the line is dead')
-    return self.path.open(mode)
+    return io.BytesIO(b'x') if self.name == self.short else self.path.open(mode)
 
 
 @pytest.fixture
@@ -123,6 +125,14 @@ def test_a_copy_that_breaks_off_has_no_manifest_and_goes_on(bucket, monkeypatch)
   assert contents(copied()) == {'a.rec': 'another a', 'b.rec': 'another b',
                                 'manifest.json': 'another', 'more/c.txt': 'more/c.txt'}
   assert (folder / 'a.rec').stat().st_ino == before
+
+
+def test_a_file_that_ends_early_is_not_kept(bucket, monkeypatch):
+  monkeypatch.setattr(Bucket, 'short', 'a.rec')
+  with pytest.raises(UserError, match='a.rec has 1 bytes in place of 5'):
+    copied()
+  monkeypatch.setattr(Bucket, 'short', None)
+  assert contents(copied())['a.rec'] == 'a.rec'
 
 
 def test_processes_of_a_host_take_turns(bucket):
