@@ -56,13 +56,16 @@ def purpose(kind: str, shape: tuple[int, ...], name: str, sizes: Sizes) -> str:
   if phase is None:
     whole = kind == 'all-gather' and tuple(sorted(shape)) in sizes.parameters
     return 'parameters' if whole else 'other'
+  backward = 'transpose(' in path[phase]
+  if 'shard_map' in path:     # `per_device`
+    return 'gradients' if backward else 'other'
   inside = [part for part in path[phase + 1:-1] if part not in _STRUCTURE]
   scope = inside[0].removeprefix('vmap(').removesuffix(')') if inside else '('
   if '(' in scope:
     return 'other'
   if scope.islower():         # a loss, mapped where it contrasts within groups
     return scope
-  return 'gradients' if 'transpose(' in path[phase] else 'other'
+  return 'gradients' if backward else 'other'
 
 
 def is_image(kind: str, shape: tuple[int, ...], why: str, sizes: Sizes) -> bool:

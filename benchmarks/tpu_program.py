@@ -29,7 +29,7 @@ from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
 _STEP, _LAST = 'jit_run*after_optimizations', '-memory-usage-report.txt'
-_CHANNEL = re.compile(r' = .*channel_id=(\d+)')
+_CHANNEL = re.compile(r' = (.*?) [\w-]+\(.*channel_id=(\d+)')
 _ON_CHIP = re.compile(r'\b\w+(\[[\d,]*\]\{[^}]*S\([1-9]\)[^}]*\})')
 _MOVES = re.compile(r' (all-gather|all-reduce|reduce-scatter|all-to-all)\(')
 
@@ -79,15 +79,16 @@ def dumped(folder: pathlib.Path) -> types.SimpleNamespace:
 def once(text: str) -> str:
   """A TPU program that has every exchange once.
 
-  One that runs beside other work stands in each kernel that carries it on, under one channel: kept
-  is the kernel that starts it.
+  One that runs beside other work stands in each kernel that carries it on, under one channel and of
+  one shape: kept is the kernel that starts it. (All sums of a shard_map are of the same channel.)
   """
   lines = text.splitlines()
   first = {}
   for k, line in enumerate(lines):
-    if (channel := _CHANNEL.search(line)) and (
-        channel[1] not in first or 'AsyncCollectiveStart' in lines[k + 1]):
-      first[channel[1]] = k
+    if channel := _CHANNEL.search(line):
+      key = re.sub(r'\{[^}]*\}', '', channel[1]), channel[2]
+      if key not in first or 'AsyncCollectiveStart' in lines[k + 1]:
+        first[key] = k
   keep = set(first.values())
   return '\n'.join(_MOVES.sub(' bitcast(', line) if _CHANNEL.search(line) and k not in keep
                    else line for k, line in enumerate(lines))

@@ -108,11 +108,11 @@ def test_other_captions_need_one_program_only(scaling):
 def test_an_exchange_in_several_kernels_counts_once(scaling):
   gather = '  %a = f32[8]{0} all-gather(%p), channel_id=7, dimensions={0}'
   start = '  ROOT %c = f32[8]{0} custom-call(%a), custom_call_target="AsyncCollectiveStart"'
-  other = gather.replace('7', '8')
-  text = '\n'.join([gather, '}', gather, start, gather, '}', other, '}'])
+  other, larger = gather.replace('7', '8'), gather.replace('[8]', '[16]')
+  text = '\n'.join([gather, '}', gather, start, gather, '}', other, larger, '}'])
   found = scaling.tpu_program.once(text).splitlines()
   assert ['all-gather(' in line for line in found] == [
-      False, False, True, False, False, False, True, False]
+      False, False, True, False, False, False, True, True, False]
 
 
 def test_the_page_has_the_tables_that_the_script_prints(scaling, capsys, monkeypatch):

@@ -16,6 +16,7 @@ from xmc_jax.layers.attention import word_context
 from xmc_jax.layers.conv import Conv, Dense, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.norm import ConditionalNorm, LocalConditionalNorm
+from xmc_jax.layers.per_device import per_device
 from xmc_jax.layers.remat import maybe_remat
 from xmc_jax.layers.resample import append_vector, average_pool, nearest_up
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
@@ -197,17 +198,25 @@ class XmcNetworks(base.Forward, base.GeneratorNetworks):
     z = base.normal_noise(z_rngs, self.z_features)
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
-    discriminator, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
-    # Real and fake images in two calls (the discriminator has no BatchNorm): the generator's
-    # loss is then differentiated through the fakes only.
-    d_real, d_fake = (
-        self.discriminator.apply({'params': discriminator}, self.augment(rngs, x), text)
-        for rngs, x in ((real_rngs, batch['image']), (fake_rngs, fake)))
+    weights, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
+    # Both calls share weights that are cast here, so that devices exchange one sum of gradients.
+    weights = {name: layer if name == 'logit' else jax.tree.map(
+        lambda x: x.astype(self.dtype), layer) for name, layer in weights.items()}
+    images = self.augment(real_rngs, batch['image']), self.augment(fake_rngs, fake)
+    d_real, d_fake = per_device(self.discriminate, weights, images, text)
     embed = self.embed_image or (lambda frozen, images: None)
     outputs = ForwardOutputs(
         batch, text, (fake,), d_real, d_fake, real_embedding=embed(frozen, batch['image']),
         fake_embedding=embed(frozen, fake))
     return outputs, stats | {'g': dict(g_stats), 'd': {'spectral': vectors}}
+
+  def discriminate(self, weights: Tree, images: tuple[Array, ...], text: Text
+                   ) -> tuple[DiscriminatorOutput, ...]:
+    """Outputs for real and for fake images, in two calls (the discriminator has no BatchNorm).
+
+    The generator's loss is then differentiated through the fakes only.
+    """
+    return tuple(self.discriminator.apply({'params': weights}, x, text) for x in images)
 
   def sample(self, params, stats, frozen, batch, z):
     text = (self.encode_any or self.encode)(frozen, batch)
