@@ -112,3 +112,14 @@ def test_other_losses_are_refused(load):
     compared({'discriminator': 2.0}, {'discriminator': 2.1})
   with pytest.raises(RuntimeError, match='phases'):
     compared({'discriminator': 2.0}, {'penalty': 2.0})
+
+
+@pytest.mark.parametrize('direction', ['forward', 'map', 'kernel'])
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_convolutions_of_both_are_the_same(direction, channels_last, load):
+  convolutions = load('convolutions')
+  x, kernel, out = (toys.normal(i, *shape) for i, shape in enumerate(
+      [(2, 5, 6, 3), (3, 3, 3, 4), (2, 5, 6, 4)]))
+  wanted = convolutions.ours(x, kernel, out)[direction]()
+  found = convolutions.torchs(x, kernel, out, channels_last)[direction]()
+  np.testing.assert_allclose(convolutions.as_ours(direction, found), wanted, rtol=1e-4, atol=1e-5)

@@ -172,7 +172,8 @@ def test_killed_stopped_and_resumed_it_is_the_straight_run(tmp_path, encoder_fol
   for victim in (1, 0):                                    # SIGKILL to one: the other ends too
     run = Run(*argv, heartbeat=HEARTBEAT if victim else 120)
     start = int(run.until(r'steps (\d+) to')[1])
-    run.until(rf'step {start + (SAVE if victim else 0)}/')
+    # A save has ended when the next one has begun.
+    run.until(rf'step {start + (2 * SAVE + 1 if victim else 0)}/')
     seconds, code = run.kill(victim)
     print(f'process {victim} killed: the other ended after {seconds:.1f} s with code {code}')
     assert code == LOST and seconds < HEARTBEAT + 15, run.output
