@@ -8,6 +8,7 @@ numbers of both are compared first. Needs PyTorch.
 What the keys are stands in benchmarks/README.md.
 """
 import argparse
+import importlib.util
 import os
 import statistics
 import time
@@ -70,6 +71,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--times', type=int, default=15, help='that each is measured')
   times = parser.parse_args().times
+  if importlib.util.find_spec('torch') is None:
+    parser.error('PyTorch is not installed; pip install torch')
   import torch
   # Both sides with one thread, whatever the machine has.
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_cpu_multi_thread_eigen=false'

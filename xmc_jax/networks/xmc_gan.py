@@ -199,7 +199,8 @@ class XmcNetworks(base.Forward, base.GeneratorNetworks):
     fake, g_stats = self.generator.apply({'params': params['g'], **stats['g']}, text, z, True,
                                          mutable=['batch_stats'])
     weights, vectors = spectral_normalize(params['d'], stats['d']['spectral'])
-    # Both calls share weights that are cast here, so that devices exchange one sum of gradients.
+    # Both calls share weights that are cast here, so that devices exchange one sum of gradients,
+    # which are added in `dtype`.
     weights = {name: layer if name == 'logit' else jax.tree.map(
         lambda x: x.astype(self.dtype), layer) for name, layer in weights.items()}
     images = self.augment(real_rngs, batch['image']), self.augment(fake_rngs, fake)
