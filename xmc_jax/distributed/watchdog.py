@@ -22,7 +22,8 @@ LOST = 75               # exit code, EX_TEMPFAIL of sysexits.h: the same command
 HOST = 'xmc/host/{}'    # key of a process's host name, which every process has to set
 _FAILURE = 'xmc/failure'
 _GRACE = 5.0            # seconds in which each process may report an error that all of them have
-_aborting = threading.Event()
+_PATIENCE = 30.0        # seconds that JAX's abort waits for the watchdog's question to be answered
+_aborting, _unrelated = threading.Event(), threading.Event()
 
 
 class Watchdog:
@@ -78,11 +79,14 @@ class Watchdog:
     silence = 0.0              # seconds; not by the clock, because this process may have paused
     try:
       while (failure := get(self._client, _FAILURE, self._interval)) is None:
+        aborting = _aborting.is_set()
         answered = get(self._client, HOST.format(0), self._interval)
         silence = 0.0 if answered else silence + 2 * self._interval
         # JAX itself gives up and aborts the process, after half of `heartbeat` at the earliest.
-        if silence > self._heartbeat / 2 or (_aborting.is_set() and not answered):
+        if silence > self._heartbeat / 2 or (aborting and not answered):
           raise ConnectionError
+        if aborting:
+          _unrelated.set()
     except ConnectionError:
       self._end(f'process 0 of {self._processes} is lost: its coordination service does not answer')
     else:
@@ -162,14 +166,15 @@ def get(client: Any, key: str, seconds: float) -> str | None:
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _on_abort(number: int) -> None:
   _aborting.set()
-  time.sleep(6)
+  _unrelated.wait(_PATIENCE)
 
 
 def delay_abort() -> None:
-  """Gives the watchdog six seconds to write its sentence before JAX aborts the process.
+  """Lets the watchdog write its sentence and end the process before JAX aborts it.
 
-  JAX's client calls abort() in a thread of its own as soon as it loses process 0. A handler of
-  `signal.signal` would run in the main thread, which may be inside a collective.
+  JAX's client calls abort() in a thread of its own as soon as it loses process 0. The abort goes
+  on when process 0 answers the watchdog, and so has another cause, or after `_PATIENCE` seconds. A
+  handler of `signal.signal` would run in the main thread, which may be inside a collective.
   """
   libc = ctypes.CDLL(None)
   libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
