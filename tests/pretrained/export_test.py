@@ -234,7 +234,8 @@ def test_text_encoders_that_are_no_bert_are_exported_whole(make, tmp_path, monke
   assert 0 < np.abs(small - wanted).mean() < 0.03
 
 
-def test_only_what_draws_is_in_the_file():
+@pytest.mark.parametrize('name', ['emoji64', 'scenes64'])
+def test_only_what_draws_is_in_the_file(name):
   """Swift's generator is trained together with an encoder of images, which sampling needs not."""
-  path = pathlib.Path(xmc_jax.__file__).with_name('models') / 'emoji64' / 'model.safetensors'
+  path = pathlib.Path(xmc_jax.__file__).with_name('models') / name / 'model.safetensors'
   assert {name.split('/')[1] for name in safetensors_numpy.load_file(path)} == {'generator'}

@@ -13,6 +13,9 @@ from PIL import Image
 
 import xmc_jax
 from xmc_jax.cli.main import main
+from xmc_jax.data.embedded.emoji_scenes import kinds
+from xmc_jax.evals import objects
+from xmc_jax.pretrained import folder
 from xmc_jax.pretrained import model as module
 from xmc_jax.types import UserError
 
@@ -62,6 +65,20 @@ def test_the_shipped_model_draws_red_apples_and_yellow_faces(emoji64):
 
 
 @slow
+def test_the_shipped_scenes_have_the_objects_and_the_background_of_the_caption():
+  drawn = xmc_jax.load('scenes64')(
+      ['a strawberry on a blue background', 'a sunflower on a green background'], num_images=8)
+  backgrounds = drawn.arrays[:, :4, :4].mean((1, 2)).reshape(2, 8, 3)
+  assert (backgrounds.argmax(-1) == [[2], [1]]).all()
+  nouns = [kind.noun for kind in kinds()]
+  wanted = [nouns.index('strawberry'), nouns.index('sunflower')]
+  found = objects.find_objects(drawn.arrays / 255.0)
+  shares = [[np.mean([kind in image for image in images]) for kind in wanted]
+            for images in (found[:8], found[8:])]
+  assert min(np.diag(shares)) > 0.7 and max(shares[0][1], shares[1][0]) < 0.3, shares
+
+
+@slow
 @pytest.mark.parametrize('captions, options, words', [
     ('', {}, 'no words'), ('a red 苹果', {}, 'not Latin'), ([], {}, 'at least one'),
     ('a cat', {'num_images': 0}, 'num_images=0'), ('a cat', {'truncation': 0}, 'truncation')])
@@ -76,6 +93,14 @@ def test_mistakes_are_told(emoji64, captions, options, words):
 def test_a_model_that_is_not_there(name, words):
   with pytest.raises(UserError, match=words):
     xmc_jax.load(name)
+
+
+def test_the_models_of_the_package():
+  assert module.names() == ['emoji64', 'scenes64']
+  for name in module.names():
+    facts = folder.read_facts(module.SHIPPED / name)
+    assert facts['weights'] == 'averaged'
+    assert (module.SHIPPED / name / folder.WEIGHTS).stat().st_size < 10e6
 
 
 def test_a_folder_of_the_users_goes_before_one_of_the_package(tmp_path, monkeypatch):
@@ -135,16 +160,17 @@ def test_a_model_or_a_run_is_uploaded_as_a_model_folder(emoji64, trained, monkey
   assert FakeApi.calls[2:] == [create, upload]
 
 
-def test_the_card_is_one_that_the_hub_reads():
-  card = huggingface_hub.ModelCard.load(SHIPPED / 'README.md')
+@pytest.mark.parametrize('name, tag', [('emoji64', 'emoji'), ('scenes64', 'emoji_scenes')])
+def test_the_card_is_one_that_the_hub_reads(name, tag):
+  card = huggingface_hub.ModelCard.load(module.SHIPPED / name / 'README.md')
   data = card.data
   assert (data.library_name, data.pipeline_tag, data.license) == (
       'xmc_jax', 'text-to-image', 'apache-2.0')
-  assert {'jax', 'gan', 'swift', 'emoji'} <= set(data.tags)
+  assert {'jax', 'gan', 'swift', tag} <= set(data.tags)
   found = {result.metric_type: result for result in data.eval_results}
   assert found['FD-lite0'].metric_args['protocol'] == 'offline'
   assert 0 < found['alignment-16'].metric_value <= 1 and 'alignment-16 of real' not in found
-  assert 'Noto' in card.text and 'xmc_jax.load("emoji64")' in card.text
+  assert 'Noto' in card.text and f'xmc_jax.load("{name}")' in card.text
 
 
 @slow
