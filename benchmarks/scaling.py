@@ -93,7 +93,7 @@ class Run:
 
 
 RUNS = (Run('MS-COCO-14', 82_783, 17), Run('LN-COCO', 134_272, 64),
-        Run('LN-OpenImages', 507_000, 64))
+        Run('LN-OpenImages', 507_444, 64))
 
 
 def read(path: pathlib.Path = PROGRAMS) -> list[dict[str, Any]]:

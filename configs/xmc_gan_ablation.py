@@ -13,7 +13,7 @@ Published, from memory and to be checked with the paper: FID about 39.3 for none
 24.4 for word, 14.3 for sentence+word, 11.9 for all. An ablation here must show that each contrast
 helps alone, those with text more than those between images, and all together most.
 
-Not run here; on paper one row of the table takes two thirds of the time of `xmc_gan_coco256`
+Not run here; on paper one row of the table takes three fifths of the time of `xmc_gan_coco256`
 (docs/reproducing.md). From the paper: width 64 and the rows of the table. Ours: 256 px and batch
 size 256, an assumption; everything else as in `xmc_gan_coco256`.
 """

@@ -5,7 +5,7 @@
   xmc train --config configs/xmc_gan_coco128_released.py --workdir runs/xmc_gan_coco128_released
   xmc evaluate --workdir runs/xmc_gan_coco128_released
 
-On paper 369,566 steps take about 4 hours on 8 H100 with 7 examples each, or on 7 with 8
+On paper 369,566 steps take about 3.3 hours on 8 H100 with 7 examples each, or on 7 with 8
 (docs/reproducing.md). Not run here. Scored by the protocol legacy-keras, the released code's
 protocol, which is not comparable with any other FID.
 

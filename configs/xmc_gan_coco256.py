@@ -5,7 +5,7 @@
   xmc train --config configs/xmc_gan_coco256.py --workdir runs/xmc_gan_coco256
   xmc evaluate --workdir runs/xmc_gan_coco256
 
-On paper 80,842 steps take 5.3 hours on 16 TPU v5e chips, 3.8 on a v4-32, 2.1 on 8 H100
+On paper 80,842 steps take 5.2 hours on 16 TPU v5e chips, 3.8 on a v4-32, 2.1 on 8 H100
 (docs/scaling.md). Not run here. Scores use the protocol tf2015: 30,000 captions of val2014 against
 its 40,504 images; we do not know which protocol the paper's 9.33 uses.
 

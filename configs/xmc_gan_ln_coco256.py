@@ -5,7 +5,7 @@
   xmc train --config configs/xmc_gan_ln_coco256.py --workdir runs/xmc_gan_ln_coco256
   xmc evaluate --workdir runs/xmc_gan_ln_coco256
 
-On paper 131,125 steps take 9.3 hours on 16 TPU v5e chips, 6.7 on a v4-32, 3.8 on 8 H100
+On paper 131,125 steps take 9.2 hours on 16 TPU v5e chips, 6.6 on a v4-32, 3.7 on 8 H100
 (docs/scaling.md). Not run here. Scores use the protocol tf2015, against the 5,000 held-out images.
 
 From the paper: losses, width 96, batch size 256, VGG-19. From the released code: networks, step,
