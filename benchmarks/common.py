@@ -43,7 +43,7 @@ def build(config: ml_collections.ConfigDict, devices: list[jax.Device] | None = 
           ) -> tuple[methods.Method, Program]:
   """The method and the program of `config` over `devices`, by default all of this process."""
   mesh = meshes.make_mesh(devices)
-  meshes.check_rows(config.batch_size, mesh)
+  meshes.check_rows(config.batch_size, config.microbatches, mesh)
   method = methods.build(config)
   return method, methods.program(method, config, mesh)
 

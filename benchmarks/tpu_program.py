@@ -39,7 +39,7 @@ def compile_round(topology: str, config: ml_collections.ConfigDict, n: int) -> N
   slice_ = topologies.get_topology_desc(topology, platform='tpu')
   jax.config.update('jax_platforms', 'cpu')
   mesh = meshes.make_mesh(list(slice_.devices))
-  meshes.check_rows(config.batch_size, mesh)
+  meshes.check_rows(config.batch_size, config.microbatches, mesh)
   _program(config, mesh).trace()[n].lower().compile()
 
 

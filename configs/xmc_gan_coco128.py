@@ -6,8 +6,8 @@
   xmc evaluate --workdir runs/xmc_gan_coco128
 
 On paper 369,566 steps take about 3.3 hours on 8 H100 with 7 examples each (docs/reproducing.md).
-Not run here. The released code's README gives FID 10.5 to 11.0 for this size, by a protocol of its own
-and with groups of 8 examples: `xmc_gan_coco128_released` is that setting, and no number is
+Not run here. The released code's README gives FID 10.5 to 11.0 for this size, by a protocol of its
+own and with groups of 8 examples: `xmc_gan_coco128_released` is that setting, and no number is
 published for this one.
 
 From the released code: networks, losses, step, optimizer, sizes, 500 epochs, ResNet-50. Ours:

@@ -47,6 +47,21 @@ def test_the_best_step_is_told_and_its_checkpoint_stays(
   assert {line['weights'] for line in results.read(run)} == {'averaged'}
 
 
+def test_a_step_without_the_score_that_decides_is_none_of_the_best(
+    tmp_path, encoder_folder, monkeypatch):
+  """So it is with the precision of objects while a detector finds none."""
+  run, score = tmp_path / 'run', evaluator.Evaluator.score
+  undefined = lambda line: line['metric'] == 'recall' and line['step'] == 2
+  monkeypatch.setattr(evaluator.Evaluator, 'score', lambda self, model: [
+      line for line in score(self, model) if not undefined(line)])
+  settings = dict(evals__best='recall', keep=9)
+  assert main(argv(run, encoder_folder, steps=2, **settings)) == 0
+  assert list(values(run)) == [2] and values(run, 'recall') == {}
+  assert main(argv(run, encoder_folder, steps=4, **settings)) == 0      # which does not repeat it
+  assert {step: len(found) for step, found in values(run).items()} == {2: 1, 4: 1}
+  assert list(values(run, 'recall')) == [4]
+
+
 def test_the_scores_are_those_of_xmc_evaluate(tmp_path, encoder_folder):
   run = tmp_path / 'run'
   assert main(argv(run, encoder_folder, keep=9, steps=4)) == 0
@@ -99,6 +114,7 @@ def test_a_stop_is_not_delayed_by_an_evaluation(tmp_path, encoder_folder, monkey
 @pytest.mark.parametrize('settings, words', [
     ({'evals__best': 'beauty'}, ['--config.evals.best=beauty', 'FID']),
     ({'evals__best': 'SOA-C', 'evals__every': 1}, ['--config.evals.best=SOA-C', 'one of FID']),
+    ({'evals__best': 'KID-lite0', 'evals__every': 9}, ['evals.best=KID-lite0', 'one of FID']),
     ({'evals__best': 'FID', 'evals__every': 0}, ['--config.evals.best=FID', 'evals.every']),
     ({'evals__every': -1}, ['--config.evals.every=-1']),
     ({'keep_every': -1}, ['--config.keep_every=-1']),

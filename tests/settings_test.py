@@ -73,6 +73,20 @@ def test_losses_of_labels_need_data_with_such_labels(data, one_class, classes, w
   assert all(word in str(error.value) for word in words)
 
 
+def test_data_of_one_class_leave_no_negatives():
+  class OneClass(Unlabeled):
+    class_names = ('bird',)
+
+    def label(self, index):
+      return np.int32(0)
+  flags = ['--config.model.classes=1', '--config.data.name=mine.birds']
+  config = config_file.load('damsm_emoji', [*flags, '--config.terms.mask_same_class'])
+  with pytest.raises(UserError, match='one class, .* set --noconfig.terms.mask_same_class$'):
+    methods.check_labels(methods.build(config), config, OneClass())
+  config = config_file.load('damsm_emoji', [*flags, '--noconfig.terms.mask_same_class'])
+  methods.check_labels(methods.build(config), config, OneClass())
+
+
 @pytest.mark.parametrize('data, change', [
     ('emoji', ['--config.terms.mask_same_class', '--config.model.classes=9']),
     ('emoji_scenes', ['--noconfig.terms.mask_same_class', '--config.text.words=273'])])

@@ -25,7 +25,7 @@ def describe(config: ml_collections.ConfigDict, *, compile_step: bool = True) ->
     not trained; batch: the shapes; step: the cost on one device. No weight file is read.
   """
   mesh = meshes.make_mesh()
-  meshes.check_rows(config.batch_size, mesh)
+  meshes.check_rows(config.batch_size, config.microbatches, mesh)
   method = methods.build(config)
   program = methods.program(method, config, mesh)
   parameters = programs.parameters(program.state_spec)

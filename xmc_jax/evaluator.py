@@ -203,7 +203,13 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
 
 
 class Evaluator:
-  """Scores checkpoints of a run; holds what they share: captions, noise, networks, real images."""
+  """Scores checkpoints of a run; holds what they share: captions, noise, networks, real images.
+
+  Attributes:
+    protocol: the protocol of the distances.
+    title: the protocol and the numbers of images, in words.
+    best: names of scores by which `config.evals.best` may choose.
+  """
 
   def __init__(self, model: TextToImage, protocol: protocols.Protocol, fakes: int | None, seed: int,
                metrics: Sequence[str], random_seed: int | None, text_encoder: str | None = None,
@@ -223,9 +229,11 @@ class Evaluator:
     extractor = protocol.feature_extractor(random_seed)
     self._reals, pixels = feature_cache.features(real, protocol, extractor, model.mesh)
     self._extra = extra_metrics.build(metrics, extra_metrics.EvalContext(
-        config, find_text_encoder(config.text.encoder, text_encoder), heldout,
+        config, find_text_encoder(config.text.encoder, text_encoder), heldout, real,
         lambda: image_sets.SplitImages(load('train'), 'train'), captions, indices, which, seed,
-        model.mesh, protocol, extractor, self._reals))
+        model.mesh, protocol, extractor))
+    self.best = (*scores.names(protocol, fakes),
+                 *(name for metric in self._extra for name in metric.best))
     extractors = [extractor, *(x for metric in self._extra for x in metric.extractors)]
     self._collect = FeatureCollector(list({x.name: x for x in extractors}.values()), model.mesh)
     self._inputs = model.inputs(captions, seed=seed)
@@ -296,12 +304,17 @@ class Curve:
                       f'{protocol.distance}')
     self._better = better
     self._evaluator = Evaluator(model, protocol, None, 0, (), None)
+    if self.metric not in self._evaluator.best:
+      raise UserError(f'--config.evals.best={self.metric}: is none of the scores of this run; '
+                      f'choose one of {", ".join(self._evaluator.best)}')
     lines = self._evaluator.of_run(workdir) if jax.process_index() == 0 else []
     self._values: dict[int, float] = {}
     self._times: dict[int, float] = {}
     for line in processes.gather(lines)[0]:
-      if line.get('metric') == self.metric and line['step'] <= start:
-        self._values[line['step']], self._times[line['step']] = line['value'], line['time']
+      if line['step'] <= start:
+        self._times[line['step']] = max(line['time'], self._times.get(line['step'], 0))
+        if line['metric'] == self.metric:
+          self._values[line['step']] = line['value']
 
   @property
   def best(self) -> int | None:
@@ -329,10 +342,8 @@ class Curve:
     lines = [line | {'time': now} for line in lines]
     results.append(self._workdir, lines)
     found = {line['metric']: line['value'] for line in lines}
-    if self.metric not in found:
-      raise UserError(f'--config.evals.best={self.metric}: is none of the scores of this run; '
-                      f'choose one of {", ".join(found)}')
-    self._values[step] = found[self.metric]
+    if self.metric in found:       # the precision of objects is undefined where none is found
+      self._values[step] = found[self.metric]
     print(f'step {step:,}, averaged weights, {self._evaluator.title}\n'
           f'{results.table(lines)}\n{self.summary()}', flush=True)
     return {f'{self._evaluator.protocol.name}/averaged/{name}': value

@@ -89,7 +89,7 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       methods.check_labels(method, config, source)
   divides = False
   with found.kept():
-    meshes.check_rows(config.batch_size, meshes.make_mesh())
+    meshes.check_rows(config.batch_size, config.microbatches, meshes.make_mesh())
     divides = True
   written = False
   with found.kept():

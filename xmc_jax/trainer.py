@@ -66,7 +66,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   config = _with_absolute_paths(config)
   settings = _settings(config)
   mesh = meshes.make_mesh()
-  meshes.check_rows(config.batch_size, mesh)
+  meshes.check_rows(config.batch_size, config.microbatches, mesh)
   method = methods.build(config)
   program = methods.program(method, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,

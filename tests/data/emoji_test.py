@@ -1,3 +1,6 @@
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -95,9 +98,18 @@ def test_transparent_pixels_are_white():
   np.testing.assert_allclose(emoji.on_white(half, 16)[3, 3], [255, 127, 127], atol=1)
 
 
-def test_user_errors():
+def test_user_errors(monkeypatch):
+  class NoImages(list):
+    name = 'no_images'
+  module = types.ModuleType('no_images.here')
+  module.load = lambda split, size: NoImages()
+  monkeypatch.setitem(sys.modules, 'no_images.here', module)
   with pytest.raises(UserError, match="no group 'animals'; choose from smileys-emotion, "):
     sources.load('emoji', 'train', 64, groups=('animals',))
+  with pytest.raises(UserError, match='groups: is empty; choose from smileys-emotion, '):
+    sources.load('emoji', 'train', 64, groups=())
+  with pytest.raises(UserError, match="'no_images' has no examples of the split 'train'"):
+    sources.load('no_images.here', 'train', 64)
   with pytest.raises(UserError, match='data.name=coco2: there is no .*choose one of emoji, emo'):
     sources.load('coco2', 'train', 64)
   with pytest.raises(UserError, match='data.name=my.birds: the module cannot be imported'):

@@ -107,6 +107,14 @@ def test_images_are_turned_upright(tmp_path, orientation):
   np.testing.assert_array_equal(turned, slow(pixels))
 
 
+def test_a_transparent_value_of_16_bits_is_white(tmp_path):
+  values = np.array([[0, 40000, 65535, 1234]], np.uint16)
+  Image.fromarray(values).save(tmp_path / 'a.png', transparency=1234)
+  with Image.open(tmp_path / 'a.png') as image:
+    assert image.mode == 'I;16' and image.info['transparency'] == 1234
+    assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 40000 >> 8, 255, 255]
+
+
 def test_transparency_is_put_on_white():
   image = Image.new('RGBA', (2, 1), (200, 0, 0, 255))
   image.putpixel((1, 0), (0, 0, 200, 0))

@@ -1,8 +1,11 @@
 """Near duplicates: planted copies are found, and independent draws are not."""
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 
-from xmc_jax.evals import duplicates
+from xmc_jax.evals import duplicates, extra_metrics, image_sets, kernels
 from xmc_jax.types import UserError
 
 
@@ -74,3 +77,40 @@ def test_wrong_arguments_are_clear_errors():
     duplicates.near_duplicates(draw(5, 1) * 0, TRAINING, HELDOUT)
   with pytest.raises(ValueError, match=r'\[n, d\]'):
     duplicates.near_duplicates(draw(5, 1)[0], TRAINING, HELDOUT)
+
+
+class Split:
+  name = 'toy'
+
+  def __len__(self):
+    return len(HELDOUT)
+
+
+def test_the_metric_compares_with_held_out_images_whatever_the_reference(monkeypatch):
+  """Were it the reference, which may be the training images, no distance would be too small."""
+  pools = {'toy/train': TRAINING, 'toy/heldout': HELDOUT}
+  monkeypatch.setattr(extra_metrics.feature_cache, 'features', lambda images, *_: (
+      types.SimpleNamespace(pool=pools[images.name]), f'sha256 of {images.name}'))
+  train = image_sets.SplitImages(Split(), 'train')
+  given = dict.fromkeys(field.name for field in dataclasses.fields(extra_metrics.EvalContext))
+  given |= dict(heldout=Split(), reference=train, train=lambda: train,
+                protocol=types.SimpleNamespace(name='toy'))
+  metric = extra_metrics.EXTRA_METRICS['duplicates'](extra_metrics.EvalContext(**given))
+  copies = {'toy': types.SimpleNamespace(pool=TRAINING[:100] + np.float32(1e-3))}
+  assert metric.score(copies)[0].value == 1
+  assert metric.facts == {'reference': 'toy/heldout', 'reals': len(HELDOUT),
+                          'reference_sha256': 'sha256 of toy/heldout'}
+
+
+def test_cmmd_compares_with_the_reference(monkeypatch):
+  reals = {'train': TRAINING[:50], 'heldout': HELDOUT[:50]}
+  extractor = types.SimpleNamespace(name='clip', sha256='')
+  monkeypatch.setattr(extra_metrics.embeddings, 'of_clip',
+                      lambda *_, **__: types.SimpleNamespace(extractor=extractor))
+  monkeypatch.setattr(extra_metrics, 'FeatureCollector',
+                      lambda *_: lambda images: {'clip': reals[images]})
+  given = dict.fromkeys(field.name for field in dataclasses.fields(extra_metrics.EvalContext))
+  for name, real in reals.items():
+    context = extra_metrics.EvalContext(**given | {'reference': name})
+    found = extra_metrics.EXTRA_METRICS['cmmd'](context).score({'clip': TRAINING[50:90]})
+    assert found[0].value == kernels.cmmd(TRAINING[50:90], real)

@@ -3,6 +3,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import methods
@@ -25,6 +26,24 @@ def equal(a, b):
 def program(trained):
   config = TextToImage.load(trained).config
   return methods.program(methods.build(config), config, make_mesh())
+
+
+@pytest.mark.parametrize('shard', ['optimizer', 'parameters'])
+def test_every_array_lies_where_the_step_expects_it(shard, trained, tmp_path):
+  config = TextToImage.load(trained).config.copy_and_resolve_references()
+  with config.unlocked():
+    config.shard, config.model.width = shard, 8
+  program = methods.program(methods.build(config), config, make_mesh())
+  state = program.init(0)
+  params = traverse_util.flatten_dict(state.networks['g'].params, sep='/')
+  safetensors_numpy.save_file({f'params/{k}': np.asarray(x) for k, x in params.items()},
+                              tmp_path / 'g.safetensors')
+  found = start.begin_with(str(tmp_path / 'g.safetensors'), state)
+  spec = jax.tree.leaves(program.state_spec)
+  assert any(not x.sharding.is_fully_replicated for x in spec)     # or this shows nothing
+  assert [x.sharding for x in jax.tree.leaves(found)] == [x.sharding for x in spec]
+  pairs = list(zip(jax.tree.leaves(found.ema['g']), jax.tree.leaves(found.networks['g'].params)))
+  assert all(np.array_equal(a, b) and a is not b for a, b in pairs)
 
 
 @pytest.fixture(scope='module')

@@ -29,10 +29,16 @@ def test_replicated_arrays_are_whole_on_every_device():
 
 @pytest.mark.parametrize('rows', [8, 16, 256])
 def test_rows_that_the_devices_divide_pass(rows):
-  check_rows(rows, make_mesh())
+  check_rows(rows, 1, make_mesh())
 
 
 @pytest.mark.parametrize('rows, near', [(1, 8), (7, 8), (12, 8), (31, 24), (0, 8), (-8, 8)])
 def test_others_are_the_users_mistake_with_a_number_that_works(rows, near):
   with pytest.raises(UserError, match=f'batch_size={rows}: .* devices, 8; .*batch_size={near}$'):
-    check_rows(rows, make_mesh())
+    check_rows(rows, 1, make_mesh())
+
+
+def test_the_devices_divide_each_microbatch():
+  check_rows(64, 4, make_mesh())
+  with pytest.raises(UserError, match='batch_size=48: .* 8 times .*microbatches=4; .*size=32$'):
+    check_rows(48, 4, make_mesh())

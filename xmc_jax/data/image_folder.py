@@ -138,13 +138,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
   Raises:
     ValueError: the pixels are floats, or integers beyond 16 bits, whose range is unknown.
   """
-  if image.has_transparency_data:
-    image = image.convert('RGBA')
-    white = Image.new('RGBA', image.size, 'white')
-    return Image.alpha_composite(white, image).convert('RGB')
   if image.mode.startswith(('I', 'F')):
     values = np.asarray(image)
     if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff:
       raise ValueError(f'pixels of mode {image.mode} have no known range')
-    image = Image.fromarray((values >> 8).astype(np.uint8))
+    clear = values == image.info.get('transparency', -1)
+    image = Image.fromarray(np.where(clear, 255, values >> 8).astype(np.uint8))
+  if image.has_transparency_data:
+    image = image.convert('RGBA')
+    white = Image.new('RGBA', image.size, 'white')
+    return Image.alpha_composite(white, image).convert('RGB')
   return image if image.mode == 'RGB' else image.convert('RGB')

@@ -60,13 +60,10 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
     partners: samples the second view of each example from the same source; None for one view.
 
   Raises:
-    UserError: the loader is unknown, TensorFlow is missing, the source is empty, or the batch size
-      is not a multiple of the number of processes.
+    UserError: the loader is unknown, TensorFlow is missing, or the batch size is not a multiple of
+      the number of processes.
   """
   loader = choose_loader(loader)
-  if len(source) == 0:
-    raise UserError(f'--config.data.options: the data set {source.name!r} has no examples with '
-                    'these options; choose others')
   if seed < 0:
     raise UserError(f'--config.seed={seed}: must be at least 0')
   first, last = _block(rows, process)

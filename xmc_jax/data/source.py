@@ -73,15 +73,19 @@ def load(name: str, split: str, size: int, **options: Any) -> Source:
     **options: of the data set.
 
   Raises:
-    UserError: the name, the split, the size or an option is unknown, or an option is of the wrong
-      type.
+    UserError: the name, the split, the size or an option is unknown, an option is of the wrong
+      type, or there are no examples.
   """
   if split not in SPLITS:
     raise UserError(f"the data split {split!r} does not exist; choose one of {', '.join(SPLITS)}")
   if size < 8:
     raise UserError(f'--config.model.size={size}: images must have at least 8 pixels a side')
   load_split = _loader(name)
-  return load_split(split, size, **check(name, load_split, split, size, options))
+  source = load_split(split, size, **check(name, load_split, split, size, options))
+  if len(source) == 0:
+    raise UserError(f'--config.data.options: the data set {source.name!r} has no examples of the '
+                    f'split {split!r} with these options; choose others')
+  return source
 
 
 def absolute(name: str, size: int, options: Mapping[str, Any]) -> dict[str, Any]:

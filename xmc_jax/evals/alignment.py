@@ -1,9 +1,11 @@
 """Image-text alignment: R-precision by an alignment network that comes with the package.
 
 R-precision (`retrieval.py`) is the share of images whose own caption has a larger dot product with
-them than all of a few captions of other images. The alignment network was trained on real images
-only, so, unlike a DAMSM that is also a loss, no generator was trained to please it. Figures of
-other networks, or with another number of captions, are not comparable; what real images reach is in
+them than all of a few other captions. Those are drawn from the captions of all images, so a further
+caption of the same image may be among them: 50 of 990 real emoji meet one, and without these their
+alignment is 59.2 in place of 57.9 %. The alignment network was trained on real images only, so,
+unlike a DAMSM that is also a loss, no generator was trained to please it. Figures of other
+networks, or with another number of captions, are not comparable; what real images reach is in
 docs/evaluation.md.
 """
 from __future__ import annotations

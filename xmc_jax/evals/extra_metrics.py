@@ -26,7 +26,7 @@ from xmc_jax.evals.networks import alignment_net, detector
 from xmc_jax.evals.protocols import Protocol
 from xmc_jax.evals.retrieval import r_precision, r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
-from xmc_jax.types import Tree, UserError
+from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.weight_files import hf_folders
 
@@ -43,13 +43,14 @@ class EvalContext:
   Generated image i comes from caption `which[i]` of example `indices[i]` of the held-out split.
 
   text_encoder  folder or name of the generator's own text encoder
+  reference     the real images that the generated ones are compared with
   train         loads the training images
   extractor     of the protocol
-  reals         its features of the reference images
   """
   config: ml_collections.ConfigDict
   text_encoder: str
   heldout: Source
+  reference: image_sets.ImageSet
   train: Callable[[], image_sets.ImageSet]
   captions: Sequence[str]
   indices: np.ndarray
@@ -58,7 +59,6 @@ class EvalContext:
   mesh: jax.sharding.Mesh
   protocol: Protocol
   extractor: FeatureExtractor
-  reals: Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +67,13 @@ class ExtraMetric:
 
   extractors  that are needed beside the protocol's
   score       {extractor name: features of all images} -> scores
-  facts       for the manifests of these scores, if another network than the protocol's is used
+  facts       for the manifests of these scores, where they differ from the protocol's
+  best        names of scores by which `config.evals.best` may choose
   """
   extractors: tuple[FeatureExtractor, ...]
   score: Callable[[dict[str, Any]], list[Score]]
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  best: tuple[str, ...] = ()
 
 
 def check(names: Sequence[str]) -> None:
@@ -95,12 +97,11 @@ def _alignment(context: EvalContext) -> ExtraMetric:
   def aligned(images: np.ndarray) -> float:
     return r_precision(alignment.image_embeddings(images, network), captions,
                        alignment.CANDIDATES, context.seed, captions=context.captions)
-  real = aligned(_real(context))
+  real, name = aligned(_real(context)), f'alignment-{alignment.CANDIDATES}'
 
   def score(features):
-    name = f'alignment-{alignment.CANDIDATES}'
     return [Score(name, aligned(_float(features['images']))), Score(f'{name} of real', real)]
-  return ExtraMetric((IMAGES,), score, _packaged_facts(alignment_net, context))
+  return ExtraMetric((IMAGES,), score, _packaged_facts(alignment_net, context), (name,))
 
 
 def _objects(context: EvalContext) -> ExtraMetric:
@@ -113,7 +114,8 @@ def _objects(context: EvalContext) -> ExtraMetric:
     words = {'_real': ' of real', '_chance': ' by chance'}
     return [Score('objects: ' + functools.reduce(lambda k, w: k.replace(*w), words.items(), key),
                   value) for key, value in found.items() if value is not None]
-  return ExtraMetric((IMAGES,), score, _packaged_facts(detector, context))
+  return ExtraMetric((IMAGES,), score, _packaged_facts(detector, context),
+                     tuple(f'objects: {key}' for key in objects.KEYS))
 
 
 def _clip(context: EvalContext) -> ExtraMetric:
@@ -167,8 +169,7 @@ def _r_precision(context: EvalContext, images: np.ndarray, texts: np.ndarray
 
 def _cmmd(context: EvalContext) -> ExtraMetric:
   extractor = embeddings.of_clip(clip.LARGE, crop_first=True).extractor
-  split = image_sets.SplitImages(context.heldout, 'heldout')
-  real = FeatureCollector([extractor], context.mesh)(split)[extractor.name]
+  real = FeatureCollector([extractor], context.mesh)(context.reference)[extractor.name]
   return ExtraMetric((extractor,),
                      lambda features: [Score('CMMD', cmmd(features[extractor.name], real))],
                      _facts(extractor))
@@ -176,13 +177,17 @@ def _cmmd(context: EvalContext) -> ExtraMetric:
 
 def _duplicates(context: EvalContext) -> ExtraMetric:
   """The share of images nearer to a training image than almost all held-out ones are."""
-  train, _ = feature_cache.features(context.train(), context.protocol, context.extractor,
-                                    context.mesh)
+  features_of = lambda images: feature_cache.features(images, context.protocol, context.extractor,
+                                                      context.mesh)
+  train, _ = features_of(context.train())
+  split = image_sets.SplitImages(context.heldout, 'heldout')
+  heldout, pixels = features_of(split)
 
   def score(features):
-    found = near_duplicates(features[context.protocol.name].pool, train.pool, context.reals.pool)
+    found = near_duplicates(features[context.protocol.name].pool, train.pool, heldout.pool)
     return [Score('near-duplicates of training', found.share)]
-  return ExtraMetric((), score)
+  return ExtraMetric((), score, {'reference': split.name, 'reference_sha256': pixels,
+                                 'reals': len(split)})
 
 
 def _facts(extractor: FeatureExtractor) -> dict[str, Any]:

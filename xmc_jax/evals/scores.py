@@ -59,6 +59,13 @@ def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Scor
           *_inception_score(fakes, protocol)]
 
 
+def names(protocol: Protocol, fakes: int) -> tuple[str, ...]:
+  """The metrics of `distances` for this many generated images."""
+  found = ['KID', 'precision', 'recall', 'density', 'coverage']
+  found += ['IS'] if fakes >= INCEPTION_SPLITS else []
+  return (protocol.distance, *(_named(metric, protocol) for metric in found))
+
+
 def distance_to_moments(fakes: Features, reals: Moments, protocol: Protocol) -> list[Score]:
   """What the mean and covariance of the real images are enough for; UserError as of `distances`."""
   distance = frechet.frechet_distance(*Moments.of(fakes.pool), *reals)

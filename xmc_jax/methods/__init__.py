@@ -131,6 +131,12 @@ def check_labels(method: Method, config: ml_collections.ConfigDict, source: Sour
   if 'label' not in method.batch_spec or not len(source):
     return
   model, n, shape = config.model, len(source.class_names), np.shape(source.label(0))
+  masks = [name for name, on in config.terms.items() if on is True]
+  if n == 1 and masks:
+    raise UserError(
+        f'--config.data.name={config.data.name}: all images have one class, and these losses leave '
+        'examples of the same class out of the negatives, so they would compare nothing; set '
+        f'{" ".join(f"--noconfig.terms.{name}" for name in masks)}')
   too_few = config.terms.get('labels') and n > (model.classes or 0)     # rows of the classifier
   if shape == method.batch_spec['label'].shape[2:] and not too_few:
     return
@@ -141,7 +147,7 @@ def check_labels(method: Method, config: ml_collections.ConfigDict, source: Sour
         f'one_class={model.one_class} and classes={model.classes}, and each image of the data has '
         f'{"one" if shape == () else "any number"} of {n:,} classes; set {one} '
         f'--config.model.classes={n}')
-  off = [f'--noconfig.terms.{name}' for name, on in config.terms.items() if on is True]
+  off = [f'--noconfig.terms.{name}' for name in masks]
   raise UserError(
       f'--config.data.name={config.data.name}: the images have no labels, and the losses use them; '
       + (f'set {" ".join(off)}, or ' if off else '') + 'prepare the data with labels')

@@ -63,7 +63,7 @@ def config() -> ml_collections.ConfigDict:
         heads_words=False,            # heads compare a place with words, in place of the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
         noise_std=1.0,                # of the noise of samples; in training it is one
-        dtype='float32',              # of the networks' arithmetic
+        dtype='float32',              # of the networks' arithmetic; no other
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
         augment=('translation',),     # of real images and fakes alike, before the heads
         **_shared.label_config())
@@ -136,6 +136,8 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
     raise UserError(f'--config.model.widths: has {len(model.widths)} numbers; images of '
                     f'{model.size} px need {blocks}, the channels at 4 px, 8 px, … up to '
                     f'{model.size // 2} px')
+  if model.dtype != 'float32':
+    raise UserError(f'--config.model.dtype={model.dtype}: the networks of Swift compute in float32')
   if model.enlarge not in (1, 2):
     raise UserError(f'--config.model.enlarge={model.enlarge}: must be 1 or 2')
   if model.places and (model.z_features % 16 or model.size != 64):

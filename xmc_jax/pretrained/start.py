@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -40,7 +41,9 @@ def begin_with(name: str, state: TrainState) -> TrainState:
   others = ' and its discriminator' if any(x.startswith(_prefix('d')) for x in tensors) else ''
   print(f'begun with the generator of {name}{others}')
   # A copy, because the step takes over the memory of the state that it is given.
-  average = jax.tree.map(lambda x: x.copy(), networks['g'].params)
+  copy = jax.jit(lambda params: jax.tree.map(jnp.copy, params),
+                 out_shardings=jax.tree.map(lambda x: x.sharding, state.ema['g']))
+  average = copy(networks['g'].params)
   return state.replace(networks=networks, ema=state.ema | {'g': average})
 
 

@@ -59,12 +59,14 @@ def by_row(mesh: jax.sharding.Mesh, *, rounds: bool = True) -> jax.NamedSharding
   return jax.NamedSharding(mesh, jax.P(None, 'data') if rounds else jax.P('data'))
 
 
-def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
-  """Raises UserError unless the devices of `mesh` divide the batch size `rows` evenly."""
-  if rows <= 0 or rows % mesh.size:
-    near = max(mesh.size, rows // mesh.size * mesh.size)
+def check_rows(rows: int, microbatches: int, mesh: jax.sharding.Mesh) -> None:
+  """Raises UserError unless the devices divide each microbatch of a batch of `rows` evenly."""
+  divisor = mesh.size * microbatches
+  if rows <= 0 or rows % divisor:
+    near = max(divisor, rows // divisor * divisor)
+    by = f' times --config.microbatches={microbatches}' if microbatches > 1 else ''
     raise UserError(f'--config.batch_size={rows}: must be a positive multiple of the number of '
-                    f'devices, {mesh.size}; use for instance --config.batch_size={near}')
+                    f'devices, {mesh.size}{by}; use for instance --config.batch_size={near}')
 
 
 def put_rows(batch: dict[str, np.ndarray], sharding: jax.NamedSharding) -> Tree:

@@ -62,11 +62,13 @@ def load(split: str, size: int = 64, groups: Sequence[str] | None = None) -> Emo
   """Returns a split of the emoji: all groups, or only `groups` ("animals-nature", …).
 
   Raises:
-    UserError: a group does not exist.
+    UserError: a group does not exist, or none is given.
   """
   records = emoji_assets.records()
   known = tuple(dict.fromkeys(record['group'] for record in records))
   wanted = known if groups is None else tuple(groups)
+  if not wanted:
+    raise UserError('--config.data.options.groups: is empty; choose from ' + ', '.join(known))
   for group in wanted:
     if group not in known:
       raise UserError(f'--config.data.options.groups: the emoji have no group {group!r}; choose '
