@@ -253,9 +253,16 @@ def import_damsm(text: str | os.PathLike[str], image: str | os.PathLike[str],
     words: `captions.pickle` of the same download, whose vocabulary the text encoder was trained on.
     out: the folder.
   Raises:
-    UserError: a file is missing or damaged, holds another network, or does not fit the others.
+    UserError: a file is missing or damaged, holds another network, or does not fit the others; or
+      `out` holds something else.
   """
-  text, image = pathlib.Path(text), pathlib.Path(image)
+  text, image, out = pathlib.Path(text), pathlib.Path(image), pathlib.Path(out)
+  if out.is_dir() and any(out.iterdir()):
+    try:
+      damsm.sizes(out)
+    except UserError as error:
+      raise UserError(f'--out={out}: holds something else than a DAMSM; give a new '
+                      'folder') from error
   reader, viewer = (rules.network(torch_files.read(path)) for path in (text, image))
   _check_kind(text, reader, 'damsm', 'text encoder')
   _check_kind(image, viewer, 'damsm', 'image encoder')
@@ -276,7 +283,7 @@ def import_damsm(text: str | os.PathLike[str], image: str | os.PathLike[str],
     own = {k: v for k, v in viewer.items() if k.startswith(('emb_cnn_code.', 'emb_features.'))}
     images = rules.fill(part, own, published_damsm.IMAGE)
     backbone = _backbone({k: v for k, v in viewer.items() if k not in own})
-  damsm.save(pathlib.Path(out), module, {**captions['params'], **images['params']},
+  damsm.save(out, module, {**captions['params'], **images['params']},
              vocabulary.word_level(known).to_str(), backbone)
   return module
 

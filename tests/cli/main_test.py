@@ -1,5 +1,6 @@
 """The command line: help, and one sentence with what is wrong, where and what to do."""
 import json
+import pathlib
 import signal
 import subprocess
 import sys
@@ -80,6 +81,22 @@ def test_help_of_each_command_lists_its_flags(capsys, command, words, flag):
   text = capsys.readouterr().out
   assert text.startswith(f'usage: xmc {command} ')
   assert not [word for word in words if word not in text]
+
+
+def test_the_folder_of_the_user_is_known_behind_an_equals_sign(monkeypatch, tmp_path, capsys):
+  """Shells leave --out=~/images as it is."""
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert main(['xmc', 'sample', '--workdir=~/runs/none', 'a cat']) == 2
+  assert f'{tmp_path}/runs/none' in capsys.readouterr().err
+
+
+def test_an_empty_cache_variable_is_as_good_as_none(monkeypatch):
+  import jax
+  before = jax.config.jax_compilation_cache_dir
+  monkeypatch.setenv('XMC_JAX_CACHE', '')
+  assert main(['xmc', 'configs']) == 0
+  assert jax.config.jax_compilation_cache_dir == str(pathlib.Path('~/.cache/xmc_jax').expanduser())
+  jax.config.update('jax_compilation_cache_dir', before)
 
 
 def test_configs_lists_what_the_package_has(capsys):

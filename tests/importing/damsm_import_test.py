@@ -70,6 +70,12 @@ def test_files_of_a_damsm_that_do_not_go_together_are_refused(damsm_files, tmp_p
   (tmp_path / 'words.pickle').write_bytes(pickle.dumps([[], [], {0: '<end>', 1: 'a'}, {}], 2))
   assert 'has 2 words, "<end>" included, but' in refusal(vocabulary=tmp_path / 'words.pickle')
   assert 'no file' in refusal(vocabulary=tmp_path / 'none.pickle')
+  run = tmp_path / 'run' / 'config.json'
+  run.parent.mkdir()
+  run.write_text('{"method": "attngan"}')
+  assert import_damsm(files, run.parent) == 2
+  assert f'--out={run.parent}: holds something else' in capsys.readouterr().err
+  assert run.read_text() == '{"method": "attngan"}'
   del image['Mixed_6e.branch7x7_2.bn.running_var']
   torch_writer.write(tmp_path / 'less.pth', image, zipped=True)
   assert 'no tensor Mixed_6e.branch7x7_2.bn.running_var' in refusal(image=tmp_path / 'less.pth')

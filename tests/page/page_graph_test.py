@@ -75,3 +75,16 @@ def test_the_fewest_bits_that_hold_a_tensor():
   lowest = np.full((8, 8), np.finfo(np.float32).min)
   assert graph._fewest_bits(lowest)[0] is lowest
   assert graph._fewest_bits(np.zeros((8, 8), np.float32))[0].dtype == np.int8
+
+
+def test_captions_to_try_fit_into_the_model(monkeypatch):
+  """The page refuses a caption that Python would cut, and checks itself with the first one."""
+  class Split:
+    def __len__(self):
+      return 1000
+
+    def captions(self, index):
+      return ['a red apple ' * 20] if index % 2 else ['a red apple']
+  monkeypatch.setattr(build.sources, 'load', lambda *_, **__: Split())
+  shipped = model.load('emoji64').generator
+  assert build.of_data(shipped.config, shipped.tokenizer) == ['a red apple']

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 import saved_runs
@@ -17,10 +18,11 @@ from safetensors import numpy as safetensors_numpy
 import xmc_jax
 from xmc_jax.cli.main import main
 from xmc_jax.data import source
-from xmc_jax.encoders import damsm
+from xmc_jax.encoders import damsm, registry
+from xmc_jax.evals import results
 from xmc_jax.methods import attngan, galip
 from xmc_jax.networks import galip as galip_networks
-from xmc_jax.pretrained import folder
+from xmc_jax.pretrained import folder, text_encoder
 from xmc_jax.pretrained.export import export
 from xmc_jax.pretrained.model import from_folder
 from xmc_jax.sampling import TextToImage
@@ -90,6 +92,48 @@ def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, 
     assert main(['xmc', 'export', str(trained), str(target)]) == 2
     assert f'{target} exists' in capsys.readouterr().err
   assert (tmp_path / 'full' / 'thesis.txt').read_text() == 'x'
+
+
+def test_a_link_leads_to_the_model_that_is_replaced(trained, copy, tmp_path):
+  (tmp_path / 'link').symlink_to(copy)
+  export(trained, tmp_path / 'link', step=2)
+  assert (tmp_path / 'link').is_symlink() and from_folder(copy).step == 2
+
+
+def test_a_mount_point_cannot_be_replaced(trained, tmp_path, monkeypatch):
+  monkeypatch.setattr(pathlib.Path, 'is_mount', lambda path: path == tmp_path / 'disk')
+  with pytest.raises(UserError, match='disk is a mount point'):
+    export(trained, tmp_path / 'disk')
+
+
+def test_scores_of_random_weights_stay_out_of_the_card_and_those_without_reference_do_not_break_it(
+    trained, tmp_path):
+  run = shutil.copytree(trained, tmp_path / 'run')
+  line = {'metric': 'FID', 'value': 21.75, 'protocol': 'tf2015', 'step': 4, 'weights': 'averaged',
+          'fakes': 99, 'reals': 88, 'reference': 'emoji/heldout', 'weights_sha256': 'abc'}
+  lines = [line, line | {'value': 3.25, 'weights_sha256': registry.RANDOM},
+           {'metric': 'SOA-C', 'value': 0.625, 'protocol': 'soa', 'step': 4, 'weights': 'averaged',
+            'fakes': 77}]
+  (run / results.FILE).write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+  export(run, tmp_path / 'model')
+  card = (tmp_path / 'model' / 'README.md').read_text()
+  assert '| FID | 21.75 | tf2015 | 99 images against 88 of emoji/heldout |' in card
+  assert '| SOA-C | 0.625 | soa | 77 images |' in card and '3.25' not in card
+
+
+def test_a_text_encoder_in_bfloat16_is_exported(trained, encoder_folder, tmp_path):
+  halves = shutil.copytree(encoder_folder, tmp_path / 'bert')
+  tensors = safetensors_numpy.load_file(halves / 'model.safetensors')
+  safetensors_numpy.save_file({name: x.astype(ml_dtypes.bfloat16) for name, x in tensors.items()},
+                              halves / 'model.safetensors')
+  for name, numbers in (('whole', None), ('cut', [*range(1000)])):
+    run = TextToImage.load(trained)
+    text_encoder.export(str(halves), tmp_path / name, run.tokenizer, 'float16', numbers)
+    found = safetensors_numpy.load_file(tmp_path / name / 'model.safetensors')
+    assert found.keys() == tensors.keys()
+    assert {x.dtype.name for x in found.values()} == {'float16'}
+  words = 'embeddings.word_embeddings.weight'
+  np.testing.assert_allclose(found[words], tensors[words][:1000], rtol=0.01)
 
 
 def test_a_model_that_is_there_stays_if_the_export_fails(trained, copy, monkeypatch):

@@ -28,6 +28,16 @@ def program(trained):
   return methods.program(methods.build(config), config, make_mesh())
 
 
+def test_the_text_encoder_of_the_run_may_have_moved(trained, program, tmp_path, monkeypatch):
+  found = tmp_path / 'weights' / 'bert'
+  monkeypatch.setattr(start, 'find_text_encoder', lambda name, given: found)
+  asked = []
+  monkeypatch.setattr(start.export, 'networks',
+                      lambda path, run, encoder: asked.append(encoder) or {})
+  start.begin_with(str(trained), program.init(7))
+  assert asked == [found]
+
+
 @pytest.mark.parametrize('shard', ['optimizer', 'parameters'])
 def test_every_array_lies_where_the_step_expects_it(shard, trained, tmp_path):
   config = TextToImage.load(trained).config.copy_and_resolve_references()

@@ -65,3 +65,34 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(OSError):
     atomic.save(tmp_path / 'file' / 'a.txt', '')
+
+
+def contents(folder):
+  return {path.relative_to(folder).as_posix(): path.read_text()
+          for path in folder.rglob('*') if path.is_file()}
+
+
+def test_a_folder_takes_the_place_of_another_when_it_is_whole(tmp_path):
+  for words in ('one', 'two'):
+    with atomic.whole_folder(tmp_path / 'model') as unfinished:
+      atomic.save(unfinished / 'in' / 'a.txt', words)
+      assert ('model' in os.listdir(tmp_path)) == (words == 'two')
+    assert contents(tmp_path) == {'model/in/a.txt': words}
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize('where', ['in the block', 'at the rename'])
+def test_an_error_leaves_the_folder_that_was_there(tmp_path, monkeypatch, where, error):
+  atomic.save(tmp_path / 'model' / 'a.txt', 'old')
+  rename = pathlib.Path.rename
+
+  def broken(path, target):
+    if path.name.endswith(atomic.UNFINISHED):
+      raise error
+    return rename(path, target)
+  with pytest.raises(error), atomic.whole_folder(tmp_path / 'model') as unfinished:
+    atomic.save(unfinished / 'a.txt', 'new')
+    if where == 'in the block':
+      raise error
+    monkeypatch.setattr(pathlib.Path, 'rename', broken)
+  assert contents(tmp_path) == {'model/a.txt': 'old'}

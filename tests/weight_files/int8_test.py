@@ -1,4 +1,5 @@
 """Weights in fewer bits: how far they move, and what stays as it is."""
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
@@ -44,3 +45,17 @@ def test_every_reader_of_safetensors_sees_floats(tmp_path):
   safetensors_numpy.save_file(int8.pack({'a': x}, 'int8', 0), tmp_path / 'x.safetensors')
   found = files.read_safetensors(tmp_path / 'x.safetensors')
   assert found.keys() == {'a'} and np.abs(found['a'] - x).max() <= 0.501 * np.abs(x).max() / 127
+
+
+@pytest.mark.parametrize('dtype', int8.DTYPES)
+def test_values_that_are_not_finite_are_named(dtype):
+  with pytest.raises(UserError, match='weights layer have values that are not finite'):
+    int8.pack({'layer': np.float32([[1, np.nan]])}, dtype, 0)
+
+
+@pytest.mark.parametrize('dtype', int8.DTYPES)
+def test_bfloat16_is_a_kind_of_float(dtype):
+  x = matrix(4, 50).astype(ml_dtypes.bfloat16)
+  packed = int8.pack({'a': x}, dtype, 0)
+  assert packed['a'].dtype == dtype
+  np.testing.assert_allclose(int8.unpack(packed)['a'], x.astype(np.float32), atol=15)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,7 +35,6 @@ from xmc_jax.cli.parser import Parser
 
 _COMMANDS = (train, sample, demo, export, evaluate, compare, soa, report, prepare, weights,
              importing, configs, describe, completion)
-_CACHE = os.environ.get('XMC_JAX_CACHE', '~/.cache/xmc_jax')
 
 # Set before the first TensorFlow import, to silence its start-up log.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -65,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   import jax
 
   from xmc_jax.types import UserError
-  from xmc_jax.utils import disk
-  jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(_CACHE).expanduser()))
+  from xmc_jax.utils import disk, mirror
+  jax.config.update('jax_compilation_cache_dir', str(mirror.cache_folder()))
   try:
     with disk.errors_told():
       args.run(args)

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import difflib
 import math
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ class Parser(argparse.ArgumentParser):
     namespace, rest = super().parse_known_args(args, namespace)
     for action in self._actions:      # an empty path would be the current folder
       value = getattr(namespace, action.dest, None)
+      if action.option_strings and str(value).startswith('~/'):      # shells leave it in --out=~/x
+        setattr(namespace, action.dest, type(value)(os.path.expanduser(value)))
       if value == '' or isinstance(value, list) and '' in value:
         name = '/'.join(action.option_strings) or action.metavar
         self.error(f'{name}: is empty; give a value, or check the variable that it comes from')

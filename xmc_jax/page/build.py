@@ -13,7 +13,6 @@ import gzip
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +53,7 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
       of the network has no counterpart in ONNX.
   """
   check_target(target)
-  target, generator = pathlib.Path(target).absolute(), model.generator
+  target, generator = pathlib.Path(target).resolve(), model.generator
   tokenizer, config = generator.tokenizer, generator.config
   if tokenizer.kind == 'words':
     raise UserError('--page: the captions of this model are read word by word, and a page can only '
@@ -78,37 +77,32 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
                'unknown': tokenizer.unknown_id}}
 
   sizes = {'ort.wasm': 'wasm', 'ort-gpu.wasm': 'gpu'}      # names of the page.json
-  partial = target.with_name(f'.{target.name}{atomic.UNFINISHED}')
-  shutil.rmtree(partial, ignore_errors=True)
   try:
-    for path in SITE.iterdir():
-      atomic.save(partial / path.name, path.read_bytes())
-    facts['sizes']['graph'] = _compressed(partial / 'model/graph.onnx', onnx.SerializeToString())
-    for file, path in files.items():
-      if file in sizes:
-        facts['sizes'][sizes[file]] = _compressed(partial / 'runtime' / file, path.read_bytes())
-      else:
-        atomic.save(partial / 'runtime' / file, path.read_bytes())
-    atomic.save(partial / 'model/tokenizer.json', json.dumps(text, ensure_ascii=False))
-    atomic.save(partial / 'model/check.bin', wanted.tobytes())
-    atomic.save(partial / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + '\n')
-    if target.exists():
-      shutil.rmtree(target)
-    partial.rename(target)
+    with atomic.whole_folder(target) as partial:
+      for path in SITE.iterdir():
+        atomic.save(partial / path.name, path.read_bytes())
+      facts['sizes']['graph'] = _compressed(partial / 'model/graph.onnx', onnx.SerializeToString())
+      for file, path in files.items():
+        if file in sizes:
+          facts['sizes'][sizes[file]] = _compressed(partial / 'runtime' / file, path.read_bytes())
+        else:
+          atomic.save(partial / 'runtime' / file, path.read_bytes())
+      atomic.save(partial / 'model/tokenizer.json', json.dumps(text, ensure_ascii=False))
+      atomic.save(partial / 'model/check.bin', wanted.tobytes())
+      atomic.save(partial / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + '\n')
   except OSError as error:
     raise UserError(f'--page={target}: cannot be written to ({error.strerror or error}); give '
                     'another folder') from error
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
   return facts
 
 
 def check_target(target: str | os.PathLike[str]) -> None:
   """UserError if a folder holds something else than a page, which `write` would replace."""
   target = pathlib.Path(target)
-  if target.exists() and not (target / FACTS).is_file() and (
+  if target.is_mount() or target.exists() and not (target / FACTS).is_file() and (
       not target.is_dir() or any(target.iterdir())):
-    raise UserError(f'--page={target}: exists and is not a page; give another folder')
+    what = 'is a mount point' if target.is_mount() else 'exists and is not a page'
+    raise UserError(f'--page={target}: {what}; give another folder')
 
 
 def _compressed(path: pathlib.Path, content: bytes) -> int:
@@ -127,4 +121,5 @@ def of_data(config, tokenizer) -> list[str]:
   indices = np.linspace(0, len(split) - 1, 4 * _TRY).astype(int).tolist()
   found = dict.fromkeys(min(split.captions(i), key=len) for i in indices)
   unknown = set(tokenizer.unknown(list(found), config.text.script))
-  return [caption for caption in found if caption not in unknown][::4][:_TRY]
+  return [caption for caption in found if caption not in unknown
+          and not tokenizer.count_truncated([caption])][::4][:_TRY]

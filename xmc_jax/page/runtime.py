@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic
+from xmc_jax.utils import atomic, mirror
 from xmc_jax.utils.hashing import file_sha256
 
 _ORT, _TOKENIZERS = 'onnxruntime-web', '@huggingface/tokenizers'
@@ -42,7 +42,7 @@ def find(node_modules: str | os.PathLike[str] | None = None) -> dict[str, pathli
   """
   if node_modules is not None:
     return _checked(pathlib.Path(node_modules).expanduser(), f'--runtime={node_modules}')
-  cache = pathlib.Path(os.environ.get('XMC_JAX_CACHE') or '~/.cache/xmc_jax').expanduser() / 'npm'
+  cache = mirror.cache_folder() / 'npm'
   if all((cache / package / path).is_file() for package, path, _ in FILES.values()):
     return _checked(cache, str(cache))
   with tempfile.TemporaryDirectory() as folder:

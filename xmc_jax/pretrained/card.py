@@ -73,14 +73,14 @@ def render(name: str, facts: Mapping[str, Any], scores: Sequence[Mapping[str, An
 
 
 def _results(data: str, scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-  """The results of the metadata `model-index`, one for each reference that was compared with."""
-  references = list(dict.fromkeys(line['reference'] for line in scores))
+  """The results of the metadata `model-index`, one for each reference and one without."""
+  references = list(dict.fromkeys(line.get('reference') for line in scores))
   return [{'task': {'type': 'text-to-image', 'name': 'Text-to-image generation'},
-           'dataset': {'type': data, 'name': reference},
+           'dataset': {'type': data, 'name': reference or data},
            'metrics': [{'type': line['metric'], 'name': f'{line["metric"]} ({line["protocol"]})',
                         'value': line['value'],
                         'args': {key: line[key] for key in _CONDITIONS if key in line}}
-                       for line in scores if line['reference'] == reference]}
+                       for line in scores if line.get('reference') == reference]}
           for reference in references]
 
 
@@ -88,8 +88,10 @@ def _table(scores: Sequence[Mapping[str, Any]]) -> str:
   """The scores as a table, with a paragraph's end; '' if there are none."""
   if not scores:
     return ''
+  against = lambda line: (f' against {line["reals"]:,} of {line["reference"]}'
+                          if 'reference' in line else '')      # a detector compares with none
   rows = [f'| {line["metric"]} | {line["value"]:.4g} | {line["protocol"]} | {line["fakes"]:,} '
-          f'images against {line["reals"]:,} of {line["reference"]} |' for line in scores]
+          f'images{against(line)} |' for line in scores]
   head = ('Scores of the weights before they were stored in fewer bits:\n\n'
           '| metric | value | protocol | measured on |\n|---|---|---|---|')
   return '\n'.join([head, *rows, ''])

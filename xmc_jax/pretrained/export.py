@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from xmc_jax import __version__, methods
+from xmc_jax.encoders import registry
 from xmc_jax.evals import results
 from xmc_jax.pretrained import card, folder, text_encoder
 from xmc_jax.sampling import TextToImage, find_text_encoder, for_sampling
@@ -45,10 +45,11 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     UserError: `TextToImage.load` fails; `target` holds something else or cannot be written to; or
       the text encoder cannot be cut.
   """
-  target = pathlib.Path(target).absolute()
-  if target.exists() and not folder.is_model(target) and (
+  target = pathlib.Path(target).resolve()      # what a link leads to is replaced, not the link
+  if target.is_mount() or target.exists() and not folder.is_model(target) and (
       not target.is_dir() or any(target.iterdir())):
-    raise UserError(f'{target} exists and is not a folder of a model; give another folder')
+    what = 'is a mount point' if target.is_mount() else 'exists and is not a folder of a model'
+    raise UserError(f'{target} {what}; give another folder')
   model = TextToImage.load(workdir, step=step, text_encoder=encoder)
   config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
@@ -57,11 +58,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   if full:
     tensors |= int8.pack(networks(workdir, model, source), dtype, -1)
 
-  # Written beside the target, and moved there when all is complete: a model that is there already
-  # is not lost if this fails.
-  partial = target.with_name(f'.{target.name}{atomic.UNFINISHED}')
-  shutil.rmtree(partial, ignore_errors=True)
-  try:
+  with atomic.whole_folder(target) as partial:
     tokenizer = text_encoder.export(source, partial / folder.TEXT_ENCODER, model.tokenizer, text,
                                     numbers)
     facts = {
@@ -74,14 +71,10 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
                                    for name, tree in model.tree['frozen'].items()}},
         'config': _portable(config)}
     scores = [line for line in results.read(workdir)
-              if (line.get('step'), line.get('weights')) == (model.step, model.weights)]
+              if (line.get('step'), line.get('weights')) == (model.step, model.weights)
+             and line.get('weights_sha256') != registry.RANDOM]
     folder.write(partial, facts, tensors, tokenizer,
                  card.render(target.name, facts, scores, license))
-    if target.exists():
-      shutil.rmtree(target)
-    partial.rename(target)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
   return facts
 
 

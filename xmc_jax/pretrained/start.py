@@ -10,7 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from xmc_jax.pretrained import export, folder, model
-from xmc_jax.sampling import TextToImage
+from xmc_jax.sampling import TextToImage, find_text_encoder
 from xmc_jax.training.mesh import put_whole
 from xmc_jax.training.state import TrainState
 from xmc_jax.types import Tree, UserError
@@ -94,7 +94,7 @@ def _tensors(name: str) -> dict[str, np.ndarray]:
     return folder.read_tensors(path)
   run = TextToImage.load(path)
   return (export.flat('params', run.tree['params']) | export.flat('stats', run.tree['stats'])
-          | export.networks(path, run, run.config.text.encoder))
+          | export.networks(path, run, find_text_encoder(run.config.text.encoder, None)))
 
 
 def _replaced(tree: Tree, tensors: Mapping[str, np.ndarray], prefix: str) -> Tree:

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from xmc_jax.data import source as sources
@@ -54,7 +55,7 @@ def _bert_alone(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   prefix = next(name for name in tensors if name.endswith(_WORDS)).removesuffix(_WORDS)
   return {name.removeprefix(prefix): x for name, x in tensors.items()
           if name.startswith((f'{prefix}embeddings.', f'{prefix}encoder.'))
-          and np.issubdtype(x.dtype, np.floating)}
+          and jnp.issubdtype(x.dtype, jnp.floating)}
 
 
 def pieces_of_data(config, tokenizer: Tokenizer) -> list[int]:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent after a kill, and on the disk after a power cut."""
+"""Files and folders that are whole or absent after a kill, and on the disk after a power cut."""
 from __future__ import annotations
 
 import contextlib
@@ -6,6 +6,7 @@ import errno
 import os
 import pathlib
 import platform
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,40 @@ def whole(path: Any) -> Iterator[Any]:
     with contextlib.suppress(OSError):      # the first error says more
       unfinished.unlink(missing_ok=True)
     raise
+
+
+@contextlib.contextmanager
+def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields the path of a temporary folder; it takes the place of `folder` if the block succeeds.
+
+  After an error the temporary folder is removed and the old one stays. Several processes may write
+  the same folder at once; one of them wins.
+
+  Args:
+    folder: a local path, neither a link nor a mount point.
+
+  Raises OSError if the folder cannot be renamed.
+  """
+  beside = f'.{folder.name}.{platform.node()}-{os.getpid()}'
+  unfinished, old = (folder.with_name(beside + suffix) for suffix in (UNFINISHED, '.old'))
+  for left in (unfinished, old):      # of a killed process with this number
+    shutil.rmtree(left, ignore_errors=True)
+  try:
+    yield unfinished
+    sync_tree(unfinished)
+    try:
+      if folder.exists():
+        folder.rename(old)
+      unfinished.rename(folder)
+    except BaseException:
+      if old.exists() and not folder.exists():
+        old.rename(folder)
+      raise
+    sync(folder.parent)
+  finally:
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if folder.exists():
+      shutil.rmtree(old, ignore_errors=True)
 
 
 def save(path: Any, content: bytes | str) -> None:

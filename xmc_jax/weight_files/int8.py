@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from xmc_jax.types import UserError
@@ -25,13 +26,17 @@ def pack(tensors: Mapping[str, np.ndarray], dtype: str, outputs: int) -> dict[st
     outputs: the axis of a matrix along which the scales differ: 0 in PyTorch's layout, -1 in
       Flax's.
   Raises:
-    UserError: a number is too large for half precision.
+    UserError: a number is not finite, or too large for half precision.
   """
   packed = {}
   for name, x in tensors.items():
-    if not np.issubdtype(x.dtype, np.floating):
+    if not jnp.issubdtype(x.dtype, jnp.floating):      # numpy's own does not know bfloat16
       packed[name] = x
-    elif dtype == 'int8' and x.ndim > 1:
+      continue
+    x = x.astype(np.float32)
+    if not np.isfinite(x).all():
+      raise UserError(f'the weights {name} have values that are not finite; export an earlier step')
+    if dtype == 'int8' and x.ndim > 1:
       others = tuple(axis for axis in range(x.ndim) if axis != outputs % x.ndim)
       scale = np.abs(x).max(axis=others, keepdims=True).astype(np.float32) / 127
       packed[name] = np.round(x / np.where(scale, scale, 1)).astype(np.int8)
