@@ -108,6 +108,16 @@ def test_follow_ends_with_the_run(run, capsys):
   assert steps == {2, 4} and 'waiting' not in capsys.readouterr().out
 
 
+def test_follow_passes_over_checkpoints_that_the_training_has_deleted(run, capsys):
+  model = types.SimpleNamespace(config=types.SimpleNamespace(steps=4), step=4)
+  steps = module._steps(run, model, every=False, follow=True)
+  shutil.copytree(run / 'checkpoints' / '2', run / 'checkpoints' / '3')
+  assert next(steps) == 2
+  shutil.rmtree(run / 'checkpoints' / '3')
+  assert list(steps) == [4]
+  assert 'step 3: the training has deleted its checkpoint' in capsys.readouterr().out
+
+
 def test_follow_waits_for_checkpoints_to_come(run, monkeypatch, capsys):
   last = run / 'checkpoints' / '4'
   away = shutil.move(last, run / 'away')

@@ -188,6 +188,20 @@ def test_a_host_ends_with_0_only_when_the_last_step_is_saved(shell, code, saved,
   assert ('75' in found.stderr) == (code == 0 and ends == 75)
 
 
+def test_the_home_folder_of_the_run_is_known(shell):
+  folder = a_run(shell, steps=20, saved=20)
+  shell.env['HOME'] = str(folder.parent)
+  shell.fake('xmc')
+  assert shell.launch('hosts/train', '--', f'--workdir=~/{folder.name}').returncode == 0
+
+
+def test_a_setup_that_fails_is_tried_again(shell):
+  """Code 2, with which a broken download ends too, would be taken for a mistake of the user."""
+  shell.fake('xmc')
+  found = shell.launch('hosts/train', '--setup=exit 2', '--', '--workdir=run')
+  assert found.returncode == 1 and '--setup ended with code 2' in found.stderr
+
+
 @pytest.mark.parametrize('code', [0, 2])
 def test_a_check_is_not_started_again(shell, code):
   folder = a_run(shell, steps=20, saved=10)

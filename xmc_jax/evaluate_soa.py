@@ -46,6 +46,8 @@ def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[st
   classes = soa.read_captions(captions)
   model = TextToImage.load(workdir, step=step, live=live, text_encoder=text_encoder)
   requests = {c.label: soa.requests(c.label, len(c.captions), seed) for c in classes}
+  if out:
+    soa.check_folder(out, {c.name: requests[c.label] for c in classes})
   progress = Progress('images', sum(map(len, requests.values())), quiet=jax.process_index() > 0)
   hits, done = {c.label: [] for c in classes}, 0
   generated = model.stream([c.captions[i] for c in classes for i, _ in requests[c.label]],

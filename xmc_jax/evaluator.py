@@ -188,12 +188,19 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
   if not (every or follow):
     yield model.step
     return
-  done, announced = set(), False
+  done, seen, announced = set(), set(), False
   while True:
     with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
-      found = checkpoints.steps()
-    yield from (at for at in found if at not in done)
-    done |= set(found)
+      found = checkpoints.steps()      # each time, since a training may delete old ones
+    for at in sorted(seen - done - set(found)):
+      print(f'step {at:,}: the training has deleted its checkpoint before it was scored; raise '
+            'config.keep or set config.keep_every')
+      done.add(at)
+    seen |= set(found)
+    if left := sorted(set(found) - done):
+      done.add(left[0])
+      yield left[0]
+      continue
     if not follow or max(found) >= model.config.steps:
       return
     if not announced:

@@ -26,7 +26,7 @@ finished() {  # Whether the folder of the run holds the checkpoint of its last s
   python3 - "$workdir" <<'PYTHON'
 import json, sys
 from etils import epath
-run = epath.Path(sys.argv[1])
+run = epath.Path(sys.argv[1]).expanduser()
 steps = json.loads((run / 'config.json').read_text())['steps']
 sys.exit(not (run / 'checkpoints' / str(steps)).exists())
 PYTHON
@@ -38,7 +38,8 @@ if [[ ${XMC_COORDINATOR-} ]]; then
 fi
 cd "$root"
 [[ ! $data ]] || python3 launch/hosts/fetch.py "$data"
-[[ ! $setup ]] || bash -euc "$setup"
+# 1, not 2, which schedulers take for a mistake of the user: a download may work the next time.
+[[ ! $setup ]] || bash -euc "$setup" || { echo "train.sh: --setup ended with code $?" >&2; exit 1; }
 # The trap comes first: a signal that found none would end this script and leave the training alone.
 child='' signalled=''
 trap 'signalled=1; [[ ! $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM INT

@@ -1,4 +1,5 @@
 """`xmc weights`: downloads from a server of the test's own, checks, and the list."""
+import concurrent.futures
 import hashlib
 import http.server
 import threading
@@ -11,7 +12,7 @@ from xmc_jax.cli import weights
 from xmc_jax.encoders import registry
 from xmc_jax.encoders.registry_table import Entry, WeightSource
 from xmc_jax.types import UserError
-from xmc_jax.weight_files import files
+from xmc_jax.weight_files import download, files
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 DIGITS = hashlib.sha256(DATA).hexdigest()
@@ -74,6 +75,11 @@ def _cache(tmp_path, monkeypatch):
   return tmp_path / 'weights'
 
 
+def visible(folder):
+  """Names of the files that are no locks."""
+  return sorted(path.name for path in folder.iterdir() if not path.name.startswith('.'))
+
+
 def load(path):
   with files.reading(path):
     return nn.Dense(1), {'params': {'bias': np.frombuffer(path.read_bytes(), np.uint8)}}
@@ -96,7 +102,7 @@ def test_a_download_is_whole_in_the_cache_and_found_there(toy, server, cache, ca
   path = toy()
   weights.get('toy')
   assert path.read_bytes() == DATA
-  assert list(cache.iterdir()) == [path]
+  assert visible(cache) == ['w.bin']
   assert registry.load('toy').sha256 == DIGITS
   assert f'toy is in {path}' in capsys.readouterr().out
   weights.get('toy')
@@ -106,15 +112,22 @@ def test_a_download_is_whole_in_the_cache_and_found_there(toy, server, cache, ca
   assert len(server.asked) == 2
 
 
+def test_processes_of_a_host_fetch_a_file_once(server, tmp_path):
+  fetch = lambda _: download.download(f'{server.url}w.bin', tmp_path / 'w.bin', DIGITS)
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(fetch, range(8)))
+  assert (tmp_path / 'w.bin').read_bytes() == DATA and len(server.asked) == 1
+
+
 def test_a_broken_download_leaves_no_file_and_is_resumed(toy, server, cache):
   path = toy()
   server.stop = 1_234_567
   with pytest.raises(UserError, match=rf'{server.url}w.bin: .* to {path} failed \(it ended after '
                                       r'1,234,567 of 3,000,000 bytes\); run the same command to'):
     weights.get('toy')
-  assert [x.name for x in cache.iterdir()] == ['w.bin.part']
+  assert visible(cache) == ['w.bin.part']
   weights.get('toy')
-  assert path.read_bytes() == DATA and list(cache.iterdir()) == [path]
+  assert path.read_bytes() == DATA and visible(cache) == ['w.bin']
   assert server.asked[-1] == ('/w.bin', 'bytes=1234567-')
 
 
@@ -151,7 +164,7 @@ def test_a_file_of_another_hash_is_removed_with_both_hashes_named(toy, server, c
   found = hashlib.sha256(b'an error page').hexdigest()
   with pytest.raises(UserError, match=f'had the sha256 {found} instead of {DIGITS[:8]}'):
     weights.get('toy')
-  assert not list(cache.iterdir())
+  assert not visible(cache)
 
 
 def test_a_server_that_does_not_say_the_length_is_enough(toy, server):

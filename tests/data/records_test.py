@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import pathlib
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,19 @@ def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(tmp_path):
   for name in ('train-00000.rec', 'train-00001.rec', 'manifest.json'):
     assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
   assert len(load(tmp_path / 'a')) == 38
+
+
+@pytest.mark.parametrize('hard, words', [(4096, None), (100, '3 shards, .* 100 open files')])
+def test_each_shard_may_stay_open(records_folder, monkeypatch, hard, words):
+  limits = [(64, hard)]
+  monkeypatch.setattr(resource, 'getrlimit', lambda kind: limits[-1])
+  monkeypatch.setattr(resource, 'setrlimit', lambda kind, new: limits.append(new))
+  if words:
+    with pytest.raises(UserError, match=words):
+      records._allow_open_files(3, records_folder)
+  else:
+    records._allow_open_files(3, records_folder)
+    assert limits[-1] == (6 + records._OTHER_FILES, hard)
 
 
 def test_threads_share_a_source(records_folder):

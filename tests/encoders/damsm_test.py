@@ -129,6 +129,8 @@ def test_a_folder_that_is_saved_is_loaded_as_it_was(module, tmp_path):
     (lambda f: rewrite(f, backbone_sha256='abc'), r'toy .* not those .* sha256 is abc'),
     (lambda f: rewrite(f, vocabulary=8), 'does not match its config.json.* shape'),
     (lambda f: rewrite(f, model_type='bert'), 'model_type is bert'),
+    (lambda f: (f / 'config.json').write_text(
+        (f / 'config.json').read_text().replace('backbone_sha256', 'x')), 'backbone_sha256'),
     (lambda f: (f / 'config.json').write_text('{'), 'config.json cannot be read')])
 def test_folders_that_are_refused(module, tmp_path, spoil, message):
   damsm.save(tmp_path, module, damsm.create(module, jax.random.key(0)), '{}')

@@ -69,6 +69,11 @@ def test_images_that_are_not_rgb(folder, mode):
   refused(folder, name, f'mode {mode}', 'RGB')
 
 
+def test_images_with_a_transparent_color(folder):
+  Image.fromarray(noise(1)[0]).save(folder / '05.png', transparency=(0, 0, 0))
+  refused(folder, '05.png', 'a transparent color', 'RGB')
+
+
 @pytest.mark.parametrize('damage', ['cut', 'text', 'empty'])
 def test_damaged_images(folder, damage):
   path = folder / '07.png'

@@ -123,6 +123,16 @@ def test_the_public_scorer_finds_the_images_it_expects(tmp_path):
   np.testing.assert_array_equal(soa.hits(detector, read, 15), [True, False, False])
 
 
+def test_images_of_an_earlier_call_are_not_counted(tmp_path):
+  image = np.zeros((1, 8, 8, 3), np.uint8)
+  soa.write_images(tmp_path, 'label_01_bicycle', [(0, 0)], image)
+  soa.check_folder(tmp_path, {'label_01_bicycle': [(0, 0), (0, 1)]})
+  with pytest.raises(UserError, match='00000_0.png is there and not of these images'):
+    soa.check_folder(tmp_path, {'label_01_bicycle': [(1, 0)]})
+  with pytest.raises(UserError, match='00000_0.png is there'):
+    soa.check_folder(tmp_path, {'label_02_car': [(0, 0)]})
+
+
 def test_wrong_names_and_images_are_errors(tmp_path):
   with pytest.raises(UserError, match="'cat' must be like"):
     soa.write_images(tmp_path, 'cat', [(0, 0)], painted((1, 1)))

@@ -94,6 +94,21 @@ def test_tables(tmp_path, name):
   assert original.files == {name: str(root / name)} and original.left_out == {}
 
 
+def test_columns_of_one_name_are_refused(tmp_path):
+  root = write(tmp_path, ['x.jpg'], {'captions.csv': 'file,caption,Caption\nx.jpg,a dog,a cat\n'})
+  with pytest.raises(UserError, match="captions.csv: two columns are named 'caption'"):
+    folder.open(root)
+
+
+def test_names_of_another_encoding_are_read_and_told(tmp_path):
+  root = write(tmp_path / 'set', ['train/a.jpg', 'val/b.jpg'],
+               {'train/a.txt': 'a dog', 'val/b.txt': 'a cat'})
+  for suffix in ('jpg', 'txt'):
+    os.rename(root / f'train/a.{suffix}', os.fsencode(root) + b'/train/caf\xe9.' + suffix.encode())
+  assert found(folder.open(root)) == {'train': {'train/caf\\xe9.jpg': ('a dog',)},
+                                      'heldout': {'val/b.jpg': ('a cat',)}}
+
+
 @pytest.mark.parametrize('name', ['Flickr8k.token.txt', 'results.token'])
 def test_flickrs_token_files(tmp_path, name):
   write(tmp_path / 'images', ['train/1.jpg', 'val/2.jpg'])

@@ -259,6 +259,36 @@ def test_what_is_prepared_is_left_alone_unless_forced(broken, tmp_path, capsys):
   assert contents(tmp_path / 'out') == contents(broken)
 
 
+def test_forced_with_other_settings_nothing_of_before_is_left(broken, tmp_path):
+  shutil.copytree(broken, tmp_path / 'out')
+  other = dataclasses.replace(make_job(tmp_path, broken=True), shard_examples=20)
+  run.prepare(other, most_bad=0.2, force=True)
+  assert {path.name for path in (tmp_path / 'out').glob('*.rec')} == {
+      other.path(split, i).name for split, total in other.shards.items() for i in range(total)}
+
+
+def test_a_forced_set_is_finished_when_every_host_has_replaced_its_shards(broken, tmp_path):
+  shutil.copytree(broken, tmp_path / 'out')
+  job = make_job(tmp_path, broken=True)
+  edited = dataclasses.replace(job, original=Edited(**dataclasses.asdict(job.original)))
+  for host in (1, 0):
+    done = run.prepare(edited, host=host, hosts=2, most_bad=0.2, force=True)
+    assert (done is None) == (host == 1)
+  captions = [caption for split in job.shards for i in range(job.shards[split])
+              for shard in [records.open_shard(job.path(split, i), job.info)]
+              for at in range(len(shard)) for caption in shard.metadata(at)['captions']]
+  assert any('oice' in x for x in captions) and not any('oise' in x for x in captions)
+
+
+def test_a_missing_shard_is_written_again(broken, tmp_path, capsys):
+  shutil.copytree(broken, tmp_path / 'out')
+  job = make_job(tmp_path, broken=True)
+  job.path('train', 1).unlink()
+  run.prepare(job, most_bad=0.2)
+  assert '1 shards are missing' in capsys.readouterr().out
+  assert contents(tmp_path / 'out') == contents(broken)
+
+
 def test_check_finds_what_is_damaged_or_missing(broken, tmp_path):
   folder = shutil.copytree(broken, tmp_path / 'copy')
   size = sum(path.stat().st_size for path in broken.iterdir() if path.name != 'manifest.json')

@@ -159,3 +159,9 @@ def test_a_bomb_is_bad(monkeypatch):
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 300)
   with pytest.raises(BadImage, match='more than 600 px'):
     store(flat('RGB', (1, 2, 3)), LOSSLESS)
+
+
+def test_a_png_whose_hidden_color_is_put_on_white_is_not_kept_as_it_is():
+  found = store(flat('RGB', (0, 0, 0), transparency=(0, 0, 0)), Storage(40, codec='png'))
+  assert not found.kept and (decode(found.data) == 255).all()
+  assert store(flat('RGB', (0, 0, 0)), Storage(40, codec='png')).kept

@@ -15,7 +15,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.data import prepared, records
 from xmc_jax.data import source as sources
 from xmc_jax.types import UserError
-from xmc_jax.utils import mirror
+from xmc_jax.utils import atomic, mirror
 from xmc_jax.weight_files import files
 
 HOLD = ('import pathlib, sys\nfrom xmc_jax.utils.lock import turn\n'
@@ -106,6 +106,21 @@ def test_files_are_copied_once_and_again_where_they_changed(tmp_path, bucket):
   assert contents(folder) == {'a.rec': 'A.REC', 'b.rec': 'b.rec', 'own.txt': 'not from the bucket',
                               'manifest.json': 'manifest.json'}
   assert (folder / 'manifest.json').stat().st_ino == before['manifest.json']
+
+
+def test_a_folder_that_is_copied_to_itself_stays_as_it_is(tmp_path, bucket):
+  (tmp_path / 'link').symlink_to(bucket)
+  before = contents(bucket)
+  for folder in (bucket, tmp_path / 'link'):
+    assert mirror.copy(folder, bucket, '--data') == 4
+    assert contents(bucket) == before
+
+
+def test_what_a_killed_copy_left_is_removed(bucket):
+  left = copied() / 'more' / f'.c.txt.host-1{atomic.UNFINISHED}'
+  left.write_text('half')
+  copied()
+  assert not left.exists()
 
 
 def test_a_copy_that_breaks_off_has_no_manifest_and_goes_on(bucket, monkeypatch):

@@ -84,7 +84,9 @@ def find_images(folder: str | os.PathLike[str], flag: str = '') -> ImageFiles:
       elif not is_folder and path.suffix.lower() in UNREAD:
         unread += 1
       elif not is_folder and is_image(path.name):
-        name = unicodedata.normalize('NFC', path.relative_to(folder).as_posix())
+        # Names of another encoding than UTF-8 get a form that can be printed and stored.
+        name = os.fsencode(path.relative_to(folder).as_posix()).decode('utf-8', 'backslashreplace')
+        name = unicodedata.normalize('NFC', name)
         if name in paths:
           raise UserError(f'{paths[name]} and {path} have the same name but for its Unicode form; '
                           'rename one of them')

@@ -32,6 +32,7 @@ FORMAT, VERSION = 'xmc_jax records', 1
 MANIFEST = 'manifest.json'
 CROPS = ('random', 'center')
 _CODECS = ('JPEG', 'PNG', 'WEBP')
+_OTHER_FILES = 256      # that a training has open: libraries, logs, checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +205,29 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
   if size > info.size:
     raise UserError(f'--config.model.size={size}: the images in {folder} were prepared at '
                     f'{info.size} px; prepare them at {size} px or train at {info.size}')
+  _allow_open_files(len(expected), folder)
   shards = [open_shard(folder / name, info) for name in expected]
   for shard in shards:
     if (len(shard), shard.path.stat().st_size) != expected[shard.path.name]:
       raise shard.damaged('it is not the file that the manifest describes')
   return Records(info, shards, size, crop, json_sha256(files))
+
+
+def _allow_open_files(number: int, folder: pathlib.Path) -> None:
+  """Raises the limit of files that this process may have open, since each shard stays open."""
+  try:
+    import resource
+  except ImportError:      # Windows
+    return
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  needed = 2 * number + _OTHER_FILES      # two splits
+  if soft == resource.RLIM_INFINITY or soft >= needed:
+    return
+  if hard != resource.RLIM_INFINITY and hard < needed:
+    raise UserError(f'{folder} has {number:,} shards, each of which stays open, and this system '
+                    f'allows a process {hard:,} open files; raise the limit (`ulimit -Hn`), or '
+                    'prepare the set with a larger --shard_examples')
+  resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:

@@ -179,14 +179,15 @@ def load(folder: str | os.PathLike[str]) -> tuple[Damsm, Tree]:
   not the ones that it was trained with.
   """
   module, folder = sizes(folder), pathlib.Path(folder)
-  known = json.loads((folder / FILES[0]).read_text(encoding='utf-8'))
+  with files.reading(folder / FILES[0]):
+    trained_with = json.loads((folder / FILES[0]).read_text(encoding='utf-8'))['backbone_sha256']
   backbone, own = image_backbones.find(module.backbone_name), folder / OWN_BACKBONE
   digits = file_sha256(own) if own.is_file() else backbone.sha256()
-  if digits != known['backbone_sha256']:
+  if digits != trained_with:
     where, then = ((own, 'copy the whole folder again') if own.is_file() else
                    (backbone.name, 'put that file into the folder XMC_JAX_WEIGHTS'))
     raise UserError(f'the weights {where} found here are not those that the DAMSM in {folder} was '
-                    f'trained with, whose sha256 is {known["backbone_sha256"]}; {then}')
+                    f'trained with, whose sha256 is {trained_with}; {then}')
   variables = _own_backbone(own, backbone.spec) if own.is_file() else backbone.load()
   return module, with_backbone(load_params(folder, module), variables)
 

@@ -66,9 +66,10 @@ class FolderImages:
     try:
       with Image.open(path) as image:
         image = upright(image)
-        if image.mode != 'RGB':
-          raise UserError(f'{self._flag}: {path} has mode {image.mode}, not RGB; convert '
-                          'grayscale, indexed and transparent images to RGB first')
+        if image.mode != 'RGB' or image.has_transparency_data:
+          what = f'mode {image.mode}, not RGB' if image.mode != 'RGB' else 'a transparent color'
+          raise UserError(f'{self._flag}: {path} has {what}; convert grayscale, indexed and '
+                          'transparent images to RGB first')
         return np.asarray(image)
     except UserError:
       raise

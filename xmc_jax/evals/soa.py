@@ -102,6 +102,24 @@ def requests(label: int, captions: int, seed: int = 0) -> list[tuple[int, int]]:
   return [(int(row), 0) for row in np.sort(rows)]
 
 
+def check_folder(folder: str | os.PathLike[str],
+                 images: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+  """Raises UserError if a folder has images which the public scorer would count with `images`.
+
+  images: {name: numbers} of all classes, as `write_images` takes them.
+  """
+  wanted = {path for name, numbers in images.items() for path in _paths(folder, name, numbers)}
+  there = (path for path in pathlib.Path(folder).glob('*/*') if NAME.fullmatch(path.parent.name))
+  if other := next((path for path in sorted(there) if path not in wanted), None):
+    raise UserError(f'--out={folder}: {other} is there and not of these images, and the scorer '
+                    'would count it; give a new folder')
+
+
+def _paths(folder: str | os.PathLike[str], name: str, numbers: Sequence[tuple[int, int]]
+           ) -> list[pathlib.Path]:
+  return [pathlib.Path(folder, name, f'{row:05d}_{copy}.png') for row, copy in numbers]
+
+
 def write_images(folder: str | os.PathLike[str], name: str, numbers: Sequence[tuple[int, int]],
                  images: np.ndarray) -> list[pathlib.Path]:
   """Writes a batch in the public scorer's layout (see above); existing files are replaced.
@@ -117,7 +135,7 @@ def write_images(folder: str | os.PathLike[str], name: str, numbers: Sequence[tu
   images = _uint8(images)
   if len(numbers) != len(images):
     raise ValueError(f'{len(numbers)} numbers but {len(images)} images')
-  paths = [pathlib.Path(folder, name, f'{row:05d}_{copy}.png') for row, copy in numbers]
+  paths = _paths(folder, name, numbers)
   for path, image in zip(paths, images):
     image_io.save_png(path, image)
   return paths
@@ -161,8 +179,8 @@ def _read(path: pathlib.Path) -> ClassCaptions:
     with open(path, 'rb') as file:
       entries = pickles.Unpickler(file, {}, 'plain lists and strings').load()
     captions = tuple(entry['caption'] for entry in entries)
-    if not all(isinstance(caption, str) for caption in captions):
-      raise UserError('a caption in it is not a string')
+    if not captions or not all(isinstance(caption, str) for caption in captions):
+      raise UserError('a caption in it is not a string' if captions else 'it has no captions')
   except Exception as error:  # a damaged pickle can fail in any way
     raise UserError(f'the captions {path} cannot be read: {error}') from error
   return ClassCaptions(int(NAME.fullmatch(path.stem)[1]), path.stem, captions)

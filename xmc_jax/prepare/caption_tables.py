@@ -93,6 +93,10 @@ def _rows(path: pathlib.Path, lines: Iterator[tuple[int, list[str]]],
   for number, cells in lines:
     if header is None:
       header = cells or None
+      named = [cell.strip().lower() for cell in cells if cell.strip()]
+      if twice := next((name for name in named if named.count(name) > 1), None):
+        raise UserError(f'{path}: two columns are named {twice!r}; give each caption of an image a '
+                        'line of its own, and each column another name')
     elif cells and len(cells) != len(header):
       raise UserError(
         f'{path}, line {number} has {len(cells)} cells and the first line has {len(header)} '

@@ -101,7 +101,8 @@ def _store(image: Image.Image, data: bytes, storage: Storage,
   whole = to_rgb(turned)
   part = whole.crop(square_around(box, whole.size)) if box is not None else whole
   resized, enlarged, cut = resize(part, storage.shorter)
-  if resized is whole and turned is image and (codec, mode) == (CODECS[storage.codec], 'RGB'):
+  untouched = resized is whole is turned is image      # transparency, for one, is put on white
+  if untouched and (codec, mode) == (CODECS[storage.codec], 'RGB'):
     return EncodedImage(data, kept=True)
   file = io.BytesIO()
   options = {} if storage.codec == 'png' else {'quality': storage.quality}

@@ -9,6 +9,7 @@ same bytes.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -51,16 +52,24 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   manifest = job.folder / records.MANIFEST
   if force:
     manifest.unlink(missing_ok=True)
-    for shard in own:
-      job.path(*shard).unlink(missing_ok=True)
-  _check_settings(job)
+    others = {job.path(*shard) for shard in everything} - {job.path(*shard) for shard in own}
+    for path in set(job.folder.glob('*.rec')) - others:
+      path.unlink()
+  is_there = (lambda shard: job.path(*shard).exists()) if not force else functools.partial(
+      _is_current, job)      # other hosts have yet to replace theirs
+  missing = sum(not is_there(shard) for shard in everything)
+  if manifest.exists() and missing:
+    print(f'{missing} shards are missing and are written again')
+    manifest.unlink()
+  if not force:
+    _check_settings(job)
   bad, todo = _find_work(job, own, most_bad)
   if manifest.exists():
     print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
   if todo:
     _make(job, todo, workers, bad, most_bad)
-  if missing := sum(not job.path(*shard).exists() for shard in everything):
+  if missing := sum(not is_there(shard) for shard in everything):
     print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
           'last host finishes the folder')
     return None
@@ -69,9 +78,21 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   return found
 
 
+def _is_current(job: Job, shard: pool.ShardKey) -> bool:
+  """Whether a shard exists and is what this preparation would write, but for its images."""
+  path = job.path(*shard)
+  return path.exists() and (facts := shard_facts(path)).get('settings') == _settings(job) and (
+      facts.get('fingerprint') == job.fingerprint(*shard))
+
+
+def _settings(job: Job) -> dict[str, Any]:
+  """The settings as shards hold them."""
+  return json.loads(json.dumps(job.facts()))
+
+
 def _check_settings(job: Job) -> None:
   """Raises UserError if the folder has a shard that this preparation would not write."""
-  wanted = json.loads(json.dumps(job.facts()))
+  wanted = _settings(job)
   known = {path.name for split, number in job.shards.items()
            for path in (job.path(split, i) for i in range(number))}
   for path in sorted(job.folder.glob('*.rec')):

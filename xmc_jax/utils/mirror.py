@@ -56,7 +56,8 @@ def copy(folder: str | os.PathLike[str], target: pathlib.Path, what: str) -> int
 
   What was copied before and has not changed since is left alone, so a copy that broke off goes on
   where it was; what is gone from `folder` is removed. A manifest.json is copied after all others,
-  so that no unfinished copy is taken for a whole data set. Processes of one host take turns.
+  so that no unfinished copy is taken for a whole data set. Processes of one host take turns. If
+  `target` is the folder itself, nothing is done.
 
   Args:
     folder: a folder, or the URL of one that `etils.epath` can open.
@@ -72,8 +73,12 @@ def copy(folder: str | os.PathLike[str], target: pathlib.Path, what: str) -> int
     if not found:
       raise UserError(f'{what}={folder}: there are no files in it; give a folder that exists and '
                       'that this host may read')
+    if not is_remote(folder) and pathlib.Path(folder).resolve() == target.resolve():
+      return len(found)
     target.mkdir(parents=True, exist_ok=True)
     with lock.turn(target / lock.NAME):
+      for left in target.rglob(f'.*{atomic.UNFINISHED}'):      # of a copy that was killed
+        left.unlink()
       _update(source, found, target, f'{folder}, MB:')
   return len(found)
 

@@ -10,6 +10,7 @@ import urllib.request
 from typing import BinaryIO
 
 from xmc_jax.types import UserError
+from xmc_jax.utils import lock
 from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.utils.progress import Progress
 
@@ -21,6 +22,7 @@ def download(url: str, target: pathlib.Path, sha256: str = '') -> None:
   """Downloads a file to `target`, which appears only when it is complete.
 
   A download that broke off is resumed if its hash is known, which proves that the parts fit.
+  Processes of one host take turns, and a file that another one has brought is not fetched again.
 
   Args:
     url: http or https.
@@ -29,16 +31,23 @@ def download(url: str, target: pathlib.Path, sha256: str = '') -> None:
   Raises:
     UserError: the server or the disk fails, or the hash is wrong.
   """
-  part = target.with_name(f'{target.name}.part')
+  here = target.exists()      # so it is to be replaced
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not sha256:
-      part.unlink(missing_ok=True)  # nothing could prove that two parts belong together
-    _fetch(url, part)
+    with lock.turn(target.with_name(f'.{target.name}.lock')):
+      if here or not target.exists():      # another process may have been before us
+        _download(url, target, sha256)
   except (OSError, http.client.HTTPException) as error:
     again = 'run the same command to resume' if sha256 else 'run the same command again'
     raise UserError(f'{url}: the download to {target} failed ({error}); {again}, or put the file '
                     'there yourself') from error
+
+
+def _download(url: str, target: pathlib.Path, sha256: str) -> None:
+  part = target.with_name(f'{target.name}.part')
+  if not sha256:
+    part.unlink(missing_ok=True)  # nothing could prove that two parts belong together
+  _fetch(url, part)
   digits = file_sha256(part)
   if not digits.startswith(sha256):
     part.unlink()
