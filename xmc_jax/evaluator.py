@@ -188,7 +188,9 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
   if not (every or follow):
     yield model.step
     return
-  done, seen, announced = set(), set(), False
+  done: set[int] = set()
+  seen: set[int] = set()      # whether they are still there or not
+  announced = False
   while True:
     with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
       found = checkpoints.steps()      # each time, since a training may delete old ones
