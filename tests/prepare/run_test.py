@@ -285,7 +285,7 @@ def test_a_missing_shard_is_written_again(broken, tmp_path, capsys):
   job = make_job(tmp_path, broken=True)
   job.path('train', 1).unlink()
   run.prepare(job, most_bad=0.2)
-  assert '1 shards are missing' in capsys.readouterr().out
+  assert '1 of 7 shards are missing' in capsys.readouterr().out
   assert contents(tmp_path / 'out') == contents(broken)
 
 

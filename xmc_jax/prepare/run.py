@@ -59,7 +59,7 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
       _is_current, job)      # other hosts have yet to replace theirs
   missing = sum(not is_there(shard) for shard in everything)
   if manifest.exists() and missing:
-    print(f'{missing} shards are missing and are written again')
+    print(f'{missing} of {len(everything)} shards are missing and are written again')
     manifest.unlink()
   if not force:
     _check_settings(job)
