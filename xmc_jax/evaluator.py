@@ -193,13 +193,15 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
   announced = False
   while True:
     with Checkpoints(epath.Path(workdir) / 'checkpoints', every=None) as checkpoints:
-      found = checkpoints.steps()      # each time, since a training may delete old ones
+      # Each time, since a training may delete old ones; the same on all processes.
+      found = processes.gather(checkpoints.steps())[0]
     for at in sorted(seen - done - set(found)):
       print(f'step {at:,}: the training has deleted its checkpoint before it was scored; raise '
             'config.keep or set config.keep_every')
       done.add(at)
-    seen |= set(found)
-    if left := sorted(set(found) - done):
+    if follow or not seen:
+      seen |= set(found)
+    if left := sorted((seen & set(found)) - done):
       done.add(left[0])
       yield left[0]
       continue
@@ -286,9 +288,10 @@ class Evaluator:
     if (self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1:
       return []
     wanted = {'step': step, 'weights': weights, **self._manifest}
+    own = self._network.union(*(metric.facts for metric in self._extra))
     has = lambda line, keys: all(line.get(key) == wanted[key] for key in keys)
-    lines = [line for line in results.read(workdir) if has(line, wanted.keys() - self._network)]
-    newest = max((line['time'] for line in lines if has(line, self._network)), default=None)
+    lines = [line for line in results.read(workdir) if has(line, wanted.keys() - own)]
+    newest = max((line['time'] for line in lines if has(line, own & wanted.keys())), default=None)
     together = [line for line in lines if line['time'] == newest]
     return together if together and len(together) == together[0].get('scores') else []
 

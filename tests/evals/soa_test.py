@@ -126,6 +126,7 @@ def test_the_public_scorer_finds_the_images_it_expects(tmp_path):
 def test_images_of_an_earlier_call_are_not_counted(tmp_path):
   image = np.zeros((1, 8, 8, 3), np.uint8)
   soa.write_images(tmp_path, 'label_01_bicycle', [(0, 0)], image)
+  (tmp_path / 'label_01_bicycle' / '.00000_1.png.host-1.partial').touch()
   soa.check_folder(tmp_path, {'label_01_bicycle': [(0, 0), (0, 1)]})
   with pytest.raises(UserError, match='00000_0.png is there and not of these images'):
     soa.check_folder(tmp_path, {'label_01_bicycle': [(1, 0)]})

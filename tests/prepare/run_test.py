@@ -235,6 +235,7 @@ def test_a_image_without_a_caption_is_bad(tmp_path):
 @pytest.mark.parametrize('storage, shard_examples, words', [
     (Storage(32, 1.5), 5, r"storage was \{'size': 32, 'margin': 1.25, .* and is .*'margin': 1.5"),
     (Storage(32, 1.25), 6, 'shard_examples was 5 and is 6'),
+    (Storage(32, 1.25), 3, 'shard_examples was 5 and is 3'),
     (Storage(24, 1.25), 5, "belongs to another data set, 'toy' at 32 px")])
 def test_shards_of_other_settings_are_not_mixed_in(broken, tmp_path, storage, shard_examples,
                                                    words):
@@ -244,7 +245,7 @@ def test_shards_of_other_settings_are_not_mixed_in(broken, tmp_path, storage, sh
                               shard_examples=shard_examples)
   with pytest.raises(UserError, match=words):
     run.prepare(other, most_bad=0.2)
-  assert contents(tmp_path / 'out') == before
+  assert contents(tmp_path / 'out') == before      # the manifest too
 
 
 def test_what_is_prepared_is_left_alone_unless_forced(broken, tmp_path, capsys):

@@ -3,7 +3,9 @@ import errno
 import multiprocessing
 import os
 import pathlib
+import platform
 import signal
+import subprocess
 
 import pytest
 from etils import epath
@@ -95,4 +97,16 @@ def test_an_error_leaves_the_folder_that_was_there(tmp_path, monkeypatch, where,
     if where == 'in the block':
       raise error
     monkeypatch.setattr(pathlib.Path, 'rename', broken)
+  assert contents(tmp_path) == {'model/a.txt': 'old'}
+
+
+def test_a_kill_between_the_renames_loses_nothing(tmp_path):
+  ended = subprocess.Popen(['true'])
+  ended.wait()
+  beside = f'.model.{platform.node()}-{ended.pid}'
+  atomic.save(tmp_path / f'{beside}.old' / 'a.txt', 'old')
+  atomic.save(tmp_path / f'{beside}{atomic.UNFINISHED}' / 'a.txt', 'half')
+  with pytest.raises(ValueError), atomic.whole_folder(tmp_path / 'model'):
+    assert contents(tmp_path) == {'model/a.txt': 'old'}
+    raise ValueError
   assert contents(tmp_path) == {'model/a.txt': 'old'}

@@ -2,6 +2,7 @@
 import io
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 import threading
@@ -117,10 +118,16 @@ def test_a_folder_that_is_copied_to_itself_stays_as_it_is(tmp_path, bucket):
 
 
 def test_what_a_killed_copy_left_is_removed(bucket):
-  left = copied() / 'more' / f'.c.txt.host-1{atomic.UNFINISHED}'
-  left.write_text('half')
+  ended = subprocess.Popen(['true'])
+  ended.wait()
+  names = [f'.c.txt.{platform.node()}-{ended.pid}', f'.c.txt.{platform.node()}-{os.getppid()}',
+           f'.c.txt.elsewhere-{ended.pid}']
+  left, of_a_process_that_runs, of_another_host = (
+      copied() / 'more' / f'{name}{atomic.UNFINISHED}' for name in names)
+  for path in (left, of_a_process_that_runs, of_another_host):
+    path.write_text('half')
   copied()
-  assert not left.exists()
+  assert not left.exists() and of_a_process_that_runs.exists() and of_another_host.exists()
 
 
 def test_a_copy_that_breaks_off_has_no_manifest_and_goes_on(bucket, monkeypatch):

@@ -11,6 +11,7 @@ at the place that the plan chose, and reduced if the run asks for a smaller size
 """
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -32,7 +33,7 @@ FORMAT, VERSION = 'xmc_jax records', 1
 MANIFEST = 'manifest.json'
 CROPS = ('random', 'center')
 _CODECS = ('JPEG', 'PNG', 'WEBP')
-_OTHER_FILES = 256      # that a training has open: libraries, logs, checkpoints
+_OTHER_FILES, _LEAST_OTHER = 256, 32      # that a training may, and must, have open beside shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,14 +221,17 @@ def _allow_open_files(number: int, folder: pathlib.Path) -> None:
   except ImportError:      # Windows
     return
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  infinite = resource.RLIM_INFINITY
   needed = 2 * number + _OTHER_FILES      # two splits
-  if soft == resource.RLIM_INFINITY or soft >= needed:
-    return
-  if hard != resource.RLIM_INFINITY and hard < needed:
+  if soft != infinite and soft < needed:
+    soft = needed if hard == infinite else min(needed, hard)
+    with contextlib.suppress(ValueError, OSError):      # macOS allows less than it says
+      resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if soft != infinite and soft < number + _LEAST_OTHER:
     raise UserError(f'{folder} has {number:,} shards, each of which stays open, and this system '
-                    f'allows a process {hard:,} open files; raise the limit (`ulimit -Hn`), or '
+                    f'allows a process {soft:,} open files; raise the limit (`ulimit -Hn`), or '
                     'prepare the set with a larger --shard_examples')
-  resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:

@@ -114,8 +114,10 @@ def _objects(context: EvalContext) -> ExtraMetric:
     words = {'_real': ' of real', '_chance': ' by chance'}
     return [Score('objects: ' + functools.reduce(lambda k, w: k.replace(*w), words.items(), key),
                   value) for key, value in found.items() if value is not None]
+  of_nothing = objects.score([{} for _ in truths], truths)      # None for what no caption states
+  best = [key for key in objects.KEYS if of_nothing[key] is not None or key == 'precision']
   return ExtraMetric((IMAGES,), score, _packaged_facts(detector, context),
-                     tuple(f'objects: {key}' for key in objects.KEYS))
+                     tuple(f'objects: {key}' for key in best))
 
 
 def _clip(context: EvalContext) -> ExtraMetric:

@@ -109,7 +109,8 @@ def check_folder(folder: str | os.PathLike[str],
   images: {name: numbers} of all classes, as `write_images` takes them.
   """
   wanted = {path for name, numbers in images.items() for path in _paths(folder, name, numbers)}
-  there = (path for path in pathlib.Path(folder).glob('*/*') if NAME.fullmatch(path.parent.name))
+  there = (path for path in pathlib.Path(folder).glob('*/*.png')
+           if NAME.fullmatch(path.parent.name) and not path.name.startswith('.'))
   if other := next((path for path in sorted(there) if path not in wanted), None):
     raise UserError(f'--out={folder}: {other} is there and not of these images, and the scorer '
                     'would count it; give a new folder')

@@ -132,7 +132,7 @@ def check_labels(method: Method, config: ml_collections.ConfigDict, source: Sour
     return
   model, n, shape = config.model, len(source.class_names), np.shape(source.label(0))
   masks = [name for name, on in config.terms.items() if on is True]
-  if n == 1 and masks:
+  if n == 1 and shape == () and masks:
     raise UserError(
         f'--config.data.name={config.data.name}: all images have one class, and these losses leave '
         'examples of the same class out of the negatives, so they would compare nothing; set '

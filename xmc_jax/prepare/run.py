@@ -9,7 +9,6 @@ same bytes.
 from __future__ import annotations
 
 import collections
-import functools
 import json
 import time
 from collections.abc import Callable
@@ -54,22 +53,21 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
     manifest.unlink(missing_ok=True)
     others = {job.path(*shard) for shard in everything} - {job.path(*shard) for shard in own}
     for path in set(job.folder.glob('*.rec')) - others:
-      path.unlink()
-  is_there = (lambda shard: job.path(*shard).exists()) if not force else functools.partial(
-      _is_current, job)      # other hosts have yet to replace theirs
-  missing = sum(not is_there(shard) for shard in everything)
-  if manifest.exists() and missing:
-    print(f'{missing} of {len(everything)} shards are missing and are written again')
-    manifest.unlink()
-  if not force:
+      path.unlink(missing_ok=True)
+    count_missing = lambda: sum(not _is_current(job, shard) for shard in everything)
+  else:
     _check_settings(job)
+    count_missing = lambda: sum(not job.path(*shard).exists() for shard in everything)
+    if manifest.exists() and (missing := count_missing()):
+      print(f'{missing} of {len(everything)} shards are missing and are written again')
+      manifest.unlink(missing_ok=True)
   bad, todo = _find_work(job, own, most_bad)
   if manifest.exists():
     print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
   if todo:
     _make(job, todo, workers, bad, most_bad)
-  if missing := sum(not is_there(shard) for shard in everything):
+  if missing := count_missing():
     print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
           'last host finishes the folder')
     return None
@@ -80,9 +78,12 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
 
 def _is_current(job: Job, shard: pool.ShardKey) -> bool:
   """Whether a shard exists and is what this preparation would write, but for its images."""
-  path = job.path(*shard)
-  return path.exists() and (facts := shard_facts(path)).get('settings') == _settings(job) and (
-      facts.get('fingerprint') == job.fingerprint(*shard))
+  try:
+    facts = shard_facts(job.path(*shard))
+  except (UserError, OSError):      # missing, damaged, or another host is replacing it
+    return False
+  return (facts.get('settings') == _settings(job)
+          and facts.get('fingerprint') == job.fingerprint(*shard))
 
 
 def _settings(job: Job) -> dict[str, Any]:

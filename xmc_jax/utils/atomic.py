@@ -6,11 +6,13 @@ import errno
 import os
 import pathlib
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 UNFINISHED = '.partial'      # suffix of the files that a killed process leaves behind
+_OLD = '.old'                # and of a folder that is being replaced
 
 
 @contextlib.contextmanager
@@ -27,7 +29,7 @@ def whole(path: Any) -> Iterator[Any]:
   Raises OSError if the folder cannot be created, or the file cannot be renamed.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.parent / f'.{path.name}.{platform.node()}-{os.getpid()}{UNFINISHED}'
+  unfinished = path.parent / _beside(path.name, UNFINISHED)
   try:
     yield unfinished
     sync(unfinished)
@@ -47,17 +49,21 @@ def whole(path: Any) -> Iterator[Any]:
 def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields the path of a temporary folder; it takes the place of `folder` if the block succeeds.
 
-  After an error the temporary folder is removed and the old one stays. Several processes may write
-  the same folder at once; one of them wins.
+  After an error the temporary folder is removed and the old one stays. If a kill came between the
+  two renames, the next call puts the old one back.
 
   Args:
     folder: a local path, neither a link nor a mount point.
 
-  Raises OSError if the folder cannot be renamed.
+  Raises OSError if the folder cannot be renamed, or another process replaces it at the same time.
   """
-  beside = f'.{folder.name}.{platform.node()}-{os.getpid()}'
-  unfinished, old = (folder.with_name(beside + suffix) for suffix in (UNFINISHED, '.old'))
-  for left in (unfinished, old):      # of a killed process with this number
+  unfinished, old = (folder.with_name(_beside(folder.name, end)) for end in (UNFINISHED, _OLD))
+  for left in _left(folder.parent, folder.name, _OLD):
+    if folder.exists():
+      shutil.rmtree(left, ignore_errors=True)
+    else:
+      left.rename(folder)
+  for left in _left(folder.parent, folder.name, UNFINISHED):
     shutil.rmtree(left, ignore_errors=True)
   try:
     yield unfinished
@@ -75,6 +81,40 @@ def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(unfinished, ignore_errors=True)
     if folder.exists():
       shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_left(folder: pathlib.Path) -> None:
+  """Removes the unfinished files that killed processes of this host left in a local folder."""
+  for path in _left(folder, '*', UNFINISHED):
+    path.unlink(missing_ok=True)
+
+
+def _beside(name: str, suffix: str) -> str:
+  """The name that a file or folder has beside its place, different for every process."""
+  return f'.{name}.{platform.node()}-{os.getpid()}{suffix}'
+
+
+def _left(folder: pathlib.Path, name: str, suffix: str) -> Iterator[pathlib.Path]:
+  """What `_beside` named for processes of this host that are gone, or for this one."""
+  node = platform.node()
+  pattern = re.compile(rf'\.(?P<name>.*)\.{re.escape(node)}-(?P<pid>\d+){re.escape(suffix)}')
+  for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    found = pattern.fullmatch(path.name)
+    if found and name in ('*', found['name']) and not _runs(int(found['pid'])):
+      yield path
+
+
+def _runs(pid: int) -> bool:
+  """Whether another process with this number runs here."""
+  if pid == os.getpid():
+    return False
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:      # it belongs to someone else
+    return True
+  return True
 
 
 def save(path: Any, content: bytes | str) -> None:

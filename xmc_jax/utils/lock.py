@@ -15,7 +15,7 @@ NAME = '.lock'
 
 @contextlib.contextmanager
 def turn(path: pathlib.Path) -> Iterator[None]:
-  """Holds the lock file `path` while the block runs; waits while another process holds it.
+  """Holds the lock file `path` while the block runs; waits while another process of the host does.
 
   Does nothing on systems and file systems without `flock`.
   """

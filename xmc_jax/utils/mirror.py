@@ -77,8 +77,8 @@ def copy(folder: str | os.PathLike[str], target: pathlib.Path, what: str) -> int
       return len(found)
     target.mkdir(parents=True, exist_ok=True)
     with lock.turn(target / lock.NAME):
-      for left in target.rglob(f'.*{atomic.UNFINISHED}'):      # of a copy that was killed
-        left.unlink()
+      for part in {pathlib.PurePath(name).parent for name in found}:
+        atomic.remove_left(target / part)
       _update(source, found, target, f'{folder}, MB:')
   return len(found)
 
