@@ -85,9 +85,9 @@ def get(name: str, force: bool = False) -> None:
     if source.parts:
       for part in reversed(source.parts):  # the weights last: a folder with them is complete
         known = source.sha256 if part == source.parts[0] else ''
-        download.download(source.url + part, target / part, known)
+        download.download(source.url + part, target / part, known, replace=force)
     else:
-      download.download(source.url, target, source.sha256)
+      download.download(source.url, target, source.sha256, replace=force)
     print(f'{name} is in {target}')
 
 

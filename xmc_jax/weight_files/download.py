@@ -18,7 +18,7 @@ _CHUNK = 1 << 20  # bytes
 _SILENCE = 60  # seconds without data after which a server is given up
 
 
-def download(url: str, target: pathlib.Path, sha256: str = '') -> None:
+def download(url: str, target: pathlib.Path, sha256: str = '', *, replace: bool = False) -> None:
   """Downloads a file to `target`, which appears only when it is complete.
 
   A download that broke off is resumed if its hash is known, which proves that the parts fit.
@@ -28,14 +28,17 @@ def download(url: str, target: pathlib.Path, sha256: str = '') -> None:
     url: http or https.
     target: the file; its folder is created.
     sha256: its hash or the first digits of it; empty if it is not known.
+    replace: whether a file that is there is fetched again although it has this hash.
   Raises:
     UserError: the server or the disk fails, or the hash is wrong.
   """
-  here = target.exists()      # so it is to be replaced
+  here = target.exists()
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     with lock.turn(target.with_name(f'.{target.name}.lock')):
-      if here or not target.exists():      # another process may have been before us
+      brought = target.exists() and not here      # by another process
+      fits = here and sha256 and not replace and file_sha256(target).startswith(sha256)
+      if not (brought or fits):
         _download(url, target, sha256)
   except (OSError, http.client.HTTPException) as error:
     again = 'run the same command to resume' if sha256 else 'run the same command again'
