@@ -1,6 +1,7 @@
 """`xmc export`: a folder that draws what the run draws, and that is refused when it is damaged."""
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,7 +23,9 @@ from xmc_jax.encoders import damsm, registry
 from xmc_jax.evals import results
 from xmc_jax.methods import attngan, galip
 from xmc_jax.networks import galip as galip_networks
+from xmc_jax.pretrained import export as exporting
 from xmc_jax.pretrained import folder, text_encoder
+from xmc_jax.pretrained import model as module
 from xmc_jax.pretrained.export import export
 from xmc_jax.pretrained.model import from_folder
 from xmc_jax.sampling import TextToImage
@@ -58,6 +61,21 @@ def test_it_draws_what_the_run_draws_and_names_no_path_of_this_machine(
       'README.md', 'SHA256SUMS', 'config.json', 'model.safetensors', 'tokenizer.json',
       'text_encoder'}
   tokenizers.Tokenizer.from_file(str(whole / 'tokenizer.json'))
+
+
+def test_other_paths_of_this_machine_are_not_told(trained, tmp_path):
+  config = TextToImage.load(trained).config.copy_and_resolve_references()
+  with config.unlocked():
+    config.init, config.data.options.folder = '/home/me/runs/first', '~/secret/flowers-64'
+  told = exporting._portable(config)
+  assert (told['init'], told['data']['options']['folder']) == ('first', 'flowers-64')
+  assert told['data']['name'] == 'emoji' and told['steps'] == 4 and told['model']['width'] == 4
+
+
+def test_no_packaged_model_names_a_path():
+  for name in module.names():
+    text = (module.SHIPPED / name / 'config.json').read_text()
+    assert not re.search(r'"[/~]', text), name
 
 
 def test_checksums_are_those_of_sha256sum(whole):

@@ -69,6 +69,8 @@ def _page(args) -> None:
 
   from xmc_jax.page import build
   from xmc_jax.pretrained import model
+  from xmc_jax.sampling import read_config
+  from xmc_jax.training.checkpoint import Checkpoints
   build.check_target(args.page)
   captions = given_captions((), args.captions)
   write = lambda loaded, name: build.write(name, loaded, args.page, captions=captions,
@@ -79,7 +81,11 @@ def _page(args) -> None:
     name = pathlib.Path(args.workdir).resolve().name
     with tempfile.TemporaryDirectory() as folder:
       _export(args, pathlib.Path(folder, name), 'float16')
-      facts = write(model.load(pathlib.Path(folder, name)), name)
+      loaded = model.load(pathlib.Path(folder, name))
+      with Checkpoints(pathlib.Path(args.workdir, 'checkpoints'), every=None) as checkpoints:
+        config = read_config(checkpoints)      # which knows where the data are
+      captions = captions or build.of_data(config, loaded.generator.tokenizer)
+      facts = write(loaded, name)
   else:
     if given := [name for name in _OF_RUN if getattr(args, name) not in (None, False)]:
       args.parser.error(f'--{given[0]}: goes with a RUN, and {args.workdir} is a model, of which '

@@ -79,10 +79,15 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
 
 
 def _portable(config) -> dict[str, Any]:
-  """The config for JSON, without the path of the text encoder on this machine."""
+  """The config for JSON; of paths on this machine, which nobody else has, only the last name."""
   settings = json.loads(config.to_json_best_effort())
   settings['text']['encoder'] = folder.TEXT_ENCODER
-  return settings
+  return jax.tree.map(_without_folders, settings)
+
+
+def _without_folders(value: Any) -> Any:
+  own = isinstance(value, str) and pathlib.Path(value).expanduser().is_absolute()
+  return pathlib.Path(value).name if own else value
 
 
 def flat(prefix: str, tree: Tree) -> dict[str, np.ndarray]:
