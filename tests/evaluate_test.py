@@ -26,6 +26,7 @@ from xmc_jax.evals import (
 )
 from xmc_jax.evals.frechet import frechet_of_features
 from xmc_jax.evals.networks import alignment_net
+from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.weight_files import cache
@@ -204,6 +205,22 @@ def test_near_duplicates_of_the_training_images_are_counted(run):
   assert 0 <= by_metric(evaluate(run, '--metrics=duplicates'))['near-duplicates of training'] <= 1
 
 
+def test_scores_with_facts_of_their_own_are_found_again(run, monkeypatch):
+  """The line of near-duplicates names held-out images, whatever the reference of the others."""
+  monkeypatch.setattr(results, 'environment', lambda: {'commit': 'abc'})
+  load = module.TextToImage.load
+
+  def of_train(*args, **options):
+    model = load(*args, **options)
+    with model.config.unlocked():
+      model.config.evals.reference = 'train'
+    return model
+  monkeypatch.setattr(module.TextToImage, 'load', of_train)
+  first = evaluate(run, '--metrics=duplicates')
+  assert {line['reference'] for line in first} == {'emoji/train', 'emoji/heldout'}
+  assert evaluate(run, '--metrics=duplicates') == first
+
+
 @pytest.fixture
 def folders(tmp_path):
   rng = np.random.default_rng(1)
@@ -262,6 +279,19 @@ def test_mistakes_with_runs(run, capsys, flags, words, monkeypatch, tmp_path):
   shown = capsys.readouterr()
   assert words in shown.err and shown.err.count('\n') == 1, shown.err
   assert 'FID' not in shown.out and results.read(run) == []
+
+
+def test_features_of_other_code_are_computed_anew(toy, monkeypatch):
+  protocol, seen = toy_protocol.PROTOCOL, []
+  images = toys.ArrayImages(np.zeros((6, 8, 8, 3), np.uint8), 'six')
+  extractor = protocol.feature_extractor()
+  collect = feature_cache.FeatureCollector
+  monkeypatch.setattr(feature_cache, 'FeatureCollector',
+                      lambda *given: seen.append(1) or collect(*given))
+  for code in ('a', 'a', 'b'):
+    monkeypatch.setattr(feature_cache, '_code_sha256', lambda code=code: code)
+    feature_cache.features(images, protocol, extractor, make_mesh())
+  assert len(seen) == 2
 
 
 def test_data_that_changed_behind_the_run_are_refused(run, capsys, monkeypatch):
