@@ -92,7 +92,7 @@ QUESTIONS = {
         'XMC-GAN, emoji at 32 px, for longer',
         'emoji64', (*SMALL, '--config.model.width=16'),
         {'word': xmc_gan('word'), 'sentence + word': xmc_gan('sentence', 'word')},
-        minutes=9.5, steps=1800, seeds=1),
+        minutes=9.5, steps=1800),
     'scl': Question(
         'Supervised contrast with Swift, emoji at 32 px',
         'scl:swift_emoji64', SWIFT,
