@@ -1,7 +1,7 @@
 """Measures the speed of FID features on this machine, and of torch-fidelity if it is installed.
 
   python benchmarks/fid.py
-  JAX_NUM_CPU_DEVICES=2 python benchmarks/fid.py --rows 16,64 --rounds 10
+  python benchmarks/fid.py --rows 16,64 --rounds 10
 
 From uint8 images in memory to pool features in memory: resize, input range and network of the
 protocol tf2015, with random weights, which cost as much as real ones. Both libraries get the same
@@ -9,8 +9,9 @@ images and weights in the same process, batch by batch in turn, so that changes 
 machine affect both alike. A second line has the time of the last step, the distance of two
 Gaussians.
 
-A batch is divided among all devices. JAX uses all cores for one device, and they wait for each
-other a third of the time; with as many CPU devices as cores (JAX_NUM_CPU_DEVICES=2) they do not.
+A batch is divided among all devices, and a CPU counts as a device for each core, at most eight, as
+in `xmc evaluate`. (With one device for all cores, they wait for each other a third of the time.)
+JAX_NUM_CPU_DEVICES sets another number, which must divide --rows.
 
   images_per_second, seconds     medians over the rounds, wall-clock time
   images_per_processor_second    by CPU time of all threads: steadier if the machine is shared
@@ -159,6 +160,10 @@ def main() -> None:
   parser.add_argument('--alone', action='store_true', help='without torch-fidelity')
   args = parser.parse_args()
   meshes.one_cpu_device_a_core()                  # as `xmc evaluate` does
+  devices = jax.device_count()
+  if uneven := [rows for rows in args.rows if rows % devices]:
+    parser.error(f'--rows={uneven[0]}: must be a multiple of the {devices} devices; '
+                 'JAX_NUM_CPU_DEVICES=1 makes one of all cores')
   other = installed('torch_fidelity') and not args.alone
   tool = load_tool()
   arrays = tool.state_dict(1008)

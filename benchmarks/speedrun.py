@@ -92,6 +92,9 @@ def main() -> None:
   parser.add_argument('--minutes', type=float, default=60)
   parser.add_argument('--idea', default='')
   own, settings = parser.parse_known_args()
+  if (own.out / 'checkpoints').exists():
+    parser.error(f'--out={own.out}: there is a run already, whose steps would count and whose time '
+                 'would not; give another folder')
   own.out.mkdir(parents=True, exist_ok=True)
   xmc = [sys.executable, '-m', 'xmc_jax']
   cost = train([*xmc, 'train', '--config', own.config, '--workdir', str(own.out), *settings],

@@ -50,9 +50,10 @@ def _program(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Prog
 def dump(argv: list[str], n: int, folder: pathlib.Path) -> None:
   """Starts this script for round `n`, and ends it as soon as its dump is complete: the optimised
   program and its memory are then settled, generating code would take many times as long."""
-  flags = f'--xla_dump_to={folder} --xla_dump_hlo_as_text'
-  child = subprocess.Popen([sys.executable, *argv, f'--round={n}'], env=os.environ | {
-      'XLA_FLAGS': flags, 'TPU_SKIP_MDS_QUERY': '1'}, stderr=subprocess.PIPE, text=True)
+  flags, errors = f'--xla_dump_to={folder} --xla_dump_hlo_as_text', folder / 'stderr'
+  with errors.open('w') as file:      # not a pipe, which would be full after 64 kB of warnings
+    child = subprocess.Popen([sys.executable, *argv, f'--round={n}'], stderr=file, env={
+        **os.environ, 'XLA_FLAGS': flags, 'TPU_SKIP_MDS_QUERY': '1'})
   while child.poll() is None and not list(folder.glob(f'*{_STEP}{_LAST}')):
     time.sleep(1)
   size, before = lambda: sum(path.stat().st_size for path in folder.glob(f'*{_STEP}*')), -1
@@ -60,8 +61,9 @@ def dump(argv: list[str], n: int, folder: pathlib.Path) -> None:
     before = size()
     time.sleep(5)
   child.kill()
+  child.wait()
   if not list(folder.glob(f'*{_STEP}{_LAST}')):
-    raise UserError(f'the compiler gave up: {child.communicate()[1].strip()[-500:]}')
+    raise UserError(f'the compiler gave up: {errors.read_text(errors="replace").strip()[-500:]}')
 
 
 def dumped(folder: pathlib.Path) -> types.SimpleNamespace:

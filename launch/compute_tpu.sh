@@ -29,7 +29,8 @@ need name zone machine topology hosts
 check_train
 check_paths
 
-gcloud=(gcloud compute) place=(--zone="$zone" ${project:+--project="$project"})
+gcloud=(gcloud compute) mine=(${project:+--project="$project"})
+place=(--zone="$zone" ${mine[@]+"${mine[@]}"}) region=(--region="${zone%-*}" ${mine[@]+"${mine[@]}"})
 model=()
 [[ ! $spot ]] || model=(--provisioning-model=SPOT --instance-termination-action=DELETE)
 [[ ! $flex_start ]] || model=(--provisioning-model=FLEX_START --max-run-duration="$flex_start"
@@ -37,14 +38,16 @@ model=()
 run cd "$root"
 upload_code
 run "${gcloud[@]}" resource-policies create workload-policy "$name" --type=high-throughput \
-  --accelerator-topology="$topology" --region="${zone%-*}" ${project:+--project="$project"}
+  --accelerator-topology="$topology" "${region[@]}"
 run "${gcloud[@]}" instance-templates create "$name" --machine-type="$machine" \
   --maintenance-policy=TERMINATE --scopes=cloud-platform \
-  --metadata="^:xmc:^startup-script=$(host_script)" ${project:+--project="$project"} \
+  --metadata="^:xmc:^startup-script=$(host_script)" ${mine[@]+"${mine[@]}"} \
   ${model[@]+"${model[@]}"} ${extra[@]+"${extra[@]}"}
 run "${gcloud[@]}" instance-groups managed create "$name" "${place[@]}" --size="$hosts" \
   --template="$name" --workload-policy="$name" --default-action-on-vm-failure=repair
 echo "# state:   $(quote "${gcloud[@]}" instance-groups managed list-instances "$name" "${place[@]}")"
 echo "# log:     $(quote "${gcloud[@]}" ssh HOST "${place[@]}" -- journalctl --unit=xmc --follow)"
 echo "# delete:  $(quote "${gcloud[@]}" instance-groups managed delete "$name" "${place[@]}")"
-echo "#          $(quote "${gcloud[@]}" instance-templates delete "$name")"
+echo "#          $(quote "${gcloud[@]}" instance-templates delete "$name" \
+  ${mine[@]+"${mine[@]}"})"
+echo "#          $(quote "${gcloud[@]}" resource-policies delete "$name" "${region[@]}")"

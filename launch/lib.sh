@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # what is set here is read by the scripts that source this
 # What the launch scripts share: arguments, quoting, dry runs. Needs no more than macOS's bash 3.2.
-# All of them have --data=FROM, a prepared data set in a bucket or a folder that hosts copy to their
-# disks, and --setup=COMMAND, which hosts run before training (hosts/train.sh).
+# Those that start hosts have --data=FROM, a prepared data set in a bucket or a folder, and
+# --setup=COMMAND; hosts copy and run these before training (hosts/train.sh).
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 code=(launch configs xmc_jax setup.cfg pyproject.toml README.md LICENSE NOTICE)  # what hosts need
@@ -36,7 +36,8 @@ check_train() {  # Sets $config and $workdir, from the flags of training
   config=$(value_of config ${train[@]+"${train[@]}"})
   workdir=$(value_of workdir ${train[@]+"${train[@]}"})
   [[ $config && $workdir ]] || die 'flags of training are missing: -- --config FILE --workdir DIR'
-  (cd "$root" && [[ -f $config ]]) || die "--config $config: no such file in the checkout, $root"
+  local file=${config%%:*} && [[ $file == */* ]] || file=configs/${file%.py}.py  # or only a NAME
+  (cd "$root" && [[ -f $file ]]) || die "--config $config: no such file in the checkout, $root"
 }
 
 value_of() {  # value_of NAME ARGUMENTS...: the value of the flag --NAME, or nothing; the last wins

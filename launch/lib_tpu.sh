@@ -4,7 +4,7 @@
 
 check_paths() {
   [[ $workdir == gs://?* ]] || die "--workdir $workdir: hosts share no disk; use gs://BUCKET/DIR"
-  [[ $config == configs/* ]] || die "--config $config: hosts get what is in configs/; put it there"
+  [[ $config == configs/* || $config != */* ]] || die "--config $config: hosts get what is in configs/; put it there"
 }
 
 check_tpu() {  # Sets $version, $resource and $vm
@@ -35,6 +35,11 @@ mkdir -p /opt/xmc
 gcloud storage cat $(quote "$workdir/code.tar.gz") | tar -xz -C /opt/xmc
 bash /opt/xmc/launch/hosts/tpu.sh $(host_words)
 SCRIPT
+}
+
+send_start() {  # Hosts that are up fetch the code, install it and start
+  run "${vm[@]}" ssh "$name" --zone="$zone" --quiet --worker=all \
+    --command="sudo bash -c $(quote "$(host_script)")"
 }
 
 tell_how() {  # tell_how DELETE COMMAND...: how to look at the run and how to end it

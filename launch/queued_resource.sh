@@ -38,8 +38,11 @@ create=("${resource[@]}" create "$name" --node-id="$name" --zone="$zone" --accel
 
 run cd "$root"
 upload_code
-# Where it is there already, a watch that was ended is taken up again.
-run "${create[@]}" || { [[ $watch ]] && "${state[@]}"; }
+# Where it is there already, a watch is taken up again, with this code and these flags.
+sent=1
+if ! run "${create[@]}"; then
+  [[ $watch ]] && "${state[@]}" && sent='' || exit 1
+fi
 tell_how "${delete[@]}"
 [[ $watch ]] || exit 0
 if [[ $dry_run ]]; then
@@ -48,13 +51,17 @@ if [[ $dry_run ]]; then
 fi
 while sleep 60; do
   seen="$("${state[@]}" || echo UNKNOWN) $("${node[@]}" 2>/dev/null || echo NONE)"
-  [[ $seen != 'ACTIVE READY' ]] || seen+=" $("${service[@]}" || echo unreachable)"
+  if [[ $seen == 'ACTIVE READY' && ! $sent ]]; then
+    send_start && sent=1 && seen+=' started'
+  elif [[ $seen == 'ACTIVE READY' ]]; then
+    seen+=" $("${service[@]}" || echo unreachable)"
+  fi
   echo "$(date '+%F %T')  $name: $seen"
   case $seen in
     *exited) echo 'The run is finished.' && exec "${delete[@]}" ;;
     *failed) echo 'Training has failed; the TPU is kept for a look at the log.' && exit 1 ;;
     SUSPENDED* | FAILED* | *PREEMPTED | *TERMINATED)
-      { "${delete[@]}" && "${create[@]}"; } || true ;;
-    UNKNOWN*) "${create[@]}" || true ;;
+      { "${delete[@]}" && "${create[@]}" && sent=1; } || true ;;
+    UNKNOWN*) { "${create[@]}" && sent=1; } || true ;;
   esac
 done

@@ -32,6 +32,5 @@ if [[ ! $reuse ]]; then
   run "${vm[@]}" create "$name" --zone="$zone" --accelerator-type="$type" --version="$version" \
     ${extra[@]+"${extra[@]}"}
 fi
-run "${vm[@]}" ssh "$name" --zone="$zone" --worker=all \
-  --command="sudo bash -c $(quote "$(host_script)")"
+send_start
 tell_how "${vm[@]}" delete "$name" --zone="$zone"

@@ -24,7 +24,8 @@ ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1',
 # A machine that has nothing but JAX, Flax, Optax, ml_collections and safetensors.
 BARE = """
 import runpy, sys
-absent = ('tensorflow', 'tensorflow_datasets', 'clu', 'orbax', 'PIL', 'tokenizers', 'tensorboard')
+absent = ('tensorflow', 'tensorflow_datasets', 'clu', 'orbax', 'PIL', 'tokenizers', 'tensorboard',
+          'h5py')
 sys.modules |= dict.fromkeys(absent)
 sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0].rpartition('/')[0])

@@ -202,6 +202,13 @@ def test_a_setup_that_fails_is_tried_again(shell):
   assert found.returncode == 1 and '--setup ended with code 2' in found.stderr
 
 
+def test_a_signal_ends_the_setup_and_no_training_begins(shell):
+  shell.fake('xmc')
+  found = shell.launch('hosts/train', '--setup=kill -TERM $PPID; while :; do :; done', '--',
+                       '--workdir=run')
+  assert found.returncode == 75 and shell.records() == []
+
+
 @pytest.mark.parametrize('code', [0, 2])
 def test_a_check_is_not_started_again(shell, code):
   folder = a_run(shell, steps=20, saved=10)

@@ -28,7 +28,7 @@ def shell(tmp_path):
 
 @pytest.mark.parametrize('path', ALL, ids=lambda path: str(path.relative_to(LAUNCH)))
 def test_script_is_short_and_shellcheck_has_nothing_to_say(path):
-  assert len(path.read_text().splitlines()) <= 66
+  assert len(path.read_text().splitlines()) <= 70
   shellcheck = pathlib.Path(sys.executable).parent / 'shellcheck'
   found = subprocess.run([shellcheck, path], text=True, capture_output=True)
   assert found.returncode == 0, found.stdout + found.stderr
@@ -57,6 +57,14 @@ def test_what_a_dry_run_prints_is_what_a_run_does(shell, name):
   assert all(word in printed.stdout for word in plain)
 
 
+@pytest.mark.parametrize('config', ['configs/smoke.py:xmc_gan_coco256', 'demo', 'scl:demo'])
+@pytest.mark.parametrize('name', ['tpu_vm', 'gke'])
+def test_configs_may_have_a_variant_or_only_a_name(shell, name, config):
+  words = [*CALLS[name], '--dry-run', '--', '--config', config, *TRAIN[2:]]
+  found = shell.launch(name, *words)
+  assert found.returncode == 0 and config in found.stdout, found.stderr
+
+
 def test_tpu_vm_sends_the_code_creates_and_starts(shell):
   assert shell.launch('tpu_vm', *CALLS['tpu_vm'], '--', *TRAIN).returncode == 0
   made, packed, sent, created, started = shell.records()
@@ -66,7 +74,7 @@ def test_tpu_vm_sends_the_code_creates_and_starts(shell):
   assert sent == ['gcloud', 'storage', 'cp', 'build/code.tar.gz', 'gs://bucket/a run/code.tar.gz']
   assert created == [*SSH[:4], 'create', 'me', '--zone=us-x1-a', '--accelerator-type=v5litepod-16',
                      '--version=v2-alpha-tpuv5-lite', '--spot', '--labels=a=b,c=d']
-  assert started[:-1] == [*SSH, '--worker=all']
+  assert started[:-1] == [*SSH, '--quiet', '--worker=all']
 
 
 def test_tpu_vm_that_is_there_is_used_again(shell):
@@ -74,7 +82,7 @@ def test_tpu_vm_that_is_there_is_used_again(shell):
   assert shell.launch('tpu_vm', *words).returncode == 0
   done = shell.records()
   assert [words[0] for words in done] == ['mkdir', 'tar', 'gcloud', 'gcloud']
-  assert done[-1][:-1] == ['gcloud', '--project=p', *SSH[1:], '--worker=all']
+  assert done[-1][:-1] == ['gcloud', '--project=p', *SSH[1:], '--quiet', '--worker=all']
 
 
 @pytest.mark.parametrize('kind, version', [
@@ -242,8 +250,9 @@ def watch(shell, states, create=0):
              '[[ $answer ]] && echo "$answer"')
   shell.fake('sleep')
   found = shell.launch('queued_resource', *TPU, '--watch', '--', *TRAIN)
-  return found, [words[4] for words in shell.records()
-                 if words[:3] == ['gcloud', 'compute', 'tpus'] and words[4] in ('create', 'delete')]
+  return found, [words[4] if '--worker=all' not in words else 'start' for words in shell.records()
+                 if words[:3] == ['gcloud', 'compute', 'tpus']
+                 and (words[4] in ('create', 'delete') or 'hosts/tpu.sh' in words[-1])]
 
 
 UP = ('ACTIVE', 'READY')
@@ -268,8 +277,10 @@ def test_watch_ends_with_1_and_keeps_the_tpu_when_training_has_failed(shell):
 
 
 def test_a_watch_that_was_ended_is_taken_up_again(shell):
-  found, done = watch(shell, [('ACTIVE', '', ''), (*UP, 'exited')], create=1)
-  assert found.returncode == 0 and done == ['create', 'delete']
+  found, done = watch(shell, [('ACTIVE', '', ''), (*UP, 'exited'),       # of the flags of before
+                              (*UP, 'running'), (*UP, 'exited')], create=1)
+  assert found.returncode == 0 and done == ['create', 'start', 'delete']
+  assert 'READY started' in found.stdout and 'READY running' in found.stdout
 
 
 def test_a_watch_ends_where_nothing_can_be_created(shell):

@@ -73,7 +73,7 @@ def main() -> int:
                                    env=ENVIRONMENT, stdout=stdout, stderr=subprocess.PIPE,
                                    text=True)
         if not before:
-          while max(values(workdir)) < SMALLEST + 2:
+          while max(values(workdir)) < SMALLEST + 2 and process.poll() is None:
             time.sleep(0.1)
           time.sleep(chance.uniform(0, 3))
           before = fill(disk, free)

@@ -9,8 +9,7 @@
 # end of the run and never resume it. So this ends with 0 only if the run's last step is saved, and
 # with 75 ("try again") if it is not. Other exit codes pass through; SIGTERM is passed on.
 #
-# XMC_COORDINATOR (HOST:PORT), XMC_PROCESSES and XMC_PROCESS say how to join; without them, JAX asks
-# the cluster.
+# XMC_COORDINATOR (HOST:PORT), XMC_PROCESSES, XMC_PROCESS: how to join; else JAX asks the cluster.
 set -euo pipefail
 source "$(dirname "$0")/../lib.sh"
 data='' setup=''
@@ -32,25 +31,32 @@ sys.exit(not (run / 'checkpoints' / str(steps)).exists())
 PYTHON
 }
 
+# Without a trap, a signal ends this script but not its child; process 1 of a container ignores it.
+child='' signalled='' stopped='' status=0
+trap 'signalled=1 stopped=1; [[ ! $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM INT
+await() {  # Runs a command, passes signals on to it and leaves its exit code in $status
+  "$@" &
+  child=$!
+  [[ ! $stopped ]] || kill -TERM "$child" 2>/dev/null || true
+  signalled=1
+  while [[ $signalled ]]; do  # a signal ends `wait`, not the command
+    signalled='' status=0
+    wait "$child" || status=$?
+  done
+  [[ ! $stopped || $1 == xmc ]] || exit 75
+}
+
 join=(--distributed)
 if [[ ${XMC_COORDINATOR-} ]]; then
   join=(--coordinator="$XMC_COORDINATOR" --processes="$XMC_PROCESSES" --process="$XMC_PROCESS")
 fi
 cd "$root"
-[[ ! $data ]] || python3 launch/hosts/fetch.py "$data"
+[[ ! $data ]] || await python3 launch/hosts/fetch.py "$data"
+((status == 0)) || exit "$status"
+[[ ! $setup ]] || await bash -euc "$setup"
 # 1, not 2, which schedulers take for a mistake of the user: a download may work the next time.
-[[ ! $setup ]] || bash -euc "$setup" || { echo "train.sh: --setup ended with code $?" >&2; exit 1; }
-# The trap comes first: a signal that found none would end this script and leave the training alone.
-child='' signalled=''
-trap 'signalled=1; [[ ! $child ]] || kill -TERM "$child" 2>/dev/null || true' TERM INT
-xmc train "${join[@]}" "${train[@]}" &
-child=$!
-[[ ! $signalled ]] || kill -TERM "$child" 2>/dev/null || true
-signalled=1
-while [[ $signalled ]]; do  # a signal ends `wait`, not the run
-  signalled='' status=0
-  wait "$child" || status=$?
-done
+((status == 0)) || { echo "train.sh: --setup ended with code $status" >&2 && exit 1; }
+await xmc train "${join[@]}" "${train[@]}"
 checking=''      # --check trains nothing, so there is no last step to wait for
 for flag in "${train[@]}"; do [[ $flag != --check ]] || checking=1; done
 if ((status == 0)) && [[ ! $checking ]] && ! finished; then

@@ -7,13 +7,16 @@ of a layer are numbered.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from xmc_jax.types import UserError
 from xmc_jax.weight_files.files import reading
 from xmc_jax.weight_files.pickles import NUMERIC_KINDS
+
+if TYPE_CHECKING:
+  import h5py
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -26,6 +29,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   Raises:
     UserError: the file is missing, damaged or of another kind.
   """
+  import h5py      # not for those who read no such file
   with reading(path), h5py.File(path, 'r', locking=False) as file:
     top = file['model_weights'] if 'model_weights' in file else file  # a saved model
     found = _older(top) if 'layer_names' in top.attrs else _keras3(top)
