@@ -219,7 +219,8 @@ def draw() -> None:
     for row, seeds in rows.items():
       x = [[point[1] for point in points] for points in seeds.values()]
       y = [[100 * point[2][PAIRED] for point in points] for points in seeds.values()]
-      axes.errorbar(np.mean(x, 0), np.mean(y, 0), np.std(y, 0, ddof=len(y) > 1), label=row, marker='o', capsize=3)
+      axes.errorbar(np.mean(x, 0), np.mean(y, 0), np.std(y, 0, ddof=len(y) > 1), label=row,
+                    marker='o', capsize=3)
     axes.legend(fontsize=8)
   figure.savefig(RESULTS.parent / 'ablation.png', dpi=100)
 

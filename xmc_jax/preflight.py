@@ -263,7 +263,7 @@ def _step(found: Findings, config: ml_collections.ConfigDict, program: Program, 
           ) -> float | None:
   """Compiles the step for the devices' memory; the seconds that it may take, None if unknown."""
   began = time.perf_counter()
-  step = compile_to_fit(program)
+  step = compile_to_fit(program, config)
   seconds, memory = time.perf_counter() - began, step.memory()
   found.rows['compiled'] = f'in {seconds:,.0f} s'
   if memory:

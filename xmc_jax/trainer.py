@@ -194,7 +194,8 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
   print(meshes.summary(program.mesh))
   began = time.perf_counter()
   # In another thread, so that Ctrl-C need not wait for the compiler.
-  compiled = concurrent.futures.ThreadPoolExecutor(1).submit(compile_to_fit, program).result()
+  compiled = concurrent.futures.ThreadPoolExecutor(1).submit(compile_to_fit, program,
+                                                                config).result()
   for name, count in parameters(program.state_spec).items():
     print(f'{TITLES.get(name, name)}: {count:,} parameters')
   if memory := memory_summary(compiled.memory()):

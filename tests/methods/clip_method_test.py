@@ -1,5 +1,6 @@
 """CLIP's method: which parameters learn from what, on any devices, and what a run leaves."""
 import functools
+import shutil
 
 import jax
 import numpy as np
@@ -177,7 +178,7 @@ def test_mistakes_are_named(settings, message):
 
 
 def test_a_network_without_any_loss_is_refused_when_its_phase_is_traced():
-  with pytest.raises(UserError, match="'encoder' has weight 0"):
+  with pytest.raises(UserError, match="'encoder' in the phase 'match' has weight 0"):
     program_of(methods.build(small(**{'terms.contrast': 0.0}))).trace()
 
 
@@ -187,6 +188,16 @@ def test_a_vocabulary_too_small_for_a_tokenizer_and_a_missing_clip_are_named():
   missing = methods.build(small(**{'text.encoder': '/nowhere'}))
   with pytest.raises(UserError, match='cannot be found in /nowhere;'):
     missing.tokenizer()
+
+
+def test_damaged_weights_are_told_before_the_program_that_begins_with_them(folder, tmp_path):
+  damaged = tmp_path / 'clip'
+  shutil.copytree(folder, damaged)
+  weights = damaged / 'model.safetensors'
+  weights.write_bytes(weights.read_bytes()[:-100])
+  method = methods.build(small(**{'text.encoder': str(damaged), 'model.trained': 'all'}))
+  with pytest.raises(UserError, match='model.safetensors'):
+    method.tokenizer()
 
 
 @pytest.mark.filterwarnings('ignore')

@@ -142,6 +142,7 @@ def test_the_number_of_devices_and_of_parts_changes_nothing(config):
     ({'terms.supcon_image': 1.0}, 'supcon_image=1.0: .*--config.data.partners'),
     ({'terms.labels': 1.0}, '--config.model.classes: .* give the number of classes'),
     ({'model.one_class': False}, '--config.model.classes'),
+    ({'model.dtype': 'bfloat16'}, 'model.dtype=bfloat16: DAMSM computes in float32'),
     ({'image.encoder': 'resnet'}, "no image backbone 'resnet'")])
 def test_mistakes_are_named(config, settings, message):
   config.update_from_flattened_dict(settings)

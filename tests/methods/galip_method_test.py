@@ -205,7 +205,7 @@ def test_mistakes_in_the_config_are_named(settings, message):
 
 def test_a_network_without_any_loss_is_refused_when_its_phase_is_traced():
   method = methods.build(small(**{'terms.hinge': 0.0, 'terms.ma_gp': 0.0}))
-  with pytest.raises(UserError, match="'d' has weight 0"):
+  with pytest.raises(UserError, match="'d' in the phase '.*' has weight 0"):
     program_of(method, optax.sgd(1.0)).trace()
 
 

@@ -59,6 +59,19 @@ def test_every_family_gets_a_second_view_of_the_same_shapes(family):
   assert state(alone) == state(both)       # branches share all weights
 
 
+def test_partners_of_the_same_image_need_no_labels():
+  for family in FAMILIES:
+    method = methods.build(framework(family, **{'data.partners': 'self'}))
+    assert 'label' not in method.batch_spec and 'partner_image' in method.batch_spec
+  method = methods.build(framework('df_gan', **{'scl.supcon_fake': 0.0}))
+  assert 'label' not in method.batch_spec
+
+
+def test_partners_without_the_framework_are_refused():
+  with pytest.raises(UserError, match='--config.data.partners=exact: df_gan alone does not use'):
+    methods.build(tiny('df_gan', **{'data.partners': 'exact'}))
+
+
 def test_so_does_xmc_gan_whose_fakes_an_image_network_looks_at(text_folder):
   config = scl.config(toys.tiny_config(text_folder))
   config.model.one_class, config.model.classes = False, 5

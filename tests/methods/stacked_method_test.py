@@ -158,7 +158,7 @@ def test_an_extension_gets_embeddings_labels_and_partners():
 
   settings = {'model.one_class': False, 'model.classes': 7, 'data.partners': 'exact'}
   method = dm_gan.build(tiny('dm_gan', **settings),
-                        Extension(two_views, {'g': look}, {'look': 2.0}))
+                        Extension(two_views, {'g': look}, {'look': 2.0}, labels=True))
   assert method.batch_spec['partner_label'].shape == method.batch_spec['label'].shape == (1, 8, 7)
   assert method.batch_spec['partner_image'] == method.batch_spec['image']
   assert 'generator/g/look' in shapes_of_metrics(method)
@@ -197,6 +197,8 @@ def test_a_damsm_that_is_not_there_is_the_users_mistake():
   method = methods.build(tiny('dm_gan', **{'text.encoder': '/nowhere'}))
   with pytest.raises(UserError, match='no DAMSM in /nowhere'):
     method.load_frozen()
+  with pytest.raises(UserError, match='--config.text.encoder: give the folder'):
+    methods.build(tiny('dm_gan', **{'text.encoder': ''})).load_frozen()
 
 
 @every_family
@@ -204,6 +206,7 @@ def test_a_damsm_that_is_not_there_is_the_users_mistake():
     ({'model.size': 48}, '--config.model.size=48: .* 32, 64, 128, 256 px'),
     ({'microbatches': 2}, '--config.microbatches=2: .* whole batch'),
     ({'batch_size': 1}, '--config.batch_size=1: .* 2 or more'),
+    ({'model.bn_group_size': 1}, 'bn_group_size=1: .* set 2 or more'),
     ({'model.mask': 'mine'}, '--config.model.mask=mine: choose one of own, tiled'),
     ({**DAMSM, 'model.one_class': False}, '--config.model.classes')])
 def test_mistakes_in_the_config_are_named(family, settings, message):

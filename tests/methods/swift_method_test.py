@@ -154,6 +154,17 @@ class Letters:
     return tokens, tokens > 0
 
 
+def test_captions_with_the_same_first_key_are_told_apart(monkeypatch, tiny):
+  """Of the captions of a large set some have the same key of 32 bits; here all have."""
+  keys_of = _caption_table.keys_of
+  monkeypatch.setattr(_caption_table, 'keys_of', lambda tokens: keys_of(tokens).at[:, 0].set(7))
+  monkeypatch.setattr(_caption_table, 'TIES', 5)
+  test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny)
+  monkeypatch.setattr(_caption_table, 'keys_of', lambda tokens: 0 * keys_of(tokens))
+  with pytest.raises(UserError, match='text.cached: two captions of this set'):
+    test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny)
+
+
 def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
   monkeypatch.setattr(sources, 'load', lambda *args, **options: Captions())
 

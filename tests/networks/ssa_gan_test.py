@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import toys
 
+from xmc_jax.layers.impl import FAST
 from xmc_jax.layers.resample import align_corners_up
 from xmc_jax.networks import one_stage, ssa_gan
 from xmc_jax.networks.base import Text
@@ -69,7 +70,7 @@ def test_blocks_begin_as_their_shortcuts():
   same = ssa_gan.SsaGanUpBlock(6, None, ssa_gan.FAST, jnp.float32)
   out, _ = same.init_with_output(jax.random.key(0), x, sentence, mask, True)
   np.testing.assert_array_equal(out, x)
-  down = one_stage.OneStageDownBlock(6, jnp.float32)
+  down = one_stage.OneStageDownBlock(6, FAST, jnp.float32)
   out, _ = down.init_with_output(jax.random.key(0), x)
   np.testing.assert_allclose(out, x.reshape(2, 4, 2, 4, 2, 6).mean((2, 4)), atol=1e-6)
 
@@ -131,7 +132,7 @@ def test_slope_is_that_of_finite_differences():
   sentence = frozen['table'][batch['tokens'][:, 0]].astype(np.float64)
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params['d'])
-    discriminator = ssa_gan.discriminator(32, 4, jnp.float64)
+    discriminator = ssa_gan.discriminator(32, 4, dtype=jnp.float64)
     judge = jax.jit(lambda x, s: discriminator.apply({'params': wide}, x, s)[0])
     real = 2 * batch['image'].astype(np.float64) - 1
     squares = np.zeros(4)

@@ -65,7 +65,7 @@ def test_mask_predictor(train):
 @pytest.mark.parametrize('features', [6, 4])
 def test_discriminator_block_with_and_without_a_learnt_shortcut(features):
   x = toys.normal(0, ROWS, 8, 8, 6)
-  out, params, _ = run(one_stage.OneStageDownBlock(features, jnp.float32), x)
+  out, params, _ = run(one_stage.OneStageDownBlock(features, FAST, jnp.float32), x)
   close(out, twin.to_nhwc(twin.down_block(twin.to_nchw(x), params)))
 
 

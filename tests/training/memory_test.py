@@ -1,11 +1,14 @@
 """A step that does not fit is refused before it runs, with what to change."""
 import jax
+import ml_collections
 import pytest
 
 from xmc_jax.training import memory
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Memory
 from xmc_jax.types import UserError
+
+CONFIG = ml_collections.ConfigDict({'model': {'bn_group_size': None}})
 
 
 class Fake:
@@ -31,7 +34,7 @@ def test_the_hosts_memory_is_shared_by_its_devices():
 def test_a_step_that_fits_is_returned():
   have = memory.available(make_mesh(jax.devices()[:1]))
   for fits in (Fake(Memory(10, 20)), Fake(Memory(have - 1, 1)), Fake(None)):
-    assert memory.compile_to_fit(fits) is fits
+    assert memory.compile_to_fit(fits, CONFIG) is fits
 
 
 def test_the_summary_has_both_parts():
@@ -44,12 +47,22 @@ def test_one_that_does_not_is_the_users_to_change():
   have = memory.available(make_mesh(jax.devices()[:1]))
   with pytest.raises(UserError, match=r'needs [\d,.]+ GB .* has [\d,.]+ GB; make it smaller: '
                                       r'--config.batch_size; --config.microbatches=2'):
-    memory.compile_to_fit(Fake(Memory(have, 1)))
+    memory.compile_to_fit(Fake(Memory(have, 1)), CONFIG)
 
 
 def test_a_compiler_that_finds_no_room_is_understood_and_other_failures_pass():
   full = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm')
   with pytest.raises(UserError, match='does not fit .* compiler; make it smaller'):
-    memory.compile_to_fit(Fake(error=full))
+    memory.compile_to_fit(Fake(error=full), CONFIG)
   with pytest.raises(jax.errors.JaxRuntimeError, match='INTERNAL'):
-    memory.compile_to_fit(Fake(error=jax.errors.JaxRuntimeError('INTERNAL: broken')))
+    memory.compile_to_fit(Fake(error=jax.errors.JaxRuntimeError('INTERNAL: broken')), CONFIG)
+
+
+def test_only_keys_that_the_config_has_are_named():
+  have = memory.available(make_mesh(jax.devices()[:1]))
+  told = []
+  for model in ({}, {'remat': 'nothing'}, {'bn_group_size': None, 'remat': 'nothing'}):
+    with pytest.raises(UserError) as error:
+      memory.compile_to_fit(Fake(Memory(have, 1)), ml_collections.ConfigDict({'model': model}))
+    told.append([name in str(error.value) for name in ('remat', 'microbatches', 'batch_size')])
+  assert told == [[False, False, True], [True, False, True], [True, True, True]]

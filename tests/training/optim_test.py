@@ -5,6 +5,7 @@ import optax
 import pytest
 
 from xmc_jax.training import optim
+from xmc_jax.types import UserError
 
 
 def test_the_rate_decays_to_its_least_and_the_text_encoder_alone_is_clipped():
@@ -38,3 +39,18 @@ def test_the_rate_rises_evenly_to_its_full_height():
       step, state = optimizer.update(params, state, params)
       lengths.append(-float(step['a'][0]))
     np.testing.assert_allclose(lengths, [0.025, 0.05, 0.075, 0.1, 0.1, full, full], rtol=1e-4)
+
+
+@pytest.mark.parametrize('lr, least, times', [(1e-4, 1e-6, 2), (2e-4, 2e-6, 2), (1e-4, 9e-7, 3)])
+def test_the_rate_stops_as_soon_as_it_is_at_its_least(lr, least, times):
+  rate = optim._decayed(lr, rate=0.1, every=1, least=least)
+  assert float(rate(np.int32(100))) == pytest.approx(lr * 0.1 ** times)
+
+
+@pytest.mark.parametrize('own, told', [
+    (dict(warm_up=5), r'--config.optim.g.warm_up: it is unknown; the keys are b1, b2, clip, decay'),
+    (dict(clip=dict(norm=1.0)), '--config.optim.g.clip: the key of is missing'),
+    (dict(decay=dict(rate=0.5, every=2, least=0.1, after=3)), '--config.optim.g.decay.after')])
+def test_keys_that_are_not_known_or_missing_are_told(own, told):
+  with pytest.raises(UserError, match=told):
+    optim.make_optimizers({'g': dict(lr=0.1, b1=0.9, b2=0.98, **own)})

@@ -151,6 +151,8 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
 
   Raises UserError if there is no such folder, or a file in it is missing.
   """
+  if not os.fspath(path):
+    raise UserError('--config.text.encoder: give the folder of a trained DAMSM')
   path = pathlib.Path(path).expanduser()
   # The folder of a run has a config.json too, its own.
   folder = path if hf_folders.weights_file(path).is_file() else path / 'encoder'

@@ -15,9 +15,12 @@ from xmc_jax.types import Array, Float, UserError
 
 
 def color(rng: Array, x: Float[Array, 'h w 3']) -> Float[Array, 'h w 3']:
-  """Brightness +-0.5, saturation x[0, 2], contrast x[0.5, 1.5]; makes color words unreliable."""
+  """Brightness +-0.25, saturation x[0, 2], contrast x[0.5, 1.5]; makes color words unreliable.
+
+  The authors' code has images in [-1, 1] and +-0.5.
+  """
   brightness, saturation, contrast = jax.random.uniform(rng, (3,))
-  x = x + (brightness - 0.5)
+  x = x + (brightness - 0.5) / 2
   gray = x.mean(2, keepdims=True)
   x = (x - gray) * (2 * saturation) + gray
   level = x.mean()

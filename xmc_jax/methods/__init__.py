@@ -64,7 +64,11 @@ class Method:
 
 def build(config: ml_collections.ConfigDict) -> Method:
   """The method that `config.method` names: a module of this package with a `build(config)`."""
-  return find(config, 'method').build(config)
+  method = find(config, 'method').build(config)
+  if config.data.partners and not any(key.startswith('partner_') for key in method.batch_spec):
+    raise UserError(f'--config.data.partners={config.data.partners}: {config.method} alone does '
+                    'not use partners; extend it, as --config configs/scl.py:NAME does')
+  return method
 
 
 def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
@@ -132,7 +136,7 @@ def check_labels(method: Method, config: ml_collections.ConfigDict, source: Sour
     return
   model, n, shape = config.model, len(source.class_names), np.shape(source.label(0))
   masks = [name for name, on in config.terms.items() if on is True]
-  if n == 1 and shape == () and masks:
+  if n == 1 and masks:
     raise UserError(
         f'--config.data.name={config.data.name}: all images have one class, and these losses leave '
         'examples of the same class out of the negatives, so they would compare nothing; set '

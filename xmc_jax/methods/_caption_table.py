@@ -17,6 +17,7 @@ from xmc_jax.types import Array, Batch, Tree, UserError
 from xmc_jax.weight_files import cache
 
 ROWS = 128  # captions that are encoded at once
+TIES = 4    # captions that may have the same first key
 
 
 def training_captions(config: ml_collections.ConfigDict, text: FrozenBert
@@ -56,26 +57,25 @@ def table(config: ml_collections.ConfigDict, text: FrozenBert
 
   def load():
     tokens, mask = text.tokenizer().encode(captions)
+    keys, order = _sorted_keys(tokens)
     variables = text.load()
     facts = [jax.__version__, jax.devices()[0].device_kind, config.model.dtype, text.settings,
              tokens.tolist(), _sha256(variables)]
     words = cache.arrays('captions', facts, functools.partial(embed_all, tokens, mask, variables)
                          )['words']
-    keys = np.asarray(key(tokens))
-    order = np.argsort(keys)
-    _, first = np.unique(tokens, axis=0, return_index=True)
-    if len(set(keys[first])) < len(first):
-      raise UserError('--config.text.cached: two captions of this set have the same key; set it to '
-                      'False')
-    return {'keys': keys[order], 'words': words[order]}
+    return {'keys': keys, 'words': words[order]}
 
   def encode(frozen, batch):
     table = frozen['captions']
-    at = jnp.searchsorted(table['keys'], key(batch['tokens']))
-    words = table['words'][jnp.minimum(at, n - 1)].astype(jnp.float32)
+    first, second = keys_of(batch['tokens']).T
+    at = jnp.searchsorted(table['keys'][:, 0], first)[:, None] + jnp.arange(TIES)
+    at = jnp.minimum(at, n - 1)
+    same = (table['keys'][at] == jnp.stack([first, second], -1)[:, None]).all(-1)
+    at = jnp.take_along_axis(at, jnp.argmax(same, -1)[:, None], -1)[:, 0]
+    words = table['words'][at].astype(jnp.float32)
     return Text(words, batch['mask'], bert.sentence(words, batch['mask'], config.text.pool))
 
-  spec = {'keys': jax.ShapeDtypeStruct((n,), jnp.int32),
+  spec = {'keys': jax.ShapeDtypeStruct((n, 2), jnp.int32),
           'words': jax.ShapeDtypeStruct((n, length, text.features), jnp.float16)}
   return encode, load, spec
 
@@ -88,7 +88,24 @@ def _sha256(tree: Tree) -> str:
   return digest.hexdigest()
 
 
-def key(tokens: Array) -> Array:
-  """A number, int32 [b], for each row of tokens [b, t]: their sum times odd random numbers."""
-  factors = np.random.Generator(np.random.Philox(0)).integers(2 ** 31, size=tokens.shape[-1])
-  return jnp.sum(tokens * jnp.asarray(factors | 1, jnp.int32), -1)
+def keys_of(tokens: Array) -> Array:
+  """Two numbers, int32 [b, 2], for each row of tokens [b, t]: sums times odd random numbers."""
+  factors = np.random.Generator(np.random.Philox(0)).integers(2 ** 31, size=(2, tokens.shape[-1]))
+  return jnp.sum(tokens[:, None] * jnp.asarray(factors | 1, jnp.int32), -1)
+
+
+def _sorted_keys(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The keys of all captions [n, t] in rising order, and that order.
+
+  Of many captions some share the first key; the second tells them apart. UserError where it does
+  not, which hardly happens: the keys are numbers of 64 bits together.
+  """
+  keys = np.asarray(keys_of(tokens))
+  order = np.lexsort(keys.T[::-1])
+  different = len(np.unique(tokens, axis=0))
+  pairs = np.unique(keys, axis=0)
+  _, ties = np.unique(pairs[:, 0], return_counts=True)
+  if len(pairs) < different or ties.max() > TIES:
+    raise UserError('--config.text.cached: two captions of this set have the same key; set it to '
+                    'False')
+  return keys[order], order

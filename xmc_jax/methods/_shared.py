@@ -16,7 +16,7 @@ from xmc_jax.types import UserError
 def label_config() -> dict[str, object]:
   """The keys of `config.model` that `label_shape` reads."""
   return dict(
-      classes=config_dict.placeholder(int),      # number of classes, for multi-class labels
+      classes=config_dict.placeholder(int),      # how many; for several per image, `terms.labels`
       one_class=True)            # a label is one class id, not the amounts of all classes
 
 
@@ -43,10 +43,15 @@ def options(config: ml_collections.ConfigDict) -> dict[str, object]:
               dtype=jnp.dtype(config.model.dtype))
 
 
+def _name(config: ml_collections.ConfigDict) -> str:
+  """The method whose networks are trained, which an extension names."""
+  return config.get('base', config.method)
+
+
 def check_size(config: ml_collections.ConfigDict, sizes: Sequence[int]) -> None:
   """Raises UserError unless the networks can be built for images of `config.model.size`."""
   if config.model.size not in sizes:
-    raise UserError(f'--config.model.size={config.model.size}: {config.method} is built for '
+    raise UserError(f'--config.model.size={config.model.size}: {_name(config)} is built for '
                     f'{", ".join(map(str, sizes))} px')
 
 
@@ -54,7 +59,7 @@ def check_wrong_pairs(config: ml_collections.ConfigDict) -> None:
   """Raises UserError unless every image can be paired with the caption of the next example."""
   if config.microbatches > 1:
     raise UserError(f'--config.microbatches={config.microbatches}: mismatched pairs need the whole '
-                    f'batch at once in {config.method}; set --config.microbatches=1')
+                    f'batch at once in {_name(config)}; set --config.microbatches=1')
   if config.batch_size < 2:
     raise UserError(f'--config.batch_size={config.batch_size}: a mismatched pair needs another '
                     'example; set 2 or more')

@@ -32,7 +32,7 @@ def config(method: str, **model) -> ml_collections.ConfigDict:
         condition_features=100,      # of the condition that is drawn for each sentence
         mask='own',                  # of padding: each row's own, or 'tiled', the released code's
         bn_group_size=config_dict.placeholder(int),
-                                     # rows that share BatchNorm statistics; None: all
+                                     # examples that share BatchNorm statistics; None: all
         dtype='float32',             # of the networks' arithmetic
         impl='auto',                 # of the operations: 'auto', 'fast', 'reference'
         remat='nothing',             # in the generator's backward pass: 'nothing' or 'blocks'
@@ -50,6 +50,10 @@ def config(method: str, **model) -> ml_collections.ConfigDict:
 def generator_options(config: ml_collections.ConfigDict) -> dict[str, object]:
   """Keyword arguments of a family's `generator`."""
   m = config.model
+  if m.bn_group_size == 1:
+    raise UserError('--config.model.bn_group_size=1: the first BatchNorm has one vector per '
+                    'example, which would be normalized to 0, so images would depend on nothing; '
+                    'set 2 or more')
   if m.mask not in MASKS:
     raise UserError(f'--config.model.mask={m.mask}: choose one of {", ".join(MASKS)}')
   return dict(mask=m.mask, noise_features=m.z_features, condition_features=m.condition_features,

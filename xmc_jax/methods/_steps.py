@@ -27,11 +27,12 @@ class Extension:
   """What a framework such as SCL adds to a method: branches, and losses over all of them.
 
   split: from a batch to one batch per branch. losses: by network, of the outputs of all branches.
-  weights: of these losses, by name.
+  weights: of these losses, by name. labels: whether these losses use labels.
   """
   split: Split = one_view
   losses: Mapping[str, Callable[[Branches], Losses]] = dataclasses.field(default_factory=dict)
   weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  labels: bool = False
 
 
 def make_phase(name: str, losses: Mapping[str, Callable[[ForwardOutputs], Losses]],
@@ -61,14 +62,15 @@ def make_phase(name: str, losses: Mapping[str, Callable[[ForwardOutputs], Losses
     for inputs in generated if shared else branch_inputs(extension.split, batch, rng):
       outputs, stats = run(params, stats, frozen, *inputs)
       branches.append(outputs)
-    named = {network: _weighted(_sum_over(branches, loss), weights)
-             | _weighted(extension.losses.get(network, lambda _: {})(tuple(branches)),
-                         extension.weights)
-             for network, loss in losses.items()}
-    for network, values in named.items():
-      if not values:
-        raise UserError(f'config.terms: every loss of the network {network!r} has weight 0; give '
-                        'one of them a weight')
+    named = {}
+    for network, loss in losses.items():
+      own = _sum_over(branches, loss)
+      added = extension.losses.get(network, lambda _: {})(tuple(branches))
+      named[network] = _weighted(own, weights) | _weighted(added, extension.weights)
+      if not named[network]:
+        raise UserError(f'every loss of the network {network!r} in the phase {name!r} has weight '
+                        '0; give one of them a weight: '
+                        + ', '.join(f'--config.terms.{key}' for key in own))
     metrics = {f'{network}/{k}': v for network, values in named.items() for k, v in values.items()}
     with jax.named_scope('diagnostics'):
       metrics |= {f'accuracy/{k}': v for k, v in diagnostics(branches[0]).items()}
@@ -96,7 +98,7 @@ def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
               extension: Extension | None, *, labels: bool = False, **of_method) -> Method:
   """The method whose step is one round of phases that see the same fakes.
 
-  phases: {name: (network, its losses)}; the first tells `pair_accuracies`.
+  phases: {name: (network, its losses)}; the first reports `pair_accuracies`.
   labels: whether losses use labels without an extension too.
   of_method: fields of `Method`: frozen, frozen_spec, frozen_settings, tokenizer.
   """
@@ -107,7 +109,7 @@ def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
   return Method(
       objective=Objective((steps,), networks.init, averaged=('g',)), sample=networks.sample,
       z_features=networks.z_features,
-      batch_spec=_shared.batch_spec(config, labels=labels or bool(extension),
+      batch_spec=_shared.batch_spec(config, labels=labels or bool(extension and extension.labels),
                                     partners=bool(extension)), **of_method)
 
 

@@ -2,9 +2,9 @@
 
 Trained or tuned before the generators that read with it. One network, "encoder", in one phase:
 captions find their images and the other way round, InfoNCE over the batch. With `data.partners` it
-is trained as the first step of supervised contrastive learning, see `methods/scl.py`; what the
-paper does for GALIP no text available to us says. Either the linear maps into the common space of a
-published CLIP are tuned (`model.trained` = 'heads'), or all of it.
+is trained as the first step of supervised contrastive learning, see `methods/scl.py`. What that
+paper does for GALIP is not in any text available to us. Either the linear maps into the common
+space of a published CLIP are tuned (`model.trained` = 'heads'), or all of it.
 
 With `text.encoder` = '' a CLIP of the sizes in `config.clip` starts from random weights, with a
 tokenizer of the training captions: so small ones are made for CPUs. Unlike CLIP, the temperature is
@@ -51,7 +51,7 @@ def config() -> ml_collections.ConfigDict:
         clip_input='single',       # images normalised once, or 'released': as GALIP's code
         dtype='float32', **_shared.label_config())
     c.clip = _clip.sizes()
-    c.text = _clip.text_config()       # an encoder '' is one to be made
+    c.text = _clip.text_config()       # an encoder '': from random weights
     c.terms = dict(
         contrast=1.0,              # of pairs, from images to captions plus the other way round
         contrast_temperature=0.01, **scl.encoder_loss_config())
@@ -109,14 +109,16 @@ def _check(config: ml_collections.ConfigDict) -> None:
     raise UserError(f'--config.model.trained={config.model.trained}: choose one of '
                     f'{", ".join(TRAINED)}')
   if config.model.trained == 'heads' and not config.text.encoder:
-    raise UserError('--config.model.trained=heads: they are tuned of a CLIP that there is; name it '
-                    'with --config.text.encoder, or train all')
+    raise UserError('--config.model.trained=heads: the heads of an existing CLIP are tuned; name '
+                    'it with --config.text.encoder, or set --config.model.trained=all')
 
 
 def _tokenizer(config: ml_collections.ConfigDict, network: clip.Clip) -> Tokenizer:
   """That of the CLIP that is tuned, or one made of the captions of evenly chosen images."""
   if config.text.encoder:
-    return _clip.tokenizer(config, network)
+    if config.model.trained == 'all':
+      _clip.read(config.text.encoder)      # inside the program that begins with them, an error of
+    return _clip.tokenizer(config, network)      # these weights would not be a sentence
   source = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
   chosen = np.linspace(0, len(source) - 1, min(READ, len(source))).astype(int).tolist()
   text = clip_tokens.train((c for i in chosen for c in source.captions(i)), config.clip.pieces)

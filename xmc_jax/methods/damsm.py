@@ -104,6 +104,8 @@ def label_losses(out: ForwardOutputs) -> Losses:
 
 def build(config: ml_collections.ConfigDict) -> Method:
   """DAMSM of `config`; its vocabulary is counted if `text.words` is None."""
+  if config.model.dtype != 'float32':
+    raise UserError(f'--config.model.dtype={config.model.dtype}: DAMSM computes in float32')
   w, extension = config.terms, scl.encoder_extension(config)
   words = config.text.words or _vocabulary(config).size
   network = damsm.Damsm(words, config.image.encoder, config.model.embedding, config.model.width,

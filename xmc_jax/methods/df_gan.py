@@ -68,7 +68,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   damsm = _damsm.frozen_damsm(config, embeds_images=bool(extension))     # else no loss does
   networks = OneStageNetworks(
       df_gan.DfGanGenerator(m.size, m.width, **options),
-      df_gan.discriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
+      df_gan.discriminator(m.size, m.width, **options), damsm.encode, damsm.features,
       damsm.embed_images, m.z_features)
   return one_round(
       config, networks, {'discriminator': ('d', discriminator_losses),

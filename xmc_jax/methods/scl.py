@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 
@@ -41,9 +42,11 @@ def positives(branches: Branches, rule: str) -> Array:
   Examples with the same label by `rule`, and the same place of every branch whatever its label: an
   image without a label, or the only one with its label, is its own partner.
   """
-  labels = jnp.concatenate([out.batch['label'] for out in branches])
-  examples = len(branches[0].batch['label'])
+  examples = len(jax.tree.leaves(branches[0].batch)[0])
   partners = jnp.tile(jnp.eye(examples), (len(branches), len(branches)))
+  if rule == 'self':      # there may be no labels
+    return partners
+  labels = jnp.concatenate([out.batch['label'] for out in branches])
   return jnp.maximum(positive_pairs(labels, rule).astype(jnp.float32), partners)
 
 
@@ -130,8 +133,8 @@ def mask_rule(config: ml_collections.ConfigDict) -> str:
 def needs_labels(config: ml_collections.ConfigDict) -> bool:
   """Whether a loss of an image-text encoder uses labels."""
   w = config.terms
-  return bool(w.mask_same_class or w.labels or w.unicl or w.get('supcon_words')
-              or any(w[name] for name in PARTNER_LOSSES))
+  compared = (w.unicl or w.get('supcon_words') or any(w[name] for name in PARTNER_LOSSES))
+  return bool(w.mask_same_class or w.labels or compared and label_rule(config) != 'self')
 
 
 # Training of a generator.
@@ -171,4 +174,5 @@ def build(config: ml_collections.ConfigDict) -> Method:
                     'image')
   losses = functools.partial(generator_losses, rule=rule, temperature=s.temperature,
                              pairs_temperature=s.pairs_temperature, unicl=bool(s.unicl))
-  return methods.find(config, 'base').build(config, Extension(two_views, {'g': losses}, s))
+  return methods.find(config, 'base').build(config, Extension(
+      two_views, {'g': losses}, s, labels=rule != 'self' and bool(s.supcon_fake or s.unicl)))

@@ -77,7 +77,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   damsm = _damsm.frozen_damsm(config, embeds_images=_damsm.has_loss(w) or bool(extension))
   networks = OneStageNetworks(
       ssa_gan.SsaGanGenerator(m.size, m.width, m.bn_group_size, **options),
-      ssa_gan.discriminator(m.size, m.width, options['dtype']), damsm.encode, damsm.features,
+      ssa_gan.discriminator(m.size, m.width, **options), damsm.encode, damsm.features,
       damsm.embed_images, m.z_features)
   g_losses = functools.partial(generator_losses, **_damsm.loss_options(config))
   phases = {'discriminator': ('d', discriminator_losses)}

@@ -29,7 +29,7 @@ class Text:
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorOutput:
   """Output of the discriminator for one set of images; a method fills what its losses need."""
-  logits: tuple[Array, ...]             # one [b] per scale, image with caption, higher means real
+  logits: tuple[Array, ...]             # [b] or [b, places] per scale; higher: a real pair
   features: Array | None = None         # [b, d] embedding of the image
   regions: Array | None = None          # [b, n, e] embeddings of its regions
   sentence: Array | None = None         # [b, d] embedding of the caption, next to `features`

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from xmc_jax.layers import conv
 from xmc_jax.layers.conv import FAN_IN, fan_in_bias, leaky
+from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.resample import append_vector, average_pool
 from xmc_jax.networks import base
 from xmc_jax.networks.base import ForwardOutputs, SplitForward, Text
@@ -41,12 +42,15 @@ class OneStageDownBlock(nn.Module):
   released code has them too, in its parameter counts and files.
   """
   features: int
+  impl: Impl
   dtype: jnp.dtype
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    h = leaky(Conv(self.features, 'down', dtype=self.dtype, name='conv_down')(x))
-    h = leaky(Conv(self.features, dtype=self.dtype, name='conv')(h))
+    convolve = lambda how, name: Conv(self.features, how, impl=self.impl, dtype=self.dtype,
+                                      name=name)
+    h = leaky(convolve('down', 'conv_down')(x))
+    h = leaky(convolve('same', 'conv')(h))
     small = average_pool(x)         # a 1x1 convolution commutes with it
     shortcut = Dense(self.features, dtype=self.dtype, name='shortcut')(small)
     gate = self.param('gate', nn.initializers.zeros, ())
@@ -61,15 +65,16 @@ class OneStageDiscriminator(nn.Module):
   size: int
   width: int
   widest: int
+  impl: Impl = FAST
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, image: Array, *sentences: Array) -> tuple[Array, ...]:
-    x = Conv(self.width, bias_init=fan_in_bias, dtype=self.dtype, name='start')(image)
+    convolve = functools.partial(Conv, impl=self.impl, dtype=self.dtype)
+    x = convolve(self.width, bias_init=fan_in_bias, name='start')(image)
     for i, multiple in enumerate(down_multiples(self.size, self.widest)):
-      x = OneStageDownBlock(multiple * self.width, self.dtype, name=f'block_{i}')(x)
-    joint = Conv(2 * self.width, dtype=self.dtype, name='joint')
-    logit = Conv(1, 'whole', dtype=self.dtype, name='logit')
+      x = OneStageDownBlock(multiple * self.width, self.impl, self.dtype, name=f'block_{i}')(x)
+    joint, logit = convolve(2 * self.width, name='joint'), convolve(1, 'whole', name='logit')
     return tuple(logit(leaky(joint(append_vector(x, sentence))))[:, 0, 0, 0].astype(jnp.float32)
                  for sentence in sentences)
 

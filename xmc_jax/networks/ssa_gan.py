@@ -115,6 +115,7 @@ class SsaGanGenerator(nn.Module):
     return (jnp.tanh(x.astype(jnp.float32)) + 1) / 2
 
 
-def discriminator(size: int, width: int, dtype: jnp.dtype = jnp.float32) -> OneStageDiscriminator:
+def discriminator(size: int, width: int, *, impl: Impl = FAST, dtype: jnp.dtype = jnp.float32
+                  ) -> OneStageDiscriminator:
   """SSA-GAN's discriminator of images of `size` px."""
-  return OneStageDiscriminator(size, width, WIDEST, dtype)
+  return OneStageDiscriminator(size, width, WIDEST, impl, dtype)

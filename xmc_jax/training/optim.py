@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import jax
@@ -15,19 +15,35 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
                     ) -> dict[str, optax.GradientTransformation]:
   """`{network: Adam}` from `{network: {'lr': ..., 'b1': ..., 'b2': ...}}`.
 
-  Optional keys of a network:
-    warmup  n: the learning rate rises linearly over the first n steps
+  Optional keys of a network, where an update is a change of its parameters (a step of XMC-GAN
+  updates the discriminator twice):
+    warmup  n: the learning rate rises linearly over the first n updates
     decay   {'rate': ..., 'every': ..., 'least': ...}: the learning rate is multiplied by `rate`
-            after every `every` steps, until it is at most `least`
+            after every `every` updates, until it is at most `least`
     clip    {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are clipped to
             this global norm
+  Raises UserError for other keys, or one of these that is incomplete.
   """
-  return {network: _adam(p) for network, p in spec.items()}
+  return {network: _adam(p, f'--config.optim.{network}') for network, p in spec.items()}
 
 
-def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
+def _adam(p: Mapping[str, Any], flag: str) -> optax.GradientTransformation:
+  _check_keys(p, flag, {'lr', 'b1', 'b2'}, {'warmup', 'decay', 'clip'})
+  if 'decay' in p:
+    _check_keys(p['decay'], f'{flag}.decay', {'rate', 'every', 'least'})
+  if 'clip' in p:
+    _check_keys(p['clip'], f'{flag}.clip', {'norm', 'of'})
   adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
   return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
+
+
+def _check_keys(given: Mapping[str, Any], flag: str, needed: Set[str],
+                optional: Set[str] = frozenset()) -> None:
+  for key in sorted(set(given) - needed - optional):
+    raise UserError(f'{flag}.{key}: it is unknown; the keys are '
+                    f'{", ".join(sorted(needed | optional))}')
+  for key in sorted(needed - set(given)):
+    raise UserError(f'{flag}: the key {key} is missing')
 
 
 def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:
@@ -39,7 +55,8 @@ def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:
 
 
 def _decayed(lr: float, rate: float, every: int, least: float) -> optax.Schedule:
-  times = max(0, math.ceil(math.log(least / lr) / math.log(rate)))
+  # The tolerance is for numbers of times that rounding puts just above a whole one.
+  times = max(0, math.ceil(math.log(least / lr) / math.log(rate) - 1e-9))
   return lambda count: lr * rate ** jax.numpy.minimum(count // every, times)
 
 

@@ -29,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   Raises:
     UserError: the file is missing, damaged or of another kind.
   """
-  import h5py      # not for those who read no such file
+  import h5py  # not for those who read no such file
   with reading(path), h5py.File(path, 'r', locking=False) as file:
     top = file['model_weights'] if 'model_weights' in file else file  # a saved model
     found = _older(top) if 'layer_names' in top.attrs else _keras3(top)
