@@ -12,7 +12,8 @@ from xmc_jax.cli import config_file
 from xmc_jax.training.state import TrainState
 
 
-def train(config: str | ml_collections.ConfigDict, workdir: str | os.PathLike[str],
+def train(config: str | os.PathLike[str] | ml_collections.ConfigDict,
+          workdir: str | os.PathLike[str],
           changes: Mapping[str, Any] | None = None, *, allow_changes: bool = False) -> TrainState:
   """Trains a model, or resumes the run in `workdir`.
 
@@ -28,8 +29,8 @@ def train(config: str | ml_collections.ConfigDict, workdir: str | os.PathLike[st
   Raises:
     UserError: a mistake that can be found before the first step, or a loss that is not finite.
   """
-  if isinstance(config, str):
-    config = config_file.load(config, [f'--config.{key}={value}'
+  if isinstance(config, (str, os.PathLike)):
+    config = config_file.load(os.fspath(config), [f'--config.{key}={value}'
                                        for key, value in (changes or {}).items()])
   elif changes:
     raise TypeError('changes go with the name or path of a config')

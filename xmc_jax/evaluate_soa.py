@@ -86,6 +86,7 @@ def _load_detector(name: str) -> soa.Detector:
   module, _, function = name.partition(':')
   try:
     return getattr(importlib.import_module(module), function)()
-  except (ImportError, AttributeError, TypeError, ValueError) as error:
-    raise UserError(f'--detector={name}: cannot be loaded ({error}); give package.module:function '
-                    'of a function without arguments that returns a detector') from error
+  except (Exception, SystemExit) as error:      # the user's code may raise anything
+    raise UserError(f'--detector={name}: cannot be loaded ({type(error).__name__}: {error}); give '
+                    'package.module:function of a function without arguments that returns a '
+                    'detector, and add the folder of the module to PYTHONPATH') from error

@@ -59,6 +59,8 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     UserError: there is no such run, checkpoint, protocol or metric; weights are not found; or the
       generator's images are not finite.
   """
+  workdir = epath.Path(workdir).expanduser()
+  weights, metrics = ([x] if isinstance(x, str) else x for x in (weights, metrics))
   if not weights or not set(weights) <= set(WEIGHTS):
     raise UserError(f'--weights={",".join(weights)}: choose averaged, live or both: averaged,live')
   extra_metrics.check(metrics)
@@ -84,7 +86,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
 
 
 def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *,
-            protocol: str = 'tf2015', split: str = 'heldout',
+            protocol: str = 'tf2015', split: str | None = None,
             workdir: str | os.PathLike[str] | None = None,
             random_seed: int | None = None) -> list[dict[str, Any]]:
   """Scores generated images against real ones, without any model.
@@ -96,7 +98,7 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
     reference: folder of the real images; one that `xmc prepare` made; or a .npz file with the mean
       `mu` and the covariance `sigma` of their features, of which only FID can be computed.
     protocol: one of `protocols.PROTOCOLS`.
-    split: of a prepared folder, 'heldout' or 'train'.
+    split: of a prepared folder, 'heldout' or 'train'; None: 'heldout'.
     workdir: folder whose scores.jsonl the scores are appended to; None: they are only printed.
     random_seed: use random weights in the protocol's network, for a trial; the scores are
       meaningless.
@@ -107,6 +109,10 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
       are not found. No score is printed or written then.
   """
   chosen, mesh = protocols.find(protocol), make_mesh()
+  if split and not any(map(image_sets.is_prepared, (images, reference))):
+    raise UserError(f'--split={split}: neither folder is one of `xmc prepare`, which have splits; '
+                    'leave it out')
+  split = split or 'heldout'
   fakes = image_sets.open_images(images, '--images', split)
   size = fakes.read([0]).shape[1:]
   path = epath.Path(reference).expanduser()
@@ -131,10 +137,10 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
       **_manifest(chosen, extractor.sha256, len(fakes), None if reals is None else len(reals)),
       'images': fakes.name, 'images_sha256': image_sets.fingerprint(fakes), 'reference': name,
       'reference_sha256': digest, **results.environment()})
+  if workdir:
+    results.append(epath.Path(workdir).expanduser(), lines)
   print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against {against}\n'
         f'{results.table(lines)}')
-  if workdir:
-    results.append(workdir, lines)
   return lines
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -45,10 +45,13 @@ def caption_noise(captions: Sequence[str], features: int, seed: int,
   stands before it in the list; so an image can be drawn again without those beside it.
 
   With `truncation`, values beyond +-truncation are resampled. A low threshold gives better and less
-  diverse images (Brock et al. 2018, arXiv 1809.11096). UserError unless it is above 0.
+  diverse images (Brock et al. 2018, arXiv 1809.11096). UserError unless it is above 0, or for
+  a seed that is not from 0 to 2^32 - 1.
   """
   if truncation is not None and not truncation > 0:
     raise UserError(f'--truncation={truncation}: must be above 0; 0.5 is strong, 2 is weak')
+  if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2 ** 32:
+    raise UserError(f'seed={seed}: must be a whole number from 0 to 2^32 - 1')
   copies: collections.Counter[str] = collections.Counter()
   numbers = np.empty((len(captions), 3), np.uint32)
   for row, caption in zip(numbers, captions):
@@ -62,6 +65,11 @@ def caption_noise(captions: Sequence[str], features: int, seed: int,
     return (jax.random.normal(key, (features,)) if truncation is None else
             jax.random.truncated_normal(key, -truncation, truncation, (features,)))
   return np.asarray(jax.vmap(draw)(numbers))
+
+
+def _listed(captions: str | Iterable[str]) -> list[str]:
+  """A string is one caption, not one of each letter."""
+  return [captions] if isinstance(captions, str) else list(captions)
 
 
 class Sampler:
@@ -202,7 +210,7 @@ class TextToImage:
         a generator; or the text encoder is missing or is not the one used in training.
     """
     from xmc_jax.training.checkpoint import Checkpoints
-    folder = epath.Path(workdir) / 'checkpoints'
+    folder = epath.Path(workdir).expanduser() / 'checkpoints'
     with Checkpoints(folder, every=None) as checkpoints:
       meta = checkpoints.meta(step)
     if 'g' not in meta['config']['optim']:
@@ -265,6 +273,7 @@ class TextToImage:
       long are cut, unless `whole` and a recurrent encoder reads them;
       `tokenizer.check_captions` refuses them instead.
     """
+    captions = _listed(captions)
     tokens, mask = self.tokenizer.encode(captions, whole=whole)
     return {'tokens': tokens, 'mask': mask,
             'z': caption_noise(captions, self.z_features, seed, truncation)}
@@ -277,9 +286,9 @@ class TextToImage:
     may differ between kinds of devices.
 
     Args:
-      captions: n strings. Captions that are too long are cut, unless the text encoder is recurrent:
-        such an encoder reads any length. Repeat a caption in the list to get several images of it:
-        their noise differs.
+      captions: n strings, or one. Captions that are too long are cut, unless the text encoder is
+        recurrent: such an encoder reads any length. Repeat a caption in the list to get several
+        images of it: their noise differs.
       seed: of the noise.
       truncation: threshold in standard deviations beyond which noise is resampled; None: no
         truncation. Lower values give better and less diverse images.
@@ -288,11 +297,13 @@ class TextToImage:
     Raises:
       UserError: `truncation` is not above 0, or an image is not finite.
     """
-    return np.stack(list(self.stream(captions, seed=seed, truncation=truncation)))
+    size = self.config.model.size
+    images = list(self.stream(captions, seed=seed, truncation=truncation))
+    return np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
 
   def stream(self, captions: Sequence[str], *, seed: int = 0,
              truncation: float | None = None) -> Iterator[np.ndarray]:
     """Yields the images of `generate` one by one, so that not all have to fit in memory."""
-    tree = self.tree
+    tree, captions = self.tree, _listed(captions)
     return self._sampler(tree['params'], tree['stats'], tree['frozen'], captions,
                          **self.inputs(captions, seed=seed, truncation=truncation, whole=True))

@@ -59,7 +59,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   Raises:
     UserError: a mistake that can be found before the first step, or a loss that is not finite.
   """
-  workdir = epath.Path(workdir)
+  workdir = epath.Path(workdir).expanduser()
   defaults.check(config)
   protocols.find(config.evals.protocol, '--config.evals.protocol')
   processes.check_same({f'config.{key}': value for key, value in flat(_settings(config)).items()})

@@ -1,6 +1,7 @@
 """Settings that make no sense, on the command line, in config files and in saved configs."""
 import functools
 import json
+import shutil
 
 import jax
 import pytest
@@ -19,6 +20,17 @@ UNLOCKED = '  with config.unlocked():\n    config.data.options.{} = {}\n  return
     (['--config.steps=7', '--config.steps=8'], 8)])
 def test_overrides_of_a_config(words, value):
   assert config_file.load(str(tiny.DEMO), words).steps == value
+
+
+def test_new_options_have_the_same_type_with_and_without_an_equals_sign():
+  for words in (['--config.data.options.most=64'], ['--config.data.options.most', '64']):
+    assert config_file.change(config_file._read('demo'), words).data.options.most == 64
+
+
+def test_a_colon_may_be_in_the_path(tmp_path):
+  (tmp_path / 'a:b').mkdir()
+  shutil.copy(tiny.DEMO, tmp_path / 'a:b' / 'demo.py')
+  assert config_file.load(str(tmp_path / 'a:b' / 'demo.py')).steps == 800
 
 
 def test_overrides_by_type():
@@ -82,6 +94,7 @@ def test_config_file_that_is_not_there(refused, tmp_path):
 @pytest.mark.parametrize('text, words', [
     ('def get_config(:\n', ['line 1', 'SyntaxError']),
     ('import no_such_module\n', ['line 1', 'no_such_module']),
+    ('import sys\nsys.exit()\n', ['line 2', 'SystemExit']),
     ('steps = 3\n', ['has no get_config()']),
     ('def get_config():\n  pass\n', ['get_config()', 'returns a config']),
     (BASE + '  return 1 / 0\n', ['line 4', 'ZeroDivisionError']),

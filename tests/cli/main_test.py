@@ -1,5 +1,6 @@
 """The command line: help, and one sentence with what is wrong, where and what to do."""
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -53,6 +54,30 @@ def test_a_mistake_ends_the_process_with_code_2_and_one_line(tmp_path):
   output, _ = process.communicate(timeout=120)
   assert process.returncode == 2
   assert output.startswith('xmc: --config: nowhere.py') and output.count('\n') == 1
+
+
+@pytest.mark.parametrize('code, told', [('None', 'sys.exit()'), ('"needs a GPU"', 'needs a GPU')])
+def test_user_code_that_exits_does_not_pass_for_success(tmp_path, monkeypatch, capsys, code, told):
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'leaves.py').write_text(f'import sys\nsys.exit({code})\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  assert main(['xmc', 'prepare', 'mine.leaves', '--source', str(tmp_path), '--out',
+               str(tmp_path / 'out'), '--size=32']) == 2
+  assert told in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/full').exists(), reason='needs /dev/full')
+def test_output_that_nobody_reads_or_that_has_no_room():
+  run = lambda rest: subprocess.run(['bash', '-c', f'{sys.executable} -m xmc_jax configs {rest}'],
+                                    capture_output=True, text=True, cwd=tiny.ROOT)
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run([sys.executable, '-m', 'xmc_jax', 'configs'], stdout=write, text=True,
+                        stderr=subprocess.PIPE, cwd=tiny.ROOT)
+  os.close(write)
+  assert (done.returncode, done.stderr) == (141, '')
+  full = run('> /dev/full')
+  assert full.returncode == 2 and full.stderr.startswith('xmc: ') and 'make room' in full.stderr
 
 
 def test_help_lists_the_commands(capsys):
@@ -161,7 +186,7 @@ def test_ctrl_c_before_the_first_step(argv, phase):
     ([], ['--caption', '--captions FILE']),
     (['--captions=no_such_file.txt'], ['--captions', 'no_such_file.txt']),
     (['--captions={folder}/latin1.txt'], ['--captions', 'latin1.txt', 'UTF-8']),
-    (['--captions={folder}/empty.txt'], ['nothing to sample', '--caption']),
+    (['--captions={folder}/empty.txt'], ['empty.txt', 'has no captions']),
     (['--caption=apple', '--each=0'], ['--each=0']),
     (['--caption=apple', '--seed=-1'], ['--seed=-1']),
     (['--caption=apple', '--seed=x'], ['--seed=x']),

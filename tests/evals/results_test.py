@@ -1,5 +1,7 @@
 """Lines of scores and what they say of themselves."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,17 @@ def test_line_that_a_killed_run_left_unfinished_is_dropped(tmp_path):
   results.append(tmp_path, results.lines(SCORES, {}))
   assert len(results.read(tmp_path)) == 4
   assert results.read(tmp_path / 'none') == []
+
+
+def _appends(folder):
+  for _ in range(100):
+    results.append(folder, [{'metric': 'FID', 'value': 1.0, 'long': 'x' * 2000}] * 10)
+
+
+def test_two_may_append_at_the_same_time(tmp_path):
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:      # a lock of the file is per opening
+    list(pool.map(_appends, [tmp_path] * 2))
+  assert len(results.read(tmp_path)) == 2000
 
 
 def test_line_that_is_not_json_is_named(tmp_path):

@@ -97,10 +97,12 @@ def test_fewer_bits_and_pieces_draw_nearly_the_same(trained, whole, tmp_path):
 
 
 def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, capsys):
-  (copy / 'left_behind').write_text('x')
+  (copy / '.git').mkdir()
+  assert main(['xmc', 'export', str(trained), str(copy), '--step=2']) == 2
+  assert 'holds .git' in capsys.readouterr().err and from_folder(copy).step == 4
+  (copy / '.git').rmdir()
   assert main(['xmc', 'export', str(trained), str(copy), '--step=2']) == 0
   assert json.loads((copy / 'config.json').read_text())['step'] == 2
-  assert not (copy / 'left_behind').exists()
   assert 'step 2' in capsys.readouterr().out
   assert main(['xmc', 'export', str(trained), str(tmp_path / 'my model')]) == 0
   assert shlex.split(capsys.readouterr().out)[-2:] == [str(tmp_path / 'my model'), 'a red apple']
@@ -108,7 +110,9 @@ def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, 
   (tmp_path / 'full' / 'thesis.txt').write_text('x')
   for target in (tmp_path / 'full', tmp_path / 'full' / 'thesis.txt'):
     assert main(['xmc', 'export', str(trained), str(target)]) == 2
-    assert f'{target} exists' in capsys.readouterr().err
+    assert f'{target}: exists' in capsys.readouterr().err
+  (tmp_path / 'full' / folder.SUMS).write_text('')      # any folder of downloads may have it
+  assert main(['xmc', 'export', str(trained), str(tmp_path / 'full')]) == 2
   assert (tmp_path / 'full' / 'thesis.txt').read_text() == 'x'
 
 
@@ -120,7 +124,7 @@ def test_a_link_leads_to_the_model_that_is_replaced(trained, copy, tmp_path):
 
 def test_a_mount_point_cannot_be_replaced(trained, tmp_path, monkeypatch):
   monkeypatch.setattr(pathlib.Path, 'is_mount', lambda path: path == tmp_path / 'disk')
-  with pytest.raises(UserError, match='disk is a mount point'):
+  with pytest.raises(UserError, match='disk: is a mount point'):
     export(trained, tmp_path / 'disk')
 
 
@@ -131,12 +135,15 @@ def test_scores_of_random_weights_stay_out_of_the_card_and_those_without_referen
           'fakes': 99, 'reals': 88, 'reference': 'emoji/heldout', 'weights_sha256': 'abc'}
   lines = [line, line | {'value': 3.25, 'weights_sha256': registry.RANDOM},
            {'metric': 'SOA-C', 'value': 0.625, 'protocol': 'soa', 'step': 4, 'weights': 'averaged',
-            'fakes': 77}]
+            'fakes': 77},
+           {'note': 'mine', 'step': 4, 'weights': 'averaged'},      # others write there too
+           {'metric': 'mine', 'value': 9.5, 'step': 4, 'weights': 'averaged'}]
   (run / results.FILE).write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
   export(run, tmp_path / 'model')
   card = (tmp_path / 'model' / 'README.md').read_text()
   assert '| FID | 21.75 | tf2015 | 99 images against 88 of emoji/heldout |' in card
   assert '| SOA-C | 0.625 | soa | 77 images |' in card and '3.25' not in card
+  assert 'mine' not in card
 
 
 def test_a_text_encoder_in_bfloat16_is_exported(trained, encoder_folder, tmp_path):

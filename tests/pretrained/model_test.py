@@ -46,6 +46,13 @@ def test_images_for_pillow_and_numpy(emoji64):
 
 
 @slow
+def test_a_string_is_one_caption_and_no_captions_are_no_images(emoji64):
+  one = emoji64.generator.generate('a red apple')
+  np.testing.assert_array_equal(one, emoji64.generator.generate(c for c in ['a red apple']))
+  assert one.shape == (1, 64, 64, 3) and emoji64.generator.generate([]).shape == (0, 64, 64, 3)
+
+
+@slow
 def test_captions_have_images_of_their_own_and_the_noise_can_be_truncated(emoji64):
   both = emoji64(['a red apple', 'a blue heart'], num_images=2, seed=3)
   assert both.captions == ['a red apple'] * 2 + ['a blue heart'] * 2
@@ -81,7 +88,8 @@ def test_the_shipped_scenes_have_the_objects_and_the_background_of_the_caption()
 @slow
 @pytest.mark.parametrize('captions, options, words', [
     ('', {}, 'no words'), ('a red 苹果', {}, 'not Latin'), ([], {}, 'at least one'),
-    ('a cat', {'num_images': 0}, 'num_images=0'), ('a cat', {'truncation': 0}, 'truncation')])
+    ('a cat', {'num_images': 0}, 'num_images=0'), ('a cat', {'truncation': 0}, 'truncation'),
+    *(('a cat', {'seed': seed}, 'seed=') for seed in (-1, 2 ** 32, 2 ** 70, 1.5, None))])
 def test_mistakes_are_told(emoji64, captions, options, words):
   with pytest.raises(UserError, match=words):
     emoji64(captions, **options)

@@ -1,4 +1,5 @@
 """Files that appear when they are whole."""
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import subprocess
 import pytest
 from etils import epath
 
+from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
 
 
@@ -110,3 +112,27 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path):
     assert contents(tmp_path) == {'model/a.txt': 'old'}
     raise ValueError
   assert contents(tmp_path) == {'model/a.txt': 'old'}
+
+
+@pytest.mark.parametrize('kind', [pathlib.Path, epath.Path])
+def test_a_link_stays_one_and_pipes_and_devices_are_not_replaced(tmp_path, kind):
+  (tmp_path / 'real').write_text('old')
+  (tmp_path / 'link').symlink_to(tmp_path / 'real')
+  atomic.save(kind(tmp_path / 'link'), 'new')
+  assert (tmp_path / 'link').is_symlink() and (tmp_path / 'real').read_text() == 'new'
+  os.mkfifo(tmp_path / 'pipe')
+  for path in (tmp_path / 'pipe', pathlib.Path('/dev/null')):
+    with pytest.raises(OSError, match='a pipe or a device'):
+      atomic.save(kind(path), 'words')
+    assert not path.is_file()
+
+
+@pytest.mark.parametrize('content, words', [
+    ((), None), (('mark', 'own'), None), (('own',), 'is not a site'),
+    (('mark', 'thesis'), 'holds thesis, which is no part of a site')])
+def test_only_what_was_written_before_is_replaced(tmp_path, content, words):
+  atomic.check_replaceable(tmp_path / 'missing', {'mark', 'own'}, 'mark', 'a site')
+  for name in content:
+    (tmp_path / name).write_text('')
+  with pytest.raises(UserError, match=words) if words else contextlib.nullcontext():
+    atomic.check_replaceable(tmp_path, {'mark', 'own'}, 'mark', 'a site')

@@ -16,7 +16,7 @@ def add_parser(commands):
   flag('--images', required=True, metavar='FOLDER', help='images to score')
   flag('--reference', required=True, metavar='FOLDER',
        help='real images, a folder of xmc prepare, or a .npz file of statistics')
-  flag('--split', choices=('heldout', 'train'), default='heldout',
+  flag('--split', choices=('heldout', 'train'),
        help='of a folder of xmc prepare; default: heldout')
   flag('--protocol', default='tf2015', metavar='NAME', help='default: tf2015')
   flag('--workdir', metavar='FOLDER', help='append the scores to scores.jsonl in this folder')

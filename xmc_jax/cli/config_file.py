@@ -87,6 +87,7 @@ def shipped() -> list[tuple[str, str]]:
 
 def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """`config` with the values of the command line, checked and locked."""
+  overrides = _joined(overrides)
   for name, text in (found.groups() for found in map(_OVERRIDE.match, overrides) if found):
     _check_key(config, name, text)
   values = flags.FlagValues()
@@ -102,15 +103,27 @@ def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   return values.config
 
 
+def _joined(words: Sequence[str]) -> list[str]:
+  """The words with `--config.KEY VALUE` as one, `--config.KEY=VALUE`."""
+  found: list[str] = []
+  for word in words:
+    last = found[-1] if found else ''
+    if last.startswith('--config.') and '=' not in last and not word.startswith('--'):
+      found[-1] = f'{last}={word}'
+    else:
+      found.append(word)
+  return found
+
+
 def _read(path: str) -> ConfigDict:
-  path, colon, argument = path.partition(':')
+  path, colon, argument = (path, '', '') if pathlib.Path(path).is_file() else path.partition(':')
   path = _find(path)
   try:
     names = runpy.run_path(path)
     config = names['get_config'](*[argument] * len(colon)) if 'get_config' in names else None
   except OSError as error:
     raise UserError(f'--config: {path} cannot be read ({error.strerror}); {_GIVE}') from error
-  except Exception as error:     # the user's code may raise anything
+  except (Exception, SystemExit) as error:     # the user's code may raise anything
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
              if frame.filename == path] or [getattr(error, 'lineno', '?')]
     raise UserError(f'--config: {path}, line {lines[-1]}: {type(error).__name__}: '

@@ -1,8 +1,8 @@
 """The `xmc` command: parses the command line and runs one of the modules of this folder.
 
 Exit codes: 0; 2 after a user error, with one sentence on stderr; 75 if another process of a
-distributed run is lost; 130 after Ctrl-C. The modules import JAX only when they run, so that
-`xmc --help` answers at once.
+distributed run is lost; 130 after Ctrl-C; 141 if nobody reads what it prints any more. The modules
+import JAX only when they run, so that `xmc --help` answers at once.
 """
 from __future__ import annotations
 
@@ -68,8 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     with disk.errors_told():
       args.run(args)
-  except SystemExit as leaving:      # flags that do not go together
-    return leaving.code
+      sys.stdout.flush()      # here a full disk still has a sentence
+  except SystemExit as leaving:      # flags that do not go together, or code of the user's
+    if isinstance(leaving.code, int) and leaving.code:
+      return leaving.code
+    print(f'xmc: {leaving.code or "sys.exit() was called by a module that it ran"}',
+          file=sys.stderr)
+    return 2
   except UserError as error:
     print(f'xmc: {error}', file=sys.stderr)
     return error.code
@@ -94,6 +99,8 @@ def entry() -> None:
   except KeyboardInterrupt:
     print('xmc: interrupted', file=sys.stderr)
     code = 130
+  except BrokenPipeError:      # as of `xmc configs | head -1`
+    os._exit(141)
   if code:
     with contextlib.suppress(OSError):      # stdout may be a file on a full disk
       sys.stdout.flush()

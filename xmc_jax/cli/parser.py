@@ -98,8 +98,12 @@ def names(text: str) -> list[str]:
 def given_captions(captions: Sequence[str], file: str | None) -> list[str]:
   """Captions of the command line and of the file of --captions, cleaned as prepared ones are."""
   from xmc_jax.prepare.captions import clean
+  from xmc_jax.types import UserError
   from xmc_jax.utils.text_lines import read_lines
-  return [clean(text) for text in (*captions, *(read_lines(file, '--captions') if file else ()))]
+  lines = read_lines(file, '--captions') if file else []
+  if file and not lines:
+    raise UserError(f'--captions={file}: it has no captions, a line each')
+  return [clean(text) for text in (*captions, *lines)]
 
 
 def output_folder(path: pathlib.Path) -> pathlib.Path:
@@ -109,6 +113,8 @@ def output_folder(path: pathlib.Path) -> pathlib.Path:
   if there.exists() and not there.is_dir():
     raise UserError(f'--out={path}: {"" if there == path else f"{there} "}is a file; give a '
                     'folder, which is created if it is missing')
+  if not path.resolve().name:
+    raise UserError(f'--out={path}: give a folder in it')
   return path
 
 
@@ -151,7 +157,7 @@ def add_run(parser: Parser, step: Parser | None = None, *, model: bool = False) 
 
 
 def add_random_weights(parser: Parser) -> None:
-  parser.add_argument('--random_weights', type=number(), metavar='SEED',
+  parser.add_argument('--random_weights', type=number(least=0), metavar='SEED',
                       help="try the command with random weights in the protocol's network; the "
                            'scores mean nothing')
 

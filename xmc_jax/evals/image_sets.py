@@ -94,6 +94,12 @@ class SplitImages:
       return np.stack(list(pool.map(self._source.image, [int(i) for i in indices])))
 
 
+def is_prepared(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder holds a prepared data set, which has splits; it may be damaged."""
+  folder = pathlib.Path(folder).expanduser()
+  return (folder / records.MANIFEST).is_file() or any(folder.glob('*.rec'))
+
+
 def open_images(path: str | os.PathLike[str], flag: str, split: str,
                 side: int | None = None) -> ImageSet:
   """A folder of images; or a split of a prepared data set, at the size `side` if it is smaller.
@@ -101,7 +107,7 @@ def open_images(path: str | os.PathLike[str], flag: str, split: str,
   Prints what was skipped. UserError as of `FolderImages` and `records.load`.
   """
   folder = pathlib.Path(path).expanduser()
-  if (folder / records.MANIFEST).is_file() or any(folder.glob('*.rec')):
+  if is_prepared(folder):
     prepared = int(records.read_manifest(folder)['size'])
     source = records.load(split, min(prepared, side or prepared), folder)
     images = SplitImages(source, split)

@@ -17,7 +17,7 @@ from etils import epath
 from xmc_jax import __version__
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import UserError
-from xmc_jax.utils import json_lines
+from xmc_jax.utils import json_lines, lock
 
 FILE = 'scores.jsonl'
 # Scores are comparable only if all of these agree.
@@ -54,8 +54,11 @@ def append(workdir: epath.PathLike, found: Sequence[Mapping[str, Any]]) -> None:
     return
   path = epath.Path(workdir) / FILE
   try:
-    json_lines.keep(path)
-    json_lines.append(path, found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may append at the same time: `evaluate --follow` beside a training.
+    with lock.turn(path.parent / '.scores.lock'):
+      json_lines.keep(path)
+      json_lines.append(path, found)
   except OSError as error:
     raise UserError(f'{path} cannot be written ({error.strerror or error}); give a writable '
                     'folder') from error

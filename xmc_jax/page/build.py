@@ -98,11 +98,8 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
 
 def check_target(target: str | os.PathLike[str]) -> None:
   """UserError if a folder holds something else than a page, which `write` would replace."""
-  target = pathlib.Path(target)
-  if target.is_mount() or target.exists() and not (target / FACTS).is_file() and (
-      not target.is_dir() or any(target.iterdir())):
-    what = 'is a mount point' if target.is_mount() else 'exists and is not a page'
-    raise UserError(f'--page={target}: {what}; give another folder')
+  own = {path.name for path in SITE.iterdir()} | {'model', 'runtime'}
+  atomic.check_replaceable(pathlib.Path(target), own, FACTS, 'a page')
 
 
 def _compressed(path: pathlib.Path, content: bytes) -> int:

@@ -43,6 +43,12 @@ the files.
 """
 
 
+def can_show(line: Mapping[str, Any]) -> bool:
+  """Whether a line of scores.jsonl has what a row of the card needs; others may write there too."""
+  return (isinstance(line.get('metric'), str) and isinstance(line.get('value'), (int, float))
+          and {'protocol', 'fakes'} <= line.keys() and ('reference' in line) <= ('reals' in line))
+
+
 def render(name: str, facts: Mapping[str, Any], scores: Sequence[Mapping[str, Any]],
            license: str | None) -> str:
   """The card as text.

@@ -16,7 +16,7 @@ from xmc_jax.evals import results
 from xmc_jax.pretrained import card, folder, text_encoder
 from xmc_jax.sampling import TextToImage, find_text_encoder, for_sampling
 from xmc_jax.training.checkpoint import Checkpoints
-from xmc_jax.types import Tree, UserError
+from xmc_jax.types import Tree
 from xmc_jax.utils import atomic
 from xmc_jax.weight_files import files, int8
 
@@ -46,10 +46,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
       the text encoder cannot be cut.
   """
   target = pathlib.Path(target).resolve()      # what a link leads to is replaced, not the link
-  if target.is_mount() or target.exists() and not folder.is_model(target) and (
-      not target.is_dir() or any(target.iterdir())):
-    what = 'is a mount point' if target.is_mount() else 'exists and is not a folder of a model'
-    raise UserError(f'{target} {what}; give another folder')
+  folder.check_replaceable(target)
   model = TextToImage.load(workdir, step=step, text_encoder=encoder)
   config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
@@ -72,7 +69,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
         'config': _portable(config)}
     scores = [line for line in results.read(workdir)
               if (line.get('step'), line.get('weights')) == (model.step, model.weights)
-             and line.get('weights_sha256') != registry.RANDOM]
+              and line.get('weights_sha256') != registry.RANDOM and card.can_show(line)]
     folder.write(partial, facts, tensors, tokenizer,
                  card.render(target.name, facts, scores, license))
   return facts

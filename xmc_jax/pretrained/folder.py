@@ -35,6 +35,12 @@ def is_model(folder: pathlib.Path) -> bool:
   return (folder / SUMS).is_file()
 
 
+def check_replaceable(folder: pathlib.Path) -> None:
+  """UserError unless a folder can be replaced: it is missing, empty or holds a model alone."""
+  atomic.check_replaceable(folder, {CONFIG, WEIGHTS, TOKENIZER, CARD, SUMS, TEXT_ENCODER}, SUMS,
+                           'a folder of a model')
+
+
 def write(folder: pathlib.Path, facts: Mapping[str, Any], tensors: Mapping[str, np.ndarray],
           tokenizer: str, card: str) -> None:
   """Writes a model folder around the text encoder that it has already, the checksums last.

@@ -74,7 +74,7 @@ def read(workdirs: Sequence[str | os.PathLike[str]]) -> list[Run]:
   Raises:
     UserError: a folder is not a run or is given twice, or one of its files is damaged.
   """
-  folders = [epath.Path(workdir) for workdir in workdirs]
+  folders = [epath.Path(workdir).expanduser() for workdir in workdirs]
   if not folders:
     raise UserError('xmc report: no run given, give the folder of a training run')
   resolved = [folder.resolve() for folder in folders]

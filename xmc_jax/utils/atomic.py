@@ -8,8 +8,11 @@ import pathlib
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
+
+from xmc_jax.types import UserError
+from xmc_jax.utils import regular
 
 UNFINISHED = '.partial'      # suffix of the files that a killed process leaves behind
 _OLD = '.old'                # and of a folder that is being replaced
@@ -26,8 +29,13 @@ def whole(path: Any) -> Iterator[Any]:
   Args:
     path: any kind of path with pathlib's methods. Only local paths are flushed.
 
-  Raises OSError if the folder cannot be created, or the file cannot be renamed.
+  Raises OSError if the folder cannot be created, the file cannot be renamed, or `path` is a device
+  or a pipe.
   """
+  if '://' not in str(path):
+    regular.check(path)
+    if os.path.islink(path):      # what it leads to is replaced, not the link
+      path = type(path)(os.path.realpath(path))
   path.parent.mkdir(parents=True, exist_ok=True)
   unfinished = path.parent / _beside(path.name, UNFINISHED)
   try:
@@ -81,6 +89,21 @@ def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     shutil.rmtree(unfinished, ignore_errors=True)
     if folder.exists():
       shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(folder: pathlib.Path, own: Collection[str], mark: str, what: str) -> None:
+  """UserError unless `whole_folder` would destroy nothing: `folder` is missing or empty, or has the
+  file `mark` of `what` and no other names than `own`."""
+  if folder.is_mount():
+    raise UserError(f'{folder}: is a mount point; give another folder')
+  if not folder.exists():
+    return
+  names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+  if not folder.is_dir() or names and not (folder / mark).is_file():
+    raise UserError(f'{folder}: exists and is not {what}; give another folder')
+  if strangers := [name for name in names if name not in own]:
+    raise UserError(f'{folder}: would be replaced, and holds {strangers[0]}, which is no part of '
+                    f'{what}; move it away, or give another folder')
 
 
 def remove_left(folder: pathlib.Path) -> None:
