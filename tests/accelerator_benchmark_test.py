@@ -9,7 +9,7 @@ import tiny
 
 pytestmark = pytest.mark.slow
 
-ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONPATH': str(tiny.ROOT),
+ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', **tiny.LEAN,
                'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
                'JAX_COMPILATION_CACHE_DIR': os.environ['XMC_JAX_CACHE'],
                'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
@@ -59,7 +59,7 @@ def test_steps_have_time_memory_and_compilation_at_growing_batches(rehearsed):
 def test_implementations_and_remat_are_compared(rehearsed):
   lines = [line for line in rehearsed[1]['choices'] if 'rows' in line]
   assert [(line['impl'], line['remat']) for line in lines][:2] == [
-      ('fast', 'nothing'), ('reference', 'nothing')]
+      ('fast', 'nothing'), ('reference', 'nothing')]      # each in a process of its own
   assert lines[-1]['remat'] == 'blocks'
 
 

@@ -17,8 +17,9 @@ STEPS, SAVE = 40, 5
 
 
 def start(workdir, encoder, loader):
+  lean = {} if loader == 'arrays' else {'PYTHONPATH': str(tiny.ROOT)}      # with TensorFlow
   return tiny.start(tiny.train_argv(workdir, encoder, data__loader=loader, steps=STEPS,
-                                    every__save=SAVE, every__images=STEPS))
+                                    every__save=SAVE, every__images=STEPS), **lean)
 
 
 def finish(process, output=''):

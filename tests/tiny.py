@@ -28,6 +28,10 @@ BERT = {'model_type': 'bert', 'vocab_size': 30522, 'hidden_size': 8, 'num_hidden
         'type_vocab_size': 2, 'layer_norm_eps': 1e-12, 'hidden_act': 'gelu'}
 
 
+# For processes that need no TensorFlow, which is most of the time that they take to start.
+LEAN = {'PYTHONPATH': os.pathsep.join([str(ROOT / 'tests' / 'without_tensorflow'), str(ROOT)])}
+
+
 def train_argv(workdir, encoder, **settings):
   """Arguments of `xmc` for a tiny run; keyword arguments are keys of its config, `__` for `.`."""
   settings = SETTINGS | {'text.encoder': encoder} | {
@@ -37,10 +41,10 @@ def train_argv(workdir, encoder, **settings):
 
 
 def start(argv, **environment):
-  """A process of `xmc` on one CPU device; its output, both streams, is a line-wise text pipe."""
+  """A process of `xmc` on one CPU device, without TensorFlow; its output, both streams, is a line-wise text pipe."""
   light = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
            'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}
-  environment = os.environ | light | environment
+  environment = os.environ | light | LEAN | environment
   return subprocess.Popen([sys.executable, '-m', 'xmc_jax', *argv[1:]], cwd=ROOT, text=True,
                           env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

@@ -22,7 +22,7 @@ from xmc_jax.training.checkpoint import Checkpoints
 pytestmark = pytest.mark.slow
 
 LIGHT = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-         'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0', 'PYTHONUNBUFFERED': '1'}
+         'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0', 'PYTHONUNBUFFERED': '1', **tiny.LEAN}
 LAUNCH = tiny.ROOT / 'launch' / 'local_multiprocess.sh'
 STEPS, SAVE, HEARTBEAT = 12, 3, 20
 
@@ -163,7 +163,7 @@ def test_only_process_0_writes(straight):
   lines = [json.loads(line) for line in (straight / 'metrics.jsonl').open()]
   assert [line['step'] for line in lines] == list(range(1, STEPS + 1))
   assert sorted(path.name for path in straight.iterdir()) == [
-      '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl', 'tensorboard']
+      '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl']
   assert saved(straight) == list(range(1, STEPS + 1))
 
 
