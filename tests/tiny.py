@@ -41,7 +41,10 @@ def train_argv(workdir, encoder, **settings):
 
 
 def start(argv, **environment):
-  """A process of `xmc` on one CPU device, without TensorFlow; its output, both streams, is a line-wise text pipe."""
+  """A process of `xmc` on one CPU device, without TensorFlow.
+
+  Its output, both streams, is a line-wise text pipe.
+  """
   light = {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
            'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'PYTHONUNBUFFERED': '1'}
   environment = os.environ | light | LEAN | environment
