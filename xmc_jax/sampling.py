@@ -12,13 +12,16 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
@@ -76,17 +79,25 @@ class Sampler:
   """Runs a generator on any number of captions, in batches of one shape over all devices."""
 
   def __init__(self, method: Method, mesh: jax.sharding.Mesh, batch: int = 32):
-    assert method.sample, 'this method draws no images'
+    sample, match = method.sample, method.match
+    assert sample, 'this method draws no images'
     self._batch = -(-batch // mesh.size) * mesh.size
     self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
-    self._sample = jax.jit(method.sample, out_shardings=everywhere)
+
+    def run(params, stats, frozen, d, batch, z):
+      images = sample(params, stats, frozen, batch, z)
+      if not (match and d):
+        return images, jnp.zeros(len(z))
+      return images, match(d['params'], d['stats'], frozen, batch, images)
+    self._run = jax.jit(run, out_shardings=everywhere)
 
   def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree],
                captions: Sequence[str], tokens: np.ndarray, mask: np.ndarray,
-               z: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields images float32 [h, w, 3] in [0, 1], one for each of the n captions.
+               z: np.ndarray, d: Tree | None = None) -> Iterator[tuple[np.ndarray, float]]:
+    """Yields images float32 [h, w, 3] in [0, 1], one for each of the n captions, with a score.
 
-    tokens and mask are [n, t], z is [n, z features]. UserError if an image is not finite.
+    tokens and mask are [n, t], z is [n, z features]. With the discriminator's {'params', 'stats'}
+    in `d`, the score is that of `Method.match`. UserError if an image is not finite.
     """
     n = len(tokens)
     for start in range(0, n, self._batch):
@@ -94,12 +105,12 @@ class Sampler:
       indices = np.minimum(np.arange(start, start + self._batch), n - 1)
       put = lambda x: put_whole(x[indices], self._by_row)
       batch = {'tokens': put(tokens), 'mask': put(mask)}
-      images = jax.device_get(self._sample(params, stats, frozen, batch, put(z)))
-      for image, caption in zip(images, captions[start:]):
+      drawn = jax.device_get(self._run(params, stats, frozen, d or {}, batch, put(z)))
+      for image, score, caption in zip(*drawn, captions[start:]):
         if not np.isfinite(image).all():
           raise UserError(f'the generator gives NaN or infinity for the caption {caption!r}, so '
                           'there is no image of it; take an earlier checkpoint with --step')
-        yield image
+        yield image, float(score)
 
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
@@ -179,6 +190,7 @@ class TextToImage:
     forward: (tree, inputs) -> images [b, h, w, 3] in [0, 1], for use inside a jitted function.
       It is the same function for every checkpoint of the run.
     tree: the first argument of `forward`: all weights, on the devices.
+    method: what the run was trained with.
   """
   config: ml_collections.ConfigDict
   step: int
@@ -188,8 +200,9 @@ class TextToImage:
   mesh: jax.sharding.Mesh
   forward: Callable[[Tree, Mapping[str, Array]], Array]
   tree: Tree
+  method: Method
   _folder: epath.Path | None
-  _spec: Tree
+  _program: Program
   _sampler: Sampler
 
   @classmethod
@@ -237,14 +250,13 @@ class TextToImage:
                   tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path | None
                   ) -> TextToImage:
     """The generator of a program, without weights; `at`, `of_state` and `of_weights` add them."""
-    sample, g = method.sample, program.state_spec.networks['g']
+    sample = method.sample
     assert sample, 'a method that trains a generator draws with it'
 
     def forward(tree, inputs):
       return sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
     return cls(config, -1, '', tokenizer, method.z_features, program.mesh, forward,
-               {'frozen': frozen}, checkpoints, {'params': g.params, 'stats': g.stats},
-               Sampler(method, program.mesh))
+               {'frozen': frozen}, method, checkpoints, program, Sampler(method, program.mesh))
 
   def at(self, step: int | None = None, *, live: bool = False) -> TextToImage:
     """The same model with the weights of another checkpoint; arguments and errors as of `load`."""
@@ -252,8 +264,35 @@ class TextToImage:
     assert self._folder, 'this model has no checkpoints'
     with Checkpoints(self._folder, every=None) as checkpoints:
       step = checkpoints.latest() if step is None else step
-      g = checkpoints.restore_sampler(self._spec, step, live=live)
+      g = checkpoints.restore_sampler(self._spec('g'), step, live=live)
     return self.of_weights(step, 'live' if live else 'averaged', g)
+
+  def _spec(self, network: str) -> dict[str, Tree]:
+    spec = self._program.state_spec.networks[network]
+    return {'params': spec.params, 'stats': spec.stats}
+
+  def with_discriminator(self) -> TextToImage:
+    """The same model with what chooses the best of several images.
+
+    UserError if its method does not say how well an image shows its caption, or the model folder
+    was written without its discriminator.
+    """
+    if 'd' in self.tree:
+      return self
+    method = self.method
+    if not method.match or not self._folder:
+      why = (f'the method {self.config.method} does not say which image shows its caption best'
+             if not method.match else 'this model was exported without its discriminator')
+      raise UserError(f'--best_of: {why}; leave it out')
+    from xmc_jax.training.checkpoint import Checkpoints
+    with Checkpoints(self._folder, every=None) as checkpoints:
+      d = checkpoints.restore_sampler(self._spec('d'), self.step, network='d')
+    return self.of_networks(d, self._program.put_frozen(method.load_frozen(method.match_needs)))
+
+  def of_networks(self, d: Tree, frozen: Tree) -> TextToImage:
+    """The same model with a discriminator and the frozen networks that `Method.match` uses."""
+    return dataclasses.replace(self, tree=self.tree | {
+        'd': d, 'frozen': self.tree['frozen'] | frozen})
 
   def of_state(self, step: int, state: TrainState) -> TextToImage:
     """The same model with the averaged weights of a state in training."""
@@ -278,8 +317,8 @@ class TextToImage:
     return {'tokens': tokens, 'mask': mask,
             'z': caption_noise(captions, self.z_features, seed, truncation)}
 
-  def generate(self, captions: Sequence[str], *, seed: int = 0,
-               truncation: float | None = None) -> np.ndarray:
+  def generate(self, captions: str | Iterable[str], *, seed: int = 0,
+               truncation: float | None = None, best_of: int = 1) -> np.ndarray:
     """Generates one image per caption.
 
     The same caption and seed give the same image, whatever stands beside it in the list; rounding
@@ -292,18 +331,27 @@ class TextToImage:
       seed: of the noise.
       truncation: threshold in standard deviations beyond which noise is resampled; None: no
         truncation. Lower values give better and less diverse images.
+      best_of: how many images are drawn for each that is returned, which the discriminator chooses
+        (as in rejection sampling, Azadi et al. 2018, arXiv 1810.06758, but without its claim to the
+        distribution of the data).
     Returns:
       float32 [n, h, w, 3], RGB in [0, 1]; h and w are `config.model.size`.
     Raises:
-      UserError: `truncation` is not above 0, or an image is not finite.
+      UserError: an argument is out of range, an image is not finite, or as `with_discriminator`.
     """
     size = self.config.model.size
-    images = list(self.stream(captions, seed=seed, truncation=truncation))
+    images = list(self.stream(captions, seed=seed, truncation=truncation, best_of=best_of))
     return np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
 
-  def stream(self, captions: Sequence[str], *, seed: int = 0,
-             truncation: float | None = None) -> Iterator[np.ndarray]:
+  def stream(self, captions: str | Iterable[str], *, seed: int = 0,
+             truncation: float | None = None, best_of: int = 1) -> Iterator[np.ndarray]:
     """Yields the images of `generate` one by one, so that not all have to fit in memory."""
-    tree, captions = self.tree, _listed(captions)
-    return self._sampler(tree['params'], tree['stats'], tree['frozen'], captions,
-                         **self.inputs(captions, seed=seed, truncation=truncation, whole=True))
+    if best_of < 1:
+      raise UserError(f'--best_of={best_of}: must be at least 1')
+    tree = (self if best_of == 1 else self.with_discriminator()).tree
+    captions = [caption for caption in _listed(captions) for _ in range(best_of)]
+    drawn = self._sampler(tree['params'], tree['stats'], tree['frozen'], captions,
+                          **self.inputs(captions, seed=seed, truncation=truncation, whole=True),
+                          d=tree['d'] if best_of > 1 else None)
+    return (max(itertools.chain([first], itertools.islice(drawn, best_of - 1)),
+                key=operator.itemgetter(1))[0] for first in drawn)

@@ -22,6 +22,7 @@ from xmc_jax.encoders import bert, registry
 from xmc_jax.evals import protocols
 from xmc_jax.sampling import Sampler, TextToImage, caption_noise
 from xmc_jax.training import durable
+from xmc_jax.types import UserError
 from xmc_jax.weight_files.files import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -256,6 +257,28 @@ def test_captions_are_cleaned_as_those_of_the_training_are(draw, tmp_path):
   for flags in (['\ufeffsalt &amp; pepper\x85mill'], [f'--captions={tmp_path / "captions.txt"}']):
     found = draw(*flags, '--each=1')
     np.testing.assert_array_equal(*(one['000_salt_pepper_mill_0.png'] for one in (found, expected)))
+
+
+def test_the_best_of_several_is_the_one_that_the_discriminator_chooses(model):
+  """With the brightness of the image in the place of what a discriminator says."""
+  def match(params, stats, frozen, batch, images):
+    return params['sign'] * images.mean((1, 2, 3))
+  method = dataclasses.replace(model.method, match=match)
+  captions, seed = ['a cat', 'a dog', 'a cat'], 5
+  # Copies of a caption are numbered through the whole list.
+  six, three = model.generate(['a cat'] * 6, seed=seed), model.generate(['a dog'] * 3, seed=seed)
+  choices = six[:3], three, six[3:]
+  for sign, pick in ((1.0, np.argmax), (-1.0, np.argmin)):
+    chooser = dataclasses.replace(model, method=method, _sampler=Sampler(method, model.mesh, 4)
+                                  ).of_networks({'params': {'sign': sign}, 'stats': {}}, {})
+    best = chooser.generate(captions, seed=seed, best_of=3)
+    assert best.shape == (3, *six.shape[1:])
+    for image, among in zip(best, choices):
+      np.testing.assert_allclose(image, among[pick(among.mean((1, 2, 3)))], atol=1e-5)
+  with pytest.raises(UserError, match='--best_of: the method xmc_gan does not say'):
+    model.generate(['a cat'], best_of=2)
+  with pytest.raises(UserError, match='--best_of=0'):
+    model.generate(['a cat'], best_of=0)
 
 
 @pytest.mark.parametrize('size', [8, 16, 64])

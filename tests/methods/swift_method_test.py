@@ -11,7 +11,9 @@ import toys
 from xmc_jax import methods
 from xmc_jax.config import check
 from xmc_jax.data import source as sources
-from xmc_jax.losses.tokens import shown_token_loss
+from xmc_jax.layers.spectral import spectral_normalize
+from xmc_jax.losses.matching import word_scores_reference
+from xmc_jax.losses.tokens import shown_token_loss, token_losses
 from xmc_jax.methods import _caption_table, scl, swift
 from xmc_jax.methods._bert import FrozenBert
 from xmc_jax.networks.base import DiscriminatorOutput, Text
@@ -82,6 +84,24 @@ def test_noise_of_samples_has_the_standard_deviation_of_the_config(tiny, trained
   wide = draw(methods.build(tiny(**{'model.noise_std': 1.5})), z)
   np.testing.assert_allclose(wide, draw(method, 1.5 * z), atol=1e-6)
   assert np.abs(wide - draw(method, z)).max() > 1e-3
+
+
+def test_images_match_their_captions_by_the_word_losses_of_the_heads(tiny, trained):
+  """Against the same pairs one by one, from what the heads give in training."""
+  method = methods.build(tiny(**{'model.heads_words': True}))
+  networks, frozen = method.match.__self__, toys.fill(method.frozen_spec)
+  d = trained(1)[0][0]['d']
+  batch = {key: value[0] for key, value in toys.batch(method.batch_spec).items()}
+  found = jax.jit(method.match)(d.params, d.stats, frozen, batch, batch['image'])
+  weights, _ = spectral_normalize(d.params, d.stats['spectral'])
+  text = networks.encode_any(frozen, batch)
+  out, = networks.heads.apply({'params': weights},
+                              networks.maps(frozen['backbone'], batch['image']), text)
+  for i, (regions, words, mask) in enumerate(zip(out.regions, text.words, text.mask)):
+    score = word_scores_reference(regions[None], words[None], mask[None])[0, 0]
+    loss = token_losses(regions[None], words[None], mask[None])[0, :mask.sum()].mean()
+    np.testing.assert_allclose(found[i], score - 5.0 * loss, rtol=1e-4, atol=1e-4)
+  assert np.std(found) > 1e-3
 
 
 def test_frozen_weights_stay(tiny, trained):

@@ -17,18 +17,20 @@ import toys
 from safetensors import numpy as safetensors_numpy
 
 import xmc_jax
+from xmc_jax import methods
 from xmc_jax.cli.main import main
 from xmc_jax.data import source
 from xmc_jax.encoders import damsm, registry
 from xmc_jax.evals import results
-from xmc_jax.methods import attngan, galip
+from xmc_jax.methods import attngan, galip, swift
 from xmc_jax.networks import galip as galip_networks
 from xmc_jax.pretrained import export as exporting
-from xmc_jax.pretrained import folder, text_encoder
+from xmc_jax.pretrained import folder, start, text_encoder
 from xmc_jax.pretrained import model as module
 from xmc_jax.pretrained.export import export
 from xmc_jax.pretrained.model import from_folder
 from xmc_jax.sampling import TextToImage
+from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import hf_folders
 
@@ -303,8 +305,38 @@ def test_text_encoders_that_are_no_bert_are_exported_whole(make, tmp_path, monke
   assert 0 < np.abs(small - wanted).mean() < 0.03
 
 
+def test_a_discriminator_that_chooses_goes_along(tmp_path, encoder_folder, monkeypatch):
+  config = swift.config()
+  config.update_from_flattened_dict({
+      'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
+      'model.z_features': 5, 'text.encoder': str(encoder_folder), 'text.length': 6})
+  run, caption = saved_runs.save(tmp_path / 'run', config), ['the red apple']
+  wanted = TextToImage.load(run).generate(caption, best_of=4)
+  export(run, tmp_path / 'model')
+  monkeypatch.setattr(registry, 'load', lambda name: pytest.fail('the model has all it needs'))
+  model = from_folder(tmp_path / 'model')
+  np.testing.assert_array_equal(model.generate(caption, best_of=4), wanted)
+  four = model.generate(caption * 4)
+  assert [x.tobytes() for x in four].count(wanted[0].tobytes()) == 1
+  assert start.read(str(tmp_path / 'model'), program_state(config)).keys() > {
+      'networks/d/params/in_0/kernel'}
+  path = tmp_path / 'model/model.safetensors'
+  tensors = safetensors_numpy.load_file(path)
+  safetensors_numpy.save_file({k: x for k, x in tensors.items()
+                               if k.startswith(('params', 'stats'))}, path)
+  sign_again(path.parent)
+  with pytest.raises(UserError, match='exported without its discriminator'):
+    from_folder(tmp_path / 'model').generate(caption, best_of=4)
+
+
+def program_state(config):
+  method = methods.build(config)
+  return methods.program(method, config, make_mesh()).state_spec
+
+
 @pytest.mark.parametrize('name', ['emoji64', 'scenes64'])
 def test_only_what_draws_is_in_the_file(name):
   """Swift's generator is trained together with an encoder of images, which sampling needs not."""
   path = pathlib.Path(xmc_jax.__file__).with_name('models') / name / 'model.safetensors'
-  assert {name.split('/')[1] for name in safetensors_numpy.load_file(path)} == {'generator'}
+  names = [name.split('/') for name in safetensors_numpy.load_file(path)]
+  assert {name[1] for name in names if name[0] == 'params'} == {'generator'}

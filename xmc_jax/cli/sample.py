@@ -36,6 +36,9 @@ def add_parser(commands):
        help='of the images; default: RUN/samples, or samples; the grid is FOLDER.png')
   flag('--truncation', type=float, metavar='X',
        help='resample noise beyond X standard deviations: less variety; default: no limit')
+  flag('--best_of', type=number(least=1), default=1, metavar='N',
+       help='draw N images for each one and keep the one that the discriminator finds to show the '
+       'caption best, where the model has one; default: 1')
   add_run(parser, model=True)
   add_processes(parser)
   return parser
@@ -63,7 +66,8 @@ def _sample(args, captions: list[str]) -> None:
   model.tokenizer.check_captions(captions, model.config.text.script)
   repeated = [caption for caption in captions for _ in range(args.each)]
   writes, names, shown = jax.process_index() == 0, set(), []
-  for i, image in enumerate(model.stream(repeated, seed=args.seed, truncation=args.truncation)):
+  for i, image in enumerate(model.stream(repeated, seed=args.seed, truncation=args.truncation,
+                                         best_of=args.best_of)):
     names.add(name := _file_name(repeated[i], i // args.each, i % args.each, len(captions)))
     if writes:
       image_io.save_png(out / name, image_io.pixels(image))

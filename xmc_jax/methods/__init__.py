@@ -41,6 +41,10 @@ class Method:
   batch_spec: shapes and dtypes of one step's batch, leaves [r, b, ...].
   tokenizer: reads the tokenizer of the captions.
   sample_needs: names of the frozen weights that `sample` uses.
+  match: (params, stats, frozen, batch, images [b, h, w, 3] in [0, 1]) -> float32 [b], by the
+    discriminator "d": how well each image shows its caption, to choose among several of one
+    caption. None for a method that does not say.
+  match_needs: names of further frozen weights that `match` uses.
   export: (run folder, {network: params}, tokenizer) -> None; writes what other runs read from this
     one. Called by one process whenever a checkpoint is saved.
   frozen_settings: what decides beside the weights what a frozen network computes, as a file next to
@@ -54,6 +58,8 @@ class Method:
   batch_spec: dict[str, Tree]
   tokenizer: Callable[[], Tokenizer]
   sample_needs: tuple[str, ...] = ('text',)
+  match: Callable[..., Array] | None = None
+  match_needs: tuple[str, ...] = ()
   export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
   frozen_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 

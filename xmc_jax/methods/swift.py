@@ -126,7 +126,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
                          'generator': ('g', functools.partial(generator_losses, group=group))},
       extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer,
-      frozen_settings={'text': text.settings})
+      match=networks.match, match_needs=('backbone',), frozen_settings={'text': text.settings})
 
 
 def _check_model(model: ml_collections.ConfigDict) -> None:

@@ -23,6 +23,8 @@ from xmc_jax.layers.attention import attend
 from xmc_jax.layers.conv import GLOROT, Conv, Dense, leaky, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
+from xmc_jax.losses.matching import word_scores
+from xmc_jax.losses.tokens import token_losses
 from xmc_jax.networks import base
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
@@ -33,6 +35,8 @@ WORDS_AT = (8, 16)  # sides of the maps that attend to words
 LAYOUT_AT = (4, 8)  # sides of the maps whose places can attend to one another
 FINE = 96           # channels inside the blocks at half the size
 REGIONS = 2         # the map whose places meet words in the word term
+# Weight of the token losses when images of one caption are compared, chosen on training captions.
+MATCH_TOKEN = 5.0
 # Weights of the maps in the perceptual distance. Each map's gradient on a fake then has about the
 # same length; with equal weights the deepest would have thirty times that of the first.
 DISTANCE_WEIGHTS = (8.0, 2.0, 1.0, 0.25)
@@ -384,6 +388,16 @@ class SwiftNetworks(SplitForward):
     fake, = discriminate(fake_maps, text)
     outputs = dataclasses.replace(outputs, d_real=real, d_wrong=wrong, d_fake=fake)
     return outputs, stats | {'d': {'spectral': vectors}}
+
+  def match(self, params, stats, frozen, batch, images):
+    """How well images show their captions, by the word losses of the heads; float32 [b]."""
+    weights, _ = spectral_normalize(params, stats['spectral'])
+    text = self.encode_any(frozen, batch)
+    seen, = self.heads.apply({'params': weights}, self.maps(frozen['backbone'], images), text)
+    scores = jax.vmap(lambda *pair: word_scores(*(x[None] for x in pair))[0, 0])(
+        seen.regions, text.words, text.mask)
+    losses = token_losses(seen.regions, text.words, text.mask).sum(-1) / text.mask.sum(-1)
+    return scores - MATCH_TOKEN * losses
 
   def sample(self, params, stats, frozen, batch, z):
     return self.generator.apply({'params': params['generator']}, self.encode_any(frozen, batch),

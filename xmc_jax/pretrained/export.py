@@ -52,6 +52,8 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
   tensors = (int8.pack(flat('params', _used(model)), dtype, -1)
              | int8.pack(flat('stats', model.tree['stats']), STATS, -1))
+  if model.method.match:
+    tensors |= _choosing(model.with_discriminator(), dtype)
   if full:
     tensors |= int8.pack(networks(workdir, model, source), dtype, -1)
 
@@ -73,6 +75,16 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     folder.write(partial, facts, tensors, tokenizer,
                  card.render(target.name, facts, scores, license))
   return facts
+
+
+def _choosing(model: TextToImage, dtype: str) -> dict[str, np.ndarray]:
+  """The discriminator and the frozen networks with which it chooses among images."""
+  tensors = {}
+  for part, bits in (('params', dtype), ('stats', STATS)):
+    tensors |= int8.pack(flat(f'{folder.NETWORKS}d/{part}', model.tree['d'][part]), bits, -1)
+  for name in model.method.match_needs:
+    tensors |= int8.pack(flat(f'{folder.FROZEN}{name}', model.tree['frozen'][name]), dtype, -1)
+  return tensors
 
 
 def _portable(config) -> dict[str, Any]:
@@ -112,4 +124,4 @@ def networks(workdir: str | os.PathLike[str], model: TextToImage, encoder: str
   with Checkpoints(pathlib.Path(workdir) / 'checkpoints', every=None) as checkpoints:
     found = checkpoints.restore(spec, model.step).networks
   return {name: x for key, network in found.items() for part in ('params', 'stats')
-          for name, x in flat(f'networks/{key}/{part}', getattr(network, part)).items()}
+          for name, x in flat(f'{folder.NETWORKS}{key}/{part}', getattr(network, part)).items()}

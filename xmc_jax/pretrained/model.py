@@ -60,7 +60,7 @@ class Model:
   generator: TextToImage
 
   def __call__(self, captions: str | Sequence[str], *, num_images: int = 1, seed: int = 0,
-               truncation: float | None = None) -> Drawn:
+               truncation: float | None = None, best_of: int = 1) -> Drawn:
     """Draws images of captions.
 
     Args:
@@ -69,8 +69,10 @@ class Model:
       seed: of the noise; the same captions and seed give the same images.
       truncation: threshold in standard deviations beyond which noise is drawn again: lower values
         give less variety; None: no limit.
+      best_of: how many images are drawn for each that is returned; the discriminator chooses.
     Raises:
-      UserError: a caption is empty, too long or in another script, or an argument out of range.
+      UserError: a caption is empty, too long or in another script, an argument is out of range, or
+        the model has no discriminator to choose with.
     """
     captions = [captions] if isinstance(captions, str) else list(captions)
     if num_images < 1 or not captions:
@@ -79,7 +81,8 @@ class Model:
     captions = [clean(text) for text in captions]      # as those of the training and of xmc sample
     self.generator.tokenizer.check_captions(captions, self.generator.config.text.script)
     repeated = [caption for caption in captions for _ in range(num_images)]
-    images = self.generator.generate(repeated, seed=seed, truncation=truncation)
+    images = self.generator.generate(repeated, seed=seed, truncation=truncation,
+                                     best_of=best_of)
     return Drawn(image_io.pixels(images), repeated)
 
   def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None,
@@ -154,7 +157,15 @@ def from_folder(path: pathlib.Path) -> TextToImage:
   frozen = program.put_frozen(method.load_frozen(method.sample_needs))
   tokenizer = Tokenizer(path / folder.TOKENIZER, config.text.length)
   model = TextToImage.of_training(config, method, program, tokenizer, frozen, None)
-  return model.of_weights(facts['step'], facts['weights'], put_whole(g, replicated(mesh)))
+  model = model.of_weights(facts['step'], facts['weights'], put_whole(g, replicated(mesh)))
+  if not any(name.startswith(folder.FROZEN) for name in tensors):
+    return model
+  spec = program.state_spec.networks['d']
+  d = {part: _tree(tensors, f'{folder.NETWORKS}d/{part}', getattr(spec, part), path)
+       for part in ('params', 'stats')}
+  frozen = {name: _tree(tensors, f'{folder.FROZEN}{name}', method.frozen_spec[name], path)
+            for name in method.match_needs}
+  return model.of_networks(put_whole(d, replicated(mesh)), program.put_frozen(frozen))
 
 
 def _tree(tensors: dict[str, np.ndarray], part: str, spec: Tree, path: pathlib.Path) -> Tree:

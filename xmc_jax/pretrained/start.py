@@ -52,7 +52,7 @@ def read(name: str, state: TrainState) -> dict[str, np.ndarray]:
   if 'g' not in state.networks:
     raise UserError(f'--config.init={name}: this method trains an encoder, and init gives a '
                     'generator; leave it out')
-  tensors = _tensors(name)
+  tensors = {key: x for key, x in _tensors(name).items() if not key.startswith(folder.FROZEN)}
   known = ('params/', 'stats/', *map(_OTHERS.format, state.networks))
   strange = next((key for key in tensors if not key.startswith(known)), None)
   if strange or not any(key.startswith('params/') for key in tensors):
