@@ -21,7 +21,6 @@ JAX_NUM_CPU_DEVICES sets another number, which must divide --rows.
 """
 import argparse
 import importlib.util
-import os
 import pathlib
 import time
 
@@ -34,6 +33,7 @@ from xmc_jax.evals import resize
 from xmc_jax.evals.frechet import frechet_distance
 from xmc_jax.evals.protocols import centered
 from xmc_jax.training import mesh as meshes
+from xmc_jax.utils import cores
 
 TOOL = pathlib.Path(__file__).parents[1] / 'tools' / 'inception_goldens.py'
 
@@ -139,8 +139,7 @@ def frechet_case(features: int, rounds: int, other: bool) -> dict:
 
 
 def machine(other: bool) -> dict:
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  facts = {'cores': cores, 'devices': len(jax.devices()),
+  facts = {'cores': cores.usable(), 'devices': len(jax.devices()),
            'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   if other:
     import torch

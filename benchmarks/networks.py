@@ -16,7 +16,6 @@ import argparse
 import ctypes
 import gc
 import importlib.util
-import os
 import pathlib
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from xmc_jax.methods._damsm import has_loss
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.types import UserError
+from xmc_jax.utils import cores
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 SIDES = ('xmc_jax', 'torch')
@@ -130,7 +130,7 @@ class Theirs:
   def __init__(self, config, ours: Ours, channels_last: bool, compiled: bool):
     import torch
     from torch_networks.families import FAMILIES
-    torch.set_num_threads(cores())
+    torch.set_num_threads(cores.usable())
     torch.set_flush_denormal(True)            # as XLA does
     self._torch = torch
     trees, frozen, batch = ours.begins
@@ -152,10 +152,6 @@ class Theirs:
     torch = self._torch
     z = torch.randn(self._shape) if z is None else torch.tensor(z)
     return self._twin.step(**self._batch, z=z)
-
-
-def cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def check(config) -> None:
@@ -225,7 +221,7 @@ def benchmark(config, steps: int, channels_last: bool, compiled: bool) -> dict:
       'program_bytes': ours.memory and sum(ours.memory), 'flops': ours.flops,
       'compile_seconds': round(ours.compile_seconds, 1),
       'difference': float(f'{apart:.1e}'), 'channels_last': channels_last,
-      'torch_compiled': compiled, 'cores': cores(),
+      'torch_compiled': compiled, 'cores': cores.usable(),
       'torch_threads': torch.get_num_threads(), 'device': jax.devices()[0].device_kind,
       'jax': jax.__version__, 'torch': torch.__version__}
 

@@ -36,7 +36,9 @@ check_train() {  # Sets $config and $workdir, from the flags of training
   config=$(value_of config ${train[@]+"${train[@]}"})
   workdir=$(value_of workdir ${train[@]+"${train[@]}"})
   [[ $config && $workdir ]] || die 'flags of training are missing: -- --config FILE --workdir DIR'
-  local file=${config%%:*} && [[ $file == */* ]] || file=configs/${file%.py}.py  # or only a NAME
+  local file=$config  # FILE, FILE:VARIANT, or NAME of configs/NAME.py with or without a variant
+  (cd "$root" && [[ -f $file ]]) || file=${config%:*}
+  [[ $file == */* || $file == *.py ]] || file=configs/${config%%:*}.py
   (cd "$root" && [[ -f $file ]]) || die "--config $config: no such file in the checkout, $root"
 }
 

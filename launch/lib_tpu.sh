@@ -4,7 +4,8 @@
 
 check_paths() {
   [[ $workdir == gs://?* ]] || die "--workdir $workdir: hosts share no disk; use gs://BUCKET/DIR"
-  [[ $config == configs/* || $config != */* ]] || die "--config $config: hosts get what is in configs/; put it there"
+  [[ $config == configs/* || $config != */* && $config != *.py* ]] \
+    || die "--config $config: hosts get what is in configs/; put it there"
 }
 
 check_tpu() {  # Sets $version, $resource and $vm
@@ -26,20 +27,26 @@ upload_code() {  # The code as it lies here goes next to the run: any host that 
   run gcloud ${project:+--project="$project"} storage cp build/code.tar.gz "$workdir/code.tar.gz"
 }
 
-host_script() {  # What each host runs as root, at every boot or by hand
+# What each host runs as root, at every boot or by hand. Flags by hand stay for later boots, which
+# run what the TPU was created with.
+host_script() {  # host_script [by-hand]
+  local keep='[[ -f /opt/xmc/flags ]] || '
+  [[ ! ${1-} ]] || keep=''
   cat <<SCRIPT
 #!/bin/bash
 set -eo pipefail
 export PATH=\$PATH:/snap/bin
 mkdir -p /opt/xmc
+exec 9>/opt/xmc/.lock && flock 9
+${keep}printf %s $(quote "$(host_words)") >/opt/xmc/flags
 gcloud storage cat $(quote "$workdir/code.tar.gz") | tar -xz -C /opt/xmc
-bash /opt/xmc/launch/hosts/tpu.sh $(host_words)
+eval "bash /opt/xmc/launch/hosts/tpu.sh \$(cat /opt/xmc/flags)"
 SCRIPT
 }
 
 send_start() {  # Hosts that are up fetch the code, install it and start
   run "${vm[@]}" ssh "$name" --zone="$zone" --quiet --worker=all \
-    --command="sudo bash -c $(quote "$(host_script)")"
+    --command="sudo bash -c $(quote "$(host_script by-hand)")"
 }
 
 tell_how() {  # tell_how DELETE COMMAND...: how to look at the run and how to end it

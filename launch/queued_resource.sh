@@ -52,7 +52,8 @@ fi
 while sleep 60; do
   seen="$("${state[@]}" || echo UNKNOWN) $("${node[@]}" 2>/dev/null || echo NONE)"
   if [[ $seen == 'ACTIVE READY' && ! $sent ]]; then
-    send_start && sent=1 && seen+=' started'
+    send_start || die "not all hosts of $name could be reached; run the same command again"
+    sent=1 && seen+=' started'
   elif [[ $seen == 'ACTIVE READY' ]]; then
     seen+=" $("${service[@]}" || echo unreachable)"
   fi

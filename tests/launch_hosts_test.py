@@ -40,7 +40,7 @@ def host(shell):
   shell.fake('gcloud', then='[[ $2 != cat ]] || cat "$HOME/code.tar.gz"')
   shell.fake('python3', 'systemctl', 'xmc')
   shell.fake('sudo', then='exec "$@"')
-  shell.real('mkdir', 'tar')
+  shell.real('flock', 'mkdir', 'tar')
   return shell.folder / 'opt'
 
 

@@ -218,6 +218,7 @@ def test_a_missing_option_is_told_in_one_sentence(shell, name, option):
     ('tpu_vm', [*TPU, '--', '--config=setup.cfg', *TRAIN[2:]], '--config setup.cfg'),
     ('queued_resource', [*TPU, '--', '--config', 'configs/demo.py'], '--workdir DIR'),
     ('queued_resource', TPU, '--config FILE'),
+    ('tpu_vm', [*TPU, '--', '--config=demo.py', *TRAIN[2:]], '--config demo.py'),
     ('gke', [*CALLS['gke'], '--', *TRAIN[:2], '--workdir=/nfs/x'], '--workdir /nfs/x'),
     ('slurm', ['--nodes=1', '--time', '--gpus=1', '--', *TRAIN], '--time needs a value'),
     ('slurm', [*CALLS['slurm'], '--', '--config=configs/no.py', *TRAIN[2:]], 'configs/no.py'),

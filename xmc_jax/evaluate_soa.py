@@ -1,18 +1,18 @@
 """Semantic object accuracy of a trained run; see `evals/soa.py` for the metric."""
 from __future__ import annotations
 
-import importlib
 import os
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from xmc_jax.evals import results, soa
 from xmc_jax.evals.scores import Score
-from xmc_jax.sampling import TextToImage
+from xmc_jax.sampling import TextToImage, check_seed
 from xmc_jax.types import UserError
-from xmc_jax.utils import image_io
+from xmc_jax.utils import image_io, user_code
 from xmc_jax.utils.progress import Progress
 
 CHUNK = 256  # images in memory
@@ -42,6 +42,8 @@ def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[st
   if not (out or detector):
     raise UserError('--out or --detector is missing: give --out FOLDER, '
                     '--detector MODULE:FUNCTION, or both')
+  check_seed(seed)
+  workdir = epath.Path(workdir).expanduser()
   detect = _load_detector(detector) if detector else None
   classes = soa.read_captions(captions)
   model = TextToImage.load(workdir, step=step, live=live, text_encoder=text_encoder)
@@ -83,10 +85,12 @@ def _record(workdir: str | os.PathLike[str], model: TextToImage, hits: dict[int,
 
 
 def _load_detector(name: str) -> soa.Detector:
-  module, _, function = name.partition(':')
+  path, _, function = name.partition(':')
+  module = user_code.import_module(path, f'--detector={name}',
+                                   'add its folder to PYTHONPATH, or give package.module:function')
   try:
-    return getattr(importlib.import_module(module), function)()
+    return getattr(module, function)()
   except (Exception, SystemExit) as error:      # the user's code may raise anything
     raise UserError(f'--detector={name}: cannot be loaded ({type(error).__name__}: {error}); give '
                     'package.module:function of a function without arguments that returns a '
-                    'detector, and add the folder of the module to PYTHONPATH') from error
+                    'detector') from error

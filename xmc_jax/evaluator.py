@@ -18,7 +18,7 @@ from xmc_jax.distributed import processes
 from xmc_jax.evals import extra_metrics, feature_cache, image_sets, protocols, results, scores
 from xmc_jax.evals.extract import FeatureCollector, GeneratedImages
 from xmc_jax.evals.statistics import Moments
-from xmc_jax.sampling import TextToImage, find_text_encoder
+from xmc_jax.sampling import TextToImage, check_seed, find_text_encoder
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.metric_writer import Board
@@ -59,6 +59,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     UserError: there is no such run, checkpoint, protocol or metric; weights are not found; or the
       generator's images are not finite.
   """
+  check_seed(seed)
   workdir = epath.Path(workdir).expanduser()
   weights, metrics = ([x] if isinstance(x, str) else x for x in (weights, metrics))
   if not weights or not set(weights) <= set(WEIGHTS):

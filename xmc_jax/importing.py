@@ -155,7 +155,7 @@ def import_run(published: Published, config: ml_collections.ConfigDict,
       run in the folder.
   """
   _check_config(published, config)
-  workdir, method = epath.Path(workdir), methods.build(config)
+  workdir, method = epath.Path(workdir).expanduser(), methods.build(config)
   program = methods.program(method, config, make_mesh())
   spec = program.state_spec.networks
   variables = {'g': _generator(published, {'params': spec['g'].params, **spec['g'].stats}, config)}

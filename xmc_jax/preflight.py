@@ -32,7 +32,7 @@ from xmc_jax.distributed import processes
 from xmc_jax.pretrained import start as begin
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training.checkpoint import Checkpoints
-from xmc_jax.training.memory import available, compile_to_fit
+from xmc_jax.training.memory import available, compile_to_fit, less
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 from xmc_jax.utils.lock import locked
@@ -72,7 +72,7 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
 
   Raises UserError, on every process, with a line for each thing that is wrong on any of them.
   """
-  workdir, found = epath.Path(workdir), Findings()
+  workdir, found = epath.Path(workdir).expanduser(), Findings()
   method = program = source = None
   found.same |= {f'config.{key}': str(value) for key, value in traverse_util.flatten_dict(
       config.to_dict(), sep='.').items()}
@@ -81,6 +81,7 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     _devices(found)
   with found.kept():
     method = methods.build(config)
+    methods.check_training(method, config)
     program = methods.program(method, config, meshes.make_mesh())
     _frozen(found, method)
   with found.kept():
@@ -111,7 +112,8 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   step_seconds = None
   if all(processes.gather(program is not None and divides)):
     with found.kept():
-      step_seconds = _step(found, config, program, config.steps - start)
+      step_seconds = _step(found, config, program, config.steps - start,
+                           less(config.model, method.microbatches))
   if source is not None and divides:
     with found.kept():
       _input(found, config, method if program else None, source, step_seconds)
@@ -259,11 +261,11 @@ def product_rate(dtype: str) -> float:
   return 2 * n ** 3 / min(times[1:])
 
 
-def _step(found: Findings, config: ml_collections.ConfigDict, program: Program, steps: int
-          ) -> float | None:
+def _step(found: Findings, config: ml_collections.ConfigDict, program: Program, steps: int,
+          advice: str) -> float | None:
   """Compiles the step for the devices' memory; the seconds that it may take, None if unknown."""
   began = time.perf_counter()
-  step = compile_to_fit(program, config)
+  step = compile_to_fit(program, advice)
   seconds, memory = time.perf_counter() - began, step.memory()
   found.rows['compiled'] = f'in {seconds:,.0f} s'
   if memory:

@@ -40,6 +40,12 @@ if TYPE_CHECKING:      # imported late: it imports orbax
   from xmc_jax.training.checkpoint import Checkpoints
 
 
+def check_seed(seed: int) -> None:
+  """UserError unless `seed` is a whole number from 0 to 2^32 - 1."""
+  if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2 ** 32:
+    raise UserError(f'seed={seed}: must be a whole number from 0 to 2^32 - 1')
+
+
 def caption_noise(captions: Sequence[str], features: int, seed: int,
                   truncation: float | None = None) -> np.ndarray:
   """Standard normal noise, float32 [n, features], that belongs to the captions themselves.
@@ -53,8 +59,7 @@ def caption_noise(captions: Sequence[str], features: int, seed: int,
   """
   if truncation is not None and not truncation > 0:
     raise UserError(f'--truncation={truncation}: must be above 0; 0.5 is strong, 2 is weak')
-  if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2 ** 32:
-    raise UserError(f'seed={seed}: must be a whole number from 0 to 2^32 - 1')
+  check_seed(seed)
   copies: collections.Counter[str] = collections.Counter()
   numbers = np.empty((len(captions), 3), np.uint32)
   for row, caption in zip(numbers, captions):
@@ -150,6 +155,9 @@ def find_text_encoder(trained: str, given: str | os.PathLike[str] | None) -> str
   return str(found)
 
 
+_GIVEN = ('text', 'clip')      # encoders of captions, of which --text_encoder gives the folder
+
+
 def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where: str) -> None:
   """UserError for frozen weights other than those of the training, which would give nonsense."""
   for name, tree in frozen.items():
@@ -157,8 +165,9 @@ def _check_frozen(frozen: Mapping[str, Tree], trained: Mapping[str, str], where:
     if found != trained.get(name, found):
       raise UserError(
           f'the {name} encoder {where} is not the one that this run was trained with: the sha256 '
-          f'of its numbers is {found} instead of {trained[name]}; give the folder of the right one '
-          'with --text_encoder FOLDER')
+          f'of its numbers is {found} instead of {trained[name]}; '
+          + ('give the folder of the right one with --text_encoder FOLDER' if name in _GIVEN else
+             'install the right one'))
 
 
 def _check_frozen_settings(found: Mapping[str, Any], trained: Mapping[str, Any], where: str
@@ -285,9 +294,11 @@ class TextToImage:
              if not method.match else 'this model was exported without its discriminator')
       raise UserError(f'--best_of: {why}; leave it out')
     from xmc_jax.training.checkpoint import Checkpoints
+    frozen = method.load_frozen(method.match_needs)
     with Checkpoints(self._folder, every=None) as checkpoints:
+      _check_frozen(frozen, checkpoints.meta(self.step).get('frozen', {}), 'that is installed')
       d = checkpoints.restore_sampler(self._spec('d'), self.step, network='d')
-    return self.of_networks(d, self._program.put_frozen(method.load_frozen(method.match_needs)))
+    return self.of_networks(d, self._program.put_frozen(frozen))
 
   def of_networks(self, d: Tree, frozen: Tree) -> TextToImage:
     """The same model with a discriminator and the frozen networks that `Method.match` uses."""

@@ -31,7 +31,7 @@ from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import profile as traces
 from xmc_jax.training.checkpoint import Checkpoints
-from xmc_jax.training.memory import compile_to_fit
+from xmc_jax.training.memory import compile_to_fit, less
 from xmc_jax.training.memory import summary as memory_summary
 from xmc_jax.training.metric_writer import Reporter
 from xmc_jax.training.program import TITLES, Program, Step, parameters
@@ -71,6 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   program = methods.program(method, config, mesh)
   source, heldout = (sources.load(config.data.name, split, config.model.size,
                                   **config.data.options) for split in sources.SPLITS)
+  methods.check_training(method, config)
   methods.check_labels(method, config, source)
   tokenizer, loader = method.tokenizer(), pipeline.choose_loader(config.data.loader)
 
@@ -117,7 +118,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     model = method.sample and TextToImage.of_training(config, method, program, tokenizer, frozen,
                                                       checkpoints.directory)
     curve = _curve(workdir, model, config, start)      # early: it may lack weights
-    compiled = _compile(program, config, source, tokenizer, start)
+    compiled = _compile(program, config, less(config.model, method.microbatches), source,
+                        tokenizer, start)
     _write_config(workdir, config)
     rounds = len(method.objective.rounds)
     reporter = Reporter(workdir, total_steps=config.steps, every=config.every.report, start=start,
@@ -179,8 +181,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   return state
 
 
-def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
-  """Compiles the step and prints a summary of the run."""
+def _compile(program: Program, config, advice: str, source, tokenizer, start: int) -> Step:
+  """Compiles the step and prints a summary of the run. advice: as of `compile_to_fit`."""
   print(f'{config.method} on {config.data.name}: {len(source):,} images, {config.model.size} px, '
         f'batch size {config.batch_size} per round, steps {start + 1:,} to {config.steps:,}')
   for warning in pipeline.warnings(source, tokenizer, config.batch_size, config.text.script):
@@ -194,8 +196,8 @@ def _compile(program: Program, config, source, tokenizer, start: int) -> Step:
   print(meshes.summary(program.mesh))
   began = time.perf_counter()
   # In another thread, so that Ctrl-C need not wait for the compiler.
-  compiled = concurrent.futures.ThreadPoolExecutor(1).submit(compile_to_fit, program,
-                                                                config).result()
+  compiled = concurrent.futures.ThreadPoolExecutor(1).submit(
+      compile_to_fit, program, advice).result()
   for name, count in parameters(program.state_spec).items():
     print(f'{TITLES.get(name, name)}: {count:,} parameters')
   if memory := memory_summary(compiled.memory()):

@@ -31,6 +31,8 @@ def test_a_colon_may_be_in_the_path(tmp_path):
   (tmp_path / 'a:b').mkdir()
   shutil.copy(tiny.DEMO, tmp_path / 'a:b' / 'demo.py')
   assert config_file.load(str(tmp_path / 'a:b' / 'demo.py')).steps == 800
+  shutil.copy(tiny.ROOT / 'configs/smoke.py', tmp_path / 'a:b')
+  assert config_file.load(f'{tmp_path}/a:b/smoke.py:demo').steps == 50
 
 
 def test_overrides_by_type():

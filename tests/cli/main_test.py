@@ -186,7 +186,7 @@ def test_ctrl_c_before_the_first_step(argv, phase):
     ([], ['--caption', '--captions FILE']),
     (['--captions=no_such_file.txt'], ['--captions', 'no_such_file.txt']),
     (['--captions={folder}/latin1.txt'], ['--captions', 'latin1.txt', 'UTF-8']),
-    (['--captions={folder}/empty.txt'], ['empty.txt', 'has no captions']),
+    (['--captions={folder}/empty.txt'], ['empty.txt: has no captions']),
     (['--caption=apple', '--each=0'], ['--each=0']),
     (['--caption=apple', '--seed=-1'], ['--seed=-1']),
     (['--caption=apple', '--seed=x'], ['--seed=x']),

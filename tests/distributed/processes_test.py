@@ -109,13 +109,13 @@ def test_resumed_on_two_devices_and_on_one_nothing_is_lost(pair, tmp_path, text_
 class Run:
   """Two processes of `xmc train` with one device each."""
 
-  def __init__(self, workdir, encoder, **settings):
+  def __init__(self, workdir, encoder, *, tensorflow=False, **settings):
     heartbeat = settings.pop('heartbeat', 120)     # a busy machine may delay threads for long
     argv = tiny.train_argv(workdir, encoder, **{
         'data__loader': 'arrays', 'steps': STEPS, 'every__save': SAVE, 'every__images': STEPS}
         | settings)
-    self._process = start([LAUNCH, '--devices', 1, '--', *argv[2:],
-                           f'--heartbeat={heartbeat}'])
+    self._process = start([LAUNCH, '--devices', 1, '--', *argv[2:], f'--heartbeat={heartbeat}'],
+                          **({'PYTHONPATH': str(tiny.ROOT)} if tensorflow else {}))
     self.output = ''
     self.pids = [int(re.fullmatch(rf'process {i} is (\d+)\n', self._line())[1]) for i in range(2)]
 
@@ -154,7 +154,7 @@ def saved(workdir):
 def straight(tmp_path_factory, encoder_folder):
   """The folder of an uninterrupted run of two processes, with a checkpoint of each step."""
   workdir = tmp_path_factory.mktemp('straight')
-  run = Run(workdir, encoder_folder, every__save=1)
+  run = Run(workdir, encoder_folder, tensorflow=True, every__save=1)
   assert run.finish() == 0, run.output
   return workdir
 
@@ -163,7 +163,8 @@ def test_only_process_0_writes(straight):
   lines = [json.loads(line) for line in (straight / 'metrics.jsonl').open()]
   assert [line['step'] for line in lines] == list(range(1, STEPS + 1))
   assert sorted(path.name for path in straight.iterdir()) == [
-      '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl']
+      '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl', 'tensorboard']
+  assert len(list((straight / 'tensorboard').iterdir())) == 1
   assert saved(straight) == list(range(1, STEPS + 1))
 
 

@@ -63,13 +63,17 @@ def test_partners_of_the_same_image_need_no_labels():
   for family in FAMILIES:
     method = methods.build(framework(family, **{'data.partners': 'self'}))
     assert 'label' not in method.batch_spec and 'partner_image' in method.batch_spec
-  method = methods.build(framework('df_gan', **{'scl.supcon_fake': 0.0}))
-  assert 'label' not in method.batch_spec
+  for settings in ({'scl.supcon_fake': 0.0}, {'data.partners': 'self'}):
+    config = framework('df_gan', **settings)
+    method = methods.build(config)
+    assert 'label' not in method.batch_spec
+    methods.program(method, config, make_mesh(jax.devices()[:1])).trace()
 
 
 def test_partners_without_the_framework_are_refused():
+  config = tiny('df_gan', **{'data.partners': 'exact'})
   with pytest.raises(UserError, match='--config.data.partners=exact: df_gan alone does not use'):
-    methods.build(tiny('df_gan', **{'data.partners': 'exact'}))
+    methods.check_training(methods.build(config), config)
 
 
 def test_so_does_xmc_gan_whose_fakes_an_image_network_looks_at(text_folder):

@@ -156,8 +156,8 @@ def test_mistakes_in_the_config_are_named(tiny, settings, message):
 
 
 class Captions:
-  """In place of a data set: three images, five captions, one of them twice."""
-  texts = (('a', 'b'), ('c', 'a'), ('d', 'e'))
+  """In place of a data set: four images, seven captions; 'A' has the tokens of 'a', 'D' of 'd'."""
+  texts = (('a', 'b'), ('c', 'a'), ('d', 'e'), ('A', 'D'))
 
   def __len__(self):
     return len(self.texts)
@@ -170,7 +170,7 @@ class Letters:
   """In place of a tokenizer: CLS, the number of the letter, SEP and padding."""
 
   def encode(self, captions):
-    tokens = np.array([[1, ord(c), 2, 0] for c in captions], np.int32)
+    tokens = np.array([[1, ord(c.lower()), 2, 0] for c in captions], np.int32)
     return tokens, tokens > 0
 
 
@@ -181,7 +181,7 @@ def test_captions_with_the_same_first_key_are_told_apart(monkeypatch, tiny):
   monkeypatch.setattr(_caption_table, 'TIES', 5)
   test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny)
   monkeypatch.setattr(_caption_table, 'keys_of', lambda tokens: 0 * keys_of(tokens))
-  with pytest.raises(UserError, match='text.cached: two captions of this set'):
+  with pytest.raises(UserError, match='text.cached: captions of this set have the same keys'):
     test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny)
 
 
@@ -197,9 +197,9 @@ def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
   embeddings = load()
   assert jax.tree.map(lambda x: (x.shape, x.dtype), embeddings) == jax.tree.map(
       lambda x: (x.shape, x.dtype), spec)
-  assert spec['words'].shape == (5, 4, 3)
+  assert spec['words'].shape == (7, 4, 3)
   jax.tree.map(np.testing.assert_array_equal, load(), embeddings)      # from the disk
-  tokens, mask = Letters().encode(['e', 'a', 'c', 'a'])
+  tokens, mask = Letters().encode(['e', 'a', 'c', 'd'])
   batch = {'tokens': tokens, 'mask': mask}
   text, wanted = found({'captions': embeddings}, batch), encode({'text': 0.1}, batch)
   np.testing.assert_allclose(text.words, wanted.words, atol=1e-3)

@@ -53,6 +53,14 @@ def test_a_string_is_one_caption_and_no_captions_are_no_images(emoji64):
 
 
 @slow
+def test_the_shipped_scenes_can_be_chosen():
+  model = module.load('scenes64')
+  two = model('two drums', num_images=2).arrays
+  best = model('two drums', best_of=2).arrays[0]
+  assert [np.array_equal(best, image) for image in two].count(True) == 1
+
+
+@slow
 def test_captions_have_images_of_their_own_and_the_noise_can_be_truncated(emoji64):
   both = emoji64(['a red apple', 'a blue heart'], num_images=2, seed=3)
   assert both.captions == ['a red apple'] * 2 + ['a blue heart'] * 2

@@ -53,4 +53,4 @@ def test_the_rate_stops_as_soon_as_it_is_at_its_least(lr, least, times):
     (dict(decay=dict(rate=0.5, every=2, least=0.1, after=3)), '--config.optim.g.decay.after')])
 def test_keys_that_are_not_known_or_missing_are_told(own, told):
   with pytest.raises(UserError, match=told):
-    optim.make_optimizers({'g': dict(lr=0.1, b1=0.9, b2=0.98, **own)})
+    optim.check_keys({'g': dict(lr=0.1, b1=0.9, b2=0.98, **own)})

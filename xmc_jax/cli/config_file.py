@@ -43,7 +43,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def load_saved(workdir: str, overrides: Sequence[str] = ()) -> ConfigDict:
   """The config of the run in `workdir`, changed, checked and locked; UserError as in `load`."""
-  path = epath.Path(workdir) / 'config.json'
+  path = epath.Path(workdir).expanduser() / 'config.json'
   try:
     regular.check(path)
     saved = json.loads(path.read_text())
@@ -116,7 +116,13 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 
 def _read(path: str) -> ConfigDict:
-  path, colon, argument = (path, '', '') if pathlib.Path(path).is_file() else path.partition(':')
+  head, last_colon, last = path.rpartition(':')      # a path may have colons of its own
+  if pathlib.Path(path).is_file():
+    colon = argument = ''
+  elif pathlib.Path(head).is_file():
+    path, colon, argument = head, last_colon, last
+  else:
+    path, colon, argument = path.partition(':')
   path = _find(path)
   try:
     names = runpy.run_path(path)

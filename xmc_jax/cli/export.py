@@ -80,7 +80,7 @@ def _page(args) -> None:
       args.parser.error('--full: a page draws, and needs the generator alone; leave --full out')
     name = pathlib.Path(args.workdir).resolve().name
     with tempfile.TemporaryDirectory() as folder:
-      _export(args, pathlib.Path(folder, name), 'float16')
+      _export(args, pathlib.Path(folder, name), 'float16', draws_only=True)
       loaded = model.load(pathlib.Path(folder, name))
       with Checkpoints(pathlib.Path(args.workdir, 'checkpoints'), every=None) as checkpoints:
         config = read_config(checkpoints)      # which knows where the data are
@@ -96,11 +96,11 @@ def _page(args) -> None:
         f'{shlex.quote(args.page)} 8000  and open http://127.0.0.1:8000')
 
 
-def _export(args, folder, bits: str):
+def _export(args, folder, bits: str, **options):
   from xmc_jax.pretrained.export import export
   return export(args.workdir, folder, step=args.step, dtype=args.dtype or bits,
                 text=args.text or bits, cut=args.cut, full=args.full, license=args.license,
-                encoder=args.text_encoder)
+                encoder=args.text_encoder, **options)
 
 
 def _megabytes(folder) -> str:

@@ -99,8 +99,12 @@ def entry() -> None:
   except KeyboardInterrupt:
     print('xmc: interrupted', file=sys.stderr)
     code = 130
-  except BrokenPipeError:      # as of `xmc configs | head -1`
-    os._exit(141)
+  except BrokenPipeError:
+    try:
+      sys.stdout.flush()
+    except BrokenPipeError:      # as of `xmc configs | head -1`
+      os._exit(141)
+    raise      # of a connection
   if code:
     with contextlib.suppress(OSError):      # stdout may be a file on a full disk
       sys.stdout.flush()

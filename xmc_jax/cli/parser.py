@@ -102,7 +102,7 @@ def given_captions(captions: Sequence[str], file: str | None) -> list[str]:
   from xmc_jax.utils.text_lines import read_lines
   lines = read_lines(file, '--captions') if file else []
   if file and not lines:
-    raise UserError(f'--captions={file}: it has no captions, a line each')
+    raise UserError(f'--captions={file}: has no captions; write one on each line')
   return [clean(text) for text in (*captions, *lines)]
 
 
@@ -114,7 +114,7 @@ def output_folder(path: pathlib.Path) -> pathlib.Path:
     raise UserError(f'--out={path}: {"" if there == path else f"{there} "}is a file; give a '
                     'folder, which is created if it is missing')
   if not path.resolve().name:
-    raise UserError(f'--out={path}: give a folder in it')
+    raise UserError(f'--out={path}: give a folder inside it')
   return path
 
 

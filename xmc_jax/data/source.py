@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from xmc_jax.data import prepared
 from xmc_jax.data.options import check
 from xmc_jax.data.plan import MIDDLE
 from xmc_jax.types import UserError
-from xmc_jax.utils import mirror
+from xmc_jax.utils import mirror, user_code
 
 MODULES = {'emoji': 'xmc_jax.data.embedded.emoji',
            'emoji_scenes': 'xmc_jax.data.embedded.emoji_scenes',
@@ -114,10 +113,7 @@ def _loader(name: str) -> Callable[..., Source]:
   if '.' not in name and name not in MODULES:
     raise UserError(f'{flag}: there is no such data set, nor a prepared one of this name in '
                     f'{prepared.root()}; {known}')
-  try:
-    module = importlib.import_module(path)
-  except ModuleNotFoundError as error:
-    raise UserError(f'{flag}: the module cannot be imported ({error}); {known}') from error
+  module = user_code.import_module(path, flag, known)
   if not hasattr(module, 'load'):
     raise UserError(f'{flag}: the module has no function load(split, size, **options); {known}')
   return module.load

@@ -11,6 +11,7 @@ from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import PARTNER
+from xmc_jax.utils import cores
 from xmc_jax.utils.optional import extra
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -18,9 +19,7 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # not needed here, and it p
 with extra('train', '--config.data.loader=tf_data (the loader arrays does without)'):
   import tensorflow as tf
 
-# Cores that this process may use, if the system knows; otherwise those of the machine.
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2
-THREADS = max(2, min(16, CORES))
+THREADS = max(2, min(16, cores.usable()))
 CHUNK = 16  # examples per call of Python; one by one they cost two to three times as much
 LAST = np.iinfo(np.int64).max
 

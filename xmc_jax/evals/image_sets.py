@@ -15,8 +15,9 @@ from xmc_jax.data import records
 from xmc_jax.data.image_folder import SUFFIXES, find_images, upright
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
+from xmc_jax.utils import cores
 
-_THREADS = min(16, os.cpu_count() or 1)
+_THREADS = min(16, cores.usable())
 
 
 class ImageSet(Protocol):

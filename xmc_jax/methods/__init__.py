@@ -21,7 +21,7 @@ from xmc_jax import config as base_config
 from xmc_jax.config import check_kinds, flat
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
-from xmc_jax.training.optim import make_optimizers
+from xmc_jax.training.optim import check_keys, make_optimizers
 from xmc_jax.training.program import Program
 from xmc_jax.types import Array, Tree, UserError
 
@@ -45,6 +45,7 @@ class Method:
     discriminator "d": how well each image shows its caption, to choose among several of one
     caption. None for a method that does not say.
   match_needs: names of further frozen weights that `match` uses.
+  microbatches: whether a step can run in the parts of `config.microbatches`.
   export: (run folder, {network: params}, tokenizer) -> None; writes what other runs read from this
     one. Called by one process whenever a checkpoint is saved.
   frozen_settings: what decides beside the weights what a frozen network computes, as a file next to
@@ -60,6 +61,7 @@ class Method:
   sample_needs: tuple[str, ...] = ('text',)
   match: Callable[..., Array] | None = None
   match_needs: tuple[str, ...] = ()
+  microbatches: bool = False
   export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
   frozen_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
@@ -70,11 +72,7 @@ class Method:
 
 def build(config: ml_collections.ConfigDict) -> Method:
   """The method that `config.method` names: a module of this package with a `build(config)`."""
-  method = find(config, 'method').build(config)
-  if config.data.partners and not any(key.startswith('partner_') for key in method.batch_spec):
-    raise UserError(f'--config.data.partners={config.data.partners}: {config.method} alone does '
-                    'not use partners; extend it, as --config configs/scl.py:NAME does')
-  return method
+  return find(config, 'method').build(config)
 
 
 def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
@@ -134,6 +132,14 @@ def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_coll
           and last not in config[section]):
         config[section][last] = value
   return config
+
+
+def check_training(method: Method, config: ml_collections.ConfigDict) -> None:
+  """UserError for settings that training would ignore; a run that has ended may have them."""
+  check_keys(config.optim)
+  if config.data.partners and not any(key.startswith('partner_') for key in method.batch_spec):
+    raise UserError(f'--config.data.partners={config.data.partners}: {config.method} alone does '
+                    'not use partners; extend it, as --config configs/scl.py:NAME does')
 
 
 def check_labels(method: Method, config: ml_collections.ConfigDict, source: Source) -> None:

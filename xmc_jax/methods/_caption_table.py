@@ -100,12 +100,16 @@ def _sorted_keys(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   Of many captions some share the first key; the second tells them apart. UserError where it does
   not, which hardly happens: the keys are numbers of 64 bits together.
   """
-  keys = np.asarray(keys_of(tokens))
-  order = np.lexsort(keys.T[::-1])
-  different = len(np.unique(tokens, axis=0))
-  pairs = np.unique(keys, axis=0)
-  _, ties = np.unique(pairs[:, 0], return_counts=True)
-  if len(pairs) < different or ties.max() > TIES:
-    raise UserError('--config.text.cached: two captions of this set have the same key; set it to '
+  keys = np.array(keys_of(tokens))
+  _, first = np.unique(tokens, axis=0, return_index=True)
+  _, ties = np.unique(keys[first, 0], return_counts=True)
+  if len(np.unique(keys[first], axis=0)) < len(first) or ties.max() > TIES:
+    raise UserError('--config.text.cached: captions of this set have the same keys; set it to '
                     'False')
+  # Captions that are written differently may have the same tokens: one of them is found, the others
+  # stand at the end.
+  again = np.ones(len(keys), bool)
+  again[first] = False
+  keys[again] = np.iinfo(np.int32).max
+  order = np.lexsort(keys.T[::-1])
   return keys[order], order

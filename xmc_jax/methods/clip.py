@@ -101,7 +101,8 @@ def build(config: ml_collections.ConfigDict) -> Method:
       frozen=rest, frozen_spec={name: spec for name in rest},
       batch_spec=_shared.batch_spec(config, labels=scl.needs_labels(config),
                                     partners=bool(config.data.partners)),
-      tokenizer=lambda: _tokenizer(config, network), sample_needs=(), export=export)
+      tokenizer=lambda: _tokenizer(config, network), sample_needs=(), export=export,
+      microbatches=True)
 
 
 def _check(config: ml_collections.ConfigDict) -> None:

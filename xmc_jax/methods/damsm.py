@@ -130,7 +130,7 @@ def build(config: ml_collections.ConfigDict) -> Method:
       frozen={'image': backbone.load}, frozen_spec={'image': backbone.spec},
       batch_spec=_shared.batch_spec(config, labels=scl.needs_labels(config),
                                     partners=bool(config.data.partners)), sample_needs=(),
-      tokenizer=functools.partial(_tokenizer, config), export=export)
+      tokenizer=functools.partial(_tokenizer, config), export=export, microbatches=True)
 
 
 def _vocabulary(config: ml_collections.ConfigDict) -> Tokenizer:

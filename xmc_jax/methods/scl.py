@@ -174,5 +174,6 @@ def build(config: ml_collections.ConfigDict) -> Method:
                     'image')
   losses = functools.partial(generator_losses, rule=rule, temperature=s.temperature,
                              pairs_temperature=s.pairs_temperature, unicl=bool(s.unicl))
+  compared = bool(s.supcon_fake or s.unicl)
   return methods.find(config, 'base').build(config, Extension(
-      two_views, {'g': losses}, s, labels=rule != 'self' and bool(s.supcon_fake or s.unicl)))
+      two_views, {'g': losses} if compared else {}, s, labels=compared and rule != 'self'))

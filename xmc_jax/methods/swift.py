@@ -122,11 +122,13 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
       m.noise_std)
   group = negatives_group(config.negatives)
+  contrasted = config.terms.heads_word or config.terms.heads_token      # regions with words
   return one_round(
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
                          'generator': ('g', functools.partial(generator_losses, group=group))},
       extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer,
-      match=networks.match, match_needs=('backbone',), frozen_settings={'text': text.settings})
+      match=networks.match if contrasted else None, match_needs=('backbone',),
+      frozen_settings={'text': text.settings})
 
 
 def _check_model(model: ml_collections.ConfigDict) -> None:

@@ -138,4 +138,4 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       frozen=frozen, frozen_spec=frozen_spec,
       batch_spec=_shared.batch_spec(config, labels=bool(extension and extension.labels),
                                     partners=bool(extension), rounds=2),
-      tokenizer=text.tokenizer, frozen_settings={'text': text.settings})
+      tokenizer=text.tokenizer, frozen_settings={'text': text.settings}, microbatches=True)

@@ -50,11 +50,6 @@ def make(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[in
                       'give another folder with --out, and run the same command again') from error
 
 
-def cores() -> int:
-  """Returns the number of cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 def _here(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[int], None]) -> Done:
   done = 0
 

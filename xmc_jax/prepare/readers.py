@@ -11,6 +11,7 @@ from typing import Any
 from xmc_jax.data.options import convert
 from xmc_jax.prepare.original import Original
 from xmc_jax.types import UserError
+from xmc_jax.utils import user_code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +64,8 @@ def find(name: str) -> Dataset:
   if '.' not in name:
     raise UserError(f'xmc prepare: the data set {name!r} is unknown; {known}, such as '
                     'my_package.my_reader')
-  try:
-    module = importlib.import_module(name)
-  except ModuleNotFoundError as error:
-    raise UserError(f'xmc prepare: the reader {name!r} cannot be imported ({error}); add its '
-                    f'folder to PYTHONPATH, or {known}') from error
+  module = user_code.import_module(name, 'xmc prepare',
+                                   f'add its folder to PYTHONPATH, or {known}')
   if not hasattr(module, 'open'):
     raise UserError(f'xmc prepare: the module {name} has no function open(source, **options); '
                     f'{known}')

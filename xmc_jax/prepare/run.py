@@ -20,6 +20,7 @@ from xmc_jax.prepare import estimate, finishing, pool
 from xmc_jax.prepare.estimate import gigabytes
 from xmc_jax.prepare.job import Job, shard_facts
 from xmc_jax.types import UserError
+from xmc_jax.utils import cores
 from xmc_jax.utils.progress import Progress, duration
 
 IMAGES = 'images'
@@ -149,7 +150,7 @@ def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
   left = sum(size_of(job, shard) for shard in todo)
   each = estimate.measure(job, most_bad)
   if not workers:
-    workers = 1 if left * each.seconds < WORTH else pool.cores()
+    workers = 1 if left * each.seconds < WORTH else cores.usable()
   workers = min(workers, len(todo))
   estimate.report(job, left, workers, each)
   job.folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import traverse_util
 
 from xmc_jax import __version__, methods
@@ -16,7 +17,7 @@ from xmc_jax.evals import results
 from xmc_jax.pretrained import card, folder, text_encoder
 from xmc_jax.sampling import TextToImage, find_text_encoder, for_sampling
 from xmc_jax.training.checkpoint import Checkpoints
-from xmc_jax.types import Tree
+from xmc_jax.types import Tree, UserError
 from xmc_jax.utils import atomic
 from xmc_jax.weight_files import files, int8
 
@@ -26,7 +27,8 @@ STATS = 'float32'      # running statistics are few, and may be too large for ha
 def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
            step: int | None = None, dtype: str = 'float32', text: str = 'float32',
            cut: bool = False, full: bool = False, license: str | None = None,
-           encoder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+           encoder: str | os.PathLike[str] | None = None, draws_only: bool = False
+           ) -> dict[str, Any]:
   """Writes the averaged generator of a run and its text encoder to a folder that needs no other.
 
   Args:
@@ -39,21 +41,24 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     full: also write the weights of all networks at that step, under `networks/`.
     license: of the model, for its card: an identifier that Hugging Face knows, such as apache-2.0.
     encoder: folder of the text encoder, if it is not where the run's config says.
+    draws_only: leave out the discriminator, with which `best_of` chooses.
   Returns:
     The content of config.json.
   Raises:
     UserError: `TextToImage.load` fails; `target` holds something else or cannot be written to; or
       the text encoder cannot be cut.
   """
-  target = pathlib.Path(target).resolve()      # what a link leads to is replaced, not the link
+  workdir = epath.Path(workdir).expanduser()
+  # What a link leads to is replaced, not the link.
+  target = pathlib.Path(target).expanduser().resolve()
   folder.check_replaceable(target)
   model = TextToImage.load(workdir, step=step, text_encoder=encoder)
   config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
   tensors = (int8.pack(flat('params', _used(model)), dtype, -1)
              | int8.pack(flat('stats', model.tree['stats']), STATS, -1))
-  if model.method.match:
-    tensors |= _choosing(model.with_discriminator(), dtype)
+  if model.method.match and not draws_only:
+    tensors |= _choosing(model, dtype)
   if full:
     tensors |= int8.pack(networks(workdir, model, source), dtype, -1)
 
@@ -79,6 +84,11 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
 
 def _choosing(model: TextToImage, dtype: str) -> dict[str, np.ndarray]:
   """The discriminator and the frozen networks with which it chooses among images."""
+  try:
+    model = model.with_discriminator()
+  except UserError as error:
+    print(f'exported without what --best_of needs: {error}')
+    return {}
   tensors = {}
   for part, bits in (('params', dtype), ('stats', STATS)):
     tensors |= int8.pack(flat(f'{folder.NETWORKS}d/{part}', model.tree['d'][part]), bits, -1)

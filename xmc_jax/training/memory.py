@@ -2,25 +2,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-import ml_collections
 
 from xmc_jax.training.program import Memory, Program, Step
 from xmc_jax.types import UserError
 
 
-def _less(config: ml_collections.ConfigDict) -> str:
-  """What makes a step smaller, of the keys that this config has."""
+def less(model: Mapping[str, Any], microbatches: bool) -> str:
+  """What makes a step smaller, by the keys of `config.model` and whether it can run in parts."""
   ways = ['--config.batch_size']
-  if 'bn_group_size' in config.model:
-    ways.append('--config.microbatches=2 or more, where the method allows it, which keeps the '
-                'batch of the losses and needs --config.model.bn_group_size')
+  if microbatches:
+    norm = ' and needs --config.model.bn_group_size' if 'bn_group_size' in model else ''
+    ways.append(f'--config.microbatches=2 or more, which keeps the batch of the losses{norm}')
   ways.append('on several devices --config.shard=parameters')
-  if 'remat' in config.model:
+  if 'remat' in model:
     ways.append('on GPUs and TPUs --config.model.remat=blocks')
   return f'make it smaller: {"; ".join(ways)}'
-
 
 
 def available(mesh: jax.sharding.Mesh) -> int | None:
@@ -39,19 +39,19 @@ def summary(memory: Memory | None) -> str:
           f'{memory.temporaries / 1e6:,.0f} MB of temporaries, on each device')
 
 
-def compile_to_fit(program: Program, config: ml_collections.ConfigDict) -> Step:
-  """The compiled step; raises UserError, which says what to change, if it does not fit."""
+def compile_to_fit(program: Program, advice: str) -> Step:
+  """The compiled step; UserError with `advice`, that of `less`, if it does not fit."""
   try:
     step = program.compile()
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     raise UserError(f'the step does not fit into the memory of {_kind(program.mesh)}, according to '
-                    f'the compiler; {_less(config)}') from error
+                    f'the compiler; {advice}') from error
   memory, have = step.memory(), available(program.mesh)
   if memory and have is not None and sum(memory) > have:
     raise UserError(f'the step needs {sum(memory) / 1e9:,.1f} GB of memory on each device, and '
-                    f'{_kind(program.mesh)} has {have / 1e9:,.1f} GB; {_less(config)}')
+                    f'{_kind(program.mesh)} has {have / 1e9:,.1f} GB; {advice}')
   return step
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 
 import jax
 import numpy as np
 
 from xmc_jax.types import Tree, UserError
+from xmc_jax.utils import cores
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
@@ -38,12 +38,6 @@ def summary(mesh: jax.sharding.Mesh) -> str:
   return f'{mesh.size} device{"s" if mesh.size > 1 else ""} ({kind}){processes}'
 
 
-def usable_cores() -> int:
-  """Cores that this process may use, which are those of the machine unless it is pinned."""
-  affinity = getattr(os, 'sched_getaffinity', None)      # Linux
-  return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def one_cpu_device_a_core(most: int = 8) -> None:
   """Makes a CPU count as several devices, since one leaves cores idle with small batches.
 
@@ -52,7 +46,7 @@ def one_cpu_device_a_core(most: int = 8) -> None:
   """
   if jax.config.jax_num_cpu_devices < 0:
     with contextlib.suppress(RuntimeError):
-      jax.config.update('jax_num_cpu_devices', min(most, usable_cores()))
+      jax.config.update('jax_num_cpu_devices', min(most, cores.usable()))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:

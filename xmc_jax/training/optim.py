@@ -22,23 +22,29 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
             after every `every` updates, until it is at most `least`
     clip    {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are clipped to
             this global norm
-  Raises UserError for other keys, or one of these that is incomplete.
+  Other keys are ignored here; `check_keys` refuses them.
   """
-  return {network: _adam(p, f'--config.optim.{network}') for network, p in spec.items()}
+  return {network: _adam(p) for network, p in spec.items()}
 
 
-def _adam(p: Mapping[str, Any], flag: str) -> optax.GradientTransformation:
-  _check_keys(p, flag, {'lr', 'b1', 'b2'}, {'warmup', 'decay', 'clip'})
-  if 'decay' in p:
-    _check_keys(p['decay'], f'{flag}.decay', {'rate', 'every', 'least'})
-  if 'clip' in p:
-    _check_keys(p['clip'], f'{flag}.clip', {'norm', 'of'})
+def check_keys(spec: Mapping[str, Mapping[str, Any]]) -> None:
+  """UserError for keys that `make_optimizers` does not know, or one of these that is incomplete."""
+  for network, p in spec.items():
+    flag = f'--config.optim.{network}'
+    _check(p, flag, {'lr', 'b1', 'b2'}, {'warmup', 'decay', 'clip'})
+    if 'decay' in p:
+      _check(p['decay'], f'{flag}.decay', {'rate', 'every', 'least'})
+    if 'clip' in p:
+      _check(p['clip'], f'{flag}.clip', {'norm', 'of'})
+
+
+def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
   adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
   return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
 
 
-def _check_keys(given: Mapping[str, Any], flag: str, needed: Set[str],
-                optional: Set[str] = frozenset()) -> None:
+def _check(given: Mapping[str, Any], flag: str, needed: Set[str],
+           optional: Set[str] = frozenset()) -> None:
   for key in sorted(set(given) - needed - optional):
     raise UserError(f'{flag}.{key}: it is unknown; the keys are '
                     f'{", ".join(sorted(needed | optional))}')

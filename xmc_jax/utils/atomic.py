@@ -15,6 +15,7 @@ from xmc_jax.types import UserError
 from xmc_jax.utils import regular
 
 UNFINISHED = '.partial'      # suffix of the files that a killed process leaves behind
+_OF_OTHERS = {'.DS_Store', '.gitattributes'}      # the Finder's and the Hugging Face Hub's
 _OLD = '.old'                # and of a folder that is being replaced
 
 
@@ -98,7 +99,7 @@ def check_replaceable(folder: pathlib.Path, own: Collection[str], mark: str, wha
     raise UserError(f'{folder}: is a mount point; give another folder')
   if not folder.exists():
     return
-  names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+  names = sorted({path.name for path in folder.iterdir()} - _OF_OTHERS) if folder.is_dir() else []
   if not folder.is_dir() or names and not (folder / mark).is_file():
     raise UserError(f'{folder}: exists and is not {what}; give another folder')
   if strangers := [name for name in names if name not in own]:

@@ -50,6 +50,7 @@ def _older(top: h5py.Group) -> dict[str, h5py.Dataset]:
 
 
 def _keras3(top: h5py.Group) -> dict[str, h5py.Dataset]:
+  import h5py
   found = {}
 
   def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
