@@ -12,7 +12,7 @@ from xmc_jax.sampling import TextToImage
 pytestmark = pytest.mark.slow
 
 PAGE = tiny.ROOT / 'docs/new_method.md'
-MOST = 50      # lines, without imports
+MOST = 51      # lines, without imports
 
 
 def blocks():

@@ -60,7 +60,7 @@ def draw(driver, **settings):
     driver.execute_script(
         'const [id, value] = arguments; document.getElementById(id).value = value;', name, value)
   driver.find_element('id', 'draw').click()
-  wait(driver, "return !document.getElementById('draw').disabled")
+  wait(driver, "return !document.getElementById('draw').hasAttribute('aria-disabled')")
   images = driver.execute_script(
       "return [...document.querySelectorAll('#images canvas')].map((canvas) => [...canvas"
       ".getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]);")

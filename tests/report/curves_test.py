@@ -121,3 +121,15 @@ def test_one_outlier_does_not_flatten_the_rest():
 
 def test_a_line_without_finite_values_is_dropped():
   assert not Chart('x', [Line('a', 0, [1], [float('nan')])]).lines
+
+
+def test_one_huge_value_neither_flattens_the_rest_nor_drowns_what_follows():
+  values = np.full(1000, 0.25)
+  values[300] = 1e16
+  chart = Chart('x', [Line('a', 0, np.arange(1000), values)])
+  low, high, _ = curves._limits(chart)
+  mean = curves.moving_mean(values)
+  np.testing.assert_array_equal(mean[-300:], 0.25)
+  assert mean.max() > 1e12 and low < 0.25 < high < 1
+  dots = Chart('x', [Line('a', 0, np.arange(1000), values)], smooth=False)
+  assert curves._limits(dots)[1] > 1e16      # every dot is seen

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from ml_collections import config_dict
 from xmc_jax.data.views import with_partners
 from xmc_jax.layers import impl
 from xmc_jax.types import UserError
+
+if TYPE_CHECKING:      # it imports this module
+  from xmc_jax.methods._steps import Extension
 
 
 def label_config() -> dict[str, object]:
@@ -65,14 +69,15 @@ def check_wrong_pairs(config: ml_collections.ConfigDict) -> None:
                     'example; set 2 or more')
 
 
-def batch_spec(config: ml_collections.ConfigDict, *, labels: bool = False, partners: bool = False,
-               rounds: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of one step's batch, with labels and with partners if asked for."""
+def batch_spec(config: ml_collections.ConfigDict, extension: Extension | None = None, *,
+               labels: bool = False, partners: bool = False, rounds: int = 1
+               ) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of one step's batch, with labels and partners if asked for or used by the extension."""
   examples, size, length = config.batch_size, config.model.size, config.text.length
   spec = lambda dtype, *shape: jax.ShapeDtypeStruct((rounds, examples, *shape), dtype)
   batch = {'image': spec(jnp.float32, size, size, 3), 'tokens': spec(jnp.int32, length),
            'mask': spec(jnp.bool_, length)}
-  if labels:
+  if labels or extension and extension.labels:
     dtype = jnp.int32 if config.model.one_class else jnp.float32
     batch['label'] = spec(dtype, *label_shape(config.model))
-  return with_partners(batch) if partners else batch
+  return with_partners(batch) if partners or extension else batch

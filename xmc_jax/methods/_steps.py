@@ -109,8 +109,7 @@ def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
   return Method(
       objective=Objective((steps,), networks.init, averaged=('g',)), sample=networks.sample,
       z_features=networks.z_features,
-      batch_spec=_shared.batch_spec(config, labels=labels or bool(extension and extension.labels),
-                                    partners=bool(extension)), **of_method)
+      batch_spec=_shared.batch_spec(config, extension, labels=labels), **of_method)
 
 
 def branch_inputs(split: Split, batch: Batch, rng: Array) -> list[tuple[Batch, Array]]:

@@ -136,6 +136,5 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       objective=Objective((first_round, second_round), networks.init, averaged=('g',)),
       sample=networks.sample, z_features=model.z_features,
       frozen=frozen, frozen_spec=frozen_spec,
-      batch_spec=_shared.batch_spec(config, labels=bool(extension and extension.labels),
-                                    partners=bool(extension), rounds=2),
+      batch_spec=_shared.batch_spec(config, extension, rounds=2),
       tokenizer=text.tokenizer, frozen_settings={'text': text.settings}, microbatches=True)

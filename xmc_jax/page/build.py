@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import pathlib
@@ -65,7 +66,9 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
   offered = list(captions) or of_data(config, generator.tokenizer)
   checked = (offered or [_CHECK])[0]
   inputs = generator.inputs([checked])
-  wanted = image_io.pixels(jax.jit(draw)(*(inputs[key] for key in graph.INPUTS)))
+  # As browsers compute: an accelerator would round products to fewer bits.
+  with (jax.default_device(jax.devices('cpu')[0]), jax.default_matmul_precision('float32')):
+    wanted = image_io.pixels(jax.jit(draw)(*(inputs[key] for key in graph.INPUTS)))
   onnx = graph.convert(draw, tokenizer.length, generator.z_features)
   graph.compact(onnx)
   text = json.loads(tokenizer.text())
@@ -87,8 +90,12 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
           facts['sizes'][sizes[file]] = _compressed(partial / 'runtime' / file, path.read_bytes())
         else:
           atomic.save(partial / 'runtime' / file, path.read_bytes())
-      atomic.save(partial / 'model/tokenizer.json', json.dumps(text, ensure_ascii=False))
+      tokens = json.dumps(text, ensure_ascii=False)
+      atomic.save(partial / 'model/tokenizer.json', tokens)
       atomic.save(partial / 'model/check.bin', wanted.tobytes())
+      # In the addresses of these files, so that none comes from the cache of another page.
+      facts['version'] = hashlib.sha256(
+          b''.join([onnx.SerializeToString(), tokens.encode(), wanted.tobytes()])).hexdigest()[:16]
       atomic.save(partial / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + '\n')
   except OSError as error:
     raise UserError(f'--page={target}: cannot be written to ({error.strerror or error}); give '

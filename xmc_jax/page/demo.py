@@ -46,7 +46,8 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
     return drawn.images, history, history
 
   name = model.path.name
-  with gr.Blocks(title=f'{name}: text to image', analytics_enabled=False) as page:
+  with gr.Blocks(title=f'{name}: text to image', analytics_enabled=False,
+                 delete_cache=(3600, 3600)) as page:      # seconds: how often, how old
     gr.Markdown(f'# {name}\nType a caption and press Enter. {generator.weights.capitalize()} '
                 f'weights of step {generator.step:,}, {generator.config.model.size} px.')
     history = gr.State([])

@@ -68,10 +68,10 @@ class Chart:
 def moving_mean(values: np.ndarray) -> np.ndarray:
   """Mean over a window centered on each value, cut off at both ends; [n] -> [n]."""
   reach = len(values) // (2 * _WINDOW)
-  sums = np.concatenate([[0.0], np.cumsum(values)])
-  index = np.arange(len(values))
-  start, stop = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
-  return (sums[stop] - sums[start]) / (stop - start)
+  # Not by differences of one running sum, in which a huge value would drown all later ones.
+  window = np.ones(2 * reach + 1)
+  total, count = (np.convolve(x, window, 'same') for x in (values, np.ones(len(values))))
+  return total / count
 
 
 def draw(axes: Any, chart: Chart) -> None:
@@ -131,17 +131,19 @@ def svg(chart: Chart, prefix: str = '') -> str:
 def _limits(chart: Chart) -> tuple[float, float, bool]:
   """Lowest and highest value of the axis, and whether it is logarithmic.
 
-  The outer percent of the raw values is ignored, so that one outlier does not flatten the rest.
+  Of smoothed lines the outer percent of the values is ignored, so that one outlier does not flatten
+  the rest.
   """
   if chart.bounds:
     return *chart.bounds, False
   shown = []
   for line in chart.lines:
     spreads = np.nan_to_num(line.spreads)
-    shown += [np.quantile(line.values, [0.01, 0.99]), chart.mean(line)]
+    shown.append(np.quantile(line.values, [0.01, 0.99]) if chart.smooth else line.values)
     shown += [line.values - spreads, line.values + spreads] if spreads.any() else []
   low, high = float(min(map(np.min, shown))), float(max(map(np.max, shown)))
-  if chart.log and low > 0 and high > 20 * low:
+  positive = low > 0 and all(min(line.values) > 0 for line in chart.lines)
+  if chart.log and positive and high > 20 * low:
     return low / 1.1, high * 1.1, True
   room = (high - low) / 20 or max(abs(high), 1) / 10
   return (0.0 if 0 <= low < high / 2 else low - room), high + room, False

@@ -4,9 +4,11 @@ import {clean} from './captions.js';
 const $ = (id) => document.getElementById(id);
 const MOST_REMEMBERED = 20, MOST_SEED = 2 ** 32 - 1, STORE = `xmc_jax ${location.pathname}`;
 const worker = new Worker('worker.js', {type: 'module'});
-let facts, ready = false, current = null;
+let facts, ready = false, current = null, past = stored();
+say('Loading the model …');      // in place of what stays where this does not run
 
 function say(text, bad = false) {
+  if ($('status').textContent === text) return;      // screen readers would read it again
   $('status').textContent = text;
   $('status').classList.toggle('bad', bad);
 }
@@ -45,7 +47,7 @@ function draw() {
   $('images').replaceChildren();
   $('images').setAttribute('aria-busy', 'true');
   $('actions').hidden = true;
-  $('draw').disabled = true;
+  $('draw').setAttribute('aria-disabled', 'true');      // disabled, it would lose the focus
   say('Drawing …');
   worker.postMessage(current);
 }
@@ -78,24 +80,31 @@ function saveAll() {
   element('a', {href: sheet.toDataURL(), download: fileName('all')}).click();
 }
 
-function remembered() {
+function stored() {
   try {
-    return JSON.parse(localStorage.getItem(STORE)) ?? [];
+    const list = JSON.parse(localStorage.getItem(STORE));
+    return Array.isArray(list) ? list.filter((entry) => entry?.caption && entry.image) : [];
   } catch {
     return [];      // storage is switched off, or holds something else
   }
 }
 
 function remember(list) {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(list));
-  } catch { /* full or switched off: the history is then of this visit alone */ }
-  showHistory(list);
+  past = list;
+  // Where not all of it fits, the newest of it; where nothing does, it is of this visit alone.
+  for (let count = past.length; count >= 0; count--) {
+    try {
+      localStorage.setItem(STORE, JSON.stringify(past.slice(0, count)));
+      break;
+    } catch { /* full, or switched off */ }
+  }
+  showHistory();
 }
 
-function showHistory(list) {
-  $('past').hidden = !list.length;
-  $('history').replaceChildren(...list.map((entry) => {
+function showHistory() {
+  const focused = $('past').contains(document.activeElement);
+  $('past').hidden = !past.length;
+  $('history').replaceChildren(...past.map((entry) => {
     const what = `${entry.count} × seed ${entry.seed}`
       + (entry.truncation === null ? '' : `, truncation ${entry.truncation}`);
     const button = element('button', {type: 'button', title: `${what}: draw again`},
@@ -106,6 +115,7 @@ function showHistory(list) {
     };
     return button;
   }));
+  if (focused) ($('history').firstElementChild ?? $('caption')).focus();
 }
 
 function done(seconds) {
@@ -113,7 +123,7 @@ function done(seconds) {
   const same = (other) => ['caption', 'count', 'seed', 'truncation'].every(
     (key) => other[key] === entry[key]);
   entry.image = $('images').querySelector('canvas').toDataURL();
-  remember([entry, ...remembered().filter((other) => !same(other))].slice(0, MOST_REMEMBERED));
+  remember([entry, ...past.filter((other) => !same(other))].slice(0, MOST_REMEMBERED));
   $('actions').hidden = false;
   say(`${entry.count} ${entry.count === 1 ? 'image' : 'images'} in ${seconds.toFixed(1)} s.`);
 }
@@ -136,7 +146,7 @@ worker.onmessage = ({data}) => {
     addImage(data.copy, data.rgb);
   } else {
     $('images').removeAttribute('aria-busy');
-    $('draw').disabled = false;
+    $('draw').removeAttribute('aria-disabled');
     if (data.refused) say(data.refused, true);
     else done(data.seconds);
   }
@@ -146,7 +156,7 @@ worker.onerror = () => say('The model cannot run here: this browser is too old, 
 
 $('form').onsubmit = (event) => {
   event.preventDefault();
-  if (ready && !$('draw').disabled) draw();
+  if (ready && facts && !$('draw').hasAttribute('aria-disabled')) draw();
 };
 $('form').oninput = show;
 $('caption').onkeydown = (event) => {
@@ -159,7 +169,7 @@ $('save').onclick = saveAll;
 $('forget').onclick = () => remember([]);
 $('draw').disabled = true;
 
-facts = await (await fetch('model/page.json')).json();
+facts = await (await fetch('model/page.json', {cache: 'no-cache'})).json();
 document.title = `${facts.name}: text to image`;
 $('name').textContent = facts.name;
 $('facts').textContent = `${facts.method} trained on ${facts.data}, step `
@@ -174,5 +184,5 @@ $('tries').append(...facts.captions.map((caption) => {
   return button;
 }));
 if (!$('caption').value) $('caption').value = facts.captions[0] ?? '';
-showHistory(remembered());
+showHistory();
 show();

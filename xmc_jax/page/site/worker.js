@@ -1,13 +1,15 @@
 // Loads the model and draws, beside the page's own thread.
-import {Tokenizer} from './runtime/tokenizers.mjs';
+import {Tokenizer} from './runtime/tokenizers.js';
 import {captionNoise} from './noise.js';
 import {encode} from './text.js';
 
 const TOLERANCE = 2;      // grey levels by which a browser's arithmetic may differ from Python's
-let facts, tokenizer, ort, session;
+let facts, tokenizer, ort, session, provider;
 
-const get = async (path) => {
-  const answer = await fetch(path);
+const PROVIDERS = {'ort': 'wasm', 'ort-gpu': 'webgpu'};      // by the file of ONNX Runtime
+
+const get = async (path, options) => {
+  const answer = await fetch(path, options);
   if (!answer.ok) throw new Error(`${path}: the server says ${answer.status}`);
   return answer;
 };
@@ -33,42 +35,50 @@ async function hasCard() {
 }
 
 /** Loads ONNX Runtime and the graph; an Error if its image of `facts.check` is not `wanted`. */
-async function start(graph, wanted, file, provider, told) {
-  ort = await import(`./runtime/${file}.mjs`);
+async function start(graph, wanted, file, told) {
+  ort = await import(`./runtime/${file}.js`);
   Object.assign(ort.env.wasm, {
     wasmBinary: await unpacked(`runtime/${file}.wasm.gz`, told), numThreads: 1});
+  provider = PROVIDERS[file];
   session = await ort.InferenceSession.create(new Uint8Array(await graph), {
     executionProviders: [provider], logSeverityLevel: 3});
-  const found = await draw(facts.check, 0, 0, null);
-  const worst = new Uint8Array(await wanted).reduce(
-    (most, level, i) => Math.max(most, Math.abs(level - found[i])), 0);
-  if (worst > TOLERANCE) {
+  const found = await draw(inputs(facts.check, 0, 0, null)), levels = new Uint8Array(await wanted);
+  if (levels.length !== found.length) throw new Error('its files are of different versions');
+  const worst = levels.reduce((most, level, i) => Math.max(most, Math.abs(level - found[i])), 0);
+  if (!(worst <= TOLERANCE)) {
     throw new Error(`this browser draws ${worst} grey levels beside what Python draws`);
   }
   postMessage({ready: true, worst, provider});
 }
 
+/** Loads all again for the processor, where the graphics card fails. */
+async function startAgain(told) {
+  await session?.release().catch(() => null);
+  session = null;
+  return start(unpacked(model('graph.onnx.gz'), told), check(), 'ort', told);
+}
+
+const model = (file) => `model/${file}?v=${facts.version}`;
+const check = async () => (await get(model('check.bin'))).arrayBuffer();
+
 async function load() {
-  facts = await (await get('model/page.json')).json();
-  tokenizer = new Tokenizer(await (await get('model/tokenizer.json')).json(), {});
+  facts = await (await get('model/page.json', {cache: 'no-cache'})).json();
+  tokenizer = new Tokenizer(await (await get(model('tokenizer.json'))).json(), {});
   const card = await hasCard(), {graph: most, wasm, gpu} = facts.sizes;
   const total = most + (card ? gpu : wasm);
   let came = 0;
   const told = (bytes) => postMessage({loaded: Math.min(1, (came += bytes) / total), total});
-  const graph = unpacked('model/graph.onnx.gz', told);
-  const wanted = get('model/check.bin').then((answer) => answer.arrayBuffer());
-  if (card) {
-    try {
-      return await start(graph, wanted, 'ort-gpu', 'webgpu', told);
-    } catch { /* the processor can do it */ }
-  }
-  return start(graph, wanted, 'ort', 'wasm', told);
+  const start_on = (file) => start(unpacked(model('graph.onnx.gz'), told), check(), file, told);
+  return card ? start_on('ort-gpu').catch(() => startAgain(told)) : start_on('ort');
 }
 
-/** The image of a caption, RGB of size x size pixels. */
-async function draw(caption, copy, seed, truncation) {
-  const {tokens, mask} = encode(tokenizer, facts.text, caption);
-  const z = captionNoise(caption, copy, facts.z, seed, truncation);
+/** Tokens, mask and noise of an image; an Error that says what is wrong with the caption. */
+const inputs = (caption, copy, seed, truncation) => ({
+  ...encode(tokenizer, facts.text, caption),
+  z: captionNoise(caption, copy, facts.z, seed, truncation)});
+
+/** The image of these inputs, RGB of size x size pixels. */
+async function draw({tokens, mask, z}) {
   const t = facts.text.length, [image] = Object.values(await session.run({
     tokens: new ort.Tensor('int32', tokens, [1, t]), mask: new ort.Tensor('bool', mask, [1, t]),
     z: new ort.Tensor('float32', z, [1, facts.z])}));
@@ -80,7 +90,13 @@ async function answer({caption, count, seed, truncation}) {
   const start = performance.now();
   try {
     for (let copy = 0; copy < count; copy++) {
-      postMessage({copy, rgb: await draw(caption, copy, seed, truncation)});
+      const given = inputs(caption, copy, seed, truncation);
+      const rgb = await draw(given).catch(async (error) => {
+        if (provider !== 'webgpu') throw error;      // else the card may have been lost since
+        await startAgain(() => null);
+        return draw(given);
+      });
+      postMessage({copy, rgb});
     }
     postMessage({seconds: (performance.now() - start) / 1000});
   } catch (error) {
