@@ -56,7 +56,7 @@ def test_a_mistake_ends_the_process_with_code_2_and_one_line(tmp_path):
   assert output.startswith('xmc: --config: nowhere.py') and output.count('\n') == 1
 
 
-@pytest.mark.parametrize('code, told', [('None', 'sys.exit()'), ('"needs a GPU"', 'needs a GPU')])
+@pytest.mark.parametrize('code, told', [('None', 'mine.leaves'), ('"needs a GPU"', 'needs a GPU')])
 def test_user_code_that_exits_does_not_pass_for_success(tmp_path, monkeypatch, capsys, code, told):
   (tmp_path / 'mine').mkdir()
   (tmp_path / 'mine' / 'leaves.py').write_text(f'import sys\nsys.exit({code})\n')

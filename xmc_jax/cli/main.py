@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 
@@ -100,11 +101,9 @@ def entry() -> None:
     print('xmc: interrupted', file=sys.stderr)
     code = 130
   except BrokenPipeError:
-    try:
-      sys.stdout.flush()
-    except BrokenPipeError:      # as of `xmc configs | head -1`
-      os._exit(141)
-    raise      # of a connection
+    if not stat.S_ISFIFO(os.fstat(1).st_mode):
+      raise      # of a connection
+    os._exit(141)      # as of `xmc configs | head -1`
   if code:
     with contextlib.suppress(OSError):      # stdout may be a file on a full disk
       sys.stdout.flush()
