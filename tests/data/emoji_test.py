@@ -112,7 +112,7 @@ def test_user_errors(monkeypatch):
     sources.load('no_images.here', 'train', 64)
   with pytest.raises(UserError, match='data.name=coco2: there is no .*choose one of emoji, emo'):
     sources.load('coco2', 'train', 64)
-  with pytest.raises(UserError, match='data.name=my.birds: the module cannot be imported'):
+  with pytest.raises(UserError, match='data.name=my.birds: the module my.birds cannot be imported'):
     sources.load('my.birds', 'train', 64)
   with pytest.raises(UserError, match='data.plan: the module has no function load'):
     sources.load('xmc_jax.data.plan', 'train', 64)

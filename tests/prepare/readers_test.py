@@ -49,7 +49,7 @@ def test_a_reader_without_defaults_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name, words', [
-    ('no.such.module', "'no.such.module' cannot be imported .*PYTHONPATH"),
+    ('no.such.module', 'no.such.module cannot be imported .*PYTHONPATH'),
     ('xmc_jax.types', r'xmc_jax.types has no function open\(source')])
 def test_import_paths_that_are_refused(name, words):
   with pytest.raises(UserError, match=words):
