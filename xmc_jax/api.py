@@ -30,8 +30,8 @@ def train(config: str | os.PathLike[str] | ml_collections.ConfigDict,
     UserError: a mistake that can be found before the first step, or a loss that is not finite.
   """
   if isinstance(config, (str, os.PathLike)):
-    config = config_file.load(os.fspath(config), [f'--config.{key}={value}'
-                                       for key, value in (changes or {}).items()])
+    overrides = [f'--config.{key}={value}' for key, value in (changes or {}).items()]
+    config = config_file.load(os.fspath(config), overrides)
   elif changes:
     raise TypeError('changes go with the name or path of a config')
   return trainer.train(config, workdir, allow_changes=allow_changes)

@@ -56,7 +56,8 @@ def test_a_mistake_ends_the_process_with_code_2_and_one_line(tmp_path):
   assert output.startswith('xmc: --config: nowhere.py') and output.count('\n') == 1
 
 
-@pytest.mark.parametrize('code, told', [('None', 'mine.leaves'), ('"needs a GPU"', 'needs a GPU')])
+@pytest.mark.parametrize('code, told', [
+    ('None', 'it calls sys.exit()'), ('"needs a GPU"', 'needs a GPU')])
 def test_user_code_that_exits_does_not_pass_for_success(tmp_path, monkeypatch, capsys, code, told):
   (tmp_path / 'mine').mkdir()
   (tmp_path / 'mine' / 'leaves.py').write_text(f'import sys\nsys.exit({code})\n')
@@ -76,6 +77,11 @@ def test_output_that_nobody_reads_or_that_has_no_room():
                         stderr=subprocess.PIPE, cwd=tiny.ROOT)
   os.close(write)
   assert (done.returncode, done.stderr) == (141, '')
+  lost = ('import sys, xmc_jax.cli.main as m\ndef lost(): raise BrokenPipeError("of a server")\n'
+          'm.main = lost\nm.entry()')
+  done = subprocess.run([sys.executable, '-c', lost], capture_output=True, text=True,
+                        cwd=tiny.ROOT)      # somebody reads: it is of a connection, and told
+  assert done.returncode == 1 and 'of a server' in done.stderr
   full = run('> /dev/full')
   assert full.returncode == 2 and full.stderr.startswith('xmc: ') and 'make room' in full.stderr
 

@@ -133,3 +133,17 @@ def test_one_huge_value_neither_flattens_the_rest_nor_drowns_what_follows():
   assert mean.max() > 1e12 and low < 0.25 < high < 1
   dots = Chart('x', [Line('a', 0, np.arange(1000), values)], smooth=False)
   assert curves._limits(dots)[1] > 1e16      # every dot is seen
+
+
+def test_one_value_of_zero_keeps_the_axis_of_a_smoothed_line_linear():
+  values = np.geomspace(1, 1e-3, 1000)
+  assert curves._limits(Chart('x', [Line('a', 0, np.arange(1000), values)], log=True))[2]
+  values[500] = 0      # far inside the outer percent
+  assert not curves._limits(Chart('x', [Line('a', 0, np.arange(1000), values)], log=True))[2]
+
+
+@pytest.mark.parametrize('n', [1, 2, 39, 40, 41, 81, 1000, 4001])
+def test_the_mean_is_that_of_each_window(n):
+  values, reach = np.random.default_rng(n).normal(size=n), n // 40
+  slow = [values[max(i - reach, 0):i + reach + 1].mean() for i in range(n)]
+  np.testing.assert_allclose(curves.moving_mean(values), slow, rtol=1e-9, atol=1e-12)

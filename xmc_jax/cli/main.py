@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
-import stat
 import sys
 from collections.abc import Sequence
 
@@ -88,6 +88,13 @@ def _leave(*_) -> None:
   os._exit(130)
 
 
+def _nobody_reads() -> bool:
+  """Whether the reader of stdout has gone."""
+  poller = select.poll()
+  poller.register(sys.stdout.fileno(), 0)      # which tells errors alone
+  return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
+
+
 def entry() -> None:
   """Runs `main` as a process of its own."""
   # Until training listens itself: libraries that are being loaded may lose a KeyboardInterrupt.
@@ -101,7 +108,7 @@ def entry() -> None:
     print('xmc: interrupted', file=sys.stderr)
     code = 130
   except BrokenPipeError:
-    if not stat.S_ISFIFO(os.fstat(1).st_mode):
+    if not _nobody_reads():
       raise      # of a connection
     os._exit(141)      # as of `xmc configs | head -1`
   if code:

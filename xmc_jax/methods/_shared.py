@@ -20,7 +20,8 @@ if TYPE_CHECKING:      # it imports this module
 def label_config() -> dict[str, object]:
   """The keys of `config.model` that `label_shape` reads."""
   return dict(
-      classes=config_dict.placeholder(int),      # how many; for several per image, `terms.labels`
+      # Number of classes; needed for labels of several classes, and for `terms.labels`.
+      classes=config_dict.placeholder(int),
       one_class=True)            # a label is one class id, not the amounts of all classes
 
 

@@ -66,11 +66,12 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
   offered = list(captions) or of_data(config, generator.tokenizer)
   checked = (offered or [_CHECK])[0]
   inputs = generator.inputs([checked])
-  # As browsers compute: an accelerator would round products to fewer bits.
-  with (jax.default_device(jax.devices('cpu')[0]), jax.default_matmul_precision('float32')):
+  # As browsers compute: accelerators round the factors of products to fewer bits by default.
+  with jax.default_matmul_precision('float32'):
     wanted = image_io.pixels(jax.jit(draw)(*(inputs[key] for key in graph.INPUTS)))
   onnx = graph.convert(draw, tokenizer.length, generator.z_features)
   graph.compact(onnx)
+  weights = onnx.SerializeToString()
   text = json.loads(tokenizer.text())
   facts = {
       'name': name, 'xmc_jax': __version__, 'step': generator.step, 'weights': generator.weights,
@@ -84,7 +85,7 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
     with atomic.whole_folder(target) as partial:
       for path in SITE.iterdir():
         atomic.save(partial / path.name, path.read_bytes())
-      facts['sizes']['graph'] = _compressed(partial / 'model/graph.onnx', onnx.SerializeToString())
+      facts['sizes']['graph'] = _compressed(partial / 'model/graph.onnx', weights)
       for file, path in files.items():
         if file in sizes:
           facts['sizes'][sizes[file]] = _compressed(partial / 'runtime' / file, path.read_bytes())
@@ -93,9 +94,11 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
       tokens = json.dumps(text, ensure_ascii=False)
       atomic.save(partial / 'model/tokenizer.json', tokens)
       atomic.save(partial / 'model/check.bin', wanted.tobytes())
-      # In the addresses of these files, so that none comes from the cache of another page.
-      facts['version'] = hashlib.sha256(
-          b''.join([onnx.SerializeToString(), tokens.encode(), wanted.tobytes()])).hexdigest()[:16]
+      # Goes into the addresses of these files and of ONNX Runtime's, so that none of them comes
+      # from the cache of another page.
+      version = hashlib.sha256(b''.join([weights, tokens.encode(), wanted.tobytes()]))
+      version.update(repr(runtime.FILES).encode())
+      facts['version'] = version.hexdigest()[:16]
       atomic.save(partial / FACTS, json.dumps(facts, ensure_ascii=False, indent=1) + '\n')
   except OSError as error:
     raise UserError(f'--page={target}: cannot be written to ({error.strerror or error}); give '

@@ -17,15 +17,15 @@ PACKAGES = {_ORT: '1.30.0', _TOKENIZERS: '0.2.0'}
 # Name in the page: (package, path in it, SHA-256). Not .mjs, which some servers do not know.
 FILES = {
     'ort.js': (_ORT, 'dist/ort.wasm.bundle.min.mjs',
-                '11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90'),
+               '11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90'),
     'ort.wasm': (_ORT, 'dist/ort-wasm-simd-threaded.wasm',
                  '3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2'),
     'ort-gpu.js': (_ORT, 'dist/ort.webgpu.bundle.min.mjs',
-                    '0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2'),
+                   '0730816731ce2cdfb06f273da065d4a1c7091eb9d1756a83b2916c8a89d015e2'),
     'ort-gpu.wasm': (_ORT, 'dist/ort-wasm-simd-threaded.asyncify.wasm',
                      '39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da'),
     'tokenizers.js': (_TOKENIZERS, 'dist/tokenizers.min.mjs',
-                       '258e46332101335ce8d95aed7745b19ac3b46d37f3e159a89cf894c2ea9b1d3a'),
+                      '258e46332101335ce8d95aed7745b19ac3b46d37f3e159a89cf894c2ea9b1d3a'),
     'tokenizers.LICENSE': (_TOKENIZERS, 'LICENSE',
                            'c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4')}
 INSTALL = ' '.join(f'{name}@{version}' for name, version in PACKAGES.items())

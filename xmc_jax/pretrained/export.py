@@ -31,6 +31,8 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
            ) -> dict[str, Any]:
   """Writes the averaged generator of a run and its text encoder to a folder that needs no other.
 
+  The discriminator goes along if it can choose among images of a caption (`Method.match`).
+
   Args:
     workdir: folder of the run.
     target: the folder; a model that is there already is replaced.

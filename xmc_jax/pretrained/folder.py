@@ -1,7 +1,7 @@
 """A model folder on disk: a trained generator with its text encoder, and no other file needed.
 
   config.json         what it is: the config of its run, step, fingerprints
-  model.safetensors   the averaged generator
+  model.safetensors   the averaged generator, and a discriminator that can choose among images
   tokenizer.json      of the captions, for `tokenizers.Tokenizer.from_file`
   text_encoder/       the text encoder in Hugging Face's layout
   README.md           the model card

@@ -23,7 +23,8 @@ def begin_with(name: str, state: TrainState) -> TrainState:
   """A new state with the weights of a trained model.
 
   The generator begins with the averaged weights, its average too. Other networks, such as the
-  discriminator, begin with theirs where the model has them: a run, or one exported with --full.
+  discriminator, begin with theirs where the model has them: a run, a model whose discriminator
+  chooses among images, or one that was exported with --full.
   What it has no weights of stays as initialized.
 
   Args:

@@ -67,11 +67,15 @@ class Chart:
 
 def moving_mean(values: np.ndarray) -> np.ndarray:
   """Mean over a window centered on each value, cut off at both ends; [n] -> [n]."""
-  reach = len(values) // (2 * _WINDOW)
-  # Not by differences of one running sum, in which a huge value would drown all later ones.
-  window = np.ones(2 * reach + 1)
-  total, count = (np.convolve(x, window, 'same') for x in (values, np.ones(len(values))))
-  return total / count
+  n, reach = len(values), len(values) // (2 * _WINDOW)
+  at, width = np.arange(n), 2 * reach + 1
+  # A window is the end of a block of `width` values and the beginning of the next block, so no sum
+  # has a value from outside of it: in one running sum a huge value would drown all later ones.
+  padded = np.pad(values, (reach, reach + -(n + 2 * reach) % width)).reshape(-1, width)
+  ends = np.cumsum(padded[:, ::-1], 1)[:, ::-1].ravel()
+  beginnings = np.cumsum(padded, 1).ravel()[width - 1:]
+  total = ends[:n] + np.where(at % width, beginnings[:n], 0)
+  return total / (np.minimum(at + reach + 1, n) - np.maximum(at - reach, 0))
 
 
 def draw(axes: Any, chart: Chart) -> None:

@@ -38,11 +38,6 @@ def check_keys(spec: Mapping[str, Mapping[str, Any]]) -> None:
       _check(p['clip'], f'{flag}.clip', {'norm', 'of'})
 
 
-def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
-  adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
-  return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
-
-
 def _check(given: Mapping[str, Any], flag: str, needed: Set[str],
            optional: Set[str] = frozenset()) -> None:
   for key in sorted(set(given) - needed - optional):
@@ -50,6 +45,11 @@ def _check(given: Mapping[str, Any], flag: str, needed: Set[str],
                     f'{", ".join(sorted(needed | optional))}')
   for key in sorted(needed - set(given)):
     raise UserError(f'{flag}: the key {key} is missing')
+
+
+def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
+  adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
+  return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
 
 
 def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:

@@ -12,5 +12,6 @@ def import_module(name: str, flag: str, advice: str) -> ModuleType:
   try:
     return importlib.import_module(name)
   except (Exception, SystemExit) as error:      # it may even call sys.exit()
-    raise UserError(f'{flag}: the module {name} cannot be imported ({type(error).__name__}: '
-                    f'{error}); {advice}') from error
+    exits = isinstance(error, SystemExit) and not error.code
+    why = 'it calls sys.exit()' if exits else f'{type(error).__name__}: {error}'
+    raise UserError(f'{flag}: the module {name} cannot be imported ({why}); {advice}') from error

@@ -3,6 +3,7 @@ import {clean} from './captions.js';
 
 const $ = (id) => document.getElementById(id);
 const MOST_REMEMBERED = 20, MOST_SEED = 2 ** 32 - 1, STORE = `xmc_jax ${location.pathname}`;
+const ENTRY = ['caption', 'count', 'seed', 'truncation', 'image'];      // of the history
 const worker = new Worker('worker.js', {type: 'module'});
 let facts, ready = false, current = null, past = stored();
 say('Loading the model …');      // in place of what stays where this does not run
@@ -83,7 +84,8 @@ function saveAll() {
 function stored() {
   try {
     const list = JSON.parse(localStorage.getItem(STORE));
-    return Array.isArray(list) ? list.filter((entry) => entry?.caption && entry.image) : [];
+    return Array.isArray(list) ? list.filter(
+      (entry) => entry && ENTRY.every((key) => key in entry)) : [];
   } catch {
     return [];      // storage is switched off, or holds something else
   }
@@ -151,8 +153,10 @@ worker.onmessage = ({data}) => {
     else done(data.seconds);
   }
 };
-worker.onerror = () => say('The model cannot run here: this browser is too old, or a file of the '
-  + 'page is missing.', true);
+worker.onerror = () => {
+  $('progress').hidden = true;
+  say('The model cannot run here: this browser is too old, or a file of the page is missing.', true);
+};
 
 $('form').onsubmit = (event) => {
   event.preventDefault();
@@ -167,6 +171,11 @@ $('caption').onkeydown = (event) => {
 $('dice').onclick = () => { $('seed').value = Math.floor(Math.random() * (MOST_SEED + 1)); };
 $('save').onclick = saveAll;
 $('forget').onclick = () => remember([]);
+addEventListener('storage', ({key}) => {      // another tab has drawn, or cleared the history
+  if (key !== STORE && key !== null) return;
+  past = stored();
+  showHistory();
+});
 $('draw').disabled = true;
 
 facts = await (await fetch('model/page.json', {cache: 'no-cache'})).json();

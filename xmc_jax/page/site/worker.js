@@ -3,10 +3,9 @@ import {Tokenizer} from './runtime/tokenizers.js';
 import {captionNoise} from './noise.js';
 import {encode} from './text.js';
 
-const TOLERANCE = 2;      // grey levels by which a browser's arithmetic may differ from Python's
-let facts, tokenizer, ort, session, provider;
-
+const TOLERANCE = 2;      // gray levels by which a browser's arithmetic may differ from Python's
 const PROVIDERS = {'ort': 'wasm', 'ort-gpu': 'webgpu'};      // by the file of ONNX Runtime
+let facts, tokenizer, engine;      // what draws: {ort, session, provider}
 
 const get = async (path, options) => {
   const answer = await fetch(path, options);
@@ -34,42 +33,42 @@ async function hasCard() {
   return Boolean(adapter) && !adapter.info?.isFallbackAdapter;      // else it is the processor
 }
 
-/** Loads ONNX Runtime and the graph; an Error if its image of `facts.check` is not `wanted`. */
+/** What draws, by a file of ONNX Runtime; an Error if its image of `facts.check` is not `wanted`. */
 async function start(graph, wanted, file, told) {
-  ort = await import(`./runtime/${file}.js`);
-  Object.assign(ort.env.wasm, {
-    wasmBinary: await unpacked(`runtime/${file}.wasm.gz`, told), numThreads: 1});
-  provider = PROVIDERS[file];
-  session = await ort.InferenceSession.create(new Uint8Array(await graph), {
-    executionProviders: [provider], logSeverityLevel: 3});
-  const found = await draw(inputs(facts.check, 0, 0, null)), levels = new Uint8Array(await wanted);
+  const ort = await import(`./runtime/${versioned(`${file}.js`)}`);
+  Object.assign(ort.env.wasm, {numThreads: 1,
+    wasmBinary: await unpacked(`runtime/${versioned(`${file}.wasm.gz`)}`, told)});
+  const provider = PROVIDERS[file], session = await ort.InferenceSession.create(
+    new Uint8Array(await graph), {executionProviders: [provider], logSeverityLevel: 3});
+  const made = {ort, session, provider}, levels = new Uint8Array(await wanted);
+  const found = await draw(made, inputs(facts.check, 0, 0, null));
   if (levels.length !== found.length) throw new Error('its files are of different versions');
   const worst = levels.reduce((most, level, i) => Math.max(most, Math.abs(level - found[i])), 0);
-  if (!(worst <= TOLERANCE)) {
-    throw new Error(`this browser draws ${worst} grey levels beside what Python draws`);
+  if (worst > TOLERANCE) {
+    throw new Error(`its image differs from Python's by ${worst} gray levels`);
   }
-  postMessage({ready: true, worst, provider});
+  return made;
 }
 
-/** Loads all again for the processor, where the graphics card fails. */
-async function startAgain(told) {
-  await session?.release().catch(() => null);
-  session = null;
-  return start(unpacked(model('graph.onnx.gz'), told), check(), 'ort', told);
-}
-
-const model = (file) => `model/${file}?v=${facts.version}`;
-const check = async () => (await get(model('check.bin'))).arrayBuffer();
+const versioned = (file) => `${file}?v=${facts.version}`;
+const getGraph = (told) => unpacked(`model/${versioned('graph.onnx.gz')}`, told);
+const getWanted = async () => (await get(`model/${versioned('check.bin')}`)).arrayBuffer();
 
 async function load() {
   facts = await (await get('model/page.json', {cache: 'no-cache'})).json();
-  tokenizer = new Tokenizer(await (await get(model('tokenizer.json'))).json(), {});
+  tokenizer = new Tokenizer(await (await get(`model/${versioned('tokenizer.json')}`)).json(), {});
   const card = await hasCard(), {graph: most, wasm, gpu} = facts.sizes;
-  const total = most + (card ? gpu : wasm);
-  let came = 0;
+  let total = most + (card ? gpu : wasm), came = 0;
   const told = (bytes) => postMessage({loaded: Math.min(1, (came += bytes) / total), total});
-  const start_on = (file) => start(unpacked(model('graph.onnx.gz'), told), check(), file, told);
-  return card ? start_on('ort-gpu').catch(() => startAgain(told)) : start_on('ort');
+  const graph = getGraph(told), wanted = getWanted();
+  try {
+    engine = await start(graph, wanted, card ? 'ort-gpu' : 'ort', told);
+  } catch (error) {
+    if (!card) throw error;
+    total += wasm;      // the processor can do it
+    engine = await start(graph, wanted, 'ort', told);
+  }
+  postMessage({ready: true, provider: engine.provider});
 }
 
 /** Tokens, mask and noise of an image; an Error that says what is wrong with the caption. */
@@ -78,7 +77,7 @@ const inputs = (caption, copy, seed, truncation) => ({
   z: captionNoise(caption, copy, facts.z, seed, truncation)});
 
 /** The image of these inputs, RGB of size x size pixels. */
-async function draw({tokens, mask, z}) {
+async function draw({ort, session}, {tokens, mask, z}) {
   const t = facts.text.length, [image] = Object.values(await session.run({
     tokens: new ort.Tensor('int32', tokens, [1, t]), mask: new ort.Tensor('bool', mask, [1, t]),
     z: new ort.Tensor('float32', z, [1, facts.z])}));
@@ -87,18 +86,18 @@ async function draw({tokens, mask, z}) {
 }
 
 async function answer({caption, count, seed, truncation}) {
-  const start = performance.now();
+  const began = performance.now();
   try {
     for (let copy = 0; copy < count; copy++) {
       const given = inputs(caption, copy, seed, truncation);
-      const rgb = await draw(given).catch(async (error) => {
-        if (provider !== 'webgpu') throw error;      // else the card may have been lost since
-        await startAgain(() => null);
-        return draw(given);
+      const rgb = await draw(engine, given).catch(async (error) => {
+        if (engine.provider !== 'webgpu') throw error;      // else the card may have been lost since
+        engine = await start(getGraph(() => null), getWanted(), 'ort', () => null);
+        return draw(engine, given);
       });
       postMessage({copy, rgb});
     }
-    postMessage({seconds: (performance.now() - start) / 1000});
+    postMessage({seconds: (performance.now() - began) / 1000});
   } catch (error) {
     postMessage({refused: error.message});
   }
