@@ -40,12 +40,12 @@ def test_it_is_as_short_as_it_says():
   assert len(blocks()) == 3 and len(lines) <= MOST
 
 
-@pytest.mark.parametrize('config', ['small.py', 'scl.py:small'])
-def test_it_trains_alone_and_in_the_framework(written, encoder_folder, config):
+@pytest.mark.parametrize('config, parts', [('small.py', 1), ('small.py', 2), ('scl.py:small', 1)])
+def test_it_trains_alone_in_parts_and_in_the_framework(written, encoder_folder, config, parts):
   run = written / 'run'
   assert main(['xmc', 'train', f'--config={written / "configs" / config}', f'--workdir={run}',
-               '--config.batch_size=8', '--config.steps=2', '--config.data.loader=arrays',
-               '--config.grid=4',
+               f'--config.batch_size={8 * parts}', '--config.steps=2',
+               '--config.data.loader=arrays', '--config.grid=4', f'--config.microbatches={parts}',
                f'--config.text.encoder={encoder_folder}', '--config.text.length=8']) == 0
   found = TextToImage.load(run).generate(['a red apple'])
   assert found.shape == (1, 32, 32, 3) and np.isfinite(found).all()

@@ -313,6 +313,7 @@ def test_a_discriminator_that_chooses_goes_along(tmp_path, encoder_folder, monke
   run, caption = saved_runs.save(tmp_path / 'run', config), ['the red apple']
   wanted = TextToImage.load(run).generate(caption, best_of=4)
   export(run, tmp_path / 'model')
+  assert 'chooses among several images' in (tmp_path / 'model/README.md').read_text()
   monkeypatch.setattr(registry, 'load', lambda name: pytest.fail('the model has all it needs'))
   model = from_folder(tmp_path / 'model')
   np.testing.assert_array_equal(model.generate(caption, best_of=4), wanted)

@@ -59,8 +59,8 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
   tensors = (int8.pack(flat('params', _used(model)), dtype, -1)
              | int8.pack(flat('stats', model.tree['stats']), STATS, -1))
-  if model.method.match and not draws_only:
-    tensors |= _choosing(model, dtype)
+  choosing = _choosing(model, dtype) if model.method.match and not draws_only else {}
+  tensors |= choosing
   if full:
     tensors |= int8.pack(networks(workdir, model, source), dtype, -1)
 
@@ -69,6 +69,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
                                     numbers)
     facts = {
         'xmc_jax': __version__, 'step': model.step, 'weights': model.weights, 'dtype': dtype,
+        'best_of': bool(choosing),
         'text_encoder': {
             'name': pathlib.Path(config.text.encoder).name, 'dtype': text,
             'pieces': len(numbers) if cut else model.tokenizer.size,
