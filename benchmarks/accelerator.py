@@ -53,6 +53,7 @@ class Rehearsal:
     self.sizes, self.rows = ((32,), 2) if tiny else ((256, 128, 64), 16)
     self.steps, self.nan_steps = (2, 2) if tiny else (10, 200)
     self.trainings = ['demo'] if tiny else ['swift_emoji64', 'swift_scenes64']
+    self.implementations = IMPLEMENTATIONS[:2] if tiny else IMPLEMENTATIONS
 
   def tell(self, **facts: Any) -> None:
     with (self.out / 'results.jsonl').open('a') as file:
@@ -117,7 +118,7 @@ def step(plan: Rehearsal, px: str, dtype: str) -> Iterator[dict]:
   while True:
     line = measured(plan, plan.config(model__size=int(px), model__dtype=dtype, batch_size=rows))
     yield line
-    if 'error' in line or plan.tiny and rows > least:
+    if 'error' in line or plan.tiny and (rows > least or dtype != 'bfloat16'):
       break
     rows *= 2
 
@@ -235,7 +236,7 @@ def schedule(plan: Rehearsal) -> list[tuple[list[str], float]]:
   steps = [(['step', str(px), dtype], 150.0 if dtype == 'bfloat16' else 90.0)
            for dtype in ('bfloat16', 'float32') for px in plan.sizes]
   choices = [(['choices', key, value], 60.0) for key, value in
-             [*(('impl', impl) for impl in IMPLEMENTATIONS), ('remat', 'blocks')]]
+             [*(('impl', impl) for impl in plan.implementations), ('remat', 'blocks')]]
   return [(['facts'], 90), *steps[:1], (['finite'], 120), (['parity'], 180), *steps[1:],
           *choices, (['kernels'], 120)]
 
