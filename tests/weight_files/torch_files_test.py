@@ -14,6 +14,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch_writer
 
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import torch_files
@@ -70,6 +71,26 @@ def test_files_of_the_installed_torch_are_read(tmp_path, request, file, zipped):
   path = (GOLDENS if regenerate else tmp_path) / file
   torch.save(tree(torch), path, _use_new_zipfile_serialization=zipped)
   assert_wanted(torch_files.read(path))
+
+
+@pytest.mark.parametrize('form', torch_writer.OLD_FORMS)
+def test_files_of_torch_before_its_first_version_are_read(tmp_path, form):
+  state = {'linear.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'linear.bias': np.ones(2)}
+  torch_writer.write(tmp_path / 'old.pth', state, False, old=form)
+  found = torch_files.read(tmp_path / 'old.pth')
+  assert found.keys() == state.keys()
+  for name, value in state.items():
+    np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize('form', torch_writer.OLD_FORMS)
+def test_torch_reads_the_same_of_them(tmp_path, form):
+  torch = pytest.importorskip('torch')
+  state = {'linear.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'linear.bias': np.ones(2)}
+  torch_writer.write(tmp_path / 'old.pth', state, False, old=form)
+  found = torch.load(tmp_path / 'old.pth', weights_only=False)
+  for name, value in state.items():
+    np.testing.assert_array_equal(found[name].detach().numpy(), value)
 
 
 def test_an_archive_of_big_endian_numbers_is_read(tmp_path):

@@ -9,7 +9,7 @@ mean and standard deviation over 10 folds:
   hits = r_precision_hits(unit(image_embeddings), unit(text_embeddings), 100, avoid=class_numbers)
   mean, std = r_precision_folds(hits)
 
-DM-GAN draws the other captions with replacement, so one may come twice; here they are distinct.
+DM-GAN draws the other captions with replacement, so one may come twice; here no text comes twice.
 """
 from __future__ import annotations
 
@@ -40,38 +40,66 @@ def r_precision_hits(
   image_embeddings, text_embeddings: [n, d], compared by dot product. NaN counts as a miss.
   candidates: texts that each image is compared with, including its own; at least 2.
   seed: for the choice of the other texts.
-  captions: n strings, if some may be equal; the other texts then differ from the image's own.
+  captions: n strings, if some may be equal; the other texts then differ from the image's own and
+    from one another.
   avoid: n numbers or strings, such as classes or image ids; the other texts then have a different
     one. With `captions` as well, both differ.
 
-  Returns bool [n]; a tie is a miss. Raises UserError for no examples, or fewer other texts than
-  `candidates - 1`. Raises ValueError if the arguments do not have the same length.
+  Returns bool [n]; a tie is a miss. Raises as `check`, and ValueError if the embeddings do not have
+  one shape and the length of the others.
   """
   image_embeddings, text_embeddings = np.asarray(image_embeddings), np.asarray(text_embeddings)
   n = len(image_embeddings)
-  groups = [_groups(values, n) for values in (captions, avoid) if values is not None]
   if text_embeddings.shape != image_embeddings.shape or image_embeddings.ndim != 2:
     raise ValueError('image and text embeddings must have the same shape [n, d]')
-  if candidates < 2:
-    raise UserError(f'R-precision compares at least 2 captions, not {candidates}')
-  if not n:
-    raise UserError('R-precision needs at least one image')
-  groups = groups or [np.arange(n)]
+  check(n, candidates, captions=captions, avoid=avoid)
+  texts, rows = _groups(captions, n), _groups(avoid, n)
   rng = np.random.default_rng(seed)
   hits = np.zeros(n, bool)
   for i in range(n):
     order = rng.permutation(n)
-    allowed = np.logical_and.reduce([group[order] != group[i] for group in groups])
-    others = order[allowed][:candidates - 1]
-    if len(others) < candidates - 1:
-      raise UserError(
-        f'R-precision with {candidates} candidates needs {candidates - 1} captions other than an '
-        f"image's own, and only {len(others)} of {n} qualify; evaluate more images")
+    others = order[(texts[order] != texts[i]) & (rows[order] != rows[i])]
+    if captions is not None:
+      others = _first_of_each(texts, others, candidates - 1)
+    others = others[:candidates - 1]
     # Summed one by one, so that equal texts get equal scores and tie: a matrix product sums the
     # last rows of a block in another order.
     scores = (text_embeddings[np.append(i, others)] * image_embeddings[i]).sum(-1)
     hits[i] = (scores[0] > scores[1:]).all()
   return hits
+
+
+def check(n: int, candidates: int = CANDIDATES, *, captions: Sequence[str] | None = None,
+          avoid: Sequence | None = None) -> None:
+  """UserError unless each of n images has `candidates - 1` other texts to be compared with.
+
+  The arguments are those of `r_precision_hits`. ValueError if they do not have length n.
+  """
+  texts, rows = _groups(captions, n), _groups(avoid, n)
+  if candidates < 2:
+    raise UserError(f'R-precision compares at least 2 captions, not {candidates}')
+  if not n:
+    raise UserError('R-precision needs at least one image')
+  pairs = np.unique(np.stack([texts, rows], 1), axis=0)
+  groups_of = np.bincount(pairs[:, 0])              # in how many of `avoid` a text occurs
+  alone = pairs[groups_of[pairs[:, 0]] == 1]        # texts of one group, which the others lack
+  lost = np.bincount(alone[:, 1], minlength=rows.max() + 1)[rows] + (groups_of[texts] > 1)
+  fewest = len(groups_of) - int(lost.max())
+  if fewest < candidates - 1:
+    raise UserError(
+      f'R-precision with {candidates} candidates needs {candidates - 1} captions other than an '
+      f"image's own, all different, and only {fewest} of {n} qualify; evaluate more images")
+
+
+def _first_of_each(texts: np.ndarray, order: np.ndarray, wanted: int) -> np.ndarray:
+  """The rows of `order` whose text has not come before, in order; at least `wanted` of them."""
+  size = 2 * wanted
+  while True:
+    part = order[:size]
+    first = np.sort(np.unique(texts[part], return_index=True)[1])
+    if len(first) >= wanted:
+      return part[first]
+    size *= 2
 
 
 def r_precision_folds(hits: np.ndarray, folds: int = 10) -> MeanStd:
@@ -91,8 +119,10 @@ def r_precision_folds(hits: np.ndarray, folds: int = 10) -> MeanStd:
   return MeanStd.of([part.mean() for part in np.array_split(hits, folds)])
 
 
-def _groups(values: Sequence, n: int) -> np.ndarray:
-  """Integers [n] that are equal where the values are equal."""
+def _groups(values: Sequence | None, n: int) -> np.ndarray:
+  """Integers [n] that are equal where the values are equal; all different without values."""
+  if values is None:
+    return np.arange(n)
   if len(values) != n:
     raise ValueError('embeddings, captions and avoid must have the same length')
   return np.unique(list(values), return_inverse=True)[1]

@@ -23,9 +23,10 @@ NUMERIC_KINDS = 'fiub'  # floats, signed and unsigned integers, booleans; never 
 class Record:
   """One object of the file: the arguments of its constructor call, and its state."""
 
-  def __init__(self, *arguments):
-    self.arguments = arguments
-    self.state = None
+  def __new__(cls, *arguments):      # not __init__, which some pickles do without
+    record = super().__new__(cls)
+    record.arguments, record.state = arguments, None
+    return record
 
   def __setstate__(self, state):
     self.state = state

@@ -35,11 +35,18 @@ _TYPES = {
 
 
 class _Tensor(Record):
-  """Arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and autograd state."""
+  """Arguments of `_rebuild_tensor_v2`: storage, offset, shape, strides, and autograd state.
+
+  Up to version 0.3 torch wrote `_rebuild_tensor`, with the first four of them.
+  """
 
 
 class _Parameter(Record):
-  """Arguments of `_rebuild_parameter`: the tensor, and autograd state."""
+  """Arguments of `_rebuild_parameter`: the tensor, and autograd state.
+
+  Up to version 0.4 torch wrote the class itself, with the tensor as its first argument or, made
+  without arguments, as the first part of its state.
+  """
 
 
 class _StateDict(dict):
@@ -50,7 +57,9 @@ class _StateDict(dict):
 
 _NAMES = {
   ('torch._utils', '_rebuild_tensor_v2'): _Tensor,
+  ('torch._utils', '_rebuild_tensor'): _Tensor,
   ('torch._utils', '_rebuild_parameter'): _Parameter,
+  ('torch.nn.parameter', 'Parameter'): _Parameter,
   ('collections', 'OrderedDict'): _StateDict,
   **{('torch', name): Mention(name) for name in _TYPES}}
 
@@ -76,7 +85,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     tree, storages = _archive(file) if zipfile.is_zipfile(file) else _stream(file)
     make = {
       _StateDict: lambda x: {str(key): plain(item, make) for key, item in x.items()},
-      _Parameter: lambda x: plain(x.arguments[0], make),
+      _Parameter: lambda x: plain((x.arguments or x.state)[0], make),
       _Tensor: lambda x: _tensor(storages, *x.arguments[:4])}
     return dict(_named(plain(tree, make)))
 
