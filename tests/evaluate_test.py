@@ -1,4 +1,5 @@
 """Scores of runs and folders, end to end, with a toy network in place of Inception."""
+import functools
 import os
 import shutil
 import subprocess
@@ -9,15 +10,19 @@ import noise_records
 import numpy as np
 import pytest
 import tiny
+import torch_writer
 import toy_protocol
 import toys
 from PIL import Image
+from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import evaluator as module
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import clip, registry
 from xmc_jax.evals import (
+  duplicates,
   embeddings,
+  extra_metrics,
   feature_cache,
   image_sets,
   kernels,
@@ -135,9 +140,39 @@ def test_what_the_same_commit_measured_is_not_measured_again(run, monkeypatch):
   lines = evaluate(run)
   monkeypatch.setattr(module.Evaluator, 'score', None)
   assert evaluate(run) == lines
-  monkeypatch.setitem(facts, 'commit', 'abd')
+  again = lambda: main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy'])
+  with monkeypatch.context() as patch:
+    patch.setitem(facts, 'commit', 'abd')
+    with pytest.raises(TypeError):
+      again()
+  # Another checkpoint of the same step: of an import, or of a training that went back.
+  monkeypatch.setattr(module.TextToImage, 'fingerprint', lambda self: 'other')
   with pytest.raises(TypeError):
-    main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy'])
+    again()
+
+
+@pytest.mark.parametrize('command', ['evaluate', 'compare'])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
+    run, folders, tmp_path, command, monkeypatch, capsys):
+  monkeypatch.setattr(module, 'FeatureCollector', None)
+  if command == 'evaluate':
+    argv = [f'--workdir={run}', '--protocol=toy']
+    (run / '.scores.lock').unlink(missing_ok=True)
+    (run / '.scores.lock').mkdir()
+  else:
+    (tmp_path / 'file').write_text('')
+    argv = [*folders, '--protocol=toy', f'--workdir={tmp_path / "file" / "scores"}']
+  assert main(['xmc', command, *argv]) == 2
+  assert 'scores.jsonl cannot be written' in capsys.readouterr().err
+
+
+def test_scores_that_cannot_be_written_at_the_end_are_shown(folders, tmp_path, monkeypatch, capsys):
+  def full(*_):
+    raise UserError('no space left')
+  monkeypatch.setattr(results, 'append', full)
+  assert main(['xmc', 'compare', *folders, '--protocol=toy', f'--workdir={tmp_path}']) == 2
+  shown = capsys.readouterr()
+  assert 'FID' in shown.out and 'no space left' in shown.err
 
 
 def start(workdir, devices, *flags):
@@ -199,6 +234,27 @@ def test_a_clip_that_was_in_the_generators_losses_is_marked(run, clips, monkeypa
   found = by_metric(evaluate(run, '--metrics=clip', '--fakes=150'))
   assert {'CLIP score (in training)', 'CLIP R-precision-100 (in training)'} <= found.keys()
   assert not {'CLIP score', 'CLIP R-precision-100'} & found.keys()
+
+
+def test_it_is_marked_in_another_file_format_too(run, clips, monkeypatch, tmp_path):
+  other = shutil.copytree(tmp_path / clip.BASE, tmp_path / 'own')
+  tensors = safetensors_numpy.load_file(other / 'model.safetensors')
+  torch_writer.write(other / 'pytorch_model.bin', tensors, zipped=True)
+  (other / 'model.safetensors').unlink()
+  monkeypatch.setattr(module, 'find_text_encoder', lambda *_: str(other))
+  assert 'CLIP score (in training)' in by_metric(evaluate(run, '--metrics=clip', '--fakes=150'))
+
+
+@pytest.mark.parametrize('metric, words', [('clip', '100 candidates'), ('duplicates', 'held-out')])
+def test_too_few_captions_or_images_are_told_before_any_is_generated(
+    run, clips, metric, words, monkeypatch, capsys):
+  monkeypatch.setattr(module.Evaluator, 'score', None)
+  if metric == 'duplicates':
+    monkeypatch.setattr(extra_metrics, 'check_heldout',
+                        functools.partial(duplicates.check_heldout, quantile=1e-3))
+  assert main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy',
+               f'--metrics={metric}']) == 2
+  assert words in capsys.readouterr().err
 
 
 def test_near_duplicates_of_the_training_images_are_counted(run):

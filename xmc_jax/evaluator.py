@@ -56,8 +56,8 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     One line (a dict with metric, value, spread and manifest) per score. Scores that the same commit
     has already computed in the same way are read from scores.jsonl.
   Raises:
-    UserError: there is no such run, checkpoint, protocol or metric; weights are not found; or the
-      generator's images are not finite.
+    UserError: there is no such run, checkpoint, protocol or metric; weights are not found; the
+      generator's images are not finite; or scores.jsonl cannot be written, which is seen first.
   """
   check_seed(seed)
   workdir = epath.Path(workdir).expanduser()
@@ -67,6 +67,7 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
   extra_metrics.check(metrics)
   model = TextToImage.load(workdir, step=step, text_encoder=text_encoder, data=data)
   _check_data(workdir, model, data)
+  results.check_writable(workdir)
   evaluator = Evaluator(model, protocols.find(protocol or model.config.evals.protocol), fakes, seed,
                         metrics, random_seed, text_encoder, data)
   found = []
@@ -74,14 +75,15 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     for at in _steps(workdir, model, every, follow):
       for kind in weights:
         print(f'step {at:,}, {kind} weights, {evaluator.title}', flush=True)
-        lines = evaluator.known(workdir, at, kind)
-        if not lines:
-          lines = evaluator.score(model.at(at, live=kind == 'live'))
+        chosen = model.at(at, live=kind == 'live')
+        known = evaluator.known(workdir, chosen)
+        lines = known or evaluator.score(chosen)
+        print(results.table(lines), flush=True)      # first: nothing that fails below can lose it
+        if not known:
           results.append(workdir, lines)
           board.scalars(at, {f'{evaluator.protocol.name}/{kind}/{line["metric"]}': line['value']
                              for line in lines})
           board.flush()
-        print(results.table(lines), flush=True)
         found += lines
   return found
 
@@ -106,13 +108,15 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
   Returns:
     One line (a dict with metric, value, spread and manifest) per score.
   Raises:
-    UserError: a folder, a file or an image is missing or unusable, there are too few, or weights
-      are not found. No score is printed or written then.
+    UserError: a folder, a file or an image is missing or unusable, there are too few, weights are
+      not found, or nothing can be written to `workdir`. No score is printed or written then.
   """
   chosen, mesh = protocols.find(protocol), make_mesh()
   if split and not any(map(image_sets.is_prepared, (images, reference))):
     raise UserError(f'--split={split}: neither folder is one of `xmc prepare`, which have splits; '
                     'leave it out')
+  if workdir:
+    results.check_writable(epath.Path(workdir).expanduser())
   split = split or 'heldout'
   fakes = image_sets.open_images(images, '--images', split)
   size = fakes.read([0]).shape[1:]
@@ -138,10 +142,10 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
       **_manifest(chosen, extractor.sha256, len(fakes), None if reals is None else len(reals)),
       'images': fakes.name, 'images_sha256': image_sets.fingerprint(fakes), 'reference': name,
       'reference_sha256': digest, **results.environment()})
+  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against {against}\n'
+        f'{results.table(lines)}', flush=True)
   if workdir:
     results.append(epath.Path(workdir).expanduser(), lines)
-  print(f'{chosen.name}: {len(fakes):,} images of {fakes.name} against {against}\n'
-        f'{results.table(lines)}')
   return lines
 
 
@@ -220,6 +224,11 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
     time.sleep(POLL_SECONDS)
 
 
+def _checkpoint(model: TextToImage) -> dict[str, Any]:
+  """What a manifest says of the generator; a step alone may come again with other weights."""
+  return {'step': model.step, 'weights': model.weights, 'generator_sha256': model.fingerprint()}
+
+
 class Evaluator:
   """Scores checkpoints of a run; holds what they share: captions, noise, networks, real images.
 
@@ -268,8 +277,7 @@ class Evaluator:
   def score(self, model: TextToImage) -> list[dict[str, Any]]:
     """The scores of one checkpoint, as lines. UserError if its images or a score are not finite."""
     features = self._collect(GeneratedImages('images', model.forward, model.tree, self._inputs))
-    manifest = {'step': model.step, 'weights': model.weights, 'time': results.now(),
-                **self._manifest}
+    manifest = {**_checkpoint(model), 'time': results.now(), **self._manifest}
     distances = scores.distances(features[self.protocol.name], self._reals, self.protocol)
     parts = [(distances, manifest),
              *((metric.score(features), {**manifest, **metric.facts}) for metric in self._extra)]
@@ -286,7 +294,7 @@ class Evaluator:
             if line.get('weights') == 'averaged' and isinstance(line.get('step'), int)
             and all(line.get(key) == self._manifest[key] for key in keys)]
 
-  def known(self, workdir: str | os.PathLike[str], step: int, weights: str) -> list[dict[str, Any]]:
+  def known(self, workdir: str | os.PathLike[str], model: TextToImage) -> list[dict[str, Any]]:
     """Earlier lines of this checkpoint by the same commit and settings; [] if there are none.
 
     Also [] if the code has uncommitted changes, and with several processes, which might each see
@@ -294,7 +302,7 @@ class Evaluator:
     """
     if (self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1:
       return []
-    wanted = {'step': step, 'weights': weights, **self._manifest}
+    wanted = {**_checkpoint(model), **self._manifest}
     own = self._network.union(*(metric.facts for metric in self._extra))
     has = lambda line, keys: all(line.get(key) == wanted[key] for key in keys)
     lines = [line for line in results.read(workdir) if has(line, wanted.keys() - own)]
@@ -359,12 +367,12 @@ class Curve:
     saved()
     now = results.now()      # later than the checkpoint, or a resumed run would score it again
     lines = [line | {'time': now} for line in lines]
-    results.append(self._workdir, lines)
     found = {line['metric']: line['value'] for line in lines}
     if self.metric in found:       # the precision of objects is undefined where none is found
       self._values[step] = found[self.metric]
     print(f'step {step:,}, averaged weights, {self._evaluator.title}\n'
           f'{results.table(lines)}\n{self.summary()}', flush=True)
+    results.append(self._workdir, lines)
     return {f'{self._evaluator.protocol.name}/averaged/{name}': value
             for name, value in found.items()}
 

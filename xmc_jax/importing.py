@@ -303,8 +303,10 @@ def _backbone(arrays: Arrays) -> Tree:
 
 @contextlib.contextmanager
 def _of(path: pathlib.Path, what: str = '') -> Iterator[None]:
-  """Names the file in the errors of the block."""
+  """Names the file in the errors of the block; a tensor of a wrong shape may cause any."""
   try:
     yield
-  except UserError as error:
-    raise UserError(f'{path} cannot be imported: {what}{error}') from error
+  except Exception as error:
+    why = error if isinstance(error, UserError) else (
+        f'a tensor does not have the shape that it should ({type(error).__name__}: {error})')
+    raise UserError(f'{path} cannot be imported: {what}{why}') from error

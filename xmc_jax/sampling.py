@@ -314,6 +314,12 @@ class TextToImage:
     """The same model with other weights {'params': ..., 'stats': ...}, on the devices."""
     return dataclasses.replace(self, step=step, weights=weights, tree=self.tree | g)
 
+  def fingerprint(self) -> str | None:
+    """The sha256 of the generator's weights; None with several processes, which may share them."""
+    if jax.process_count() > 1:
+      return None
+    return files.fingerprint(jax.device_get({k: self.tree[k] for k in ('params', 'stats')}))
+
   def inputs(self, captions: Sequence[str], *, seed: int = 0, truncation: float | None = None,
              whole: bool = False) -> dict[str, np.ndarray]:
     """The second argument of `forward` for n captions, as numpy arrays.

@@ -1,6 +1,8 @@
 """Lines of scores and what they say of themselves."""
 
 import concurrent.futures
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -56,6 +58,27 @@ def test_folder_that_cannot_be_written_to(tmp_path):
   (tmp_path / 'run').write_text('')
   with pytest.raises(UserError, match='cannot be written'):
     results.append(tmp_path / 'run', results.lines(SCORES, {}))
+
+
+def test_the_commit_is_none_in_the_checkout_of_something_else(tmp_path, monkeypatch):
+  git = lambda *words: subprocess.run(
+      ['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@b', *words], check=True)
+  git('init', '--quiet')
+  git('commit', '--quiet', '--allow-empty', '--message', 'theirs')
+  installed = tmp_path / '.venv' / 'xmc_jax' / 'evals' / 'results.py'
+  installed.parent.mkdir(parents=True)
+  shutil.copy(results.__file__, installed)
+  monkeypatch.setattr(results, '__file__', str(installed))
+  assert results._commit() is None
+  git('add', '--force', str(installed))
+  git('commit', '--quiet', '--message', 'ours')
+  assert len(results._commit()) == 40
+
+
+def test_more_is_better_of_shares_of_captions_found():
+  for name in ('CLIP R-precision-100', 'DAMSM R-precision-100 (in training)'):
+    assert results.better(name) is max
+  assert results.better('DAMSM R-precision-100 (in training) of real') is None
 
 
 def test_protocols_are_not_mixed():

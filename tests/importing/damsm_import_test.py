@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 def damsm_files(tmp_path, text_state):
   """Both encoders' files and the vocabulary, {flag: path}; and the state of the image encoder."""
   image = states.filled(states.damsm_image(TEXT))
-  torch_writer.write(tmp_path / 'text_encoder9.pth', text_state, zipped=False)
-  torch_writer.write(tmp_path / 'image_encoder9.pth', image, zipped=False)
+  for name, state in (('text', text_state), ('image', image)):      # as torch wrote in 2018
+    torch_writer.write(tmp_path / f'{name}_encoder9.pth', state, zipped=False, old='tensor')
   numbers = dict(enumerate(['<end>', *WORDS]))
   with open(tmp_path / 'captions.pickle', 'wb') as file:
     pickle.dump([[[1, 2]], [[3]], numbers, {w: i for i, w in numbers.items()}], file, protocol=2)
@@ -61,7 +61,8 @@ def test_a_published_damsm_becomes_a_folder_with_its_own_inception(
     damsm.load(tmp_path / 'out')
 
 
-def test_files_of_a_damsm_that_do_not_go_together_are_refused(damsm_files, tmp_path, capsys):
+def test_files_of_a_damsm_that_do_not_go_together_are_refused(
+    damsm_files, text_state, tmp_path, capsys):
   files, image = damsm_files
   def refusal(**changed):
     assert import_damsm(files | {f'--{k}': x for k, x in changed.items()}, tmp_path / 'out') == 2
@@ -76,6 +77,9 @@ def test_files_of_a_damsm_that_do_not_go_together_are_refused(damsm_files, tmp_p
   assert import_damsm(files, run.parent) == 2
   assert f'--out={run.parent}: holds something else' in capsys.readouterr().err
   assert run.read_text() == '{"method": "attngan"}'
+  odd = text_state | {'rnn.weight_hh_l0_reverse': np.ones((3, 3))}
+  torch_writer.write(tmp_path / 'odd.pth', odd, zipped=True)
+  assert 'a tensor does not have the shape' in refusal(text=tmp_path / 'odd.pth')
   del image['Mixed_6e.branch7x7_2.bn.running_var']
   torch_writer.write(tmp_path / 'less.pth', image, zipped=True)
   assert 'no tensor Mixed_6e.branch7x7_2.bn.running_var' in refusal(image=tmp_path / 'less.pth')

@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+import struct
 
 import jax
 import numpy as np
@@ -138,6 +139,8 @@ def test_shards_give_the_same_network(folder, encoder_folder, file):
     (lambda f: (f / 'model.safetensors.index.json').write_text('{}'), 'index.json.*weight_map'),
     (lambda f: (f / 'model.safetensors.index.json').write_text('{"weight_map": {"a": 3}}'),
      'index.json.*cannot be read'),
+    (lambda f: (f / 'model.safetensors.index.json').write_text(
+        '{"weight_map": {"a": "model.safetensors.index.json"}}'), 'none of weights'),
     (lambda f: shutil.copy(next(f.glob('*-00001-of-*')), next(f.glob('*-00002-of-*'))),
      '00002-of-00003.* has no tensor ')])
 def test_shards_that_are_damaged(folder, spoil, words):
@@ -145,6 +148,13 @@ def test_shards_that_are_damaged(folder, spoil, words):
   spoil(folder)
   with pytest.raises(UserError, match=words):
     bert.load(folder)
+
+
+def test_floats_of_eight_bits_are_named(tmp_path):
+  header = json.dumps({'a': {'dtype': 'F8_E4M3', 'shape': [4], 'data_offsets': [0, 4]}}).encode()
+  (tmp_path / 'x.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(4))
+  with pytest.raises(UserError, match='8-bit floats'):
+    files.read_safetensors(tmp_path / 'x.safetensors')
 
 
 @pytest.mark.parametrize('file', ['x.safetensors', 'x.pth', 'x.h5', 'x.pkl', 'x.pb'])

@@ -16,6 +16,7 @@ from xmc_jax.evals.kernels import unit_rows
 from xmc_jax.types import UserError
 
 BLOCK = 2048  # images of each side that are compared at a time
+QUANTILE = 0.01     # of the held-out images' distances, below which a generated image is too near
 
 
 class Duplicates(NamedTuple):
@@ -37,8 +38,16 @@ class Duplicates(NamedTuple):
   worst: np.ndarray
 
 
+def check_heldout(n: int, quantile: float = QUANTILE) -> None:
+  """UserError if n held-out images are too few for the quantile of `near_duplicates`."""
+  least = int(np.ceil(1 / quantile))
+  if n < least:
+    raise UserError(f'a quantile of {quantile:g} needs at least {least:,} held-out real images, '
+                    f'and there are {n:,}; take more of them or a larger quantile')
+
+
 def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.ndarray,
-                    quantile: float = 0.01, worst: int = 16) -> Duplicates:
+                    quantile: float = QUANTILE, worst: int = 16) -> Duplicates:
   """Compares generated [n, d] and held-out real [m, d] features with training features [t, d].
 
   Real collections contain duplicates. Held-out images that are copies of training images lower the
@@ -62,10 +71,7 @@ def near_duplicates(generated: np.ndarray, training: np.ndarray, heldout: np.nda
   if len({shape[1] for shape in shapes.values()}) > 1:
     raise UserError(f'features of {", ".join(f"{s[1]:,} ({name})" for name, s in shapes.items())} '
                     'numbers cannot be compared; take all from the same network')
-  least = int(np.ceil(1 / quantile))
-  if len(heldout) < least:
-    raise UserError(f'a quantile of {quantile:g} needs at least {least:,} held-out real images, '
-                    f'and there are {len(heldout):,}; take more of them or a larger quantile')
+  check_heldout(len(heldout), quantile)
   distance, nearest = nearest_rows(generated, training)
   usual, _ = nearest_rows(heldout, training)
   threshold = float(np.quantile(usual, quantile))

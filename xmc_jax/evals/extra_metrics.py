@@ -19,20 +19,22 @@ from xmc_jax.data.source import Source
 from xmc_jax.encoders import clip
 from xmc_jax.evals import alignment, embeddings, feature_cache, image_sets, objects
 from xmc_jax.evals.clip_score import clip_score
-from xmc_jax.evals.duplicates import near_duplicates
+from xmc_jax.evals.duplicates import check_heldout, near_duplicates
 from xmc_jax.evals.extract import FeatureCollector, FeatureExtractor
 from xmc_jax.evals.kernels import cmmd
 from xmc_jax.evals.networks import alignment_net, detector
 from xmc_jax.evals.protocols import Protocol
+from xmc_jax.evals.retrieval import check as check_captions
 from xmc_jax.evals.retrieval import r_precision, r_precision_folds, r_precision_hits
 from xmc_jax.evals.scores import Score
 from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256
-from xmc_jax.weight_files import hf_folders
+from xmc_jax.weight_files import files
 
 CANDIDATES = 100  # captions of the R-precisions of CLIP and DAMSM
 # Suffix of a metric whose network was also in the generator's losses.
 IN_TRAINING = ' (in training)'
+BLOCK = 256       # real images that are in memory at once
 IMAGES = FeatureExtractor('images', {}, lambda _, images: images)
 
 
@@ -97,6 +99,7 @@ def _alignment(context: EvalContext) -> ExtraMetric:
   def aligned(images: np.ndarray) -> float:
     return r_precision(alignment.image_embeddings(images, network), captions,
                        alignment.CANDIDATES, context.seed, captions=context.captions)
+  check_captions(len(captions), alignment.CANDIDATES, captions=context.captions)
   real, name = aligned(_real(context)), f'alignment-{alignment.CANDIDATES}'
 
   def score(features):
@@ -122,9 +125,10 @@ def _objects(context: EvalContext) -> ExtraMetric:
 
 def _clip(context: EvalContext) -> ExtraMetric:
   """CLIP score by ViT-B/32 (mean cosine of image and caption, times 100), and its R-precision."""
+  _check_r_precision(context)
   network = embeddings.of_clip(clip.BASE)
   extractor, texts = network.extractor, network.captions(context.captions)
-  suffix = IN_TRAINING if _trained_with(context, extractor.sha256) else ''
+  suffix = IN_TRAINING if _trained_with(context, extractor) else ''
 
   def score(features):
     images = features[extractor.name]
@@ -134,25 +138,30 @@ def _clip(context: EvalContext) -> ExtraMetric:
   return ExtraMetric((extractor,), score, _facts(extractor))
 
 
-def _trained_with(context: EvalContext, sha256: str) -> bool:
-  """Whether the CLIP with these weights is the generator's own encoder, so it was in its losses."""
+def _trained_with(context: EvalContext, extractor: FeatureExtractor) -> bool:
+  """Whether this CLIP is the generator's own encoder, so it was in its losses.
+
+  Its files may have another format there, so what counts are the weights.
+  """
   try:
     folder = clip.find(context.text_encoder)
+    _, variables = clip.load(folder)
   except UserError:      # not a CLIP
     return False
-  return hf_folders.sha256(folder) == sha256
+  return files.fingerprint(variables) == files.fingerprint(extractor.variables)
 
 
 def _damsm(context: EvalContext) -> ExtraMetric:
   """R-precision as in AttnGAN and DM-GAN, by the DAMSM that was in the generator's losses."""
+  _check_r_precision(context)
   network = embeddings.of_damsm(context.text_encoder)
   extractor, texts = network.extractor, network.captions(context.captions)
   name = f'DAMSM R-precision-{CANDIDATES}{IN_TRAINING}'
-  real = network.images(image_sets.SplitImages(context.heldout, 'heldout').read(context.indices))
+  real = _r_precision(context, _of_real(context, network.images), texts)
 
   def score(features):
     return [Score(name, *_r_precision(context, features[extractor.name], texts)),
-            Score(f'{name} of real', *_r_precision(context, real, texts))]
+            Score(f'{name} of real', *real)]
   return ExtraMetric((extractor,), score, _facts(extractor))
 
 
@@ -162,11 +171,21 @@ def _r_precision(context: EvalContext, images: np.ndarray, texts: np.ndarray
 
   Where each image has one class, as in CUB, they belong to other classes, as in DM-GAN's code.
   """
+  return r_precision_folds(r_precision_hits(images, texts, CANDIDATES, context.seed,
+                                            captions=context.captions, avoid=_avoided(context)))
+
+
+def _avoided(context: EvalContext) -> Sequence:
+  """What the other captions of an R-precision differ in."""
   classes = [np.asarray(context.heldout.label(int(i))) for i in context.indices]
   one_each = all(found.ndim == 0 for found in classes) and len(set(map(int, classes))) > 1
-  return r_precision_folds(r_precision_hits(
-      images, texts, CANDIDATES, context.seed, captions=context.captions,
-      avoid=classes if one_each else context.indices))
+  return classes if one_each else context.indices
+
+
+def _check_r_precision(context: EvalContext) -> None:
+  """UserError, before any image is generated, if there are too few captions to compare with."""
+  check_captions(len(context.captions), CANDIDATES, captions=context.captions,
+                 avoid=_avoided(context))
 
 
 def _cmmd(context: EvalContext) -> ExtraMetric:
@@ -181,8 +200,9 @@ def _duplicates(context: EvalContext) -> ExtraMetric:
   """The share of images nearer to a training image than almost all held-out ones are."""
   features_of = lambda images: feature_cache.features(images, context.protocol, context.extractor,
                                                       context.mesh)
-  train, _ = features_of(context.train())
   split = image_sets.SplitImages(context.heldout, 'heldout')
+  check_heldout(len(split))
+  train, _ = features_of(context.train())
   heldout, pixels = features_of(split)
 
   def score(features):
@@ -202,6 +222,14 @@ def _packaged_facts(kind: ModuleType, context: EvalContext) -> dict[str, Any]:
   """The same for a network that comes with the package for this data set."""
   path = kind.find(context.config.data.name)
   return _facts(FeatureExtractor(path.stem, {}, None, sha256=file_sha256(path)))
+
+
+def _of_real(context: EvalContext, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+  """`embed`, of images [b, h, w, 3] uint8, of the real image of each caption; in small blocks."""
+  split = image_sets.SplitImages(context.heldout, 'heldout')
+  examples, rows = np.unique(context.indices, return_inverse=True)      # some come several times
+  return np.concatenate([embed(split.read(examples[i:i + BLOCK]))
+                         for i in range(0, len(examples), BLOCK)])[rows]
 
 
 def _real(context: EvalContext) -> np.ndarray:

@@ -84,6 +84,7 @@ class FeatureCollector:
     self._on_host = [x for x in extractors if x.preprocess is not None]
     self._variables = put_whole({x.name: x.variables for x in extractors}, everywhere)
 
+    @jax.default_matmul_precision('highest')      # the default of GPUs and TPUs is coarser
     def extract(variables, images):
       features = {x.name: x.apply(variables[x.name], images) for x in on_device}
       return features, images if self._on_host else None
@@ -95,7 +96,8 @@ class FeatureCollector:
     jit = lambda f, **options: jax.jit(f, out_shardings=everywhere, **options)
     self._extract = jit(extract)
     self._generate = jit(generate_and_extract, static_argnums=3)
-    self._apply = {x.name: jit(x.apply) for x in self._on_host}
+    self._apply = {x.name: jit(jax.default_matmul_precision('highest')(x.apply))
+                   for x in self._on_host}
 
   def __call__(self, images: ImageSet | GeneratedImages, *,
                quiet: bool = False) -> dict[str, Tree]:

@@ -1,13 +1,14 @@
 """Scores on disk: one JSON line per number, with everything that makes it comparable."""
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import pathlib
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +26,8 @@ SETTING = ('protocol', 'network', 'resize', 'distance', 'data', 'size', 'fakes',
            'reference', 'images', 'seed', 'weights_sha256', 'reference_sha256', 'captions_sha256')
 BASELINES = ('of real', 'by chance')   # suffixes of metrics without a generator
 _LOWER = r'(FI?D|KID)(-.+)?|CMMD|near-duplicates.*'
-_HIGHER = r'(IS|precision|recall|density|coverage)(-.+)?|alignment-\d+|objects: .+|CLIP .+|SOA.*'
+_HIGHER = (r'(IS|precision|recall|density|coverage)(-.+)?|alignment-\d+|objects: .+|'
+           r'(CLIP|DAMSM) .+|SOA.*')
 _LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy', 'pillow')
 
 
@@ -48,17 +50,34 @@ def now() -> float:
   return round(time.time(), 3)
 
 
+def check_writable(workdir: epath.PathLike) -> None:
+  """UserError on process 0 unless scores can be appended; called before they are computed."""
+  if jax.process_index():
+    return
+  with _writing(epath.Path(workdir) / FILE):
+    pass
+
+
 def append(workdir: epath.PathLike, found: Sequence[Mapping[str, Any]]) -> None:
   """Appends lines to the scores.jsonl of a run, on process 0 only. UserError if that fails."""
   if jax.process_index():
     return
   path = epath.Path(workdir) / FILE
+  with _writing(path):
+    json_lines.append(path, found)
+
+
+@contextlib.contextmanager
+def _writing(path: epath.Path) -> Iterator[None]:
+  """The turn of this process to write scores; an OSError becomes a UserError that names the file.
+
+  Another process may append at the same time: `evaluate --follow` beside a training.
+  """
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may append at the same time: `evaluate --follow` beside a training.
     with lock.turn(path.parent / '.scores.lock'):
       json_lines.keep(path)
-      json_lines.append(path, found)
+      yield
   except OSError as error:
     raise UserError(f'{path} cannot be written ({error.strerror or error}); give a writable '
                     'folder') from error
@@ -110,7 +129,11 @@ def _commit() -> str | None:
   git = lambda *words: subprocess.run(['git', '-C', here, *words], capture_output=True, text=True,
                                       timeout=10)
   try:
+    # An installed package may lie inside the checkout of something else, which does not track it.
+    tracked = git('ls-files', '--error-unmatch', '--', __file__)
     head, changed = git('rev-parse', 'HEAD'), git('status', '--porcelain', '--', here.parent)
   except (OSError, subprocess.TimeoutExpired):
     return None
-  return head.stdout.strip() + '+' * bool(changed.stdout) if not head.returncode else None
+  if tracked.returncode or head.returncode:
+    return None
+  return head.stdout.strip() + '+' * bool(changed.stdout)

@@ -77,8 +77,10 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
             'sha256_of_original': {name: files.fingerprint(jax.device_get(tree))
                                    for name, tree in model.tree['frozen'].items()}},
         'config': _portable(config)}
+    generator = model.fingerprint()
     scores = [line for line in results.read(workdir)
               if (line.get('step'), line.get('weights')) == (model.step, model.weights)
+              and line.get('generator_sha256') in (None, generator)
               and line.get('weights_sha256') != registry.RANDOM and card.can_show(line)]
     folder.write(partial, facts, tensors, tokenizer,
                  card.render(target.name, facts, scores, license))

@@ -90,7 +90,12 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   Weights of eight bits, as `int8.pack` writes them, are float32.
   """
   with reading(path):
-    return int8.unpack(safetensors_numpy.load_file(path))
+    try:
+      tensors = safetensors_numpy.load_file(path)
+    except AttributeError as error:      # a dtype that numpy does not have
+      raise UserError('it has numbers of a type that is not read here, such as 8-bit floats; '
+                      f'convert them to bfloat16 ({error})') from error
+    return int8.unpack(tensors)
 
 
 def fingerprint(variables: Tree) -> str:

@@ -83,7 +83,11 @@ def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _places(index: pathlib.Path) -> dict[str, str]:
   """{tensor: name of its file}, as an index says."""
-  return json.loads(index.read_text(encoding='utf-8'))['weight_map']
+  found = json.loads(index.read_text(encoding='utf-8'))['weight_map']
+  for name in found.values():
+    if pathlib.PurePath(name).suffix not in _READERS:
+      raise UserError(f'it names the file {name}, which is none of weights')
+  return found
 
 
 def load(folder: str | os.PathLike[str], wanted: Tree, names_of: Callable[[Path], Sequence[str]],
