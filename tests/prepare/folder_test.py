@@ -265,13 +265,39 @@ def test_contradictions_of_the_folder(tmp_path):
   write(tmp_path, ['stray.jpg'], {'stray.txt': 'C'})
   refused(tmp_path, r'stray\.jpg is in no known split, according to the folders')
   (tmp_path / 'stray.txt').unlink()
+  write(tmp_path, ['train/c.png', 'train/c.jpg'])      # these have no captions to share
+  assert found(folder.open(tmp_path)) == {'train': {'train/a.jpg': ('A',)},
+                                          'heldout': {'val/b.jpg': ('B',)}}
   write(tmp_path, ['train/a.png'])
   refused(tmp_path, r'train/a\.png and train/a\.jpg would share the captions of a\.txt')
+
   (tmp_path / 'train' / 'a.png').unlink()
   write(tmp_path, [], {'captions.csv': HEAD, 'metadata.jsonl': ''})
   refused(tmp_path, r'several tables .* captions\.csv, metadata\.jsonl')
   (tmp_path / 'notes.docx').write_text('')
   refused(tmp_path, r'of an unknown kind; save it as one of \.csv', captions='notes.docx')
+
+
+def test_a_text_file_is_found_however_its_accents_are_written(tmp_path):
+  in_splits(tmp_path)
+  write(tmp_path, ['train/caf\u00e9.png'], {'train/cafe\u0301.txt': 'C'})
+  assert ('C',) in found(folder.open(tmp_path))['train'].values()
+
+
+def test_absolute_paths_of_a_table_may_go_through_a_link(tmp_path):
+  write(tmp_path / 'real', ['a.jpg', 'b.jpg'])
+  link = tmp_path / 'link'
+  link.symlink_to('real')
+  for way in (link, tmp_path / 'real'):
+    (tmp_path / 'real' / 'captions.csv').write_text(
+        f'file,caption,split\n{way}/a.jpg,A,train\n{way}/b.jpg,B,heldout\n')
+    assert found(folder.open(link)) == {'train': {'a.jpg': ('A',)}, 'heldout': {'b.jpg': ('B',)}}
+
+
+def test_the_name_of_a_set_of_the_package_is_refused(tmp_path):
+  in_splits(tmp_path / 'emoji')
+  refused(tmp_path / 'emoji', 'name=emoji: is a data set of the package')
+  assert folder.open(tmp_path / 'emoji', name='my-emoji').name == 'my-emoji'
 
 
 def test_a_few_images_may_all_fall_into_one_split(tmp_path):

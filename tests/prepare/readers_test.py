@@ -64,7 +64,7 @@ def test_every_set_that_a_config_can_name_can_be_prepared():
     ([], {}), (['broken=true'], {'broken': True}), (['broken=no'], {'broken': False}),
     (['slow=0.5', 'only=3'], {'slow': 0.5, 'only': 3}), (['share=1e-3'], {'share': 0.001}),
     (['parts=a, b'], {'parts': ('a', 'b')}), (['word=3'], {'word': '3'}),
-    (['word=a=b'], {'word': 'a=b'})])
+    (['word=a=b'], {'word': 'a=b'}), (['table=a/b.csv'], {'table': 'a/b.csv'})])      # for JSON
 def test_options_have_the_types_of_the_reader(tmp_path, options, values):
   original, found = readers.open('toy', str(tmp_path), options)
   assert found == values and original.name == 'toy'

@@ -22,7 +22,7 @@ from toy_original import BAD, toy
 
 from xmc_jax.data import records
 from xmc_jax.data import source as sources
-from xmc_jax.prepare import estimate, finishing, job, run
+from xmc_jax.prepare import estimate, finishing, images, job, pool, run
 from xmc_jax.prepare import folder as folder_reader
 from xmc_jax.prepare.images import Storage, store
 from xmc_jax.prepare.job import Job
@@ -163,6 +163,50 @@ def test_what_was_stopped_goes_on_and_gives_the_same_bytes(broken, tmp_path, wor
   assert contents(tmp_path / 'out') == contents(broken)
   # Kept as they were, but for those with more bad ones than allowed of their five: none here.
   assert {path.name: path.stat().st_mtime_ns for path in shards() if path.name in done} == done
+
+
+@pytest.mark.parametrize('place', ['xmc_jax.prepare.images.to_rgb', 'PIL.ImageOps.exif_transpose'])
+def test_a_stop_while_an_image_is_decoded_leaves_none_out(tmp_path, monkeypatch, place):
+  """There any other error says that this image is damaged."""
+  def interrupted(image):
+    os.kill(os.getpid(), signal.SIGINT)
+    return image
+  monkeypatch.setattr(Image.Image, 'getexif', lambda self: {0x112: 6})
+  monkeypatch.setattr(estimate, 'measure', lambda *_: estimate.Estimate(0.0, 0.0))
+  monkeypatch.setattr(place, interrupted)
+  with pytest.raises(pool.Stopped) as stop:
+    run.prepare(make_job(tmp_path), workers=1, most_bad=0.5)
+  assert stop.value.code == 130 and not list((tmp_path / 'out').glob('*.rec'))
+
+
+def test_an_image_that_does_not_fit_in_memory_is_not_left_out(tmp_path, monkeypatch):
+  def full(*_):
+    raise MemoryError
+  monkeypatch.setattr(estimate, 'measure', lambda *_: estimate.Estimate(0.0, 0.0))
+  monkeypatch.setattr(images, 'to_rgb', full)
+  with pytest.raises(UserError, match='memory ran out'):
+    run.prepare(make_job(tmp_path), workers=1, most_bad=0.5)
+
+
+@pytest.mark.parametrize('name', ['manifest.json', 'tokenizer.json', 'bad.jsonl'])
+@pytest.mark.parametrize('force', [False, True])
+def test_files_of_something_else_are_not_replaced(tmp_path, name, force):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / name).write_text('{}')
+  (tmp_path / 'out' / 'imagenet_train.rec').write_text('theirs')
+  with pytest.raises(UserError, match=f'{name} is of something else'):
+    run.prepare(make_job(tmp_path), force=force)
+  (tmp_path / 'out' / name).unlink()
+  run.prepare(make_job(tmp_path), force=force)
+  assert (tmp_path / 'out' / 'imagenet_train.rec').read_text() == 'theirs'
+
+
+def test_a_wrong_source_does_not_cost_the_set_that_is_there(broken, tmp_path, monkeypatch):
+  shutil.copytree(broken, tmp_path / 'out')
+  monkeypatch.setattr(images, 'to_rgb', None)      # so no image can be used
+  with pytest.raises(UserError, match='cannot be used'):
+    run.prepare(make_job(tmp_path, broken=True), most_bad=0.2, force=True)
+  assert contents(tmp_path / 'out') == contents(broken)
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_work(tmp_path, monkeypatch):

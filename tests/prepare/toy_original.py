@@ -69,6 +69,6 @@ def toy(folder, **changes):
 
 
 def open(source, broken: bool = False, slow: float = 0.0, share: float | None = None,
-         parts: tuple[str, ...] = (), only: int = 0, word: str = 'a'):
+         parts: tuple[str, ...] = (), only: int = 0, word: str = 'a', table: Path | None = None):
   """The toy as a reader opens it."""
   return toy(source, broken=broken, slow=slow, left_out={f'{share} {parts} {only} {word}': 1})

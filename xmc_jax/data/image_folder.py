@@ -14,7 +14,6 @@ One set of rules for `xmc prepare folder` and `xmc compare`:
 """
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import os
@@ -126,9 +125,13 @@ def _walk(folder: pathlib.Path, above: frozenset[str]) -> Iterator[tuple[pathlib
 def upright(image: Image.Image) -> Image.Image:
   """Decodes an image and applies its EXIF orientation; returns the same object if there is none."""
   image.load()
-  with contextlib.suppress(Exception):      # a damaged EXIF block does not spoil the pixels
+  try:
     if image.getexif().get(_ORIENTATION, 1) != 1:
       return ImageOps.exif_transpose(image)
+  except MemoryError:
+    raise
+  except Exception:      # a damaged EXIF block does not spoil the pixels
+    pass
   return image
 
 

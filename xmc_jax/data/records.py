@@ -139,6 +139,8 @@ class Records:
     try:
       image = Image.open(io.BytesIO(data), formats=_CODECS)
       return np.asarray(self._cut(image, MIDDLE if self._crop == 'center' else crop))
+    except MemoryError:
+      raise
     except Exception as error:  # Pillow raises many kinds of errors for broken files
       raise shard.damaged(f'the image of example {at} cannot be decoded ({error})') from error
 

@@ -126,7 +126,11 @@ class Shard:
     file = self._file
     if file is None:  # if two threads come here at once, each keeps its own file until it has read
       file = self._file = open(self.path, 'rb', buffering=0)  # noqa: SIM115
-    data = os.pread(file.fileno(), stop - start, start)  # releases the GIL
+    try:
+      data = os.pread(file.fileno(), stop - start, start)  # releases the GIL
+    except OSError as error:      # which does not know the name
+      error.filename = str(self.path)
+      raise
     if zlib.crc32(data) != crc:
       raise self.damaged(f'the checksum of example {at} is wrong')
     return data

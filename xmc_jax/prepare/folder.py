@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xmc_jax.data import image_folder
+from xmc_jax.data.source import MODULES
 from xmc_jax.prepare import caption_tables
 from xmc_jax.prepare.captions import clean, may_flip
 from xmc_jax.prepare.original import Original, OriginalExample
@@ -72,6 +73,9 @@ def open(source: pathlib.Path, captions: str | None = None, labels: str = 'colum
   if not name or set(name) & set('/\\'):
     raise UserError(f'name={name}: the prepared folder is named after it; give a name without '
                     'slashes')
+  if name in MODULES:
+    raise UserError(f'name={name}: is a data set of the package, which --config.data.name={name} '
+                    'would go on to mean; give another name, as in --option name=my-data')
   files = image_folder.find_images(source)
   if not files.paths:
     raise UserError(f'{source} has no images, that is, files that end in '
@@ -155,17 +159,15 @@ def _table_in(folder: pathlib.Path) -> pathlib.Path | None:
 def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
             left_out: Counter[str]) -> dict[str, FolderImage]:
   """Returns the images that have captions in the text files next to them, or in text/."""
-  texts, found, texts_in = {}, {}, functools.cache(_texts_in)
+  users, found, texts_in = {}, {}, functools.cache(_texts_in)
   for name, path in paths.items():
-    text = path.with_suffix('.txt')
-    if text in texts:
-      raise UserError(f'{name} and {texts[text]} would share the captions of {text.name}; rename '
-                      'or remove one of them')
-    texts[text] = name
     folders = [path.parent]
     if name.startswith('images/'):
       folders.append(source / 'text' / path.parent.relative_to(source / 'images'))
-    files = [file for folder in folders if (file := texts_in(folder).get(path.stem))]
+    files = [file for folder in folders if (file := texts_in(folder).get(_stem(path)))]
+    if files and (other := users.setdefault(files[0], name)) != name:
+      raise UserError(f'{name} and {other} would share the captions of {files[0].name}; rename '
+                      'or remove one of them')
     captions = [clean(line) for line in read_lines(files[0])] if files else []
     captions = list(filter(None, captions))
     if captions:
@@ -178,8 +180,8 @@ def _beside(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
     there = f' in files that are read ({other} is not)' if other else ''
     raise UserError(
       f'{source} has {len(paths):,} images and no captions{there}; write them in text files next '
-      f'to the images, such as {next(iter(texts)).name}, one per line, or in a table captions.csv '
-      'with the columns file and caption')
+      f'to the images, such as {next(iter(paths.values())).stem}.txt, one per line, or in a table '
+      'captions.csv with the columns file and caption')
   return found
 
 
@@ -188,9 +190,14 @@ def _texts_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   found = {}
   for path in sorted(folder.iterdir()) if folder.is_dir() else []:
     kind = path.suffix.lower()
-    if kind in TEXTS and path.is_file() and (kind == TEXTS[0] or path.stem not in found):
-      found[path.stem] = path
+    if kind in TEXTS and path.is_file() and (kind == TEXTS[0] or _stem(path) not in found):
+      found[_stem(path)] = path
   return found
+
+
+def _stem(path: pathlib.Path) -> str:
+  """The name without its suffix; accents are written alike whichever system wrote it."""
+  return unicodedata.normalize('NFC', path.stem)
 
 
 def _of_tables(source: pathlib.Path, paths: Mapping[str, pathlib.Path],
@@ -230,8 +237,10 @@ def _below(source: pathlib.Path, file: str, folder: pathlib.Path | None = None) 
   The path may be absolute, or one of Windows.
   """
   path = pathlib.PurePath(os.path.normpath(file.replace('\\', '/')))
-  if path.is_absolute() and path.is_relative_to(source.resolve()):
-    path = path.relative_to(source.resolve())
+  # With the links of its path, or without.
+  own = [top for top in (source.absolute(), source.resolve()) if path.is_relative_to(top)]
+  if own:
+    path = path.relative_to(own[0])
   elif folder is not None:
     path = pathlib.PurePath(os.path.normpath(folder.relative_to(source) / path))
   return unicodedata.normalize('NFC', path.as_posix())

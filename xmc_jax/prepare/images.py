@@ -78,7 +78,7 @@ def store(data: bytes, storage: Storage,
     try:
       with Image.open(io.BytesIO(data)) as image:
         return _store(image, data, storage, box)
-    except BadImage:
+    except (BadImage, MemoryError):      # for want of memory no image is left out
       raise
     except UnidentifiedImageError as error:     # whose text has a memory address
       pointer = data.startswith(regular.POINTER)

@@ -19,6 +19,10 @@ ShardKey = tuple[str, int]
 Done = Iterator[tuple[ShardKey, dict[str, Any]]]
 
 
+class _Signal(BaseException):
+  """A signal, on its way out of code that may suppress any `Exception`."""
+
+
 class Stopped(UserError):
   """SIGINT or SIGTERM was received; the exit code is 128 + the signal, as in shells."""
 
@@ -37,17 +41,18 @@ def make(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[in
     reach: called now and then with the number of examples done.
 
   Raises:
-    UserError: as the reader says, in any process; the disk is full; a process was killed; or
-      `Stopped` after SIGINT or SIGTERM.
+    UserError: as the reader says, in any process; disk or memory is full; or a process was killed.
   """
-  with _signals():
-    try:
-      yield from (_here if workers == 1 else _pool)(job, shards, workers, reach)
-    except OSError as error:
-      if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-        raise
-      raise UserError(f'{job.folder}: cannot be written ({error.strerror}); free some space or '
-                      'give another folder with --out, and run the same command again') from error
+  try:
+    yield from (_here if workers == 1 else _pool)(job, shards, workers, reach)
+  except MemoryError as error:
+    raise UserError('--workers: memory ran out; run the same command again with fewer workers, or '
+                    'make the largest images smaller') from error
+  except OSError as error:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+      raise
+    raise UserError(f'{job.folder}: cannot be written ({error.strerror}); free some space or '
+                    'give another folder with --out, and run the same command again') from error
 
 
 def _here(job: Job, shards: Sequence[ShardKey], workers: int, reach: Callable[[int], None]) -> Done:
@@ -110,16 +115,18 @@ def _write(shard: ShardKey) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-  """Makes SIGINT and SIGTERM raise `Stopped`. In other threads than the main one, does nothing."""
+def stoppable() -> Iterator[None]:
+  """Makes SIGINT and SIGTERM end the block with `Stopped`; only in the main thread."""
   def stop(number: int, frame: Any) -> None:
-    raise Stopped(number)
+    raise _Signal(number)
   if threading.current_thread() is not threading.main_thread():
     yield
     return
   before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
   try:
     yield
+  except _Signal as signal_:
+    raise Stopped(*signal_.args) from None
   finally:
     for number, handler in before.items():
       signal.signal(number, handler or signal.SIG_DFL)

@@ -92,7 +92,9 @@ def open(name: str, source: str, options: Sequence[str] = ()) -> tuple[Original,
   if not folder.exists():
     raise UserError(f'--source={source}: there is no such folder; the files of {name} are '
                     f'published at {dataset.published}')
-  return reader(folder, **values), values
+  plain = {key: str(value) if isinstance(value, pathlib.Path) else value
+           for key, value in values.items()}
+  return reader(folder, **values), plain
 
 
 def options_of(name: str) -> dict[str, inspect.Parameter]:

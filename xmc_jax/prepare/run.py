@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import collections
 import json
+import pathlib
+import re
 import time
 from collections.abc import Callable
 from itertools import count
@@ -24,6 +26,7 @@ from xmc_jax.utils import cores
 from xmc_jax.utils.progress import Progress, duration
 
 IMAGES = 'images'
+_SHARD = re.compile(r'(train|heldout)-\d{5,}\.rec')
 WORTH = 15.0     # seconds of work below which starting other processes does not pay
 
 
@@ -38,22 +41,25 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
     host, hosts: index and number of the machines that share the folder. This one writes the shards
       host, host + hosts, …
     most_bad: largest fraction of a split's images that may be unusable.
-    force: write all shards again.
+    force: write all shards again, once the original has been found to be usable.
 
   Returns:
     The manifest, or None while shards of other hosts are missing.
 
   Raises:
-    UserError: the folder has shards with other settings, the disk is too small, too many images
-      cannot be used, the reader finds a mistake, or the work was stopped.
+    UserError: the folder has shards with other settings or files of something else, the disk is too
+      small, too many images cannot be used, the reader finds a mistake, or the work was stopped
+      (`pool.Stopped`).
   """
+  _refuse_foreign(job)
   own = [(split, number) for split, total in job.shards.items() for number in range(total)]
   everything, own = own, own[host::hosts]
   manifest = job.folder / records.MANIFEST
   if force:
+    estimate.measure(job, most_bad)      # or a wrong --source would cost the set that is there
     manifest.unlink(missing_ok=True)
     others = {job.path(*shard) for shard in everything} - {job.path(*shard) for shard in own}
-    for path in set(job.folder.glob('*.rec')) - others:
+    for path in set(_shards(job.folder)) - others:
       path.unlink(missing_ok=True)
     count_missing = lambda: sum(not _is_current(job, shard) for shard in everything)
   else:
@@ -77,6 +83,24 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   return found
 
 
+def _shards(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The shards in a folder by their names; other programs have .rec files too."""
+  return sorted(path for path in folder.glob('*.rec') if _SHARD.fullmatch(path.name))
+
+
+def _refuse_foreign(job: Job) -> None:
+  """UserError if files that would be replaced are there, but nothing of a prepared data set."""
+  names = [name for name in (records.MANIFEST, finishing.BAD, finishing.TOKENIZER)
+           if (job.folder / name).exists()]
+  if not names or _shards(job.folder):
+    return
+  try:
+    records.read_manifest(job.folder)
+  except UserError as error:
+    raise UserError(f'{job.folder / names[0]} is of something else than a prepared data set, and '
+                    'would be replaced; choose another folder with --out') from error
+
+
 def _is_current(job: Job, shard: pool.ShardKey) -> bool:
   """Whether a shard exists and is what this preparation would write, but for its images."""
   try:
@@ -97,7 +121,7 @@ def _check_settings(job: Job) -> None:
   wanted = _settings(job)
   known = {path.name for split, number in job.shards.items()
            for path in (job.path(split, i) for i in range(number))}
-  for path in sorted(job.folder.glob('*.rec')):
+  for path in _shards(job.folder):
     records.open_shard(path, job.info)
     found = shard_facts(path).get('settings', {})
     changed = [key for key in wanted if found.get(key) != wanted[key]]
@@ -155,9 +179,10 @@ def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
   estimate.report(job, left, workers, each)
   job.folder.mkdir(parents=True, exist_ok=True)
   progress, began = Progress('images', left), time.perf_counter()
-  for (split, _), facts in pool.make(job, todo, workers, progress.reach):
-    bad[split] += map(tuple, facts['bad'])
-    finishing.check_bad(job, split, bad[split], most_bad)
+  with pool.stoppable():
+    for (split, _), facts in pool.make(job, todo, workers, progress.reach):
+      bad[split] += map(tuple, facts['bad'])
+      finishing.check_bad(job, split, bad[split], most_bad)
   seconds = time.perf_counter() - began
   print(f'{left:,} images in {duration(seconds)}, {left / seconds:.3g} a second')
 

@@ -13,7 +13,11 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
   """SHA-256 of the bytes of a file; OSError if it is none."""
   regular.check(path)
   with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+    try:
+      return hashlib.file_digest(file, 'sha256').hexdigest()
+    except OSError as error:      # of a disk, which does not know the name
+      error.filename = str(path)
+      raise
 
 
 def json_sha256(value: Any) -> str:
