@@ -10,6 +10,7 @@ import tiny
 from xmc_jax import evaluator, trainer
 from xmc_jax.cli.main import main
 from xmc_jax.evals import results
+from xmc_jax.types import NotFinite
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
 
@@ -109,6 +110,27 @@ def test_a_stop_is_not_delayed_by_an_evaluation(tmp_path, encoder_folder, monkey
   assert values(run) == {}
   assert main(argv(run, encoder_folder, evals__every=1, steps=2)) == 0
   assert list(values(run)) == [1, 2]
+
+
+def test_a_finished_run_makes_up_for_its_last_evaluation(tmp_path, encoder_folder, capsys):
+  run = tmp_path / 'run'
+  assert main(argv(run, encoder_folder, steps=2)) == 0
+  expected = values(run)
+  (run / results.FILE).unlink()
+  assert main(argv(run, encoder_folder, steps=2)) == 0
+  assert values(run) == expected and 'is finished' in capsys.readouterr().out
+  assert main(argv(run, encoder_folder, steps=2)) == 0
+  assert values(run) == expected                    # and not once more
+
+
+def test_scores_that_are_not_finite_do_not_end_the_training(
+    tmp_path, encoder_folder, monkeypatch, capsys):
+  def score(self, model):
+    raise NotFinite('FID came out as nan')
+  monkeypatch.setattr(evaluator.Evaluator, 'score', score)
+  assert main(argv(tmp_path / 'run', encoder_folder, steps=4)) == 0
+  told = capsys.readouterr().out
+  assert 'step 2 has no scores: FID came out as nan' in told and 'Done: 4 steps' in told
 
 
 @pytest.mark.parametrize('settings, words', [

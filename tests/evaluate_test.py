@@ -124,6 +124,20 @@ def test_follow_passes_over_checkpoints_that_the_training_has_deleted(run, capsy
   assert 'step 3: the training has deleted its checkpoint' in capsys.readouterr().out
 
 
+def test_a_checkpoint_that_goes_after_it_was_listed_is_passed_over(run, monkeypatch, capsys):
+  at = module.TextToImage.at
+
+  def deleted(self, step=None, *, live=False):
+    if live and step == 2:
+      shutil.rmtree(run / 'checkpoints' / '2')
+    return at(self, step, live=live)
+  monkeypatch.setattr(module.TextToImage, 'at', deleted)
+  lines = evaluate(run, '--every', '--weights=averaged,live')
+  assert {(line['step'], line['weights']) for line in lines} == {
+      (2, 'averaged'), (4, 'averaged'), (4, 'live')}
+  assert 'step 2: the training has deleted its checkpoint' in capsys.readouterr().out
+
+
 def test_follow_waits_for_checkpoints_to_come(run, monkeypatch, capsys):
   last = run / 'checkpoints' / '4'
   away = shutil.move(last, run / 'away')

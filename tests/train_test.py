@@ -46,6 +46,24 @@ def latest(workdir):
     return checkpoints.latest()
 
 
+def test_signals_are_handled_until_the_last_checkpoint_is_written(
+    tmp_path, encoder_folder, monkeypatch):
+  """Else a second SIGTERM, which schedulers send, would end the process in the middle of it."""
+  seen = []
+
+  def told(owner, method):
+    call = getattr(owner, method)
+    monkeypatch.setattr(owner, method,
+                        lambda self, *args, **options: (seen.append(method), call(
+                            self, *args, **options))[1])
+  told(Checkpoints, 'wait')
+  told(Checkpoints, 'save')
+  told(trainer.StopSignal, '__exit__')
+  assert main(argv(tmp_path / 'run', encoder_folder, steps=2)) == 0
+  before = seen[:seen.index('__exit__')]
+  assert before[-1] == 'wait' and 'save' in before
+
+
 def test_run_leaves_checkpoints_images_config_and_board(trained):
   assert sorted(p.name for p in trained.iterdir()) == [
       '.lock', 'checkpoints', 'config.json', 'images', 'metrics.jsonl', 'tensorboard']

@@ -23,7 +23,7 @@ from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.metric_writer import Board
 from xmc_jax.training.state import TrainState
-from xmc_jax.types import UserError
+from xmc_jax.types import NotFinite, UserError
 from xmc_jax.utils.hashing import file_sha256, json_sha256
 
 POLL_SECONDS = 20.0  # between two checks for a new checkpoint
@@ -75,7 +75,13 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
     for at in _steps(workdir, model, every, follow):
       for kind in weights:
         print(f'step {at:,}, {kind} weights, {evaluator.title}', flush=True)
-        chosen = model.at(at, live=kind == 'live')
+        try:
+          chosen = model.at(at, live=kind == 'live')
+        except UserError:
+          if not every and not follow or _has_step(workdir, at):
+            raise
+          print(_DELETED.format(at))
+          continue
         known = evaluator.known(workdir, chosen)
         lines = known or evaluator.score(chosen)
         print(results.table(lines), flush=True)      # first: nothing that fails below can lose it
@@ -193,6 +199,14 @@ def _check_data(workdir: str | os.PathLike[str], model: TextToImage, folder: str
                       f'images of {split} differ; put those back, or give their folder with --data')
 
 
+_DELETED = ('step {:,}: the training has deleted its checkpoint before it was scored; raise '
+            'config.keep or set config.keep_every')
+
+
+def _has_step(workdir: str | os.PathLike[str], step: int) -> bool:
+  return (epath.Path(workdir) / 'checkpoints' / str(step)).exists()
+
+
 def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
            follow: bool) -> Iterator[int]:
   """The steps of the checkpoints to score, in order; with `follow`, until the run's last one."""
@@ -207,8 +221,7 @@ def _steps(workdir: str | os.PathLike[str], model: TextToImage, every: bool,
       # Each time, since a training may delete old ones; the same on all processes.
       found = processes.gather(checkpoints.steps())[0]
     for at in sorted(seen - done - set(found)):
-      print(f'step {at:,}: the training has deleted its checkpoint before it was scored; raise '
-            'config.keep or set config.keep_every')
+      print(_DELETED.format(at))
       done.add(at)
     if follow or not seen:
       seen |= set(found)
@@ -361,9 +374,14 @@ class Curve:
   def score(self, step: int, state: TrainState, saved: Callable[[], None]) -> dict[str, float]:
     """Scores a step, appends the scores to scores.jsonl and prints them; {metric: value}.
 
-    They are written after `saved` has returned, so they are those of a checkpoint on the disk.
+    They are written after `saved` has returned, so they are those of a checkpoint on the disk. {}
+    if images or scores are not finite: the losses are, so training goes on.
     """
-    lines = self._evaluator.score(self._model.of_state(step, state))
+    try:
+      lines = self._evaluator.score(self._model.of_state(step, state))
+    except NotFinite as error:
+      print(f'step {step:,} has no scores: {error}', flush=True)
+      return {}
     saved()
     now = results.now()      # later than the checkpoint, or a resumed run would score it again
     lines = [line | {'time': now} for line in lines]

@@ -24,7 +24,7 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
-from xmc_jax.evals import protocols
+from xmc_jax.evals import protocols, results
 from xmc_jax.evaluator import Curve
 from xmc_jax.pretrained.start import begin_with
 from xmc_jax.sampling import TextToImage
@@ -90,9 +90,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     start = latest or 0
     processes.check_same({'the newest checkpoint': latest})
     if start >= config.steps:
+      state = checkpoints.restore(program.state_spec)
+      if method.export:
+        _export(method, workdir, state, tokenizer, mesh)
+      _score_last(config, method, program, tokenizer, checkpoints, workdir, state)
       print(f'{workdir} is finished: {start:,} of {config.steps:,} steps. '
             f'{_next_steps(method, workdir)}')
-      return checkpoints.restore(program.state_spec)
+      return state
     frozen = method.load_frozen()
     meta: dict[str, Any] = {
         'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
@@ -171,6 +175,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         evaluate(curve, step)
       if ending:               # not `stop.requested`, which may have changed since saving
         break
+    # Before the handlers of signals go: a second one must not end a process that still writes.
+    checkpoints.wait()
+    processes.gather(None)
 
   if step < config.steps:
     print(f'Stopped and saved at step {step:,}; the same command resumes the run.')
@@ -237,6 +244,24 @@ def _curve(workdir: epath.Path, model: TextToImage | None, config, start: int) -
   return Curve(workdir, model, start)
 
 
+def _score_last(config, method, program: Program, tokenizer: Tokenizer, checkpoints: Checkpoints,
+                workdir: epath.Path, state: TrainState) -> None:
+  """Makes up for the evaluation of a finished run that was stopped or failed before its end."""
+  step = int(state.step)
+  since = checkpoints.saved(step)
+  scored = jax.process_index() == 0 and any(
+      line.get('step') == step and line.get('weights') == 'averaged' and line['time'] >= since
+      for line in results.read(workdir))
+  if not config.evals.every or processes.gather(scored)[0]:
+    return
+  frozen = program.put_frozen(method.load_frozen())
+  model = method.sample and TextToImage.of_training(config, method, program, tokenizer, frozen,
+                                                    checkpoints.directory)
+  curve = _curve(workdir, model, config, step)
+  if curve and processes.gather(curve.missing(step, since))[0]:
+    curve.score(step, state, checkpoints.wait)
+
+
 def _evenly(source: sources.Source, n: int) -> list[str]:
   """The first captions of up to `n` examples, evenly spaced over the data set."""
   return [source.captions(int(i))[0] for i in np.linspace(0, len(source) - 1, min(n, len(source)))]
@@ -285,7 +310,10 @@ def _report_changes(old: dict, new: dict) -> None:
   parts = [part for part in ('config', 'frozen', 'frozen_settings') if part in old]
   old, new = (flat({part: meta[part] for part in parts}) for meta in (old, new))
   for key in sorted(old.keys() | new.keys()):
-    if old.get(key) != new.get(key):
+    if key == 'config.init':
+      if old.get(key) != new.get(key):
+        print(f'config.init={new.get(key)} is not read: this run goes on from its checkpoint')
+    elif old.get(key) != new.get(key):
       print(f'{key} changed from {old.get(key)} to {new.get(key)}')
 
 

@@ -54,3 +54,7 @@ class UserError(Exception):
   `main.py` prints the sentence and exits with `code`, without a traceback.
   """
   code = 2
+
+
+class NotFinite(UserError):
+  """Images or scores of a generator are NaN or infinite, so there is nothing to report."""

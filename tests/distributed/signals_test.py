@@ -1,4 +1,5 @@
 """Signals become a flag, and the handlers of before come back."""
+import concurrent.futures
 import os
 import signal
 
@@ -34,6 +35,14 @@ def test_terminations_never_raise():
     send(signal.SIGTERM)
     send(signal.SIGINT)
     assert stop.requested
+
+
+def test_in_another_thread_nothing_is_requested():
+  def requested():
+    with StopSignal() as stop:
+      return stop.requested
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    assert pool.submit(requested).result() is False
 
 
 def test_handlers_come_back_also_after_an_error():

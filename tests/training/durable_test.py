@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import pwd
 import shutil
 from random import Random
 
@@ -12,6 +13,7 @@ import pytest
 from xmc_jax.training import durable
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.types import UserError
+from xmc_jax.utils import json_lines
 
 STATE = {'w': jnp.arange(600.0).reshape(20, 30), 'step': jnp.int32(7)}
 SPEC = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), STATE)
@@ -122,6 +124,40 @@ def test_damaged_checkpoints_are_set_aside_down_to_the_newest_intact_one(tmp_pat
   assert restore(tmp_path)[1] == {}
 
 
+def test_no_intact_checkpoint_is_an_error_and_none_is_renamed(tmp_path):
+  save(tmp_path, 1, 2)
+  for step in (1, 2):
+    (tmp_path / str(step) / durable.CHECKSUMS).write_text('{}')
+  with Checkpoints(tmp_path, every=1) as checkpoints:
+    with pytest.raises(UserError, match='all checkpoints in .* are damaged.*step 2: .*step 1'):
+      checkpoints.set_aside_damaged()
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2'}
+
+
+def test_a_copy_from_a_bucket_has_no_checksums_and_is_read(tmp_path):
+  save(tmp_path, 1)
+  (tmp_path / '1' / durable.CHECKSUMS).unlink()
+  assert durable.CHECKSUMS in durable.damage(tmp_path / '1')      # of a local run they are lost
+  (tmp_path / '1' / 'commit_success.txt').write_text(
+      'Checkpoint commit was successful to gs://bucket/run/checkpoints/1')
+  assert durable.damage(tmp_path / '1') is None
+  with Checkpoints(tmp_path, every=1) as checkpoints:
+    assert checkpoints.set_aside_damaged() == [] and checkpoints.latest() == 1
+  restore(tmp_path)
+
+
+def test_the_owner_of_a_checkpoint_need_not_be_known(tmp_path, monkeypatch):
+  save(tmp_path, 1)
+  def unknown(uid):
+    raise KeyError(f'getpwuid(): uid not found: {uid}')
+  monkeypatch.setattr(pwd, 'getpwuid', unknown)
+  with Checkpoints(tmp_path, every=None) as checkpoints:
+    assert checkpoints.saved(1) > 0
+  for _ in range(2):
+    json_lines.append(tmp_path / 'lines.jsonl', [{'a': 1}])
+  assert len(json_lines.read(tmp_path / 'lines.jsonl')) == 2
+
+
 def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path):
   save(tmp_path, 1, 2)
   (tmp_path / '2').rename(tmp_path / '7')
@@ -132,12 +168,13 @@ def test_a_checkpoint_under_the_name_of_another_step_is_refused(tmp_path):
 
 
 def test_a_step_may_be_damaged_again(tmp_path):
+  save(tmp_path, 1)
   for n in (1, 2):
-    save(tmp_path, 1)
-    (tmp_path / '1' / durable.CHECKSUMS).unlink()
+    save(tmp_path, 2)
+    (tmp_path / '2' / durable.CHECKSUMS).unlink()
     with Checkpoints(tmp_path, every=1) as checkpoints:
-      assert f'1.damaged.{n}' in checkpoints.set_aside_damaged()[0]
-      assert checkpoints.latest() is None
+      assert f'2.damaged.{n}' in checkpoints.set_aside_damaged()[0]
+      assert checkpoints.latest() == 1
 
 
 def test_intact_checkpoints_are_left_alone(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -17,8 +18,8 @@ class StopSignal:
 
   The loop reads `requested` after each step and leaves by its usual door, so that the state is
   saved. A second SIGINT raises KeyboardInterrupt at once; a second SIGTERM changes nothing. The
-  handlers that were there before come back at exit. Enter it in the main thread only: elsewhere
-  Python raises ValueError.
+  handlers that were there before come back at exit. Python has handlers in the main thread alone:
+  in another one nothing is ever requested.
 
   The flag is of this process. Where several processes train together they have to agree on it
   before one of them leaves the loop (`processes.Agreement`), which takes them one step more.
@@ -33,7 +34,7 @@ class StopSignal:
     self._before: dict[int, Any] = {}
 
   def __enter__(self) -> StopSignal:
-    for number in _SIGNALS:
+    for number in _SIGNALS if threading.current_thread() is threading.main_thread() else ():
       self._before[number] = signal.signal(number, self._receive)
     return self
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from xmc_jax.evals.image_sets import ImageSet
 from xmc_jax.training.mesh import by_row, put_whole, replicated
-from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.types import Array, NotFinite, Tree
 from xmc_jax.utils.progress import Progress
 
 # Batch size per device, by backend. Not configurable: matrix products of another size round
@@ -142,7 +142,7 @@ class FeatureCollector:
     """Fetches a batch, runs the extractors that preprocess on the host, and drops the padding."""
     features = jax.device_get(features)
     if finite is not None and not np.all(finite):
-      raise UserError('the generator produces images with NaN or infinity, so no score is given; '
+      raise NotFinite('the generator produces images with NaN or infinity, so no score is given; '
                       'evaluate an earlier checkpoint with --step')
     if images is not None:
       images = np.asarray(images)

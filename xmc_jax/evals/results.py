@@ -17,7 +17,7 @@ from etils import epath
 
 from xmc_jax import __version__
 from xmc_jax.evals.scores import Score
-from xmc_jax.types import UserError
+from xmc_jax.types import NotFinite, UserError
 from xmc_jax.utils import json_lines, lock
 
 FILE = 'scores.jsonl'
@@ -113,10 +113,10 @@ def refuse_mixed(protocols: Iterable[str], flag: str) -> None:
 
 
 def refuse_nonfinite(scores: Sequence[Score]) -> None:
-  """Raises a UserError if a score is NaN or infinite, so that none is reported."""
+  """Raises NotFinite if a score is NaN or infinite, so that none is reported."""
   for score in scores:
     if not np.isfinite(score.value):
-      raise UserError(f'{score.metric} came out as {score.value}, so no score is reported; look at '
+      raise NotFinite(f'{score.metric} came out as {score.value}, so no score is reported; look at '
                       'the images with xmc sample')
 
 

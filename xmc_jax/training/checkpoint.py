@@ -17,6 +17,7 @@ from orbax.checkpoint._src.metadata import array_metadata_store
 
 from xmc_jax.training import durable
 from xmc_jax.types import Tree, UserError
+from xmc_jax.utils import regular
 
 DAMAGED = '.damaged'      # suffix of the folder of a checkpoint that was set aside
 
@@ -95,7 +96,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def saved(self, step: int) -> float:
     """When the checkpoint of `step` was completed, in seconds since the epoch."""
-    return (self.directory / str(step)).stat().mtime
+    return regular.size_and_time(self.directory / str(step))[1]
 
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint, None where there is none; looks at the disk."""
@@ -105,14 +106,21 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Renames damaged checkpoints that are newer than the newest intact one; says what it did.
 
     They become `STEP.damaged.N`, so that training continues from the intact one. Call it in one
-    process only, before any other method.
+    process only, before any other method. UserError if none is intact, and then none is renamed.
     """
-    said = []
+    said, damaged = [], {}
     for step in reversed(self.steps()):
       wrong = durable.damage(self.directory / str(step)) if self._local else None
       if wrong is None:
         self._intact.add(step)
         break
+      damaged[step] = wrong
+    if damaged and not self._intact:
+      step, wrong = next(iter(damaged.items()))
+      raise UserError(f'all checkpoints in {self.directory} are damaged, the newest, of step '
+                      f'{step}: {wrong}; put a copy back, or delete that folder to begin again at '
+                      'step 1')
+    for step, wrong in damaged.items():
       folder = self.directory / str(step)
       aside = next(path for n in itertools.count(1)
                    if not (path := self.directory / f'{step}{DAMAGED}.{n}').exists())

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import zlib
 
 from orbax.checkpoint.path import atomicity
@@ -47,7 +48,12 @@ def checksums(folder: os.PathLike[str]) -> dict[str, int]:
 
 
 def damage(folder: os.PathLike[str]) -> str | None:
-  """What is wrong with the files of a checkpoint on a local disk, or None."""
+  """What is wrong with the files of a checkpoint on a local disk, or None.
+
+  A copy of one that was written to a bucket has no checksums, so nothing is known of it.
+  """
+  if _is_of_bucket(pathlib.Path(folder)):
+    return None
   try:
     expected = json.loads(regular.read(pathlib.Path(folder, CHECKSUMS)))
     if not isinstance(expected, dict):
@@ -64,6 +70,15 @@ def damage(folder: os.PathLike[str]) -> str | None:
     if found[name] != expected.get(name):
       return f'{name} has changed since it was written'
   return None
+
+
+def _is_of_bucket(folder: pathlib.Path) -> bool:
+  """Whether orbax wrote a checkpoint under its final name, as in buckets; see `finalize`."""
+  try:
+    said = regular.read(folder / atomicity.COMMIT_SUCCESS_FILE).decode()
+  except (OSError, ValueError):
+    return False
+  return not (folder / CHECKSUMS).exists() and bool(re.search(rf'/{folder.name}$', said))
 
 
 def _crc(path: pathlib.Path) -> int:

@@ -64,7 +64,7 @@ def append(path: Any, lines: Iterable[Mapping[str, Any]]) -> None:
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   regular.check(path)
-  size = path.stat().length if path.exists() else 0
+  size = regular.size_and_time(path)[0] if path.exists() else 0
   try:
     with path.open('a') as file:
       file.write(''.join(json.dumps(line) + '\n' for line in lines))

@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic, lock
+from xmc_jax.utils import atomic, lock, regular
 from xmc_jax.utils.progress import Progress
 
 _RECORD = '.copied.json'      # {file: [bytes, time of the last change]} of what was copied
@@ -109,6 +109,8 @@ def _files(folder: Any, below: str = '') -> Iterator[tuple[str, list[int]]]:
 
 
 def _stat(path: Any) -> tuple[bool, list[int]]:
+  if '://' not in str(path):
+    return path.is_dir(), [int(x) for x in regular.size_and_time(path)]
   stat = path.stat()
   return stat.is_directory, [int(stat.length), int(stat.mtime or 0)]
 
