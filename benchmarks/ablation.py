@@ -105,7 +105,7 @@ QUESTIONS = {
         'Swift, emoji at 32 px, 32 examples a batch: how many negatives',
         'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
         {'4': ('--config.negatives=local:4',), '8': ('--config.negatives=local:8',),
-         '32': ('--config.negatives=global',)}, minutes=5, steps=1200),
+         '32': ('--config.negatives=global',)}, minutes=5, steps=900),
 }
 
 

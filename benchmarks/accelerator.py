@@ -51,9 +51,12 @@ class Rehearsal:
   def __init__(self, out: pathlib.Path, tiny: bool):
     self.out, self.tiny = out, tiny
     self.sizes, self.rows = ((32,), 2) if tiny else ((256, 128, 64), 16)
+    self.many = self.rows * (1 if tiny else 2)      # rows of a device, where they are not to grow
     self.steps, self.nan_steps = (2, 2) if tiny else (10, 200)
     self.trainings = ['demo'] if tiny else ['swift_emoji64', 'swift_scenes64']
-    self.implementations = IMPLEMENTATIONS[:2] if tiny else IMPLEMENTATIONS
+    # A rehearsal compiles three programs: a step, one in float32 for `parity`, one with remat.
+    self.dtypes = ('bfloat16',) if tiny else ('bfloat16', 'float32')
+    self.implementations = () if tiny else IMPLEMENTATIONS
 
   def tell(self, **facts: Any) -> None:
     with (self.out / 'results.jsonl').open('a') as file:
@@ -98,7 +101,7 @@ def measured(plan: Rehearsal, config) -> dict:
   """The line of one case; where it does not fit, one that says so."""
   line = {key: config.get(key) for key in ('batch_size',)} | {
       'impl': config.model.impl, 'px': config.model.size, 'dtype': config.model.dtype,
-      'remat': config.model.remat}
+      'remat': config.model.get('remat')}
   try:
     case = train_step.Case(config)
     case.prepare()
@@ -114,11 +117,11 @@ def measured(plan: Rehearsal, config) -> dict:
 
 def step(plan: Rehearsal, px: str, dtype: str) -> Iterator[dict]:
   """The step at one size and type, at larger and larger batch sizes until memory ends."""
-  rows = least = plan.rows * jax.device_count()
-  while True:
-    line = measured(plan, plan.config(model__size=int(px), model__dtype=dtype, batch_size=rows))
-    yield line
-    if 'error' in line or plan.tiny and (rows > least or dtype != 'bfloat16'):
+  rows, line = plan.rows * jax.device_count(), {}
+  while 'error' not in line:
+    yield (line := measured(plan, plan.config(model__size=int(px), model__dtype=dtype,
+                                              batch_size=rows)))
+    if plan.tiny:
       break
     rows *= 2
 
@@ -128,7 +131,7 @@ def choices(plan: Rehearsal, key: str, value: str) -> Iterator[dict]:
 
   Each in a process of its own, whose largest use of memory is then that of the case.
   """
-  px, rows = sorted(plan.sizes)[len(plan.sizes) // 2], 2 * plan.rows * jax.device_count()
+  px, rows = sorted(plan.sizes)[len(plan.sizes) // 2], plan.many * jax.device_count()
   yield measured(plan, plan.config(model__size=px, batch_size=rows, **{f'model__{key}': value}))
 
 
@@ -182,7 +185,7 @@ def parity(plan: Rehearsal) -> Iterator[dict]:
 def finite(plan: Rehearsal) -> Iterator[dict]:
   """Many steps in bfloat16, none of which may give a number that is not finite."""
   config = plan.config(model__size=min(plan.sizes), model__dtype='bfloat16',
-                       batch_size=2 * plan.rows * jax.device_count())
+                       batch_size=plan.many * jax.device_count())
   case = train_step.Case(config)
   case.prepare()
   for number in range(1, plan.nan_steps + 1):
@@ -234,7 +237,7 @@ PARTS: dict[str, Callable[..., Iterator[dict]]] = {
 def schedule(plan: Rehearsal) -> list[tuple[list[str], float]]:
   """The parts with their arguments, the most telling first, and their limits in seconds."""
   steps = [(['step', str(px), dtype], 150.0 if dtype == 'bfloat16' else 90.0)
-           for dtype in ('bfloat16', 'float32') for px in plan.sizes]
+           for dtype in plan.dtypes for px in plan.sizes]
   choices = [(['choices', key, value], 60.0) for key, value in
              [*(('impl', impl) for impl in plan.implementations), ('remat', 'blocks')]]
   return [(['facts'], 90), *steps[:1], (['finite'], 120), (['parity'], 180), *steps[1:],

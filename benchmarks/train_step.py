@@ -43,7 +43,7 @@ class Case:
     self.facts = {
         'impl': config.model.impl, 'px': config.model.size, 'width': config.model.get('width'),
         'dtype': config.model.dtype, 'rows': config.batch_size, 'microbatches': config.microbatches,
-        'remat': config.model.remat, 'devices': self._program.mesh.size,
+        'remat': config.model.get('remat'), 'devices': self._program.mesh.size,
         'device': device.device_kind, 'jax': jax.__version__, 'compile_seconds': round(seconds, 2),
         **describe.step_cost(self._program, self._step)}
 

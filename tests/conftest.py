@@ -4,6 +4,7 @@ Compiling is most of the time that the tests take. Programs are therefore compil
 kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests. Both also hold for
 the processes that tests start.
 """
+import functools
 import os
 import pathlib
 
@@ -31,6 +32,7 @@ import tiny
 import toy_protocol
 import toys
 
+from xmc_jax import methods
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import registry
 from xmc_jax.evals import protocols
@@ -82,6 +84,36 @@ def released():
   """Programs of a file are dropped after it, or a worker would come to hold gigabytes of them."""
   yield
   jax.clear_caches()
+
+
+# Compiled programs of runs by all that decides them, the newest last; and how many are kept.
+_PROGRAMS: dict[str, methods.Program] = {}
+_KEPT = 8
+# Settings that say how long a run is and what it writes, not what a step computes.
+_OUTSIDE = ('every', 'evals', 'grid', 'init', 'keep', 'keep_every', 'seed', 'steps')
+
+
+@pytest.fixture
+def compiled_once(monkeypatch):
+  """Runs of the same networks in this process share one compiled program.
+
+  Tracing and lowering it are most of the time that a run of a few steps takes. Not for tests that
+  change what a step computes.
+  """
+  build = methods.program
+
+  def program(method, config, mesh):
+    facts = config.to_dict()
+    facts['data'].pop('loader')
+    facts = {name: value for name, value in facts.items() if name not in _OUTSIDE}
+    key = repr((facts, mesh))
+    found = _PROGRAMS.pop(key, None) or build(method, config, mesh)
+    found.compile = functools.cache(found.compile)
+    _PROGRAMS[key] = found
+    for oldest in list(_PROGRAMS)[:-_KEPT]:
+      del _PROGRAMS[oldest]
+    return found
+  monkeypatch.setattr(methods, 'program', program)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.evals import results
 from xmc_jax.types import NotFinite
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy', 'compiled_once')]
 
 
 def argv(workdir, encoder, **settings):

@@ -68,6 +68,7 @@ WRITES = {      # file in the sentence: what fails, at which call
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('compiled_once')
 @pytest.mark.parametrize('file', WRITES)
 def test_training_goes_on_exactly_after_room_was_made(
     trained, straight, tmp_path, encoder_folder, monkeypatch, capsys, file):

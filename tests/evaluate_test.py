@@ -36,7 +36,7 @@ from xmc_jax.types import UserError
 from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.weight_files import cache
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy', 'compiled_once')]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from xmc_jax import preflight
 from xmc_jax.cli.main import main
 from xmc_jax.utils.lock import locked
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
 
 
 class Plan:

@@ -19,7 +19,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
 
 TERMS = {'discriminator/d/hinge', 'discriminator/d/sentence', 'discriminator/d/word',
          'joint/d/hinge',

@@ -18,14 +18,14 @@ from xmc_jax.training.mesh import make_mesh, put_rows, put_whole, replicated
 from xmc_jax.training.program import Program
 
 STEPS, LR = 3, 1e-2
-NORMS = (None, 4)
 
 
-def build(text_folder, bn_group_size, devices=None):
-  """The tiny program on all devices or on the first few, and its method."""
-  config = toys.tiny_config(text_folder)
-  config.model.bn_group_size = bn_group_size
-  method = methods.build(config)
+def build(text_folder, devices=None):
+  """The tiny program on all devices or on the first few, and its method.
+
+  Batch normalization is over all rows, so its statistics cross the processes.
+  """
+  method = methods.build(toys.tiny_config(text_folder))
   return method, Program(method.objective, {name: optax.sgd(LR) for name in 'gd'}, 0.9,
                          method.frozen_spec, method.batch_spec,
                          make_mesh(devices and jax.devices()[:devices]))
@@ -71,10 +71,9 @@ def main(out, text_folder, coordinator, count, index):
   jax.config.update('jax_compilation_cache_dir', os.environ['XMC_JAX_CACHE'])
   with processes.joined(coordinator=coordinator, processes=int(count), process=int(index),
                         heartbeat=60, wait=120, facts={}):
-    for bn_group_size in NORMS:
-      state, found = train(*build(text_folder, bn_group_size))
-      if index == '0':
-        np.savez(f'{out}/{bn_group_size}.npz', **found)
+    state, found = train(*build(text_folder))
+    if index == '0':
+      np.savez(f'{out}/numbers.npz', **found)
     with Checkpoints(f'{out}/checkpoints', every=1) as checkpoints:
       checkpoints.save(STEPS, state, {})
     if index == '0':

@@ -9,6 +9,11 @@ import tiny
 from xmc_jax.cli.main import main
 
 
+@pytest.fixture(autouse=True)
+def shared_programs(compiled_once):
+  """Trainings of the same networks compile once."""
+
+
 @pytest.fixture
 def refused(capsys, monkeypatch):
   """Asserts that a call of `xmc` ends as it should, before anything is compiled."""

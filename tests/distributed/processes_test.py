@@ -36,7 +36,7 @@ def start(command, **environment):
       stderr=subprocess.STDOUT, env=os.environ | LIGHT | environment)
 
 
-# Two processes of four devices against one process of one, two and eight.
+# Two processes of four devices against one of eight; devices_test.py says that eight are one.
 
 @pytest.fixture(scope='module')
 def pair(tmp_path_factory, text_folder):
@@ -51,27 +51,24 @@ def pair(tmp_path_factory, text_folder):
   return out
 
 
-@pytest.fixture(scope='module', params=train_worker.NORMS)
-def numbers(request, pair, text_folder):
-  """{devices: {name: array}}, where 0 stands for the two processes of four devices."""
-  found = {n: train_worker.train(*train_worker.build(text_folder, request.param, n))[1]
-           for n in (1, 8)}
-  return found | {0: dict(np.load(pair / f'{request.param}.npz'))}
+@pytest.fixture(scope='module')
+def numbers(pair, text_folder):
+  """{name: array} of the one process, and of the two."""
+  one = train_worker.train(*train_worker.build(text_folder))[1]
+  return one, dict(np.load(pair / 'numbers.npz'))
 
 
-@pytest.mark.parametrize('devices', [1, 8])
-def test_losses_of_every_term_are_those_of_one_process(numbers, devices):
-  names = [name for name in numbers[devices] if name.startswith('step')]
+def test_losses_of_every_term_are_those_of_one_process(numbers):
+  one, two = numbers
+  names = [name for name in one if name.startswith('step')]
   terms = {name.split()[2] for name in names}
   assert {'joint/g/word', 'joint/d/sentence', 'discriminator/d/hinge'} <= terms
   for name in names:
-    np.testing.assert_allclose(numbers[0][name], numbers[devices][name], rtol=1e-3, atol=1e-4,
-                               err_msg=name)
+    np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize('devices', [1, 8])
-def test_gradients_and_parameters_are_those_of_one_process(numbers, devices):
-  one, two = numbers[devices], numbers[0]
+def test_gradients_and_parameters_are_those_of_one_process(numbers):
+  one, two = numbers
   assert one.keys() == two.keys()
   names = [name for name in one if name.startswith('after')]
   moved = [np.abs(one[n] - one[n.replace('after 1', 'after 0')]).max()
@@ -87,10 +84,10 @@ def test_the_rows_of_a_process_are_one_block(pair):
 
 def test_resumed_on_two_devices_and_on_one_nothing_is_lost(pair, tmp_path, text_folder):
   expected = {name.removeprefix('after 3 '): value for name, value in
-              np.load(pair / f'{train_worker.NORMS[-1]}.npz').items() if 'after 3' in name}
+              np.load(pair / 'numbers.npz').items() if 'after 3' in name}
   folder = pair / 'checkpoints'
   for devices in (2, 1):
-    _, program = train_worker.build(text_folder, train_worker.NORMS[-1], devices)
+    _, program = train_worker.build(text_folder, devices)
     with Checkpoints(folder, every=None) as checkpoints:
       state = checkpoints.restore(program.state_spec)
     found = {jax.tree_util.keystr(path): leaf for path, leaf in

@@ -9,7 +9,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.data import prepared, records
 from xmc_jax.evals import results
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy', 'compiled_once')]
 
 
 def prepare(name, source, *flags):

@@ -11,7 +11,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.data import records
 from xmc_jax.evals import results
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy', 'compiled_once')]
 
 
 def coco_of(folder, train=16, heldout=24):

@@ -15,7 +15,7 @@ from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
 
 
 def equal(a, b):
