@@ -123,6 +123,17 @@ def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collect
   return methods.complete(checkpoints.meta(step)['config'], checkpoints.directory)
 
 
+def with_matcher(config: ml_collections.ConfigDict, path: str | os.PathLike[str]
+                 ) -> ml_collections.ConfigDict:
+  """A copy of `config` with the matching network of a file; UserError if its method has none."""
+  if 'matcher' not in config.model:
+    raise UserError(f'--matcher={path}: the method {config.method} does not choose with a matching '
+                    'network; leave it out')
+  config = config.copy_and_resolve_references()
+  config.model.matcher = str(pathlib.Path(path).expanduser().resolve())
+  return config
+
+
 def for_sampling(config: ml_collections.ConfigDict, text_encoder: str) -> ml_collections.ConfigDict:
   """A copy of `config` with a text encoder of this machine, and without the data set."""
   config = config.copy_and_resolve_references()
@@ -217,7 +228,8 @@ class TextToImage:
   @classmethod
   def load(cls, workdir: str | os.PathLike[str], *, step: int | None = None, live: bool = False,
            text_encoder: str | os.PathLike[str] | None = None,
-           data: str | os.PathLike[str] | None = None) -> TextToImage:
+           data: str | os.PathLike[str] | None = None,
+           matcher: str | os.PathLike[str] | None = None) -> TextToImage:
     """Loads the generator of a run.
 
     Args:
@@ -227,6 +239,8 @@ class TextToImage:
       text_encoder: folder of the text encoder, if it is not where the run's config says. It is the
         only part that the checkpoint does not contain.
       data: folder of the prepared data, if it is not where the run's config says.
+      matcher: weights of a matching network, with which `best_of` chooses better; of a method that
+        has `config.model.matcher`.
     Raises:
       UserError: the run has no such checkpoint, or a damaged one, or trained an encoder instead of
         a generator; or the text encoder is missing or is not the one used in training.
@@ -239,6 +253,8 @@ class TextToImage:
       raise UserError(f'--workdir={workdir}: this run draws no images, because it trained an '
                       'encoder; give a run of a generator')
     config = methods.complete(meta['config'], folder)
+    if matcher:
+      config = with_matcher(config, matcher)
     local = for_sampling(config, find_text_encoder(config.text.encoder, text_encoder))
     if data:
       local.data.options.folder = str(data)

@@ -154,3 +154,12 @@ def test_bfloat16_is_scored_in_float32_and_zeros_do_not_break_it(scores):
   assert scores(regions.astype(jnp.bfloat16), words, mask).dtype == jnp.float32
   grad = jax.grad(lambda r: matching.word_loss(r, words, mask, scores))(jnp.zeros_like(regions))
   assert np.isfinite(grad).all()
+
+
+def test_the_true_caption_is_chosen_and_every_pair_judged():
+  loss = matching.true_caption_loss
+  np.testing.assert_allclose(loss(jnp.zeros((3, 4))), math.log(4) + 2 * math.log(2), rtol=1e-6)
+  logits = 3 * toys.normal(0, 5, 4)
+  wanted = [math.log(sum(math.exp(x) for x in row)) - row[0] + math.log(1 + math.exp(-row[0]))
+            + sum(math.log(1 + math.exp(x)) for x in row[1:]) / 3 for row in logits.astype(float)]
+  np.testing.assert_allclose(loss(jnp.array(logits)), np.mean(wanted), rtol=1e-5)

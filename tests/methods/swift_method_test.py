@@ -16,6 +16,8 @@ from xmc_jax.losses.matching import word_scores_reference
 from xmc_jax.losses.tokens import shown_token_loss, token_losses
 from xmc_jax.methods import _caption_table, scl, swift
 from xmc_jax.methods._bert import FrozenBert
+from xmc_jax.networks import matcher
+from xmc_jax.networks import swift as swift_networks
 from xmc_jax.networks.base import DiscriminatorOutput, Text
 from xmc_jax.networks.swift import SwiftOutputs
 from xmc_jax.training.mesh import make_mesh
@@ -102,6 +104,24 @@ def test_images_match_their_captions_by_the_word_losses_of_the_heads(tiny, train
     loss = token_losses(regions[None], words[None], mask[None])[0, :mask.sum()].mean()
     np.testing.assert_allclose(found[i], score - 5.0 * loss, rtol=1e-4, atol=1e-4)
   assert np.std(found) > 1e-3
+
+
+def test_a_matching_network_chooses_and_is_learned_from(tiny, trained):
+  settings = {'model.matcher': 'FILE', 'terms.matcher': 0.5}
+  method, plain = methods.build(tiny(**settings)), methods.build(tiny())
+  assert method.match_needs == ('backbone', 'matcher') and plain.match_needs == ('backbone',)
+  first, (networks, _), metrics, frozen = toys.two_steps(method, 1)
+  assert metrics.keys() - trained(1)[2].keys() == {'generator/g/matcher'}
+  assert toys.largest(networks['g'].params, trained(1)[1][0]['g'].params) > 1e-5
+  d, batch = first[0]['d'], toys.batch(method.batch_spec)
+  batch = {key: value[0] for key, value in batch.items()}
+  of = lambda method: jax.jit(method.match)(d.params, d.stats, frozen, batch, batch['image'])
+  text = method.match.__self__.encode_any(frozen, batch)
+  logits = matcher.logits_of(frozen['matcher'], batch['image'], text)[:, 0]
+  np.testing.assert_allclose(of(method) - of(plain), swift_networks.MATCH_LOGIT * logits, atol=1e-3)
+  assert np.std(logits) > 1e-3
+  with pytest.raises(UserError, match='terms.matcher: there is no matching network'):
+    methods.build(tiny(**settings | {'model.matcher': ''}))
 
 
 def test_frozen_weights_stay(tiny, trained):

@@ -14,6 +14,7 @@ import saved_runs
 import tiny
 import tokenizers
 import toys
+from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 import xmc_jax
@@ -24,6 +25,7 @@ from xmc_jax.encoders import damsm, registry
 from xmc_jax.evals import results
 from xmc_jax.methods import attngan, galip, swift
 from xmc_jax.networks import galip as galip_networks
+from xmc_jax.networks import matcher
 from xmc_jax.pretrained import export as exporting
 from xmc_jax.pretrained import folder, start, text_encoder
 from xmc_jax.pretrained import model as module
@@ -328,6 +330,31 @@ def test_a_discriminator_that_chooses_goes_along(tmp_path, encoder_folder, monke
   sign_again(path.parent)
   with pytest.raises(UserError, match='exported without its discriminator'):
     from_folder(tmp_path / 'model').generate(caption, best_of=4)
+
+
+def test_a_matching_network_goes_along_and_chooses(tmp_path, encoder_folder):
+  config = swift.config()
+  config.update_from_flattened_dict({
+      'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
+      'model.z_features': 5, 'text.encoder': str(encoder_folder), 'text.length': 6})
+  run, captions = saved_runs.save(tmp_path / 'run', config), ['the red apple', 'a cat', 'the cat']
+  params = toys.fill(matcher.spec(tiny.BERT['hidden_size']))['params']
+  # So that it decides against whatever the discriminator says.
+  params['logit']['kernel'] *= 1e4
+  path = tmp_path / 'matcher.safetensors'
+  safetensors_numpy.save_file(traverse_util.flatten_dict(params, sep='/'), path)
+  chosen = TextToImage.load(run, matcher=path).generate(captions, best_of=6)
+  assert (chosen != TextToImage.load(run).generate(captions, best_of=6)).any()
+  facts = export(run, tmp_path / 'model', matcher=path)
+  assert facts['config']['model']['matcher'] == 'matcher.safetensors'      # no path of this machine
+  assert 'matching network' in (tmp_path / 'model/README.md').read_text()
+  path.unlink()
+  model = from_folder(tmp_path / 'model')
+  np.testing.assert_array_equal(model.generate(captions, best_of=6), chosen)
+  # A new run can begin with the model, and chooses without the network.
+  assert start.read(str(tmp_path / 'model'), program_state(config))
+  with pytest.raises(UserError, match=r'matcher\.safetensors'):
+    TextToImage.load(run, matcher=path).generate(captions, best_of=6)
 
 
 def program_state(config):

@@ -14,7 +14,8 @@ import shlex
 from xmc_jax.cli.parser import given_captions, number
 
 # Flags that say how a run is exported, so that they mean nothing for a model.
-_OF_RUN = ('step', 'dtype', 'text', 'cut', 'full', 'license', 'text_encoder')
+_OF_RUN = ('step', 'dtype', 'text', 'cut', 'full', 'license', 'text_encoder',
+           'matcher')
 
 
 def add_parser(commands):
@@ -37,6 +38,8 @@ def add_parser(commands):
        'that of an embedded data set, or unknown')
   flag('--text_encoder', metavar='FOLDER',
        help="folder of the run's text encoder; default: where its config says")
+  flag('--matcher', metavar='FILE', help='weights of a matching network, which goes along and '
+       'helps to choose with `xmc sample --best_of`')
   page = parser.add_argument_group('a page in the browser').add_argument
   page('--page', metavar='FOLDER', help='of the page; one that is there already is replaced')
   page('--captions', metavar='FILE', help='file with a caption per line, which the page offers to '
@@ -76,8 +79,8 @@ def _page(args) -> None:
   write = lambda loaded, name: build.write(name, loaded, args.page, captions=captions,
                                            node_modules=args.runtime, webgpu=args.webgpu)
   if (pathlib.Path(args.workdir) / 'checkpoints').is_dir():
-    if args.full:
-      args.parser.error('--full: a page draws, and needs the generator alone; leave --full out')
+    if given := [name for name in ('full', 'matcher') if getattr(args, name)]:
+      args.parser.error(f'--{given[0]}: a page draws, and needs the generator alone; leave it out')
     name = pathlib.Path(args.workdir).resolve().name
     with tempfile.TemporaryDirectory() as folder:
       _export(args, pathlib.Path(folder, name), 'float16', draws_only=True)
@@ -100,7 +103,7 @@ def _export(args, folder, bits: str, **options):
   from xmc_jax.pretrained.export import export
   return export(args.workdir, folder, step=args.step, dtype=args.dtype or bits,
                 text=args.text or bits, cut=args.cut, full=args.full, license=args.license,
-                encoder=args.text_encoder, **options)
+                encoder=args.text_encoder, matcher=args.matcher, **options)
 
 
 def _megabytes(folder) -> str:

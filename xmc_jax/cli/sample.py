@@ -39,6 +39,8 @@ def add_parser(commands):
   flag('--best_of', type=number(least=1), default=1, metavar='N',
        help='draw N images for each one and keep the one that the discriminator finds to show the '
        'caption best, where the model has one; default: 1')
+  flag('--matcher', metavar='FILE', help='weights of a matching network, which helps to choose; '
+       'see tools/train_matcher.py')
   add_run(parser, model=True)
   add_processes(parser)
   return parser
@@ -49,9 +51,11 @@ def run(args):
   if not captions:
     args.parser.error('nothing to sample: give captions, --caption "..." or --captions FILE')
   checkpoints = {'--step': args.step is not None, '--live': args.live,
-                 '--text_encoder': args.text_encoder}
+                 '--text_encoder': args.text_encoder, '--matcher': args.matcher}
   if given := [] if args.workdir else [name for name, there in checkpoints.items() if there]:
     args.parser.error(f'{given[0]}: goes with --workdir RUN, which has checkpoints')
+  if args.matcher and args.best_of == 1:
+    args.parser.error('--matcher: goes with --best_of N, of which it chooses the best')
   with joined(args):
     _sample(args, captions)
 
@@ -91,7 +95,7 @@ def _load(args):
   if args.workdir:
     from xmc_jax.sampling import TextToImage
     return TextToImage.load(args.workdir, step=args.step, live=args.live,
-                            text_encoder=args.text_encoder)
+                            text_encoder=args.text_encoder, matcher=args.matcher)
   from xmc_jax.pretrained import model
   return model.load(args.model or model.DEFAULT).generator
 

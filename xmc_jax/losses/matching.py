@@ -87,6 +87,18 @@ def word_loss(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
   return diagonal_cross_entropy(scores(regions, words, mask))
 
 
+@jax.named_call
+def true_caption_loss(logits: Float[Array, 'b k']) -> Float[Array, '']:
+  """Of the logits of images with k captions, of which the first is true.
+
+  The cross-entropy of the first among the k (a choice), plus the logistic losses of true and of
+  wrong pairs, as in ALBEF's matching (Li et al., arXiv 2107.07651).
+  """
+  choice = -jax.nn.log_softmax(logits, -1)[:, 0]
+  pairs = jax.nn.softplus(-logits[:, 0]) + jax.nn.softplus(logits[:, 1:]).mean(1)
+  return (choice + pairs).mean()
+
+
 def replicate(x: Array) -> Array:
   """`x`, gathered on every device of the mesh that it is sharded over; `x` itself without a mesh.
 

@@ -30,10 +30,11 @@ from xmc_jax.losses.adversarial import hinge_g, hinge_matching_d
 from xmc_jax.losses.contrastive import nt_xent
 from xmc_jax.losses.groups import within
 from xmc_jax.losses.latent import kl_to_normal
-from xmc_jax.losses.matching import word_loss
+from xmc_jax.losses.matching import true_caption_loss, word_loss
 from xmc_jax.losses.tokens import shown_token_loss, token_loss
 from xmc_jax.methods import Method, _bert, _caption_table, _shared
 from xmc_jax.methods._steps import Extension, Losses, one_round
+from xmc_jax.networks import matcher
 from xmc_jax.networks.swift import Heads, SwiftGenerator, SwiftNetworks, SwiftOutputs
 from xmc_jax.types import UserError
 
@@ -63,6 +64,7 @@ def config() -> ml_collections.ConfigDict:
         heads_words=False,            # heads compare a place with words, in place of the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
         noise_std=1.0,                # of the noise of samples; in training it is one
+        matcher='',                   # file of a matching network, for `terms.matcher`
         dtype='float32',              # of the networks' arithmetic; no other
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
         augment=('translation',),     # of real images and fakes alike, before the heads
@@ -74,7 +76,8 @@ def config() -> ml_collections.ConfigDict:
         heads_sentence=0.5, heads_word=0.5,
         token=0.0, heads_token=0.0,   # of each word with the others of its caption
         pixels=40.0, perceptual=1.0,  # of a fake and the real image that its noise was read from
-        kl=4.0)                       # of that noise; a mean over its features
+        kl=4.0,                       # of that noise; a mean over its features
+        matcher=0.0)                  # of fakes and captions, by the network of model.matcher
     c.optim = dict(g=dict(lr=1e-3, b1=0.0, b2=0.99), d=dict(lr=5e-4, b1=0.0, b2=0.99))
     c.evals.protocol = 'offline'
     del c['image']                    # the frozen image network is SqueezeNet
@@ -92,9 +95,13 @@ def discriminator_losses(out: SwiftOutputs, *, group: int | None = None) -> Loss
 
 
 def generator_losses(out: SwiftOutputs, *, group: int | None = None) -> Losses:
-  """-D(fake) by head; contrasts of fakes; distances to the real image; divergence of the noise."""
+  """-D(fake) by head; contrasts of fakes; distances to the real image; divergence of the noise.
+
+  And, with a matching network, its loss of fakes.
+  """
   heads = zip(HEAD_WEIGHTS, out.d_fake.logits)
-  return {
+  matched = {} if out.match_logits is None else {'matcher': true_caption_loss(out.match_logits)}
+  return matched | {
       'hinge': sum(weight * hinge_g(logits) for weight, logits in heads),
       'sentence': within(group, nt_xent)(out.d_fake.features, out.d_fake.sentence),
       'word': within(group, word_loss)(out.d_fake.regions, out.text.words, out.text.mask),
@@ -111,23 +118,31 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   _shared.check_wrong_pairs(config)
   m = config.model
   _check_model(m)
+  if config.terms.matcher and not m.matcher:
+    raise UserError('--config.terms.matcher: there is no matching network; give its weights with '
+                    '--config.model.matcher=FILE, or set it to 0')
   impl, dtype = _shared.options(config).values()
   text = _bert.frozen_bert(config, dtype)
   backbone_spec = squeezenet.maps_variables_spec()
   encode, frozen, frozen_spec = _caption_table.training_captions(config, text)
   frozen['backbone'], frozen_spec['backbone'] = lambda: _load_backbone(backbone_spec), backbone_spec
+  match_needs = ('backbone',)
+  if m.matcher:
+    match_needs += ('matcher',)
+    frozen['matcher'] = functools.partial(matcher.load, m.matcher, text.features)
+    frozen_spec['matcher'] = matcher.spec(text.features)
   networks = SwiftNetworks(
       SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine, impl=impl),
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
-      m.noise_std)
+      m.noise_std, matcher=bool(m.matcher), matched=bool(config.terms.matcher))
   group = negatives_group(config.negatives)
   contrasted = config.terms.heads_word or config.terms.heads_token      # regions with words
   return one_round(
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
                          'generator': ('g', functools.partial(generator_losses, group=group))},
       extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer,
-      match=networks.match if contrasted else None, match_needs=('backbone',),
+      match=networks.match if contrasted else None, match_needs=match_needs,
       frozen_settings={'text': text.settings})
 
 

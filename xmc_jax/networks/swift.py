@@ -25,7 +25,7 @@ from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.layers.spectral import init_vectors, spectral_normalize
 from xmc_jax.losses.matching import word_scores
 from xmc_jax.losses.tokens import token_losses
-from xmc_jax.networks import base
+from xmc_jax.networks import base, matcher
 from xmc_jax.networks.base import DiscriminatorOutput, ForwardOutputs, SplitForward, Text
 from xmc_jax.types import Array, Batch, Tree
 from xmc_jax.utils.arrays import unit
@@ -37,6 +37,9 @@ FINE = 96           # channels inside the blocks at half the size
 REGIONS = 2         # the map whose places meet words in the word term
 # Weight of the token losses when images of one caption are compared, chosen on training captions.
 MATCH_TOKEN = 5.0
+# Weight of the matching network's logit, chosen there too.
+MATCH_LOGIT = 1.0
+MATCH_WRONG = 3     # captions of other images that the matching network compares with a fake's
 # Weights of the maps in the perceptual distance. Each map's gradient on a fake then has about the
 # same length; with equal weights the deepest would have thirty times that of the first.
 DISTANCE_WEIGHTS = (8.0, 2.0, 1.0, 0.25)
@@ -281,6 +284,8 @@ class SwiftOutputs(ForwardOutputs):
   """
   pixels: Array | None = None       # [b], by `pixel_distance`
   perceptual: Array | None = None   # [b], by `perceptual_distance`
+  # Of fakes by the matching network, [b, k]: the own caption first, then those of other images.
+  match_logits: Array | None = None
 
 
 def enlarged_maps(variables: Tree, images: Array, factor: int) -> tuple[Array, ...]:
@@ -323,7 +328,9 @@ class SwiftNetworks(SplitForward):
   is augmented like its real image, so that they can be compared. known: share of examples whose
   noise is read from the real image. enlarge: of images before the frozen network, 1 or 2.
   noise_std: standard deviation of the noise of samples. In some directions the noise that is read
-  varies more than a standard normal, whose samples then show too little variety.
+  varies more than a standard normal, whose samples then show too little variety. matcher: whether
+  `frozen["matcher"]` helps to choose among images of a caption. matched: whether fakes are compared
+  with their captions by it in training.
   """
   generator: SwiftGenerator
   heads: Heads
@@ -336,6 +343,8 @@ class SwiftNetworks(SplitForward):
   known: float = 0.75
   enlarge: int = 1
   noise_std: float = 1.0
+  matcher: bool = False
+  matched: bool = False
 
   @property
   def encoder(self) -> Encoder:
@@ -376,8 +385,16 @@ class SwiftNetworks(SplitForward):
     outputs = SwiftOutputs(
         batch, text, (fake,), latent=(mean, log_variance), real_embedding=embed(real_maps),
         fake_embedding=embed(fake_maps), pixels=share * pixel_distance(fake, image),
-        perceptual=share * perceptual_distance(fake_maps, real_maps))
+        perceptual=share * perceptual_distance(fake_maps, real_maps),
+        match_logits=self.matched_with(frozen, augment_rngs, fake, text))
     return (outputs, real_maps, fake_maps), stats
+
+  def matched_with(self, frozen: dict[str, Tree], rngs: Array, fake: Array, text: Text
+                   ) -> Array | None:
+    """The logits of fakes, moved like those that the heads see, by the matching network."""
+    if not self.matched:
+      return None
+    return matcher.logits_of(frozen['matcher'], self.augment(rngs, fake), text, MATCH_WRONG)
 
   def discriminate(self, params, stats, frozen, generated):
     outputs, real_maps, fake_maps = generated
@@ -390,14 +407,20 @@ class SwiftNetworks(SplitForward):
     return outputs, stats | {'d': {'spectral': vectors}}
 
   def match(self, params, stats, frozen, batch, images):
-    """How well images show their captions, by the word losses of the heads; float32 [b]."""
+    """How well images show their captions; float32 [b].
+
+    By the word losses of the heads, and by the matching network if there is one.
+    """
     weights, _ = spectral_normalize(params, stats['spectral'])
     text = self.encode_any(frozen, batch)
     seen, = self.heads.apply({'params': weights}, self.maps(frozen['backbone'], images), text)
     scores = jax.vmap(lambda *pair: word_scores(*(x[None] for x in pair))[0, 0])(
         seen.regions, text.words, text.mask)
     losses = token_losses(seen.regions, text.words, text.mask).sum(-1) / text.mask.sum(-1)
-    return scores - MATCH_TOKEN * losses
+    scores -= MATCH_TOKEN * losses
+    if self.matcher:
+      scores += MATCH_LOGIT * matcher.logits_of(frozen['matcher'], images, text)[:, 0]
+    return scores
 
   def sample(self, params, stats, frozen, batch, z):
     return self.generator.apply({'params': params['generator']}, self.encode_any(frozen, batch),

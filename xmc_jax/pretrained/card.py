@@ -16,7 +16,8 @@ _EMBEDDED = {'emoji': ('apache-2.0', _NOTO), 'emoji_scenes': ('apache-2.0', _NOT
 # Manifest entries without which two scores cannot be compared.
 _CONDITIONS = ('protocol', 'network', 'fakes', 'reals', 'reference', 'step', 'weights')
 
-_CHOOSES = '\n| discriminator | stored as {dtype}; chooses among several images, with `best_of` |'
+_CHOOSES = ('\n| discriminator{others} | stored as {dtype}; chooses among several images, with '
+            '`best_of` |')
 _TEXT = """
 # {name}
 
@@ -73,7 +74,9 @@ def render(name: str, facts: Mapping[str, Any], scores: Sequence[Mapping[str, An
   front = yaml.safe_dump({k: v for k, v in metadata.items() if v}, sort_keys=False)
   return f'---\n{front}---\n' + _TEXT.format(
       name=name, method=config['method'], step=facts['step'], data=data,
-      discriminator=_CHOOSES.format(dtype=facts['dtype']) if facts.get('best_of') else '',
+      discriminator=_CHOOSES.format(
+          dtype=facts['dtype'], others=' and matching network' if config['model'].get('matcher')
+          else '') if facts.get('best_of') else '',
       size=config['model']['size'], weights=facts['weights'], dtype=facts['dtype'],
       encoder=encoder['name'], text_dtype=encoder['dtype'], pieces=encoder['pieces'],
       original=encoder['pieces_of_original'], length=config['text']['length'],

@@ -27,8 +27,8 @@ STATS = 'float32'      # running statistics are few, and may be too large for ha
 def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
            step: int | None = None, dtype: str = 'float32', text: str = 'float32',
            cut: bool = False, full: bool = False, license: str | None = None,
-           encoder: str | os.PathLike[str] | None = None, draws_only: bool = False
-           ) -> dict[str, Any]:
+           encoder: str | os.PathLike[str] | None = None, draws_only: bool = False,
+           matcher: str | os.PathLike[str] | None = None) -> dict[str, Any]:
   """Writes the averaged generator of a run and its text encoder to a folder that needs no other.
 
   The discriminator goes along if it can choose among images of a caption (`Method.match`).
@@ -44,6 +44,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     license: of the model, for its card: an identifier that Hugging Face knows, such as apache-2.0.
     encoder: folder of the text encoder, if it is not where the run's config says.
     draws_only: leave out the discriminator, with which `best_of` chooses.
+    matcher: weights of a matching network, which goes along and chooses with it.
   Returns:
     The content of config.json.
   Raises:
@@ -54,7 +55,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   # What a link leads to is replaced, not the link.
   target = pathlib.Path(target).expanduser().resolve()
   folder.check_replaceable(target)
-  model = TextToImage.load(workdir, step=step, text_encoder=encoder)
+  model = TextToImage.load(workdir, step=step, text_encoder=encoder, matcher=matcher)
   config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
   numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
   tensors = (int8.pack(flat('params', _used(model)), dtype, -1)
