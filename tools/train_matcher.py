@@ -29,7 +29,7 @@ import train_alignment_net
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
-from xmc_jax import configs
+from xmc_jax.configs import swift_emoji64
 from xmc_jax.data import source
 from xmc_jax.losses.matching import true_caption_loss
 from xmc_jax.methods import _bert
@@ -81,7 +81,7 @@ class Pairs:
 
 def encoded(captions: list[str], length: int) -> tuple[np.ndarray, np.ndarray]:
   """MiniLM's words of captions, float16 [n, t, e], and their mask [n, t]."""
-  config = configs.swift_emoji64.get_config()
+  config = swift_emoji64.get_config()
   config.text.length = length
   text = _bert.frozen_bert(config)
   variables, (tokens, mask) = text.load(), text.tokenizer().encode(captions)

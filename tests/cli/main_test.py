@@ -201,6 +201,9 @@ def test_ctrl_c_before_the_first_step(argv, phase):
     (['--caption=apple', '--truncation=nan'], ['--truncation', 'nan', 'above 0']),
     (['--caption=apple', '--out={folder}/empty.txt/x'], ['empty.txt/x', 'is a file; give']),
     (['--caption=apple', '--workdir={folder}'], ['no checkpoint in {folder}', '--workdir']),
+    (['--caption=apple', '--matcher=x.safetensors'], ['--matcher', '--best_of N']),
+    (['--caption=apple', '--matcher=x.safetensors', '--best_of=2'],
+     ['--matcher=x.safetensors', 'the method xmc_gan', 'leave it out']),
 ])
 def test_sample_refuses(refused, trained, tmp_path, flags, words):
   (tmp_path / 'latin1.txt').write_bytes('a café\n'.encode('latin-1'))

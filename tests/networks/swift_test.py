@@ -9,7 +9,7 @@ import pytest
 import toys
 
 from xmc_jax.encoders import squeezenet
-from xmc_jax.networks import swift
+from xmc_jax.networks import swift, swift_generator, swift_heads
 from xmc_jax.networks.base import Text
 
 ROWS, SIZE, NOISE, WORD = 8, 32, 5, toys.TEXT_FEATURES
@@ -24,8 +24,8 @@ def encode(frozen, batch):
 
 def networks(known=1.0, augment=lambda rngs, x: x):
   return swift.SwiftNetworks(
-    swift.SwiftGenerator(WIDTHS, last=4),
-    swift.Heads(WORD, 4, features=6),
+    swift_generator.SwiftGenerator(WIDTHS, last=4),
+    swift_heads.Heads(WORD, 4, features=6),
     SIZE,
     encode,
     encode,
@@ -62,7 +62,7 @@ def outputs(known=1.0, params=None, **changes):
 
 def test_modulated_is_the_formula():
   x, condition = toys.normal(0, 2, 3, 3, 4), toys.normal(1, 2, 5)
-  module = swift.Modulated()
+  module = swift_generator.Modulated()
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, condition))
   film = condition @ params['params']['film']['kernel'] + params['params']['film']['bias']
   scale, shift = film[:, None, None, :4], film[:, None, None, 4:]
@@ -73,7 +73,7 @@ def test_modulated_is_the_formula():
 
 def test_reading_words_is_attention_head_by_head():
   text, x = toys.text(rows=2), toys.normal(5, 2, 2, 2, 3)
-  module = swift.Reader(heads=2, features=4)
+  module = swift_generator.Reader(heads=2, features=4)
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, text.words,
                                     text.mask))['params']
   dense = lambda name, y: y @ params[name]['kernel'] + params[name]['bias']
@@ -165,7 +165,7 @@ def test_padding_has_no_influence():
 def test_a_place_fits_a_sequence_by_a_soft_maximum():
   h, sequence = toys.normal(4, 2, 2, 3, 5), toys.normal(5, 2, 4, 5)
   mask = np.array([[True, True, True, False], [True, False, False, False]])
-  found = swift.best_fit(h, sequence, mask)
+  found = swift_heads.best_fit(h, sequence, mask)
   for row in range(2):
     products = h[row] @ sequence[row][mask[row]].T / np.sqrt(5)
     np.testing.assert_allclose(found[row], np.log(np.mean(np.exp(products), -1)), rtol=1e-4,
@@ -175,7 +175,7 @@ def test_a_place_fits_a_sequence_by_a_soft_maximum():
 def test_heads_that_read_words_see_them_and_no_padding():
   text = toys.text(rows=4)
   maps = [toys.normal(i, 4, n, n, 3) for i, n in enumerate((4, 3, 2, 1))]
-  heads = swift.Heads(WORD, 4, features=6, read_words=True)
+  heads = swift_heads.Heads(WORD, 4, features=6, read_words=True)
   params = toys.fill(jax.eval_shape(heads.init, jax.random.key(0), maps, text))
   plain = dataclasses.replace(heads, read_words=False)
   assert jax.tree.structure(params) == jax.tree.structure(
@@ -191,7 +191,8 @@ def test_heads_that_read_words_see_them_and_no_padding():
 
 def test_heads_that_read_words_see_those_of_the_wrong_caption():
   params, stats, frozen, batch = world()
-  reading = dataclasses.replace(networks(), heads=swift.Heads(WORD, 4, features=6, read_words=True))
+  heads = swift_heads.Heads(WORD, 4, features=6, read_words=True)
+  reading = dataclasses.replace(networks(), heads=heads)
   maps = [toys.normal(i, ROWS, n, n, c) for i, (n, c) in enumerate(
       ((15, 64), (7, 128), (3, 256), (1, 512)))]
   text = encode(None, batch)
@@ -232,7 +233,7 @@ def test_every_weight_of_the_generator_and_its_encoder_moves_the_distance():
 
 
 def test_noise_of_a_place_is_read_from_around_that_place():
-  module = swift.Encoder(32, places=True)
+  module = swift_generator.Encoder(32, places=True)
   sentence, image = toys.normal(0, 1, WORD), toys.numbers(1).random((1, 64, 64, 3), np.float32)
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), image, sentence))
   changed = image.copy()
@@ -246,18 +247,19 @@ def test_noise_of_a_place_is_read_from_around_that_place():
 
 def test_noise_of_a_place_reaches_the_image():
   text, z = toys.text(rows=1), toys.normal(2, 1, 32)
-  module = swift.SwiftGenerator((8, 6, 6, 4), places=True, last=4)
+  module = swift_generator.SwiftGenerator((8, 6, 6, 4), places=True, last=4)
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), text, z))
   params['params']['mapping_0']['kernel'][WORD:] = 0      # now only by its place
   moved = module.apply(params, text, z) - module.apply(params, text, z + np.eye(32)[:1])
   assert np.abs(moved).max() > 1e-3
-  with_none = jax.eval_shape(swift.SwiftGenerator((8, 6, 6, 4)).init, jax.random.key(0), text, z)
+  without = swift_generator.SwiftGenerator((8, 6, 6, 4))
+  with_none = jax.eval_shape(without.init, jax.random.key(0), text, z)
   assert params['params'].keys() - with_none['params'].keys() == {'places'}
 
 
 def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
   text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
-  plain, refined = (swift.SwiftGenerator(WIDTHS, refine=n, last=4) for n in (0, 2))
+  plain, refined = (swift_generator.SwiftGenerator(WIDTHS, refine=n, last=4) for n in (0, 2))
   params = refined.init(jax.random.key(0), text, z)
   known = plain.init(jax.random.key(0), text, z)['params'].keys()
   blocks = {name for name in params['params'] if name not in known}
@@ -266,7 +268,7 @@ def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
   np.testing.assert_array_equal(refined.apply(params, text, z), plain.apply(rest, text, z))
 
   x, condition = toys.normal(1, 2, 4, 4, 3), toys.normal(3, 2, 5)
-  block = swift.SwiftBlock()
+  block = swift_generator.SwiftBlock()
   params = toys.fill(jax.eval_shape(block.init, jax.random.key(0), x, condition))
   moved = block.apply(params, x, condition) - block.apply(params, x, condition[::-1])
   assert np.abs(moved).min((1, 2, 3)).all()
@@ -274,7 +276,7 @@ def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
 
 def test_layout_blocks_begin_as_the_identity():
   text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
-  plain, laid_out = (swift.SwiftGenerator(WIDTHS, layout=n, last=4) for n in (0, 2))
+  plain, laid_out = (swift_generator.SwiftGenerator(WIDTHS, layout=n, last=4) for n in (0, 2))
   params = laid_out.init(jax.random.key(0), text, z)
   known = plain.init(jax.random.key(0), text, z)['params'].keys()
   assert params['params'].keys() - known == {f'layout_{i}_{j}' for i in (4, 8) for j in (0, 1)}
@@ -284,7 +286,7 @@ def test_layout_blocks_begin_as_the_identity():
 
 def test_fine_blocks_begin_as_the_identity_and_then_read_the_words():
   text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
-  plain, fine = (swift.SwiftGenerator(WIDTHS, fine=n, last=4) for n in (0, 2))
+  plain, fine = (swift_generator.SwiftGenerator(WIDTHS, fine=n, last=4) for n in (0, 2))
   params = fine.init(jax.random.key(0), text, z)['params']
   known = plain.init(jax.random.key(0), text, z)['params'].keys()
   assert params.keys() - known == {'fine_0', 'fine_1'}
@@ -293,7 +295,7 @@ def test_fine_blocks_begin_as_the_identity_and_then_read_the_words():
                                 plain.apply({'params': rest}, text, z))
 
   x, condition = toys.normal(1, 2, 4, 4, 3), toys.normal(3, 2, 5)
-  module = swift.FineBlock(6)
+  module = swift_generator.FineBlock(6)
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, condition, text))
   read = lambda words: module.apply(params, x, condition, dataclasses.replace(text, words=words))
   before = read(text.words)
@@ -308,7 +310,7 @@ def test_fine_blocks_begin_as_the_identity_and_then_read_the_words():
 
 def test_in_a_layout_block_places_see_one_another_the_words_and_where_they_are():
   text, x, condition = toys.text(rows=1), toys.normal(1, 1, 4, 4, 3), toys.normal(3, 1, 5)
-  module = swift.LayoutBlock()
+  module = swift_generator.LayoutBlock()
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, condition, text))
   block = functools.partial(module.apply, params)
   before = block(x, condition, text)

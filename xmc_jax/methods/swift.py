@@ -35,7 +35,9 @@ from xmc_jax.losses.tokens import shown_token_loss, token_loss
 from xmc_jax.methods import Method, _bert, _caption_table, _shared
 from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks import matcher
-from xmc_jax.networks.swift import Heads, SwiftGenerator, SwiftNetworks, SwiftOutputs
+from xmc_jax.networks.swift import SwiftNetworks, SwiftOutputs
+from xmc_jax.networks.swift_generator import SwiftGenerator
+from xmc_jax.networks.swift_heads import Heads
 from xmc_jax.types import UserError
 
 SIZES = (32, 64, 128)
