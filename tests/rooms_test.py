@@ -21,6 +21,7 @@ FLOORS = [
     ('distributed',),
     ('sampling', 'describe'),
     ('evaluator', 'evaluate_soa', 'pretrained'),
+    ('curve',),
     ('trainer', 'preflight', 'importing', 'page', 'report'),
     ('cli',),
     ('api', '__main__'),

@@ -18,6 +18,7 @@ from etils import epath
 from xmc_jax import __version__, methods
 from xmc_jax import config as defaults
 from xmc_jax.config import flat
+from xmc_jax.curve import Curve
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
@@ -25,7 +26,6 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
 from xmc_jax.evals import protocols, results
-from xmc_jax.evaluator import Curve
 from xmc_jax.pretrained.start import begin_with
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
