@@ -7,6 +7,7 @@ import pytest
 import toy_protocol
 import toys
 from PIL import Image
+from toy_protocol import by_metric
 
 from xmc_jax import evaluator as module
 from xmc_jax.cli.main import main
@@ -22,10 +23,6 @@ from xmc_jax.utils.hashing import file_sha256
 from xmc_jax.weight_files import cache
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('toy')]
-
-
-def by_metric(lines):
-  return {line['metric']: line['value'] for line in lines}
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ Compiling is most of the time that the tests take. Programs are therefore compil
 kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests. Both also hold for
 the processes that tests start.
 """
-import functools
 import os
 import pathlib
+import weakref
 
 import versions
 
@@ -88,6 +88,7 @@ def released():
 
 # Compiled programs of runs by all that decides them, the newest last; and how many are kept.
 _PROGRAMS: dict[str, methods.Program] = {}
+_STEPS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()      # of these
 _KEPT = 8
 # Settings that say how long a run is and what it writes, not what a step computes.
 _OUTSIDE = ('every', 'evals', 'grid', 'init', 'keep', 'keep_every', 'seed', 'steps')
@@ -100,20 +101,24 @@ def compiled_once(monkeypatch):
   Tracing and lowering it are most of the time that a run of a few steps takes. Not for tests that
   change what a step computes.
   """
-  build = methods.program
+  build, compile_step = methods.program, methods.Program.compile
 
   def program(method, config, mesh):
     facts = config.to_dict()
     facts['data'].pop('loader')
     facts = {name: value for name, value in facts.items() if name not in _OUTSIDE}
     key = repr((facts, mesh))
-    found = _PROGRAMS.pop(key, None) or build(method, config, mesh)
-    found.compile = functools.cache(found.compile)
-    _PROGRAMS[key] = found
+    found = _PROGRAMS[key] = _PROGRAMS.pop(key, None) or build(method, config, mesh)
     for oldest in list(_PROGRAMS)[:-_KEPT]:
       del _PROGRAMS[oldest]
     return found
+
+  def compiled(self):
+    if self not in _STEPS:
+      _STEPS[self] = compile_step(self)
+    return _STEPS[self]
   monkeypatch.setattr(methods, 'program', program)
+  monkeypatch.setattr(methods.Program, 'compile', compiled)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import tiny
 import torch_writer
 import toy_protocol
 from safetensors import numpy as safetensors_numpy
+from toy_protocol import by_metric
 
 from xmc_jax import evaluator as module
 from xmc_jax.cli.main import main
@@ -43,10 +44,6 @@ def run(trained, tmp_path):
 def evaluate(workdir, *flags):
   assert main(['xmc', 'evaluate', f'--workdir={workdir}', '--protocol=toy', *flags]) == 0
   return results.read(workdir)
-
-
-def by_metric(lines):
-  return {line['metric']: line['value'] for line in lines}
 
 
 def test_run_is_scored_with_a_manifest_for_every_number(run, capsys):

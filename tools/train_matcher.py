@@ -11,8 +11,7 @@ takes them from the batch.
 
 --minutes are of processor time; over their second half the learning rate falls. At the end it
 prints how often the own caption of a real held-out image has the largest logit among its 32
-nearest. It needs MiniLM (see `xmc_jax/encoders/bert.py`) and,
-for 30,000 images, 3 GB of memory.
+nearest. It needs MiniLM (see `xmc_jax/encoders/bert.py`) and 3 GB of memory for 30,000 images.
 """
 from __future__ import annotations
 
@@ -26,8 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import train_alignment_net
-from flax import traverse_util
-from safetensors import numpy as safetensors_numpy
 
 from xmc_jax.configs import swift_emoji64
 from xmc_jax.data import source
@@ -35,7 +32,6 @@ from xmc_jax.losses.matching import true_caption_loss
 from xmc_jax.methods import _bert
 from xmc_jax.networks import matcher
 from xmc_jax.types import Tree
-from xmc_jax.utils import atomic
 from xmc_jax.utils.arrays import unit
 
 IMAGES = 30_000    # kept in memory, each with one of its captions
@@ -110,14 +106,10 @@ def nearest(words: np.ndarray, mask: np.ndarray, written: np.ndarray) -> np.ndar
 
 
 def train(pairs: Pairs, minutes: float, seed: int = 0) -> Tree:
-  """Trains a matching network for so much processor time; returns its averaged parameters."""
+  """Trains a matching network for so much processor time; returns its averaged variables."""
   module, rng = matcher.Matcher(), np.random.default_rng(seed)
-  spec = matcher.spec(pairs.words.shape[-1])
   variables = module.init(jax.random.key(seed), *(
-      jnp.zeros(shape, dtype) for shape, dtype in (
-          ((1, matcher.SIDE, matcher.SIDE, 3), jnp.float32),
-          ((1, 1, *pairs.words.shape[1:]), jnp.float32), ((1, 1, pairs.words.shape[1]), bool))))
-  assert jax.tree.structure(spec) == jax.tree.structure(variables)
+      jnp.zeros(x.shape, x.dtype) for x in matcher.weights(pairs.words.shape[-1]).inputs))
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE, weight_decay=0.02))
   state, average = optimizer.init(variables), variables
 
@@ -150,16 +142,16 @@ def train(pairs: Pairs, minutes: float, seed: int = 0) -> Tree:
       loss, right = np.mean(np.array(told[-REPORT:], np.float64), 0)
       print(f'step {i:,}, {done:.0%} of the time, loss {loss:.3f}, {right:.1%} of the own captions '
             'first', flush=True)
-  return average['params']
+  return average
 
 
-def measure(pairs: Pairs, params: Tree) -> float:
+def measure(pairs: Pairs, variables: Tree) -> float:
   """How often the own caption has the largest logit among its `NEAREST`."""
   run = jax.jit(matcher.Matcher().apply)
   right = []
   for row in range(len(pairs)):
     images, words, mask = pairs.part(np.array([row]), np.append(row, pairs.nearest[row])[None])
-    logits = run({'params': params}, images / np.float32(255), words.astype(np.float32), mask)
+    logits = run(variables, images / np.float32(255), words.astype(np.float32), mask)
     right.append(int(logits.argmax()) == 0)
   return float(np.mean(right))
 
@@ -173,12 +165,10 @@ def main() -> None:
   parser.add_argument('--length', type=int, default=24, help='word pieces of a caption')
   flags = parser.parse_args()
   pairs = Pairs.read(flags.data, 'train', flags.images, flags.length)
-  params = train(pairs, flags.minutes)
-  tensors = {name: np.asarray(x, np.float16)
-             for name, x in traverse_util.flatten_dict(params, sep='/').items()}
-  atomic.save(flags.out, safetensors_numpy.save(tensors))
+  variables = train(pairs, flags.minutes)
+  matcher.weights(pairs.words.shape[-1]).save(flags.out, variables)
   heldout = Pairs.read(flags.data, 'heldout', 1000, flags.length)
-  print(f'held out: {measure(heldout, params):.1%} of {len(heldout)}, of {NEAREST + 1} captions')
+  print(f'held out: {measure(heldout, variables):.1%} of {len(heldout)}, of {NEAREST + 1} captions')
 
 
 if __name__ == '__main__':

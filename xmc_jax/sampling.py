@@ -134,6 +134,14 @@ def with_matcher(config: ml_collections.ConfigDict, path: str | os.PathLike[str]
   return config
 
 
+def _check_matcher(method: Method, path: str | os.PathLike[str]) -> None:
+  """UserError unless the matching network of a file can be read, and the method chooses with it."""
+  if not method.match:
+    raise UserError(f'--matcher={path}: this run was trained without the contrasts of words with '
+                    'which it would choose; leave it out')
+  method.load_frozen(['matcher'])
+
+
 def for_sampling(config: ml_collections.ConfigDict, text_encoder: str) -> ml_collections.ConfigDict:
   """A copy of `config` with a text encoder of this machine, and without the data set."""
   config = config.copy_and_resolve_references()
@@ -260,6 +268,8 @@ class TextToImage:
       local.data.options.folder = str(data)
     method, mesh = methods.build(local), make_mesh()
     program = methods.program(method, config, mesh)
+    if matcher:
+      _check_matcher(method, matcher)
     frozen = method.load_frozen(method.sample_needs)
     _check_frozen(frozen, meta.get('frozen', {}), local.text.encoder)
     _check_frozen_settings(method.frozen_settings, meta.get('frozen_settings', {}),

@@ -7,6 +7,9 @@ import pytest
 import tiny
 
 from xmc_jax.cli.main import main
+from xmc_jax.training.program import Program
+
+COMPILE = Program.compile      # without `compiled_once`
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +18,7 @@ def shared_programs(compiled_once):
 
 
 @pytest.fixture
-def refused(capsys, monkeypatch):
+def refused(capsys, monkeypatch, compiled_once):
   """Asserts that a call of `xmc` ends as it should, before anything is compiled."""
   def compiles(*_):
     raise AssertionError('this should have been refused before the step is compiled')
@@ -23,6 +26,7 @@ def refused(capsys, monkeypatch):
   def check(argv, *words):
     with monkeypatch.context() as patch:
       patch.setattr(jax.stages.Lowered, 'compile', compiles)
+      patch.setattr(Program, 'compile', COMPILE)      # none that was compiled before
       code = main([str(x) for x in argv])
     error = capsys.readouterr().err
     assert code == 2

@@ -111,5 +111,5 @@ def test_weights_are_read_and_others_refused(tmp_path):
   flat = traverse_util.flatten_dict(variables['params'], sep='/')
   safetensors_numpy.save_file(flat, path)
   jax.tree.map(np.testing.assert_array_equal, matcher.load(str(path), WORD), variables)
-  with pytest.raises(UserError, match=r'for words of 384 features.*train_matcher'):
+  with pytest.raises(UserError, match=r'words/kernel.*train_matcher'):
     matcher.load(str(path), 384)

@@ -354,7 +354,12 @@ def test_a_matching_network_goes_along_and_chooses(tmp_path, encoder_folder):
   # A new run can begin with the model, and chooses without the network.
   assert start.read(str(tmp_path / 'model'), program_state(config))
   with pytest.raises(UserError, match=r'matcher\.safetensors'):
-    TextToImage.load(run, matcher=path).generate(captions, best_of=6)
+    export(run, tmp_path / 'other', matcher=path)
+  assert not (tmp_path / 'other').exists()
+  config.terms.heads_word = 0.0
+  plain = saved_runs.save(tmp_path / 'plain', config)
+  with pytest.raises(UserError, match='without the contrasts of words'):
+    export(plain, tmp_path / 'other', matcher=path)
 
 
 def program_state(config):

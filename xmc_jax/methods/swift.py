@@ -137,7 +137,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine, impl=impl),
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
-      m.noise_std, matcher=bool(m.matcher), matched=bool(config.terms.matcher))
+      m.noise_std, chooses_with_matcher=bool(m.matcher),
+      learns_matching=bool(config.terms.matcher))
   group = negatives_group(config.negatives)
   contrasted = config.terms.heads_word or config.terms.heads_token      # regions with words
   return one_round(

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from xmc_jax.networks.base import Text
-from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.types import Array, Tree
 from xmc_jax.utils.arrays import unit
-from xmc_jax.weight_files import convert, files
+from xmc_jax.weight_files.own_weights import OwnWeights
 
 SIDE = 64         # pixels per side
 PLACES = 64       # of the last map, 8 x 8
@@ -102,11 +102,18 @@ def logits_of(variables: Tree, images: Array, text: Text, wrong: int = 0) -> Arr
   return Matcher().apply(variables, small, several(text.words), several(text.mask))
 
 
+def weights(features: int) -> OwnWeights:
+  """Reads and writes the weights of a network for words of so many features."""
+  shape = jax.ShapeDtypeStruct
+  return OwnWeights('matcher', (), Matcher, (
+      shape((1, SIDE, SIDE, 3), jnp.float32), shape((1, 1, 1, features), jnp.float32),
+      shape((1, 1, 1), jnp.bool_)))
+
+
 def spec(features: int) -> Tree:
   """The shapes of the variables for words of so many features."""
-  words = jnp.zeros((1, 1, 1, features))
-  return jax.eval_shape(Matcher().init, jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)), words,
-                        jnp.ones((1, 1, 1), bool))
+  files = weights(features)
+  return jax.eval_shape(files.module().init, jax.random.key(0), *files.inputs)
 
 
 def load(path: str, features: int) -> Tree:
@@ -115,10 +122,4 @@ def load(path: str, features: int) -> Tree:
   Raises:
     UserError: the file is missing, damaged, or of another network or text encoder.
   """
-  tensors = files.read_safetensors(path)
-  try:
-    return {'params': convert.fill(spec(features)['params'], tensors,
-                                   lambda path: ['/'.join(path)], layout='jax')}
-  except UserError as error:
-    raise UserError(f'{path} is no matching network for words of {features} features ({error}); '
-                    'train one with tools/train_matcher.py') from error
+  return weights(features).load(path)[1]

@@ -88,9 +88,9 @@ class SwiftNetworks(SplitForward):
   is augmented like its real image, so that they can be compared. known: share of examples whose
   noise is read from the real image. enlarge: of images before the frozen network, 1 or 2.
   noise_std: standard deviation of the noise of samples. In some directions the noise that is read
-  varies more than a standard normal, whose samples then show too little variety. matcher: whether
-  `frozen["matcher"]` helps to choose among images of a caption. matched: whether fakes are compared
-  with their captions by it in training.
+  varies more than a standard normal, whose samples then show too little variety.
+  chooses_with_matcher: whether the matching network `frozen["matcher"]` helps to choose among
+  images of a caption. learns_matching: whether it compares fakes with their captions in training.
   """
   generator: SwiftGenerator
   heads: Heads
@@ -103,8 +103,8 @@ class SwiftNetworks(SplitForward):
   known: float = 0.75
   enlarge: int = 1
   noise_std: float = 1.0
-  matcher: bool = False
-  matched: bool = False
+  chooses_with_matcher: bool = False
+  learns_matching: bool = False
 
   @property
   def encoder(self) -> Encoder:
@@ -146,13 +146,13 @@ class SwiftNetworks(SplitForward):
         batch, text, (fake,), latent=(mean, log_variance), real_embedding=embed(real_maps),
         fake_embedding=embed(fake_maps), pixels=share * pixel_distance(fake, image),
         perceptual=share * perceptual_distance(fake_maps, real_maps),
-        match_logits=self.matched_with(frozen, augment_rngs, fake, text))
+        match_logits=self.match_logits(frozen, augment_rngs, fake, text))
     return (outputs, real_maps, fake_maps), stats
 
-  def matched_with(self, frozen: dict[str, Tree], rngs: Array, fake: Array, text: Text
+  def match_logits(self, frozen: dict[str, Tree], rngs: Array, fake: Array, text: Text
                    ) -> Array | None:
     """The logits of fakes, moved like those that the heads see, by the matching network."""
-    if not self.matched:
+    if not self.learns_matching:
       return None
     return matcher.logits_of(frozen['matcher'], self.augment(rngs, fake), text, MATCH_WRONG)
 
@@ -178,7 +178,7 @@ class SwiftNetworks(SplitForward):
         seen.regions, text.words, text.mask)
     losses = token_losses(seen.regions, text.words, text.mask).sum(-1) / text.mask.sum(-1)
     scores -= MATCH_TOKEN * losses
-    if self.matcher:
+    if self.chooses_with_matcher:
       scores += MATCH_LOGIT * matcher.logits_of(frozen['matcher'], images, text)[:, 0]
     return scores
 
