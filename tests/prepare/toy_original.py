@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from xmc_jax.prepare.images import Storage
+from xmc_jax.prepare.job import Job
 from xmc_jax.prepare.original import OriginalExample, bad
 
 COUNTS = {'train': 23, 'heldout': 7}
@@ -66,6 +68,15 @@ def toy(folder, **changes):
   path = Path(folder) / 'captions.json'
   path.write_text('{}')
   return Toy({'captions.json': str(path)}, **changes)
+
+
+def make_job(tmp_path, folder='out', storage=None, original=None, **changes):
+  original = original or toy(tmp_path / 'original', **changes)
+  return Job(original, tmp_path / folder, storage or Storage(32, 1.25), 5, {})
+
+
+def contents(folder):
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def open(source, broken: bool = False, slow: float = 0.0, share: float | None = None,
