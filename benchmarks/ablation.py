@@ -27,10 +27,10 @@ from benchmarks.results import ROOT
 
 RESULTS, PAGE = ROOT / 'docs/runs/ablation.jsonl', ROOT / 'docs/ablation.md'
 RUNS = ROOT / 'runs/ablation'
-FAKES = 396       # images that are scored: two of each of the 198 held-out images' captions
+FAKES = 396       # images that are scored: of emoji two of each of the 198 held-out images
 COLUMNS = (       # heading, metric, factor, digits
     ('FD-lite0', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
-    ('alignment, %', 'alignment-16', 100, 1))
+    ('alignment, %', 'alignment-16', 100, 1), ('objects, %', 'objects: objects', 100, 1))
 PAIRED = 'alignment-16'      # the score of the last column and of the plot
 # Of training, then held out.
 CAPTIONS = ('grinning face', 'red heart', 'pizza', 'flag of Japan', 'elephant',
@@ -106,6 +106,13 @@ QUESTIONS = {
         'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
         {'4': ('--config.negatives=local:4',), '8': ('--config.negatives=local:8',),
          '32': ('--config.negatives=global',)}, minutes=5, steps=900),
+    'labels': Question(
+        'Supervised contrast with Swift, scenes at 32 px: which images have the same label',
+        'scl:swift_scenes64', (*SWIFT, '--config.model.places=False',
+                               '--config.model.z_features=64'),
+        {'one branch': (), 'exact': (), 'overlap': ('--config.data.partners=overlap',),
+         'jaccard': ('--config.data.partners=jaccard',)}, minutes=6, steps=1000, seeds=2,
+        plain={'one branch': 'swift_scenes64'}),
 }
 
 
@@ -175,6 +182,8 @@ def found(name: str, question: Question) -> dict[str, dict[int, tuple[Point, ...
 def table(rows: dict[str, dict[int, tuple[Point, ...]]], which: int) -> str:
   """A table of the point `which` of each run; the last column compares runs of the same seed."""
   body, (first, *_) = [], rows.values()
+  scores = next(iter(first.values()))[which][2]
+  columns = [column for column in COLUMNS if column[1] in scores]      # objects: of scenes alone
   for row, seeds in rows.items():
     points = {seed: points[which] for seed, points in seeds.items()}
     mean = lambda place: statistics.mean(point[place] for point in points.values())
@@ -182,8 +191,8 @@ def table(rows: dict[str, dict[int, tuple[Point, ...]]], which: int) -> str:
              for seed in points if seed in first and seeds is not first]
     body.append([row, str(len(points)), f'{mean(0):,.0f}', f'{mean(1):.1f}', *(
         results.figure([factor * point[2][metric] for point in points.values()], digits)
-        for _, metric, factor, digits in COLUMNS), results.figure(gains, 1, signed=True)])
-  return results.markdown(['row', 'seeds', 'steps', 'core-minutes', *(c[0] for c in COLUMNS),
+        for _, metric, factor, digits in columns), results.figure(gains, 1, signed=True)])
+  return results.markdown(['row', 'seeds', 'steps', 'core-minutes', *(c[0] for c in columns),
                            'alignment against the first row'], body)
 
 

@@ -18,7 +18,7 @@ FLOORS = [
     ('encoders',),
     ('networks', 'evals', 'prepare'),
     ('methods',),
-    ('distributed',),
+    ('distributed', 'sampler'),
     ('sampling', 'describe'),
     ('evaluator', 'evaluate_soa', 'pretrained'),
     ('curve',),

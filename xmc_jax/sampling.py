@@ -14,14 +14,12 @@ import functools
 import hashlib
 import itertools
 import json
-import operator
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from etils import epath
@@ -30,7 +28,8 @@ from xmc_jax import config as defaults
 from xmc_jax import methods
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.methods import Method
-from xmc_jax.training.mesh import by_row, make_mesh, put_whole, replicated
+from xmc_jax.sampler import Sampler
+from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
 from xmc_jax.training.state import TrainState
 from xmc_jax.types import Array, Tree, UserError
@@ -78,44 +77,6 @@ def caption_noise(captions: Sequence[str], features: int, seed: int,
 def _listed(captions: str | Iterable[str]) -> list[str]:
   """A string is one caption, not one of each letter."""
   return [captions] if isinstance(captions, str) else list(captions)
-
-
-class Sampler:
-  """Runs a generator on any number of captions, in batches of one shape over all devices."""
-
-  def __init__(self, method: Method, mesh: jax.sharding.Mesh, batch: int = 32):
-    sample, match = method.sample, method.match
-    assert sample, 'this method draws no images'
-    self._batch = -(-batch // mesh.size) * mesh.size
-    self._by_row, everywhere = by_row(mesh, rounds=False), replicated(mesh)
-
-    def run(params, stats, frozen, d, batch, z):
-      images = sample(params, stats, frozen, batch, z)
-      if not (match and d):
-        return images, jnp.zeros(len(z))
-      return images, match(d['params'], d['stats'], frozen, batch, images)
-    self._run = jax.jit(run, out_shardings=everywhere)
-
-  def __call__(self, params: Tree, stats: Tree, frozen: dict[str, Tree],
-               captions: Sequence[str], tokens: np.ndarray, mask: np.ndarray,
-               z: np.ndarray, d: Tree | None = None) -> Iterator[tuple[np.ndarray, float]]:
-    """Yields images float32 [h, w, 3] in [0, 1], one for each of the n captions, with a score.
-
-    tokens and mask are [n, t], z is [n, z features]. With the discriminator's {'params', 'stats'}
-    in `d`, the score is that of `Method.match`. UserError if an image is not finite.
-    """
-    n = len(tokens)
-    for start in range(0, n, self._batch):
-      # The last batch is filled up with copies of the last example.
-      indices = np.minimum(np.arange(start, start + self._batch), n - 1)
-      put = lambda x: put_whole(x[indices], self._by_row)
-      batch = {'tokens': put(tokens), 'mask': put(mask)}
-      drawn = jax.device_get(self._run(params, stats, frozen, d or {}, batch, put(z)))
-      for image, score, caption in zip(*drawn, captions[start:]):
-        if not np.isfinite(image).all():
-          raise UserError(f'the generator gives NaN or infinity for the caption {caption!r}, so '
-                          'there is no image of it; take an earlier checkpoint with --step')
-        yield image, float(score)
 
 
 def read_config(checkpoints: Checkpoints, step: int | None = None) -> ml_collections.ConfigDict:
@@ -174,6 +135,7 @@ def find_text_encoder(trained: str, given: str | os.PathLike[str] | None) -> str
   return str(found)
 
 
+_SEARCHED = 32      # images whose noise is searched at once
 _GIVEN = ('text', 'clip')      # encoders of captions, of which --text_encoder gives the folder
 
 
@@ -306,8 +268,8 @@ class TextToImage:
     spec = self._program.state_spec.networks[network]
     return {'params': spec.params, 'stats': spec.stats}
 
-  def with_discriminator(self) -> TextToImage:
-    """The same model with what chooses the best of several images.
+  def with_discriminator(self, flags: str = '--best_of') -> TextToImage:
+    """The same model with what chooses the best of several images, as `flags` need it.
 
     UserError if its method does not say how well an image shows its caption, or the model folder
     was written without its discriminator.
@@ -318,7 +280,7 @@ class TextToImage:
     if not method.match or not self._folder:
       why = (f'the method {self.config.method} does not say which image shows its caption best'
              if not method.match else 'this model was exported without its discriminator')
-      raise UserError(f'--best_of: {why}; leave it out')
+      raise UserError(f'{flags}: {why}; leave it out')
     from xmc_jax.training.checkpoint import Checkpoints
     frozen = method.load_frozen(method.match_needs)
     with Checkpoints(self._folder, every=None) as checkpoints:
@@ -361,7 +323,8 @@ class TextToImage:
             'z': caption_noise(captions, self.z_features, seed, truncation)}
 
   def generate(self, captions: str | Iterable[str], *, seed: int = 0,
-               truncation: float | None = None, best_of: int = 1) -> np.ndarray:
+               truncation: float | None = None, best_of: int = 1, latent_steps: int = 0
+               ) -> np.ndarray:
     """Generates one image per caption.
 
     The same caption and seed give the same image, whatever stands beside it in the list; rounding
@@ -377,24 +340,44 @@ class TextToImage:
       best_of: how many images are drawn for each that is returned, which the discriminator chooses
         (as in rejection sampling, Azadi et al. 2018, arXiv 1810.06758, but without its claim to the
         distribution of the data).
+      latent_steps: gradients of the discriminator's score that then move the noise of the image, so
+        that it shows its caption better; 16 are many. See `sampler.py`.
     Returns:
       float32 [n, h, w, 3], RGB in [0, 1]; h and w are `config.model.size`.
     Raises:
       UserError: an argument is out of range, an image is not finite, or as `with_discriminator`.
     """
     size = self.config.model.size
-    images = list(self.stream(captions, seed=seed, truncation=truncation, best_of=best_of))
+    images = list(self.stream(captions, seed=seed, truncation=truncation, best_of=best_of,
+                              latent_steps=latent_steps))
     return np.stack(images) if images else np.zeros((0, size, size, 3), np.float32)
 
   def stream(self, captions: str | Iterable[str], *, seed: int = 0,
-             truncation: float | None = None, best_of: int = 1) -> Iterator[np.ndarray]:
+             truncation: float | None = None, best_of: int = 1, latent_steps: int = 0
+             ) -> Iterator[np.ndarray]:
     """Yields the images of `generate` one by one, so that not all have to fit in memory."""
     if best_of < 1:
       raise UserError(f'--best_of={best_of}: must be at least 1')
-    tree = (self if best_of == 1 else self.with_discriminator()).tree
+    if latent_steps < 0:
+      raise UserError(f'--latent_steps={latent_steps}: must not be negative')
+    chooses = [flag for flag, there in (('--best_of', best_of > 1),
+                                        ('--latent_steps', latent_steps)) if there]
+    if chooses:
+      tree = self.with_discriminator(' and '.join(chooses)).tree
+    else:
+      tree = {name: part for name, part in self.tree.items() if name != 'd'}
     captions = [caption for caption in _listed(captions) for _ in range(best_of)]
-    drawn = self._sampler(tree['params'], tree['stats'], tree['frozen'], captions,
-                          **self.inputs(captions, seed=seed, truncation=truncation, whole=True),
-                          d=tree['d'] if best_of > 1 else None)
-    return (max(itertools.chain([first], itertools.islice(drawn, best_of - 1)),
-                key=operator.itemgetter(1))[0] for first in drawn)
+    inputs = self.inputs(captions, seed=seed, truncation=truncation, whole=True)
+    drawn = enumerate(self._sampler(tree, captions, **inputs))
+    best = (max(itertools.chain([first], itertools.islice(drawn, best_of - 1)),
+                key=lambda found: found[1][1]) for first in drawn)
+    if not latent_steps:
+      return (image for _, (image, _) in best)
+
+    def searched():
+      while rows := [row for row, _ in itertools.islice(best, _SEARCHED)]:
+        part = {name: values[rows] for name, values in inputs.items()}
+        for image, _ in self._sampler(tree, [captions[row] for row in rows], **part,
+                                      steps=latent_steps):
+          yield image
+    return searched()

@@ -202,6 +202,8 @@ def test_ctrl_c_before_the_first_step(argv, phase):
     (['--caption=apple', '--out={folder}/empty.txt/x'], ['empty.txt/x', 'is a file; give']),
     (['--caption=apple', '--workdir={folder}'], ['no checkpoint in {folder}', '--workdir']),
     (['--caption=apple', '--matcher=x.safetensors'], ['--matcher', '--best_of N']),
+    (['--caption=apple', '--latent_steps=-1'], ['--latent_steps=-1']),
+    (['--caption=apple', '--latent_steps=1'], ['--latent_steps', 'the method xmc_gan']),
     (['--caption=apple', '--matcher=x.safetensors', '--best_of=2'],
      ['--matcher=x.safetensors', 'the method xmc_gan', 'leave it out']),
 ])

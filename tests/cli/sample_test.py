@@ -20,7 +20,8 @@ from xmc_jax.cli import sample as sample_command
 from xmc_jax.cli.main import main
 from xmc_jax.encoders import bert, registry
 from xmc_jax.evals import protocols
-from xmc_jax.sampling import Sampler, TextToImage, caption_noise
+from xmc_jax.sampler import Sampler
+from xmc_jax.sampling import TextToImage, caption_noise
 from xmc_jax.training import durable
 from xmc_jax.types import UserError
 from xmc_jax.weight_files.files import fingerprint
@@ -275,10 +276,20 @@ def test_the_best_of_several_is_the_one_that_the_discriminator_chooses(model):
     assert best.shape == (3, *six.shape[1:])
     for image, among in zip(best, choices):
       np.testing.assert_allclose(image, among[pick(among.mean((1, 2, 3)))], atol=1e-5)
+    searched = chooser.generate(captions, seed=seed, best_of=3, latent_steps=4)
+    assert (sign * (searched - best).mean((1, 2, 3)) > 0).all()
+    np.testing.assert_allclose(chooser.generate(captions[:1], seed=seed, best_of=3, latent_steps=4),
+                               searched[:1], atol=1e-4)
   with pytest.raises(UserError, match='--best_of: the method xmc_gan does not say'):
     model.generate(['a cat'], best_of=2)
+  with pytest.raises(UserError, match='--best_of and --latent_steps: the method'):
+    model.generate(['a cat'], best_of=2, latent_steps=1)
+  with pytest.raises(UserError, match='--latent_steps: the method'):
+    model.generate(['a cat'], latent_steps=1)
   with pytest.raises(UserError, match='--best_of=0'):
     model.generate(['a cat'], best_of=0)
+  with pytest.raises(UserError, match='--latent_steps=-1'):
+    model.generate(['a cat'], latent_steps=-1)
 
 
 @pytest.mark.parametrize('size', [8, 16, 64])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import huggingface_hub
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -52,12 +53,24 @@ def test_a_string_is_one_caption_and_no_captions_are_no_images(emoji64):
   assert one.shape == (1, 64, 64, 3) and emoji64.generator.generate([]).shape == (0, 64, 64, 3)
 
 
+def score(model, caption, image):
+  """What the discriminator finds of an image, uint8."""
+  generator = model.generator.with_discriminator()
+  tokens, mask = generator.tokenizer.encode([caption])
+  tree, d = generator.tree, generator.tree['d']
+  found = jax.jit(generator.method.match)(d['params'], d['stats'], tree['frozen'], {
+      'tokens': tokens, 'mask': mask}, image[None] / np.float32(255))
+  return found[0]
+
+
 @slow
-def test_the_shipped_scenes_can_be_chosen():
+def test_the_shipped_scenes_can_be_chosen_and_searched_for():
   model = module.load('scenes64')
   two = model('two drums', num_images=2).arrays
   best = model('two drums', best_of=2).arrays[0]
   assert [np.array_equal(best, image) for image in two].count(True) == 1
+  searched = model('two drums', best_of=2, latent_steps=3).arrays[0]
+  assert score(model, 'two drums', searched) > score(model, 'two drums', best)
 
 
 @slow

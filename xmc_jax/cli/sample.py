@@ -39,6 +39,9 @@ def add_parser(commands):
   flag('--best_of', type=number(least=1), default=1, metavar='N',
        help='draw N images for each one and keep the one that the discriminator finds to show the '
        'caption best, where the model has one; default: 1')
+  flag('--latent_steps', type=number(least=0), default=0, metavar='N',
+       help='then move its noise N times by the gradient of what the discriminator finds, so that '
+       'it shows the caption better; 16 are many; default: 0')
   flag('--matcher', metavar='FILE', help='weights of a matching network, which helps to choose; '
        'see tools/train_matcher.py')
   add_run(parser, model=True)
@@ -54,8 +57,9 @@ def run(args):
                  '--text_encoder': args.text_encoder, '--matcher': args.matcher}
   if given := [] if args.workdir else [name for name, there in checkpoints.items() if there]:
     args.parser.error(f'{given[0]}: goes with --workdir RUN, which has checkpoints')
-  if args.matcher and args.best_of == 1:
-    args.parser.error('--matcher: goes with --best_of N, of which it chooses the best')
+  if args.matcher and args.best_of == 1 and not args.latent_steps:
+    args.parser.error('--matcher: goes with --best_of N, of which it chooses the best, or with '
+                      '--latent_steps N')
   with joined(args):
     _sample(args, captions)
 
@@ -71,7 +75,8 @@ def _sample(args, captions: list[str]) -> None:
   repeated = [caption for caption in captions for _ in range(args.each)]
   writes, names, shown = jax.process_index() == 0, set(), []
   for i, image in enumerate(model.stream(repeated, seed=args.seed, truncation=args.truncation,
-                                         best_of=args.best_of)):
+                                         best_of=args.best_of,
+                                         latent_steps=args.latent_steps)):
     names.add(name := _file_name(repeated[i], i // args.each, i % args.each, len(captions)))
     if writes:
       image_io.save_png(out / name, image_io.pixels(image))

@@ -60,7 +60,8 @@ class Model:
   generator: TextToImage
 
   def __call__(self, captions: str | Sequence[str], *, num_images: int = 1, seed: int = 0,
-               truncation: float | None = None, best_of: int = 1) -> Drawn:
+               truncation: float | None = None, best_of: int = 1, latent_steps: int = 0
+               ) -> Drawn:
     """Draws images of captions.
 
     Args:
@@ -70,6 +71,7 @@ class Model:
       truncation: threshold in standard deviations beyond which noise is drawn again: lower values
         give less variety; None: no limit.
       best_of: how many images are drawn for each that is returned; the discriminator chooses.
+      latent_steps: gradients of the discriminator's score that then move the noise of each image.
     Raises:
       UserError: a caption is empty, too long or in another script, an argument is out of range, or
         the model has no discriminator to choose with.
@@ -82,7 +84,7 @@ class Model:
     self.generator.tokenizer.check_captions(captions, self.generator.config.text.script)
     repeated = [caption for caption in captions for _ in range(num_images)]
     images = self.generator.generate(repeated, seed=seed, truncation=truncation,
-                                     best_of=best_of)
+                                     best_of=best_of, latent_steps=latent_steps)
     return Drawn(image_io.pixels(images), repeated)
 
   def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None,
