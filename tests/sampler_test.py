@@ -30,8 +30,8 @@ def draw():
 
   def draw(tokens, z, steps, sign=1.0, d=True):
     d = {'d': {'params': {'sign': jnp.float32(sign)}, 'stats': {}}} if d else {}
-    found = sampler(networks | d, [str(i) for i in range(len(z))], tokens,
-                    np.ones(tokens.shape, bool), z, steps)
+    inputs = {'tokens': tokens, 'mask': np.ones(tokens.shape, bool), 'z': z}
+    found = sampler(networks | d, [str(i) for i in range(len(z))], inputs, steps)
     return (np.array(x) for x in zip(*found))
   return draw
 

@@ -7,7 +7,7 @@ PULSE (Menon et al. 2020, arXiv 2003.03808).
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -52,20 +52,20 @@ class Sampler:
     length = jnp.linalg.norm(z, axis=-1, keepdims=True)
     return length * unit(z + STEP * length * velocity), velocity
 
-  def __call__(self, tree: Tree, captions: Sequence[str], tokens: np.ndarray, mask: np.ndarray,
-               z: np.ndarray, steps: int = 0) -> Iterator[tuple[np.ndarray, float]]:
+  def __call__(self, tree: Tree, captions: Sequence[str], inputs: Mapping[str, np.ndarray],
+               steps: int = 0) -> Iterator[tuple[np.ndarray, float]]:
     """Yields images float32 [h, w, 3] in [0, 1], one for each of the n captions, with a score.
 
-    tokens and mask are [n, t], z is [n, z features]. steps: of the search. UserError if an image is
-    not finite.
+    inputs: tokens and mask [n, t], z [n, z features]. steps: of the search. UserError if an image
+    is not finite.
     """
-    n, size = len(tokens), self._batch // (SMALLER if steps else 1)
+    n, size = len(captions), self._batch // (SMALLER if steps else 1)
     size = -(-size // self._mesh.size) * self._mesh.size
     for start in range(0, n, size):
       # The last batch is filled up with copies of the last example.
       indices = np.minimum(np.arange(start, start + size), n - 1)
-      put = lambda x: put_whole(x[indices], self._by_row)
-      batch, noise = {'tokens': put(tokens), 'mask': put(mask)}, put(z)
+      batch = {name: put_whole(values[indices], self._by_row) for name, values in inputs.items()}
+      noise = batch.pop('z')
       velocity = jnp.zeros_like(noise)
       # One step at a time, because XLA runs convolutions slowly in a loop of its own on CPUs.
       for _ in range(steps):

@@ -368,7 +368,7 @@ class TextToImage:
       tree = {name: part for name, part in self.tree.items() if name != 'd'}
     captions = [caption for caption in _listed(captions) for _ in range(best_of)]
     inputs = self.inputs(captions, seed=seed, truncation=truncation, whole=True)
-    drawn = enumerate(self._sampler(tree, captions, **inputs))
+    drawn = enumerate(self._sampler(tree, captions, inputs))
     best = (max(itertools.chain([first], itertools.islice(drawn, best_of - 1)),
                 key=lambda found: found[1][1]) for first in drawn)
     if not latent_steps:
@@ -377,7 +377,6 @@ class TextToImage:
     def searched():
       while rows := [row for row, _ in itertools.islice(best, _SEARCHED)]:
         part = {name: values[rows] for name, values in inputs.items()}
-        for image, _ in self._sampler(tree, [captions[row] for row in rows], **part,
-                                      steps=latent_steps):
+        for image, _ in self._sampler(tree, [captions[row] for row in rows], part, latent_steps):
           yield image
     return searched()
