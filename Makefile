@@ -10,7 +10,7 @@ find = $(shell for v in $(1); do for p in python$$v "$$HOME"/.pyenv/versions/$$v
 PYTHON ?= $(call find,$(KNOWN))
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint format setup clean newest oldest
+.PHONY: demo test test-fast test-all lint format setup clean newest oldest
 
 demo: $(VENV)/.installed
 	$(BIN)/xmc sample --out runs/emoji64 "a red apple" "a yellow smiling face"
@@ -18,6 +18,10 @@ demo: $(VENV)/.installed
 	$(BIN)/xmc evaluate --workdir runs/demo
 
 test: lint
+	$(PYTEST) -m 'not thorough'
+
+# Before a release: with the rehearsals of benchmarks, and with more methods on several devices.
+test-all: lint
 	$(PYTEST)
 
 # All tests but those marked `slow`.

@@ -7,7 +7,7 @@ import sys
 import pytest
 import tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', **tiny.LEAN,
                'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',

@@ -50,6 +50,7 @@ def call(script, *argv):
   return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
+@pytest.mark.thorough
 def test_train_step_tells_cost_and_time_of_both_twins(config_file, tmp_path):
   code, lines, errors = call(
       'train_step.py', '--config', config_file, '--config.model.z_features=4', '--batch_sizes', '4',
@@ -92,6 +93,7 @@ def test_devices_that_do_not_divide_the_rows_end_a_process_with_code_two():
   assert 'Traceback' not in errors
 
 
+@pytest.mark.thorough
 def test_collectives_tells_what_is_moved_and_what_for(config_file):
   code, lines, errors = call('collectives.py', '--config', config_file, '--devices', '2')
   assert code == 0, errors

@@ -166,6 +166,7 @@ def test_method_trains_a_step_by_its_shapes(path):
   assert {x.shape for x in metrics.values()} == {()}
 
 
+@pytest.mark.slow
 @every_file
 def test_describe_tells_the_parameters_as_json(path, capsys):
   assert main(['xmc', 'describe', f'--config={path}', '--json', '--no_compile',

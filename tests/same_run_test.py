@@ -9,6 +9,8 @@ from xmc_jax.cli.main import main
 from xmc_jax.data import source
 from xmc_jax.training import durable
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(trained, tmp_path):

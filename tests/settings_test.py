@@ -102,6 +102,7 @@ def test_classes_that_the_classifier_lacks_are_refused():
     methods.check_labels(methods.build(config), config, sources.load('emoji', 'train', 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flags', [[], ['--check']])
 def test_labels_are_looked_at_before_anything_is_compiled(tmp_path, capsys, flags):
   assert main(['xmc', 'train', '--config=damsm_emoji', f'--workdir={tmp_path / "run"}',

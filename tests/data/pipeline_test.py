@@ -48,6 +48,7 @@ def test_shapes_types_and_range(source, tokenizer):
   np.testing.assert_array_equal(unit, batch['image'] * np.float32(1 / 255))
 
 
+@pytest.mark.slow
 def test_loaders_agree_to_the_bit(source, tokenizer):
   ours = take(source, tokenizer, 20, loader='arrays')
   theirs = take(source, tokenizer, 20, loader='tf_data')

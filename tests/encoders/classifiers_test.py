@@ -36,6 +36,7 @@ def _named(request):
   return np.asarray(features.pool), np.asarray(jax.nn.softmax(features.logits))
 
 
+@pytest.mark.slow
 def test_a_cat_is_a_cat_and_an_espresso_is_an_espresso(named):
   _, (cat, espresso) = named
   assert cat.argmax() in CATS and cat[CATS].sum() > 0.8

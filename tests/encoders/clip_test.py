@@ -45,6 +45,7 @@ def test_each_choice_of_the_goldens_matters():
   assert spread(wanted['quick_text'], wanted['exact_text']) > 1e-3
 
 
+@pytest.mark.slow
 def test_methods_give_the_parts_and_bfloat16_comes_close(folder):
   pixels, tokens = tool.inputs(tool.QUICK)
   module, variables = clip.load(folder)

@@ -151,6 +151,7 @@ def test_a_written_folder_is_read_again_as_it_was(folder, tmp_path):
       np.testing.assert_array_equal(tensors[name], x, err_msg=name)
 
 
+@pytest.mark.slow
 def test_random_weights_are_spread_as_in_the_released_code():
   e, layers = 192, 5
   transformer = TransformerConfig(e, layers, 3, 4 * e, 'quick_gelu', 1e-5)

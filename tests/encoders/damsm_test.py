@@ -40,6 +40,7 @@ def test_small_backbones_have_the_expected_regions(name, regions):
   assert image_backbones.find(name).shapes() == (regions, 512)
 
 
+@pytest.mark.slow
 def test_both_encoders_give_words_and_regions_in_one_space(module):
   given = variables(module)
   mask = np.arange(4) < np.array([[4], [2]])

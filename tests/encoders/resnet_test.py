@@ -21,6 +21,7 @@ def _ours():
   return module, resnet.from_torch(state, module)
 
 
+@pytest.mark.slow
 def test_the_network_equals_the_stored_outputs_of_torchvision(ours):
   _, pool, logits = networks.golden('resnet50')
   found = networks.run(*ours, resnet.scaled(networks.images(SIDE)))

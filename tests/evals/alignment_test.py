@@ -19,6 +19,7 @@ def _minilm():
     pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', LEAST)
 def test_real_heldout_images_match_their_captions(minilm, name):
   data = source.load(name, 'heldout', 64)
@@ -39,6 +40,7 @@ def test_images_of_another_size_are_resized(minilm):
   assert (np.sum(a * b, 1) > 0.8).all()
 
 
+@pytest.mark.slow
 def test_embeddings_do_not_depend_on_the_other_captions(minilm):
   captions = ['a red apple', 'two dogs and a cat on a green field under the sun', 'a house']
   together = alignment.caption_embeddings(captions, 'emoji')

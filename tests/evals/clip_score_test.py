@@ -63,6 +63,7 @@ def test_wrong_rows_are_refused_and_nan_is_not_hidden():
   assert np.isnan(clip_score.clip_score(images, np.ones((3, 4)), nonnegative=True)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('batch', [1, 2, 5, 8])
 def test_embeddings_are_the_networks_at_unit_length_for_any_batch(folder, batch):
   module, variables = clip.load(folder)

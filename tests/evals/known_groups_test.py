@@ -10,7 +10,7 @@ from xmc_jax.evals import protocols, scores
 from xmc_jax.evals.extract import FeatureCollector
 from xmc_jax.training.mesh import make_mesh
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 N = 128
 

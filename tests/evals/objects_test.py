@@ -159,6 +159,7 @@ def test_noise_shows_nothing(real):
   assert objects.score(objects.find_objects(noise), real[1][:32])['objects'] < 0.05
 
 
+@pytest.mark.slow
 def test_less_is_found_where_less_can_be_seen(real):
   images, truths = real
   shares = []

@@ -129,6 +129,7 @@ def test_the_first_version_is_no_ssa_gan(tmp_path, damsm_folder, capsys):
   refused(capsys, 'the first DF-GAN, of 2020', 'ssa_gan', path, damsm_folder, tmp_path / 'run')
 
 
+@pytest.mark.thorough
 def test_an_imported_run_goes_on_training_both_networks(tmp_path, damsm_folder, capsys):
   path, run = write(tmp_path / 'state_epoch_9.pth', published()), tmp_path / 'run'
   keys = {'data.name': 'emoji', 'data.loader': 'arrays', 'batch_size': 8, 'steps': 1, 'grid': 2}

@@ -69,6 +69,7 @@ def test_pool_is_the_loops_then_means(form):
 UP_SIZES, POOL_SIZES = [(1, 1), (2, 2), (3, 5), (8, 4)], [(2, 2), (4, 6), (10, 2), (8, 8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('impl, name, sizes', [
     (resample.AFTER_UP, 'spread', UP_SIZES), (resample.AFTER_UP, 'parity', UP_SIZES),
     (resample.BEFORE_POOL, 'strided', POOL_SIZES), (resample.BEFORE_POOL, 'parity', POOL_SIZES)])

@@ -96,6 +96,7 @@ def test_gradient_is_the_slope_of_the_loops():
   )
 
 
+@pytest.mark.slow
 def test_masked_words_have_no_influence():
   regions, words, mask = example()
   other = np.where(mask[..., None], words, 100 * toys.normal(7, *words.shape))

@@ -41,6 +41,7 @@ def test_labels_travel_with_their_rows():
   np.testing.assert_allclose(loss(jnp.array(z), jnp.array(labels)), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('loss, sample', [
     (nt_xent, (toys.normal(0, 8, 5), toys.normal(1, 8, 5))), (word_loss, example(8))])
 def test_one_group_of_all_rows_is_the_whole_batch(loss, sample):

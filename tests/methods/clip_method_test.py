@@ -119,6 +119,7 @@ def test_the_contrast_is_infonce_both_ways_over_all_rows(folder):
   np.testing.assert_allclose(forward(config)['encoder/contrast'], wanted, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_number_of_devices_and_of_parts_changes_nothing():
   first, one, metrics = run(small(**SUPERVISED))
   changed = jax.tree.map(lambda x, y: np.abs(x - y).max() > 1e-6, first, one)

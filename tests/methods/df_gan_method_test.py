@@ -61,6 +61,7 @@ def trained(make, devices):
   return toys.two_steps(method, devices, functools.partial(batch, method))
 
 
+@pytest.mark.thorough
 def test_eight_devices_are_one():      # of the framework, see scl_method_test.py
   toys.same_on_all_devices(trained(small, 1), trained(small, 8))
 

@@ -71,6 +71,7 @@ def trained(make, devices):
   return toys.two_steps(method, devices, functools.partial(batch, method))
 
 
+@pytest.mark.thorough
 def test_eight_devices_are_one():
   # With the framework all runs that runs without it.
   toys.same_on_all_devices(trained(framework, 1), trained(framework, 8))

@@ -54,6 +54,7 @@ def trained(devices):
   return toys.two_steps(method, devices, ema_decay=0.9)
 
 
+@pytest.mark.thorough
 def test_eight_devices_are_one():
   toys.same_on_all_devices(trained(1), trained(8))
 

@@ -46,6 +46,7 @@ def trained(tiny):
   return functools.cache(lambda devices: toys.two_steps(methods.build(tiny()), devices))
 
 
+@pytest.mark.slow
 def test_eight_devices_are_one(trained):
   toys.same_on_all_devices(trained(1), trained(8))
 
@@ -63,6 +64,7 @@ def test_a_step_is_one_round_of_heads_then_generator(tiny, trained):
   } | {f'heads/accuracy/{name}' for name in ('real', 'fake', 'wrong')}
 
 
+@pytest.mark.slow
 def test_options_reach_the_losses_and_the_heads(tiny, trained):
   config = tiny(**{'terms.token': 0.1, 'terms.heads_token': 0.5, 'model.heads_words': True})
   found, plain = toys.two_steps(methods.build(config), 1)[2], trained(1)[2]
@@ -77,6 +79,7 @@ def test_fine_blocks_are_those_of_the_config(tiny):
   assert 'fine_0' in program.state_spec.networks['g'].params['generator']
 
 
+@pytest.mark.slow
 def test_noise_of_samples_has_the_standard_deviation_of_the_config(tiny, trained):
   method = methods.build(tiny())
   g, z = trained(1)[0][0]['g'], toys.normal(3, 8, method.z_features)
@@ -88,6 +91,7 @@ def test_noise_of_samples_has_the_standard_deviation_of_the_config(tiny, trained
   assert np.abs(wide - draw(method, z)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_images_match_their_captions_by_the_word_losses_of_the_heads(tiny, trained):
   """Against the same pairs one by one, from what the heads give in training."""
   method = methods.build(tiny(**{'model.heads_words': True}))
@@ -106,6 +110,7 @@ def test_images_match_their_captions_by_the_word_losses_of_the_heads(tiny, train
   assert np.std(found) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_matching_network_chooses_and_is_learned_from(tiny, trained):
   settings = {'model.matcher': 'FILE', 'terms.matcher': 0.5}
   method, plain = methods.build(tiny(**settings)), methods.build(tiny())
@@ -147,6 +152,7 @@ def test_losses_of_the_generator_take_heads_by_their_weight_and_words_by_the_rea
   np.testing.assert_allclose(found['token'], shown, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_branches_get_labels_and_partners(tiny):
   config = scl.config(tiny())
   method = methods.build(config)

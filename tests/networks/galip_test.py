@@ -76,6 +76,7 @@ def wide(tree):
   return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
+@pytest.mark.slow
 def test_published_sizes_have_the_counts_of_the_released_code():
   made = networks(VIT_B_32, 224, 64, 100)
   found = jax.eval_shape(made.init, jax.random.key(0), spec(2, 224))
@@ -128,6 +129,7 @@ def test_the_condition_begins_without_effect():
   np.testing.assert_allclose(out, np.where(x > 0, x, 0.04 * x), atol=1e-7)
 
 
+@pytest.mark.slow
 def test_fakes_are_those_of_a_slow_twin():
   made, params, frozen, _ = world()
   sentence, z = toys.normal(3, ROWS, TINY.size), toys.normal(4, ROWS, NOISE)
@@ -144,6 +146,7 @@ def test_fakes_are_those_of_a_slow_twin():
   assert np.abs(without - expected).max() > 1e-3 and found.std() > 0.01
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_a_slow_twin_and_wrong_pairs_close_the_circle():
   _, params, _, _ = world()
   outputs = stage()
@@ -198,6 +201,7 @@ def test_images_follow_captions_and_not_padding():
   assert np.abs(turned.fake[0] - fake).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_samples_are_the_fakes_of_their_noise_within_bounds():
   made, params, frozen, batch = world()
   rngs = jax.random.split(jax.random.key(1), ROWS)
@@ -222,6 +226,7 @@ def test_clip_may_see_images_normalized_twice_as_in_the_released_code():
   assert np.abs(code - stage().real_embedding).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_generator_learns_from_what_clip_says_of_its_images():
   made, params, frozen, batch = world()
 

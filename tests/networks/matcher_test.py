@@ -92,6 +92,7 @@ def test_only_words_that_are_there_and_the_own_image_matter():
   assert np.abs(changed[2] - found[2]).min() > 1e-4
 
 
+@pytest.mark.slow
 def test_wrong_captions_are_those_of_the_next_images():
   (variables, images, words, mask), run = world()
   text = Text(words[:, 0], mask[:, 0], None)

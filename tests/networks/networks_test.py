@@ -96,6 +96,7 @@ def distance(a, b):
   return max(float(np.abs(x - y).max()) / max(top, 1e-3 * max(tops)) for x, y, top in pairs)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_folded_generator_are_the_plain_ones():
   params, weights = generator_variables(32)['params'], toys.normal(9, ROWS, 32, 32, 3)
 
@@ -105,6 +106,7 @@ def test_gradients_of_the_folded_generator_are_the_plain_ones():
   assert distance(grads(FAST), grads(REFERENCE)) < 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_of_the_folded_discriminator_are_the_plain_ones():
   params, vectors = discriminator_variables(32)
 
@@ -116,6 +118,7 @@ def test_gradients_of_the_folded_discriminator_are_the_plain_ones():
   assert distance(grads(FAST), grads(REFERENCE)) < 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_to_float32():
   params = generator_variables(32)['params']
   wide, small = generate(32, params), generate(32, params, dtype=jnp.bfloat16)

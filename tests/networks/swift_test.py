@@ -111,6 +111,7 @@ def test_perceptual_distance_is_that_of_directions():
   np.testing.assert_allclose(swift.perceptual_distance(a, [3 * x for x in a]), 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_shapes_of_a_branch():
   b = outputs()
   assert b.fake[0].shape == (ROWS, SIZE, SIZE, 3)
@@ -123,6 +124,7 @@ def test_shapes_of_a_branch():
   assert [x.shape for x in b.latent] == 2 * [(ROWS, NOISE)]
 
 
+@pytest.mark.slow
 def test_a_fake_is_compared_with_its_real_image_where_the_noise_is_read():
   b, image = outputs(), world()[3]['image']
   np.testing.assert_allclose(b.pixels, swift.pixel_distance(b.fake[0], image), rtol=1e-5)
@@ -172,6 +174,7 @@ def test_a_place_fits_a_sequence_by_a_soft_maximum():
                                atol=1e-5)
 
 
+@pytest.mark.slow
 def test_heads_that_read_words_see_them_and_no_padding():
   text = toys.text(rows=4)
   maps = [toys.normal(i, 4, n, n, 3) for i, n in enumerate((4, 3, 2, 1))]
@@ -208,6 +211,7 @@ def test_heads_that_read_words_see_those_of_the_wrong_caption():
     assert np.flatnonzero(np.abs(before - after).max(-1) > 1e-6).tolist() == [wanted]
 
 
+@pytest.mark.slow
 def test_real_and_fake_are_augmented_alike():
   params, stats, frozen, batch = world()
   seen = []
@@ -216,6 +220,7 @@ def test_real_and_fake_are_augmented_alike():
   np.testing.assert_array_equal(*map(jax.random.key_data, seen))
 
 
+@pytest.mark.slow
 def test_every_weight_of_the_generator_and_its_encoder_moves_the_distance():
   params, stats, frozen, batch = world()
   rngs = jax.random.split(jax.random.key(1), ROWS)
@@ -245,6 +250,7 @@ def test_noise_of_a_place_is_read_from_around_that_place():
     assert moved[3, 3] and not moved[:2].any() and not moved[:, :2].any()
 
 
+@pytest.mark.slow
 def test_noise_of_a_place_reaches_the_image():
   text, z = toys.text(rows=1), toys.normal(2, 1, 32)
   module = swift_generator.SwiftGenerator((8, 6, 6, 4), places=True, last=4)
@@ -257,6 +263,7 @@ def test_noise_of_a_place_reaches_the_image():
   assert params['params'].keys() - with_none['params'].keys() == {'places'}
 
 
+@pytest.mark.slow
 def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
   text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
   plain, refined = (swift_generator.SwiftGenerator(WIDTHS, refine=n, last=4) for n in (0, 2))
@@ -274,6 +281,7 @@ def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
   assert np.abs(moved).min((1, 2, 3)).all()
 
 
+@pytest.mark.slow
 def test_layout_blocks_begin_as_the_identity():
   text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
   plain, laid_out = (swift_generator.SwiftGenerator(WIDTHS, layout=n, last=4) for n in (0, 2))
@@ -334,6 +342,7 @@ def test_samples_are_the_generator_s_alone():
   assert images.shape == (ROWS, SIZE, SIZE, 3) and images.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_maps_of_enlarged_images():
   variables = toys.fill(squeezenet.maps_variables_spec(), 1)
   images = toys.numbers(1).random((2, 64, 64, 3)).astype(np.float32)
@@ -347,6 +356,7 @@ def test_maps_of_enlarged_images():
   np.testing.assert_allclose(found[0], means, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_whole_network():
   variables = toys.fill(squeezenet.maps_variables_spec(), 1)
   images = toys.numbers(1).random((2, 64, 64, 3)).astype(np.float32)

@@ -47,6 +47,7 @@ def test_sizes_are_the_four_of_the_docs():
   assert sorted(UP_MULTIPLES) == [32, 64, 128, 256]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', UP_MULTIPLES)
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_shapes_at_every_size(size, dtype):
@@ -101,6 +102,7 @@ def same(a, b):
   return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
 
 
+@pytest.mark.slow
 def test_images_lie_between_zero_and_one():
   fake = stage()['fake']
   assert fake.min() >= 0 and fake.max() <= 1 and fake.std() > 0.05
@@ -166,6 +168,7 @@ def test_samples_do_not_depend_on_the_other_rows_but_training_does():
   assert np.abs(stage(mixed)['fake'][0] - stage()['fake'][0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_captions_that_are_no_training_captions_are_encoded_by_encode_any():
   networks, params, stats, frozen, batch = world()
   of_training = lambda frozen, batch: pytest.fail('a table of training captions was asked')
@@ -175,6 +178,7 @@ def test_captions_that_are_no_training_captions_are_encoded_by_encode_any():
                                 networks.sample(params['g'], stats['g'], frozen, batch, z))
 
 
+@pytest.mark.slow
 def test_what_is_drawn_for_a_row_belongs_to_the_row():
   networks, params, stats, frozen, batch = world()
   drawn = []

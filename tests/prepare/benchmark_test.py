@@ -9,6 +9,7 @@ import pytest
 SCRIPT = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'prepare.py'
 
 
+@pytest.mark.slow
 def test_a_case_prints_one_line(encoder_folder):
   done = subprocess.run(
       [sys.executable, SCRIPT, '--size', '32', '--images', '9', '--codecs', 'jpeg', '--margins',

@@ -123,6 +123,7 @@ if __name__ == '__main__':
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers, number, code', [
     (2, signal.SIGKILL, -9), (2, signal.SIGTERM, 143), (1, signal.SIGINT, 130)])
 def test_what_was_stopped_goes_on_and_gives_the_same_bytes(broken, tmp_path, workers, number, code):
@@ -226,6 +227,7 @@ class Mistaken(toy_original.Toy):
       yield raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_a_mistake_that_a_worker_finds_reaches_the_user(tmp_path, workers):
   original = Mistaken(**dataclasses.asdict(toy(tmp_path / 'original')))

@@ -11,6 +11,7 @@ def batch(rows=2):
   return images, rng.normal(size=(rows, alignment_net.SENTENCE)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', alignment_net.NAMES)
 def test_embeddings_have_unit_length_and_left_is_not_right(name):
   module, variables = alignment_net.load(alignment_net.find(name))

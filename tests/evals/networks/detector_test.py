@@ -2,6 +2,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from xmc_jax.data.embedded.scene_kinds import kinds
 from xmc_jax.evals.networks import detector
@@ -40,6 +41,7 @@ def test_peaks_are_those_of_a_slow_loop():
     np.testing.assert_allclose(objects.score[row], [sure for _, sure in wanted], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_maps_have_their_shapes_and_an_untrained_network_finds_nothing():
   module = detector.SceneDetector()
   variables = jax.jit(module.init)(jax.random.key(0), batch())
