@@ -13,11 +13,11 @@ import tiny
 
 pytestmark = pytest.mark.slow
 
-STEPS, SAVE = 40, 5
+STEPS, SAVE = 400, 50
 
 
 def start(workdir, encoder, loader):
-  lean = {} if loader == 'arrays' else {'PYTHONPATH': str(tiny.ROOT)}      # with TensorFlow
+  lean = {} if loader == 'arrays' else tiny.WITH_TENSORFLOW      # with TensorFlow
   return tiny.start(tiny.train_argv(workdir, encoder, data__loader=loader, steps=STEPS,
                                     every__save=SAVE, every__images=STEPS), **lean)
 
@@ -74,7 +74,7 @@ def test_stopped_and_resumed_run_equals_the_straight_one_bit_for_bit(
 
   process = begin('arrays')    # before there is a checkpoint
   until(process, 'compiled in')
-  kill(process, 0.5)
+  kill(process, 0.1)
 
   process = begin('tf_data')   # SIGTERM, where no save is due
   output = until(process, 'step 2/')

@@ -31,6 +31,14 @@ TERMS |= {f'{network}_{what}' for network in ('discriminator/d', 'joint/d', 'joi
 SPEED = {'images_per_second', 'seconds_per_step', 'waiting_for_data'}
 
 
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, encoder_folder):
+  """A run of XMC-GAN, where other files take one that compiles faster."""
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  assert main(argv(workdir, encoder_folder)) == 0
+  return workdir
+
+
 @pytest.fixture
 def workdir(tmp_path, trained):
   """A copy of the run of 4 steps that a test may go on with."""
@@ -38,7 +46,7 @@ def workdir(tmp_path, trained):
 
 
 def argv(workdir, encoder, **settings):
-  return tiny.train_argv(workdir, encoder, data__loader='arrays', **settings)
+  return tiny.train_argv(workdir, encoder, config=tiny.DEMO, data__loader='arrays', **settings)
 
 
 def latest(workdir):

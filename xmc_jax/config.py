@@ -62,7 +62,7 @@ def base() -> ml_collections.ConfigDict:
   `model`, `text`, `terms` and `optim` are the method's own: see `config()` of `methods/*.py`.
   """
   config = ml_collections.ConfigDict()
-  config.method = ''               # module of xmc_jax/methods
+  config.method = ''               # module of xmc_jax/methods, or the import path of another
   config.init = ''                 # trained model whose weights a new run begins with
   config.seed = 0                  # of initialization, noise and the order of the data
   config.steps = 100_000           # training steps

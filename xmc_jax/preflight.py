@@ -270,9 +270,10 @@ def _step(found: Findings, config: ml_collections.ConfigDict, program: Program, 
   found.rows['compiled'] = f'in {seconds:,.0f} s'
   if memory:
     found.rows['memory'] = f'{sum(memory) / 1e9:,.2f} GB on each device'
-  flops, rate = step_cost(program, step).get('flops'), product_rate(config.model.dtype)
+  flops = step_cost(program, step).get('flops')
   if not flops:
     return None
+  rate = product_rate(config.model.get('dtype', 'float32'))
   step_seconds = flops / rate / SHARE
   found.rows['estimate'] = (
       f'{flops / 1e12:,.3f} TFLOP a step and device, {rate / 1e12:,.2f} TFLOP/s in a product: at '

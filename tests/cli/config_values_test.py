@@ -44,6 +44,12 @@ def test_overrides_by_type():
   assert config.is_locked
 
 
+@pytest.fixture
+def argv(tmp_path, encoder_folder):
+  """Arguments of a correct run of XMC-GAN, which has more settings than most."""
+  return tiny.train_argv(tmp_path / 'run', encoder_folder, config=tiny.DEMO, data__loader='arrays')
+
+
 @pytest.mark.parametrize('flag, words', [
     ('model.depth=3', ['--config.model.depth', "no key 'depth'", 'width']),
     ('wdith=3', ['--config.wdith', "no key 'wdith'", 'batch_size']),
@@ -135,9 +141,9 @@ def test_workdir_that_cannot_be_written(refused, argv, tmp_path):
     ('optim.g', '../x'), ('optim.g', None), ('optim', []), ('optim.g.lr', 'fast'),
     ('optim.g.lr', None), ('steps', 'many'), ('steps', 2.5), ('steps', {'a': 1}), ('steps', True),
     ('data', []), ('data.name', 7), ('data.options', 'x'), ('model', None), ('model.size', None),
-    ('terms', {}), ('terms.word', [1]), ('evals', 'often'), ('every.save', ''), ('method', None),
-    ('method', {}), ('text.length', '16'), ('negatives', 8), ('model.augment', 'none'),
-    ('seed', [0])])
+    ('terms', {}), ('terms.sentence', [1]), ('evals', 'often'), ('every.save', ''),
+    ('method', None), ('method', {}), ('text.length', '16'), ('negatives', 8),
+    ('text.pool', ('max',)), ('seed', [0])])
 def test_a_saved_config_of_another_shape_is_refused(refused, workdir, key, value):
   path = workdir / 'config.json'
   config = json.loads(path.read_text())

@@ -203,9 +203,9 @@ def test_ctrl_c_before_the_first_step(argv, phase):
     (['--caption=apple', '--workdir={folder}'], ['no checkpoint in {folder}', '--workdir']),
     (['--caption=apple', '--matcher=x.safetensors'], ['--matcher', '--best_of N']),
     (['--caption=apple', '--latent_steps=-1'], ['--latent_steps=-1']),
-    (['--caption=apple', '--latent_steps=1'], ['--latent_steps', 'the method xmc_gan']),
+    (['--caption=apple', '--latent_steps=1'], ['--latent_steps', 'the method toy_methods.quick']),
     (['--caption=apple', '--matcher=x.safetensors', '--best_of=2'],
-     ['--matcher=x.safetensors', 'the method xmc_gan', 'leave it out']),
+     ['--matcher=x.safetensors', 'the method toy_methods.quick', 'leave it out']),
 ])
 def test_sample_refuses(refused, trained, tmp_path, flags, words):
   (tmp_path / 'latin1.txt').write_bytes('a café\n'.encode('latin-1'))
@@ -215,7 +215,8 @@ def test_sample_refuses(refused, trained, tmp_path, flags, words):
   assert not (trained / 'samples').exists()
 
 
-def test_describe_prints_json_and_compiles_on_request(capsys, argv):
+def test_describe_prints_json_and_compiles_on_request(capsys, encoder_folder):
+  argv = tiny.train_argv('run', encoder_folder, config=tiny.DEMO)
   flags = [flag for flag in argv[2:] if not flag.startswith('--workdir')]
   assert main(['xmc', 'describe', '--json', '--no_compile', *flags]) == 0
   found = json.loads(capsys.readouterr().out)

@@ -146,7 +146,7 @@ def test_a_prepared_set_is_trained_and_measured(tmp_path, encoder_folder, monkey
   folder = tmp_path / 'data' / 'cub-48'
   assert prepare(tmp_path, '--size=48', f'--out={folder}', name='cub') == 0
   assert main(argv) == 0
-  assert 'xmc_gan on cub: 23 images, 32 px' in capsys.readouterr().out
+  assert 'toy_methods.quick on cub: 23 images, 32 px' in capsys.readouterr().out
   assert main(['xmc', 'evaluate', f'--workdir={tmp_path / "run"}', '--protocol=toy']) == 0
   lines = results.read(tmp_path / 'run')
   assert {line['metric'] for line in lines} >= {'FID', 'KID', 'IS'}
@@ -162,4 +162,4 @@ def test_a_folder_of_ones_own_is_trained_by_its_path(tmp_path, encoder_folder, c
   argv = tiny.train_argv(tmp_path / 'run', encoder_folder, data__name='records', steps=1,
                          data__loader='arrays', data__options__folder=tmp_path / 'mine')
   assert main(argv) == 0
-  assert 'xmc_gan on records: 23 images, 32 px' in capsys.readouterr().out
+  assert 'toy_methods.quick on records: 23 images, 32 px' in capsys.readouterr().out

@@ -280,7 +280,7 @@ def test_the_best_of_several_is_the_one_that_the_discriminator_chooses(model):
     assert (sign * (searched - best).mean((1, 2, 3)) > 0).all()
     np.testing.assert_allclose(chooser.generate(captions[:1], seed=seed, best_of=3, latent_steps=4),
                                searched[:1], atol=1e-4)
-  with pytest.raises(UserError, match='--best_of: the method xmc_gan does not say'):
+  with pytest.raises(UserError, match='--best_of: the method toy_methods.quick does not say'):
     model.generate(['a cat'], best_of=2)
   with pytest.raises(UserError, match='--best_of and --latent_steps: the method'):
     model.generate(['a cat'], best_of=2, latent_steps=1)

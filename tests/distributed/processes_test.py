@@ -112,7 +112,7 @@ class Run:
         'data__loader': 'arrays', 'steps': STEPS, 'every__save': SAVE, 'every__images': STEPS}
         | settings)
     self._process = start([LAUNCH, '--devices', 1, '--', *argv[2:], f'--heartbeat={heartbeat}'],
-                          **({'PYTHONPATH': str(tiny.ROOT)} if tensorflow else {}))
+                          **(tiny.WITH_TENSORFLOW if tensorflow else {}))
     self.output = ''
     self.pids = [int(re.fullmatch(rf'process {i} is (\d+)\n', self._line())[1]) for i in range(2)]
 

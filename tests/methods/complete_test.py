@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from toy_methods import quick
 
 from xmc_jax import config as base_config
 from xmc_jax import methods
@@ -48,7 +49,18 @@ def test_an_extension_has_the_keys_of_what_it_extends():
   assert methods.complete(old, 'config.json').model.size == ssa_gan.config().model.size != size
 
 
-def test_a_method_that_is_not_known_is_left_to_those_who_build_it():
-  old = saved(base_config.base()) | {'method': 'pixel_gan'}
-  with pytest.raises(UserError, match='pixel_gan: unknown method'):
-    methods.build(methods.complete(old, 'config.json'))
+@pytest.mark.parametrize('name, words', [
+    ('pixel_gan', 'unknown method; choose one of .*xmc_gan'),
+    ('no_such.module', 'no_such.module cannot be imported .*choose one of'),
+    ('xmc_jax.types', r'has no function build\(config\); choose one of')])
+def test_a_method_that_is_not_there_is_refused(name, words):
+  old = saved(base_config.base()) | {'method': name}
+  with pytest.raises(UserError, match=f'config.json: --config.method={name}: .*{words}'):
+    methods.complete(old, 'config.json')
+
+
+def test_a_method_of_the_users_is_found_by_its_import_path():
+  old = saved(quick.config())
+  del old['model']['z_features']
+  config = methods.complete(old, 'config.json')
+  assert config.model.z_features == 16 and methods.find(config, 'method') is quick

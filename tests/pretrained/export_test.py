@@ -1,5 +1,6 @@
 """`xmc export`: a folder that draws what the run draws, and that is refused when it is damaged."""
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -225,6 +226,18 @@ def test_a_folder_of_another_library_or_version_is_refused(copy, change, words):
     xmc_jax.load(copy)
 
 
+def test_a_method_outside_the_package_is_not_imported_by_itself(copy, tmp_path, monkeypatch):
+  (tmp_path / 'strange').mkdir()
+  (tmp_path / 'strange/method.py').write_text('raise ValueError("this ran")')
+  monkeypatch.syspath_prepend(tmp_path)
+  facts = json.loads((copy / 'config.json').read_text())
+  facts['config']['method'] = 'strange.method'
+  (copy / 'config.json').write_text(json.dumps(facts))
+  sign_again(copy)
+  with pytest.raises(UserError, match='config.json: the method .* `import strange.method`'):
+    xmc_jax.load(copy)
+
+
 def test_weights_of_other_networks_are_refused(copy):
   tensors = safetensors_numpy.load_file(copy / 'model.safetensors')
   name = next(iter(tensors))
@@ -243,10 +256,10 @@ def test_other_folders_are_refused(tmp_path, content):
 
 
 def test_loading_needs_neither_tensorflow_nor_orbax(whole):
-  source = ('import sys, xmc_jax; xmc_jax.load(sys.argv[1])("a red apple"); '
+  source = ('import sys, xmc_jax, toy_methods.quick; xmc_jax.load(sys.argv[1])("a red apple"); '
             'print(*{name.partition(".")[0] for name in sys.modules})')
   process = subprocess.run([sys.executable, '-c', source, str(whole)], cwd=tiny.ROOT, text=True,
-                           capture_output=True, check=True)
+                           env=os.environ | tiny.WITH_TENSORFLOW, capture_output=True, check=True)
   imported = set(process.stdout.split())
   assert 'jax' in imported and not imported & {'tensorflow', 'orbax', 'clu', 'huggingface_hub'}
 

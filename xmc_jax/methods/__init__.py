@@ -24,6 +24,7 @@ from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import check_keys, make_optimizers
 from xmc_jax.training.program import Program
 from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.utils import user_code
 
 if TYPE_CHECKING:      # it imports Pillow, which building a method does not need
   from xmc_jax.data.source import Source
@@ -71,19 +72,20 @@ class Method:
 
 
 def build(config: ml_collections.ConfigDict) -> Method:
-  """The method that `config.method` names: a module of this package with a `build(config)`."""
+  """The method that `config.method` names: a module with a `build(config)`.
+
+  A module of this package; or one of the user's, by its import path, which has a dot.
+  """
   return find(config, 'method').build(config)
 
 
 def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
-  """The module of this package that `config[key]` names.
+  """The module that `config[key]` names.
 
   UserError if there is none, or the config lacks one of its keys or has a value of another type.
   """
   name, flag = config[key], f'--config.{key}={config[key]}'
-  if name not in names():
-    raise UserError(f'{flag}: unknown method; choose one of {", ".join(names())}')
-  module = importlib.import_module(f'{__name__}.{name}')
+  module = _module(name, flag)
   defaults, values = _own_defaults(module), flat(config)
   # Of an optimizer, other keys may be left out.
   missing = [x for x in defaults if x not in values
@@ -95,8 +97,22 @@ def find(config: ml_collections.ConfigDict, key: str) -> ModuleType:
   return module
 
 
+def _module(name: str, flag: str) -> ModuleType:
+  """The module of a method's name or import path; UserError if there is none."""
+  if name in names():
+    return importlib.import_module(f'{__name__}.{name}')
+  known = (f'choose one of {", ".join(names())}, or give the import path, with a dot, of a module '
+           'that has build(config)')
+  if not isinstance(name, str) or '.' not in name:
+    raise UserError(f'{flag}: unknown method; {known}')
+  module = user_code.import_module(name, flag, known)
+  if not hasattr(module, 'build'):
+    raise UserError(f'{flag}: the module has no function build(config); {known}')
+  return module
+
+
 def names() -> list[str]:
-  """The methods that there are."""
+  """The methods of this package."""
   found = (m.name for m in pkgutil.iter_modules(__path__))
   return sorted(name for name in found if not name.startswith('_'))
 
@@ -121,11 +137,10 @@ def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_coll
     UserError: it is no config, or a value is of another type than its default.
   """
   config = base_config.complete(saved, where)
-  name = config.get('base', config.method)      # an extension names what it extends
-  if name not in names():
-    return config                               # which `find` tells
+  key = 'base' if 'base' in config else 'method'      # an extension names what it extends
+  module = _module(config[key], f'{where}: --config.{key}={config[key]}')
   with config.unlocked():
-    for key, value in _own_defaults(importlib.import_module(f'{__name__}.{name}')).items():
+    for key, value in _own_defaults(module).items():
       section, _, last = key.rpartition('.')
       # Of an optimizer any key may be left out; a section without keys is damaged, not old.
       if (section in ('model', 'text', 'terms') and saved.get(section)

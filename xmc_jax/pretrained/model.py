@@ -11,8 +11,10 @@ import functools
 import os
 import pathlib
 import re
+import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
@@ -149,6 +151,7 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
 def from_folder(path: pathlib.Path) -> TextToImage:
   """The generator of a model folder; UserError if that is damaged or not one."""
   facts = folder.read_facts(path)
+  _check_method(facts['config'], path)
   config = for_sampling(methods.complete(facts['config'], path / folder.CONFIG),
                         str(path / folder.TEXT_ENCODER))
   method, mesh = methods.build(config), make_mesh()
@@ -168,6 +171,18 @@ def from_folder(path: pathlib.Path) -> TextToImage:
   frozen = {name: _tree(tensors, f'{folder.FROZEN}{name}', method.frozen_spec[name], path)
             for name in method.match_needs}
   return model.of_networks(put_whole(d, replicated(mesh)), program.put_frozen(frozen))
+
+
+def _check_method(config: dict[str, Any], path: pathlib.Path) -> None:
+  """UserError for a method outside the package that the caller has not imported.
+
+  A model folder may come from anyone, and importing a module runs it.
+  """
+  for key in ('method', 'base'):
+    name = config.get(key)
+    if isinstance(name, str) and '.' in name and name not in sys.modules:
+      raise UserError(f'{path / folder.CONFIG}: the method of this model is the module {name}, '
+                      f'which is no part of xmc_jax; `import {name}` first, if you trust it')
 
 
 def _tree(tensors: dict[str, np.ndarray], part: str, spec: Tree, path: pathlib.Path) -> Tree:
