@@ -72,6 +72,16 @@ def test_a_step_moves_the_noise_by_its_share_of_the_length(draw, inputs):
                              atol=1e-5)
 
 
+def test_the_next_step_keeps_a_share_of_the_direction_of_the_one_before(draw, inputs):
+  tokens, z = inputs
+  images, _ = draw(tokens, z, 2)
+  direction, wanted = tokens / length(tokens), z
+  for velocity in (1.0, 1.0 + 0.7):
+    moved = wanted + 0.02 * length(z) * velocity * direction
+    wanted = moved * length(z) / length(moved)
+  np.testing.assert_allclose(images.reshape(z.shape), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_an_image_does_not_depend_on_the_others(draw, inputs):
   tokens, z = inputs
   whole, _ = draw(tokens, z, 5)

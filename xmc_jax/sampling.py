@@ -135,7 +135,7 @@ def find_text_encoder(trained: str, given: str | os.PathLike[str] | None) -> str
   return str(found)
 
 
-_SEARCHED = 32      # images whose noise is searched at once
+_AHEAD = 32      # images that are chosen before the first of them is searched for
 _GIVEN = ('text', 'clip')      # encoders of captions, of which --text_encoder gives the folder
 
 
@@ -341,7 +341,8 @@ class TextToImage:
         (as in rejection sampling, Azadi et al. 2018, arXiv 1810.06758, but without its claim to the
         distribution of the data).
       latent_steps: gradients of the discriminator's score that then move the noise of the image, so
-        that it shows its caption better; 16 are many. See `sampler.py`.
+        that it shows its caption better; 16 are many. The noise keeps its length, but may leave the
+        bound of `truncation`. See `sampler.py`.
     Returns:
       float32 [n, h, w, 3], RGB in [0, 1]; h and w are `config.model.size`.
     Raises:
@@ -375,7 +376,7 @@ class TextToImage:
       return (image for _, (image, _) in best)
 
     def searched():
-      while rows := [row for row, _ in itertools.islice(best, _SEARCHED)]:
+      while rows := [row for row, _ in itertools.islice(best, _AHEAD)]:
         part = {name: values[rows] for name, values in inputs.items()}
         for image, _ in self._sampler(tree, [captions[row] for row in rows], part, latent_steps):
           yield image

@@ -278,6 +278,12 @@ def test_the_best_of_several_is_the_one_that_the_discriminator_chooses(model):
       np.testing.assert_allclose(image, among[pick(among.mean((1, 2, 3)))], atol=1e-5)
     searched = chooser.generate(captions, seed=seed, best_of=3, latent_steps=4)
     assert (sign * (searched - best).mean((1, 2, 3)) > 0).all()
+    # The noise that is searched is that of the image that was chosen.
+    rows = [3 * i + pick(among.mean((1, 2, 3))) for i, among in enumerate(choices)]
+    repeated = [caption for caption in captions for _ in range(3)]
+    inputs = {name: x[rows] for name, x in chooser.inputs(repeated, seed=seed).items()}
+    wanted = [image for image, _ in chooser._sampler(chooser.tree, captions, inputs, 4)]
+    np.testing.assert_allclose(searched, wanted, atol=1e-4)
     np.testing.assert_allclose(chooser.generate(captions[:1], seed=seed, best_of=3, latent_steps=4),
                                searched[:1], atol=1e-4)
   with pytest.raises(UserError, match='--best_of: the method toy_methods.quick does not say'):

@@ -192,11 +192,11 @@ def test_a_model_or_a_run_is_uploaded_as_a_model_folder(emoji64, trained, monkey
 @pytest.mark.parametrize('name, tag', [('emoji64', 'emoji'), ('scenes64', 'emoji_scenes')])
 def test_the_card_is_one_that_the_hub_reads(name, tag):
   card = huggingface_hub.ModelCard.load(module.SHIPPED / name / 'README.md')
-  data = card.data
-  assert (data.library_name, data.pipeline_tag, data.license) == (
-      'xmc_jax', 'text-to-image', 'apache-2.0')
-  assert {'jax', 'gan', 'swift', tag} <= set(data.tags)
-  found = {result.metric_type: result for result in data.eval_results}
+  fields = card.data.to_dict()
+  assert [fields[key] for key in ('library_name', 'pipeline_tag', 'license')] == [
+      'xmc_jax', 'text-to-image', 'apache-2.0']
+  assert {'jax', 'gan', 'swift', tag} <= set(fields['tags'])
+  found = {result.metric_type: result for result in card.data.eval_results}
   assert found['FD-lite0'].metric_args['protocol'] == 'offline'
   assert 0 < found['alignment-16'].metric_value <= 1 and 'alignment-16 of real' not in found
   assert 'Noto' in card.text and f'xmc_jax.load("{name}")' in card.text

@@ -44,8 +44,9 @@ class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints in `directory`, one folder per step with the items `state` and `meta`.
 
   `every` is the number of steps between two saves. The `keep` newest stay, and those of multiples
-  of `keep_every`, if it is not 0, and of the step `best`, which may be set at any time. With
-  `every=None` it only reads: it creates no folder, deletes none and may watch a run in progress.
+  of `keep_every`, if it is not 0, and of the step `best`, which may be set at any time; what it no
+  longer names goes with the next save. With `every=None` it only reads: it creates no folder,
+  deletes none and may watch a run in progress.
 
   A folder under its final name is complete and, on a local disk, flushed: see `durable.py`.
   Leftovers of an unfinished save are never read, and no file is read whose checksum is wrong.
