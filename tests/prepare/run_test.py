@@ -102,6 +102,22 @@ def test_more_hosts_make_the_same_bytes(broken, tmp_path, capsys):
   assert contents(tmp_path / 'out') == contents(broken)
 
 
+def test_the_same_preparation_twice_at_once_is_refused(tmp_path, monkeypatch, capsys):
+  write, refused = records.write, []
+
+  def write_and_begin_again(*args, **kwargs):
+    if not refused:
+      with pytest.raises(UserError, match='out is in use by another preparation .process '):
+        run.prepare(make_job(tmp_path))
+      refused.append(True)
+      assert run.prepare(make_job(tmp_path), host=1, hosts=7) is None      # another host may
+    return write(*args, **kwargs)
+  monkeypatch.setattr(records, 'write', write_and_begin_again)
+  assert run.prepare(make_job(tmp_path)) and refused
+  assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES
+  assert 'host 1 of 7 is done' in capsys.readouterr().out
+
+
 PROGRAM = """
 import pathlib, sys
 sys.path.insert(0, {tests!r})

@@ -9,11 +9,12 @@ same bytes.
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import pathlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -22,7 +23,7 @@ from xmc_jax.prepare import estimate, finishing, pool
 from xmc_jax.prepare.estimate import gigabytes
 from xmc_jax.prepare.job import Job, shard_facts
 from xmc_jax.types import UserError
-from xmc_jax.utils import cores
+from xmc_jax.utils import cores, lock
 from xmc_jax.utils.progress import Progress, duration
 
 IMAGES = 'images'
@@ -48,8 +49,8 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
 
   Raises:
     UserError: the folder has shards with other settings or files of something else, the disk is too
-      small, too many images cannot be used, the reader finds a mistake, or the work was stopped
-      (`pool.Stopped`).
+      small, too many images cannot be used, the reader finds a mistake, the same preparation is
+      at work already, or the work was stopped (`pool.Stopped`).
   """
   _refuse_foreign(job)
   own = [(split, number) for split, total in job.shards.items() for number in range(total)]
@@ -73,7 +74,7 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
     print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
   if todo:
-    _make(job, todo, workers, bad, most_bad)
+    _make(job, host, todo, workers, bad, most_bad)
   if missing := count_missing():
     print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
           'last host finishes the folder')
@@ -81,6 +82,18 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
   found = finishing.finish(job, most_bad)
   print(summary(job, found))
   return found
+
+
+@contextlib.contextmanager
+def _alone(job: Job, host: int) -> Iterator[None]:
+  """UserError if this preparation is at work already; other hosts may be."""
+  name = f'{lock.NAME}.{host}'
+  with lock.locked(job.folder, flag='--out', work='preparation', name=name,
+                   instead='wait for it. Several hosts of one folder need --hosts and --host'):
+    try:
+      yield
+    finally:
+      (job.folder / name).unlink(missing_ok=True)
 
 
 def _shards(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -169,7 +182,7 @@ def _what_changed(job: Job, shard: pool.ShardKey, facts: dict[str, Any],
   return IMAGES if before and before != job.images_fingerprint(*shard, tick) else None
 
 
-def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
+def _make(job: Job, host: int, todo: list[pool.ShardKey], workers: int | None,
           bad: dict[str, list[tuple[str, str]]], most_bad: float) -> None:
   left = sum(size_of(job, shard) for shard in todo)
   each = estimate.measure(job, most_bad)
@@ -177,9 +190,8 @@ def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
     workers = 1 if left * each.seconds < WORTH else cores.usable()
   workers = min(workers, len(todo))
   estimate.report(job, left, workers, each)
-  job.folder.mkdir(parents=True, exist_ok=True)
   progress, began = Progress('images', left), time.perf_counter()
-  with pool.stoppable():
+  with _alone(job, host), pool.stoppable():
     for (split, _), facts in pool.make(job, todo, workers, progress.reach):
       bad[split] += map(tuple, facts['bad'])
       finishing.check_bad(job, split, bad[split], most_bad)

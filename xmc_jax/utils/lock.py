@@ -31,11 +31,20 @@ def turn(path: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], *, flag: str = '--workdir', work: str = 'training',
+           instead: str = 'give another --workdir. Several tasks of one SLURM job need '
+                          '--distributed', name: str = NAME) -> Iterator[None]:
   """Holds `folder` while the block runs; UserError if another process holds it.
 
   The operating system releases the lock when the process ends, however it ends, so the file that is
   left behind does not matter. Folders in buckets and systems without `flock` are not locked.
+
+  Args:
+    folder: created if it does not exist.
+    flag: for the error, what names the folder.
+    work: for the error, what the other process does.
+    instead: for the error, what else can be done.
+    name: of the lock's file.
   """
   try:
     import fcntl
@@ -46,19 +55,18 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     return
   try:
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    regular.check(pathlib.Path(folder, NAME))
-    file = open(pathlib.Path(folder, NAME), 'a+', encoding='utf-8')
+    regular.check(pathlib.Path(folder, name))
+    file = open(pathlib.Path(folder, name), 'a+', encoding='utf-8')
   except OSError as error:
-    raise UserError(f'--workdir={folder}: cannot be written to ({error.strerror}); choose another '
+    raise UserError(f'{flag}={folder}: cannot be written to ({error.strerror}); choose another '
                     'folder') from error
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       file.seek(0)
-      raise UserError(f'{folder} is in use by another training ({file.read().strip()}); stop that '
-                      'one, or give another --workdir. Several tasks of one SLURM job need '
-                      '--distributed') from None
+      raise UserError(f'{folder} is in use by another {work} ({file.read().strip()}); stop that '
+                      f'one, or {instead}') from None
     except OSError:      # a network file system without locks
       yield
       return
