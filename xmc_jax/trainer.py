@@ -176,7 +176,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       if ending:               # not `stop.requested`, which may have changed since saving
         break
     # Before the handlers of signals go: a second one must not end a process that still writes.
-    checkpoints.wait()
+    checkpoints.prune()
     processes.gather(None)
 
   if step < config.steps:
@@ -260,6 +260,8 @@ def _score_last(config, method, program: Program, tokenizer: Tokenizer, checkpoi
   curve = _curve(workdir, model, config, step)
   if curve and processes.gather(curve.missing(step, since))[0]:
     curve.score(step, state, checkpoints.wait)
+    checkpoints.best = curve.best
+    checkpoints.prune()
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:

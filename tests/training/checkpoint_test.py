@@ -114,6 +114,9 @@ def test_multiples_and_the_best_stay_beside_the_newest(tmp_path):
     checkpoints.best = 8
     checkpoints.save(13, make_state(), {})
     assert checkpoints.steps() == [8, 13]
+    checkpoints.best = 13
+    checkpoints.prune()
+    assert checkpoints.steps() == [13]
 
 
 def test_meta_is_of_its_step(folder):

@@ -45,8 +45,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   `every` is the number of steps between two saves. The `keep` newest stay, and those of multiples
   of `keep_every`, if it is not 0, and of the step `best`, which may be set at any time; what it no
-  longer names goes with the next save. With `every=None` it only reads: it creates no folder,
-  deletes none and may watch a run in progress.
+  longer names goes with the next save or with `prune`. With `every=None` it only reads: it creates
+  no folder, deletes none and may watch a run in progress.
 
   A folder under its final name is complete and, on a local disk, flushed: see `durable.py`.
   Leftovers of an unfinished save are never read, and no file is read whose checksum is wrong.
@@ -85,7 +85,9 @@ class Checkpoints(contextlib.AbstractContextManager):
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
     """Which of the checkpoints, the oldest first, stay; orbax asks it when one is saved."""
     del context
-    steps = [checkpoint.step for checkpoint in checkpoints]
+    return self._kept([checkpoint.step for checkpoint in checkpoints])
+
+  def _kept(self, steps: list[int]) -> list[bool]:
     return [step in steps[-self._keep:] or step == self.best
             or bool(self._keep_every) and step % self._keep_every == 0 for step in steps]
 
@@ -198,6 +200,14 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Returns when all that was saved is on disk; UserError where that failed."""
     with self._writing():
       self._manager.wait_until_finished()
+
+  def prune(self) -> None:
+    """Waits as `wait` does, and deletes what need not stay; otherwise only `save` does that."""
+    steps = self.steps()
+    with self._writing():
+      for step, kept in zip(steps, self._kept(steps), strict=True):
+        if not kept:
+          self._manager.delete(step)
 
   def close(self) -> None:
     """Waits and lets go of the directory; UserError where a save failed."""
