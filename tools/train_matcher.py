@@ -7,7 +7,9 @@ of other images that are nearest to it by MiniLM's sentence embeddings, and two 
 minimizes the cross-entropy of the own caption among the six, plus the logistic loss of true and of
 wrong pairs. Nearest captions differ in a number, a kind or a background, so only what the caption
 says tells them apart. Hard wrong captions are ALBEF's idea (Li et al., arXiv 2107.07651), which
-takes them from the batch.
+takes them from the batch. For `emoji_scenes` there are two more, which are the own caption with
+one mistake (scene_mistakes.py): another number of something, after Paiss et al., arXiv 2302.12066,
+and another kind, size, place or background.
 
 --minutes are of processor time; over their second half the learning rate falls. At the end it
 prints how often the own caption of a real held-out image has the largest logit among its 32
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import pathlib
 import time
 
@@ -24,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scene_mistakes
 import train_alignment_net
 
 from xmc_jax.configs import swift_emoji64
@@ -42,6 +46,7 @@ RATE, WARMUP = 1e-3, 200      # of AdamW; steps
 LAST = 0.02        # of the rate, at the end
 DECAY = 0.999      # of the moving average that is kept
 REPORT = 200       # steps between two lines of the log
+MISTAKES = {'emoji_scenes': scene_mistakes.captions}      # wrong captions that are written
 ROWS = 128         # captions that are encoded at once
 
 
@@ -49,23 +54,30 @@ ROWS = 128         # captions that are encoded at once
 class Pairs:
   """Images with a caption each, in memory.
 
-  images: uint8 [n, 64, 64, 3]. words: float16 [n, t, e], MiniLM's; mask: [n, t]. nearest: [n, k]
-  indices of the captions that are nearest to each, which are written differently.
+  images: uint8 [n, 64, 64, 3]. words: float16 [m, t, e], MiniLM's, of the captions of the n images
+  and then of those with mistakes; mask: [m, t]. nearest: [n, k] indices of the captions of other
+  images that are nearest to each, which are written differently. mistakes: [n, 0 or 2] indices.
   """
   images: np.ndarray
   words: np.ndarray
   mask: np.ndarray
   nearest: np.ndarray
+  mistakes: np.ndarray
 
   @classmethod
   def read(cls, name: str, split: str, most: int, length: int) -> Pairs:
     """Up to `most` images of a split, each with a random one of its captions."""
     data, rng = source.load(name, split, matcher.SIDE), np.random.default_rng(0)
     chosen = rng.permutation(len(data))[:most]
-    captions = np.array([str(rng.choice(data.captions(i))) for i in chosen])
-    words, mask = encoded(captions.tolist(), length)
+    which = [int(rng.integers(len(data.captions(i)))) for i in chosen]
+    captions = [data.captions(i)[k] for i, k in zip(chosen, which, strict=True)]
+    write = MISTAKES.get(name, lambda *_: ())
+    mistaken = [write(data, i, k, rng) for i, k in zip(chosen, which, strict=True)]
+    n, each = len(chosen), len(mistaken[0])
+    words, mask = encoded(captions + list(itertools.chain(*mistaken)), length)
     return cls(np.stack([data.image(i) for i in chosen]), words, mask,
-               nearest(words, mask, np.unique(captions, return_inverse=True)[1]))
+               nearest(words[:n], mask[:n], np.unique(captions, return_inverse=True)[1]),
+               n + np.arange(n * each).reshape(n, each))
 
   def __len__(self) -> int:
     return len(self.images)
@@ -105,11 +117,15 @@ def nearest(words: np.ndarray, mask: np.ndarray, written: np.ndarray) -> np.ndar
   return np.concatenate(found)
 
 
-def train(pairs: Pairs, minutes: float, seed: int = 0) -> Tree:
-  """Trains a matching network for so much processor time; returns its averaged variables."""
+def train(pairs: Pairs, minutes: float, variables: Tree | None = None, seed: int = 0) -> Tree:
+  """Trains a matching network for so much processor time; returns its averaged variables.
+
+  variables: to begin with; random ones by default.
+  """
   module, rng = matcher.Matcher(), np.random.default_rng(seed)
-  variables = module.init(jax.random.key(seed), *(
-      jnp.zeros(x.shape, x.dtype) for x in matcher.weights(pairs.words.shape[-1]).inputs))
+  if variables is None:
+    variables = module.init(jax.random.key(seed), *(
+        jnp.zeros(x.shape, x.dtype) for x in matcher.weights(pairs.words.shape[-1]).inputs))
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE, weight_decay=0.02))
   state, average = optimizer.init(variables), variables
 
@@ -131,7 +147,7 @@ def train(pairs: Pairs, minutes: float, seed: int = 0) -> Tree:
     rows = rng.choice(len(pairs), BATCH, replace=False)
     hard = np.stack([rng.choice(pairs.nearest[row], HARD, replace=False) for row in rows])
     others = [np.roll(rows, shift) for shift in range(1, 1 + RANDOM)]
-    captions = np.concatenate([rows[:, None], hard, np.stack(others, 1)], 1)
+    captions = np.concatenate([rows[:, None], hard, np.stack(others, 1), pairs.mistakes[rows]], 1)
     rate = min((i + 1) / WARMUP, 1.0) * np.clip(2 * (1 - done), LAST, 1)
     variables, average, state, *facts = step(
         variables, average, state, jax.random.fold_in(jax.random.key(seed), i), np.float32(rate),
@@ -145,12 +161,12 @@ def train(pairs: Pairs, minutes: float, seed: int = 0) -> Tree:
   return average
 
 
-def measure(pairs: Pairs, variables: Tree) -> float:
-  """How often the own caption has the largest logit among its `NEAREST`."""
+def measure(pairs: Pairs, wrong: np.ndarray, variables: Tree) -> float:
+  """How often the own caption has a larger logit than all wrong ones, indices [n, k]."""
   run = jax.jit(matcher.Matcher().apply)
   right = []
   for row in range(len(pairs)):
-    images, words, mask = pairs.part(np.array([row]), np.append(row, pairs.nearest[row])[None])
+    images, words, mask = pairs.part(np.array([row]), np.append(row, wrong[row])[None])
     logits = run(variables, images / np.float32(255), words.astype(np.float32), mask)
     right.append(int(logits.argmax()) == 0)
   return float(np.mean(right))
@@ -161,14 +177,21 @@ def main() -> None:
   parser.add_argument('--data', required=True, help='data set, see xmc_jax/data/source.py')
   parser.add_argument('--out', type=pathlib.Path, required=True, help='weight file')
   parser.add_argument('--minutes', type=float, default=40, help='of processor time')
+  parser.add_argument('--init', help='weight file of a network that is trained on')
   parser.add_argument('--images', type=int, default=IMAGES, help='of the train split')
   parser.add_argument('--length', type=int, default=24, help='word pieces of a caption')
   flags = parser.parse_args()
   pairs = Pairs.read(flags.data, 'train', flags.images, flags.length)
-  variables = train(pairs, flags.minutes)
-  matcher.weights(pairs.words.shape[-1]).save(flags.out, variables)
+  features = pairs.words.shape[-1]
+  variables = train(pairs, flags.minutes,
+                    matcher.load(flags.init, features) if flags.init else None)
+  matcher.weights(features).save(flags.out, variables)
   heldout = Pairs.read(flags.data, 'heldout', 1000, flags.length)
-  print(f'held out: {measure(heldout, variables):.1%} of {len(heldout)}, of {NEAREST + 1} captions')
+  for words, wrong in {f'{NEAREST} nearest captions': heldout.nearest,
+                       'own with a mistake': heldout.mistakes}.items():
+    if wrong.size:
+      print(f'held out, beside the {words}: the own caption is first for '
+            f'{measure(heldout, wrong, variables):.1%} of {len(heldout)} images')
 
 
 if __name__ == '__main__':
