@@ -216,7 +216,7 @@ def test_sample_refuses(refused, trained, tmp_path, flags, words):
 
 
 def test_describe_prints_json_and_compiles_on_request(capsys, encoder_folder):
-  argv = tiny.train_argv('run', encoder_folder, config=tiny.DEMO)
+  argv = tiny.train_argv('run', encoder_folder)
   flags = [flag for flag in argv[2:] if not flag.startswith('--workdir')]
   assert main(['xmc', 'describe', '--json', '--no_compile', *flags]) == 0
   found = json.loads(capsys.readouterr().out)
@@ -224,7 +224,7 @@ def test_describe_prints_json_and_compiles_on_request(capsys, encoder_folder):
   assert main(['xmc', 'describe', *flags]) == 0
   told = capsys.readouterr().out
   assert f'generator: {found["networks"]["g"]["parameters"]:,} parameters' in told
-  assert 'GFLOP' in told and 'frozen text: ' in told and 'batch image: float32[2, 8, 32' in told
+  assert 'GFLOP' in told and 'frozen text: ' in told and 'batch image: float32[1, 8, 32' in told
 
 
 @pytest.mark.parametrize('argv', [

@@ -137,7 +137,7 @@ def test_slope_is_that_of_finite_differences():
     real = 2 * batch['image'].astype(np.float64) - 1
     squares = np.zeros(4)
     random = np.random.default_rng(0)
-    trials = 400          # E |<g, u>|^2 = |g|^2 for u of independent signs
+    trials = 120          # E |<g, u>|^2 = |g|^2 for u of independent signs
     for _ in range(trials):
       a, b = (random.choice([-1.0, 1.0], x.shape) for x in (real, sentence))
       up, down = (np.asarray(judge(real + e * a, sentence + e * b), np.float64)
