@@ -29,7 +29,8 @@ from xmc_jax.pretrained import model
 from xmc_jax.types import UserError
 
 # Of other projects: what follows them is theirs to check.
-ELSEWHERE = {'.', 'cd', 'curl', 'gcloud', 'jupyter', 'sha256sum', 'tensorboard'}
+ELSEWHERE = {'.', '.venv/bin/pre-commit', 'cd', 'curl', 'gcloud', 'jupyter', 'sha256sum',
+             'tensorboard'}
 # Files that a page lets its readers write; tests/new_method_test.py writes and runs them.
 WRITTEN_BY_READERS = {'configs/small.py', 'configs/scl.py:small'}
 OUR_FOLDERS = ('benchmarks/', 'configs/', 'docs/', 'examples/', 'launch/', 'tests/', 'tools/',
@@ -212,7 +213,7 @@ def _check_pip(words: list[str], whole: bool) -> None:
   own.add_argument('--no-deps', action='store_true')
   args = _tell(own.parse_args, words[2:])
   for word in [*args.requirements, *args.editable]:
-    if word != '...':
+    if word != '...' and not word.endswith('.whl'):
       _check_requirement(word, args.no_deps)
 
 

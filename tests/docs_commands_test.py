@@ -10,8 +10,8 @@ from xmc_jax.cli.main import main
 
 pytestmark = pytest.mark.slow
 
-PAGES = [tiny.ROOT / 'README.md', *sorted((tiny.ROOT / 'docs').rglob('*.md')),
-         tiny.ROOT / 'docs/quickstart.ipynb']
+PAGES = [tiny.ROOT / 'README.md', tiny.ROOT / 'CONTRIBUTING.md',
+         *sorted((tiny.ROOT / 'docs').rglob('*.md')), tiny.ROOT / 'docs/quickstart.ipynb']
 
 
 def text_of(page):

@@ -176,3 +176,27 @@ def test_init_gives_the_state_of_its_spec_and_of_its_seed():
     states.append(np.asarray(state.networks['g'].params['w']))
   np.testing.assert_array_equal(*states)
   assert not np.array_equal(states[0], program.init(2).networks['g'].params['w'])
+
+
+def test_a_debugger_can_stop_inside_a_loss():
+  """With JAX_DISABLE_JIT the losses see arrays, not tracers, and the step is the same."""
+  traced = []
+
+  def forward(params, stats, frozen, batch, rng):
+    traced.append(isinstance(batch['x'], jax.core.Tracer))
+    return Outcome({'g': jnp.sum(params['g']['w'] * batch['x'])}, {}, {})
+  objective = Objective(((Phase('only', ('g',), forward),),),
+                        lambda rng, batch: {'g': {'params': {'w': jnp.ones(3)}}}, ('g',))
+  found = []
+  for disabled in (False, True):
+    with jax.disable_jit(disabled):
+      x = jax.ShapeDtypeStruct((1, 8, 3), jnp.float32)
+      program = Program(objective, {'g': optax.sgd(0.1)}, 0.9, {}, {'x': x},
+                        make_mesh(jax.devices()[:1]))
+      step = program.compile()
+      traced.clear()
+      batch = put_rows({'x': toys.normal(0, 1, 8, 3)}, program.rows)
+      state, _ = step(program.init(0), {}, batch)
+      assert traced == ([False] if disabled else [])
+      found.append(np.asarray(state.networks['g'].params['w']))
+  np.testing.assert_allclose(*found, rtol=1e-6)

@@ -70,8 +70,10 @@ class Program:
     lowered = [run.lower() for run in self.trace()]
     with futures.ThreadPoolExecutor() as pool:       # compiling releases the GIL
       rounds = list(pool.map(lambda run: run.compile(), lowered))
-    # JAX runs a function again, operation by operation, to find a NaN; not a compiled program.
-    return Step(rounds, self._rounds if jax.config.jax_debug_nans else rounds)
+    # JAX runs a function operation by operation, to find a NaN or with JAX_DISABLE_JIT; not a
+    # compiled program.
+    by_operation = jax.config.jax_debug_nans or jax.config.jax_disable_jit
+    return Step(rounds, self._rounds if by_operation else rounds)
 
 
 class Memory(NamedTuple):
