@@ -100,6 +100,33 @@ def test_a_resumed_run_makes_up_for_a_missing_evaluation_and_repeats_none(
   assert f'step {best} with' in capsys.readouterr().out and best in steps(run)
 
 
+def test_the_best_step_is_one_whose_checkpoint_is_there(
+    tmp_path, encoder_folder, monkeypatch, capsys):
+  """By another score than before, the best step may be one that was deleted long ago."""
+  score, run = evaluator.Evaluator.score, tmp_path / 'run'
+  given = {'FID': {2: 3, 4: 5, 6: 8, 8: 8}, 'recall': {2: .2, 4: .9, 6: .5, 8: .4}}
+
+  def scored(self, model):
+    return [line | {'value': given.get(line['metric'], {}).get(model.step, line['value'])}
+            for line in score(self, model)]
+  monkeypatch.setattr(evaluator.Evaluator, 'score', scored)
+  settings = dict(keep=1, every__save=100)
+  assert main(argv(run, encoder_folder, steps=6, **settings)) == 0
+  assert steps(run) == [2, 6]
+  assert main(argv(run, encoder_folder, steps=8, evals__best='recall', **settings)) == 0
+  assert 'best so far by recall: step 6 with' in capsys.readouterr().out and steps(run) == [6, 8]
+
+
+def test_other_scores_of_the_last_step_do_not_count(tmp_path, encoder_folder):
+  run = tmp_path / 'run'
+  assert main(argv(run, encoder_folder, steps=2)) == 0
+  expected = values(run)
+  (run / results.FILE).unlink()
+  assert main(['xmc', 'evaluate', f'--workdir={run}', '--fakes=40']) == 0
+  assert main(argv(run, encoder_folder, steps=2)) == 0
+  assert values(run)[2][-1:] == expected[2] and len(values(run)[2]) == 2
+
+
 def test_a_stop_is_not_delayed_by_an_evaluation(tmp_path, encoder_folder, monkeypatch):
   class Stop(trainer.contextlib.ExitStack):
     requested = True

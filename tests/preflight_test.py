@@ -171,6 +171,15 @@ def test_a_run_that_may_begin_is_ready_and_nothing_is_trained(plan, capsys):
   assert {path.name for path in plan.workdir.iterdir()} <= {'.lock'}
 
 
+@pytest.mark.parametrize('settings, number', [
+    ({'keep': 2}, 3), ({'keep': 2, 'keep_every': 4, 'steps': 12}, 6),
+    ({'keep': 2, 'evals__every': 5, 'evals__protocol': 'offline'}, 4)])
+def test_the_disk_needs_room_for_all_checkpoints_that_stay(plan, capsys, settings, number):
+  plan.settings |= settings
+  table = plan.check(capsys)[1]
+  assert re.search(rf'checkpoints .* MB for {number}\n', table), table
+
+
 def test_a_run_that_is_there_says_from_where_it_resumes(plan, capsys, trained):
   plan.workdir, plan.settings = trained, plan.settings | {'steps': 8}
   code, table, _ = plan.check(capsys)

@@ -1,7 +1,7 @@
 """Evaluation at intervals inside training: `config.evals.every`."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import jax
 from etils import epath
@@ -21,8 +21,11 @@ class Curve:
     metric: the score that decides: `config.evals.best`, or the distance of the protocol.
   """
 
-  def __init__(self, workdir: epath.Path, model: TextToImage, start: int):
-    """The evaluations of steps up to `start` are read from the run's scores.jsonl."""
+  def __init__(self, workdir: epath.Path, model: TextToImage, start: int, saved: Container[int]):
+    """The evaluations of steps up to `start` are read from the run's scores.jsonl.
+
+    saved: steps whose checkpoints are on the disk; of others none can be the best.
+    """
     evals = model.config.evals
     self._workdir, self._every, self._last = workdir, evals.every, model.config.steps
     self._model = model
@@ -37,13 +40,14 @@ class Curve:
     if self.metric not in self._evaluator.best:
       raise UserError(f'--config.evals.best={self.metric}: is none of the scores of this run; '
                       f'choose one of {", ".join(self._evaluator.best)}')
-    lines = self._evaluator.of_run(workdir) if jax.process_index() == 0 else []
+    lines = [line | {'saved': line['step'] in saved} for line in self._evaluator.of_run(workdir)
+             ] if jax.process_index() == 0 else []
     self._values: dict[int, float] = {}
     self._times: dict[int, float] = {}
     for line in processes.gather(lines)[0]:
       if line['step'] <= start:
         self._times[line['step']] = max(line['time'], self._times.get(line['step'], 0))
-        if line['metric'] == self.metric:
+        if line['metric'] == self.metric and line['saved']:
           self._values[line['step']] = line['value']
 
   @property

@@ -232,8 +232,10 @@ def _disk(found: Findings, config: ml_collections.ConfigDict, workdir: epath.Pat
   size = sum(math.prod(x.shape) * (4 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
                                    else x.dtype.itemsize)
              for x in jax.tree.leaves(program.state_spec))
-  need = (config.keep + 1) * size
-  found.rows['checkpoints'] = f'{size / 1e6:,.0f} MB each, {need / 1e6:,.0f} MB for config.keep + 1'
+  number = config.keep + 1 + (config.steps // config.keep_every if config.keep_every else 0)
+  number += bool(config.evals.every)      # the best
+  need = number * size
+  found.rows['checkpoints'] = f'{size / 1e6:,.0f} MB each, {need / 1e6:,.0f} MB for {number}'
   if '://' in str(workdir):
     return
   there = next(path for path in (workdir.resolve(), *workdir.resolve().parents) if path.exists())
@@ -242,9 +244,9 @@ def _disk(found: Findings, config: ml_collections.ConfigDict, workdir: epath.Pat
   free = shutil.disk_usage(there).free
   found.rows['disk'] = f'{free / 1e6:,.0f} MB free'
   if free + there_already < need:
-    raise UserError(f'--workdir={workdir}: {free / 1e6:,.0f} MB are free and {config.keep + 1} '
+    raise UserError(f'--workdir={workdir}: {free / 1e6:,.0f} MB are free and {number} '
                     f'checkpoints take {need / 1e6:,.0f} MB; make room, give another --workdir, or '
-                    'keep fewer with --config.keep')
+                    'keep fewer with --config.keep and --config.keep_every')
 
 
 def product_rate(dtype: str) -> float:
@@ -319,7 +321,9 @@ def _verdict(found: Findings) -> str:
       for sentence in host[kind]:
         said.setdefault(f'{kind} {sentence}', []).append(f'process {i} on {host["host"]}')
   for name in dict.fromkeys(name for host in hosts for name in host['same']):
-    values = {host['same'][name] for host in hosts if name in host['same']}
+    # A host lacks a key of the config that others were given, or what it failed to read.
+    values = {host['same'].get(name, 'not set') for host in hosts
+              if name in host['same'] or name.startswith('config.')}
     if len(values) > 1:
       said[f'wrong {name} differs between hosts ({", ".join(sorted(values))}); start the same '
            'command, with the same files, on every host'] = []

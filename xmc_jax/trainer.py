@@ -25,7 +25,7 @@ from xmc_jax.data import source as sources
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.distributed import processes
 from xmc_jax.distributed.signals import StopSignal
-from xmc_jax.evals import protocols, results
+from xmc_jax.evals import protocols
 from xmc_jax.pretrained.start import begin_with
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
@@ -121,7 +121,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       print(partners.summary())
     model = method.sample and TextToImage.of_training(config, method, program, tokenizer, frozen,
                                                       checkpoints.directory)
-    curve = _curve(workdir, model, config, start)      # early: it may lack weights
+    curve = _curve(workdir, model, config, checkpoints, start)      # early: it may lack weights
     compiled = _compile(program, config, less(config.model, method.microbatches), source,
                         tokenizer, start)
     _write_config(workdir, config)
@@ -231,7 +231,8 @@ class SampleGrid:
         yield name, grid
 
 
-def _curve(workdir: epath.Path, model: TextToImage | None, config, start: int) -> Curve | None:
+def _curve(workdir: epath.Path, model: TextToImage | None, config, checkpoints: Checkpoints,
+           start: int) -> Curve | None:
   """The evaluations that `config.evals.every` asks for, if it does."""
   if not config.evals.every:
     if config.evals.best:
@@ -241,27 +242,24 @@ def _curve(workdir: epath.Path, model: TextToImage | None, config, start: int) -
   if not model:
     raise UserError(f'--config.evals.every={config.evals.every}: {config.method} trains an '
                     'encoder, which draws no images to evaluate; set it to 0')
-  return Curve(workdir, model, start)
+  return Curve(workdir, model, start, checkpoints.steps())
 
 
 def _score_last(config, method, program: Program, tokenizer: Tokenizer, checkpoints: Checkpoints,
                 workdir: epath.Path, state: TrainState) -> None:
   """Makes up for the evaluation of a finished run that was stopped or failed before its end."""
-  step = int(state.step)
-  since = checkpoints.saved(step)
-  scored = jax.process_index() == 0 and any(
-      line.get('step') == step and line.get('weights') == 'averaged' and line['time'] >= since
-      for line in results.read(workdir))
-  if not config.evals.every or processes.gather(scored)[0]:
+  if not config.evals.every:
     return
+  step = int(state.step)
   frozen = program.put_frozen(method.load_frozen())
   model = method.sample and TextToImage.of_training(config, method, program, tokenizer, frozen,
                                                     checkpoints.directory)
-  curve = _curve(workdir, model, config, step)
-  if curve and processes.gather(curve.missing(step, since))[0]:
+  curve = _curve(workdir, model, config, checkpoints, step)
+  assert curve, 'evaluations were asked for'
+  if processes.gather(curve.missing(step, checkpoints.saved(step)))[0]:
     curve.score(step, state, checkpoints.wait)
-    checkpoints.best = curve.best
-    checkpoints.prune()
+  checkpoints.best = curve.best
+  checkpoints.prune()
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:
@@ -278,6 +276,8 @@ def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Co
       config.init = str(path.absolute())
     data.options = ml_collections.ConfigDict(
         sources.absolute(data.name, config.model.size, data.options))
+    if matcher := config.model.get('matcher'):
+      config.model.matcher = str(pathlib.Path(matcher).expanduser().absolute())
     if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
       config.text.encoder = str(folder.absolute())
   return config

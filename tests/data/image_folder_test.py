@@ -115,6 +115,20 @@ def test_a_transparent_value_of_16_bits_is_white(tmp_path):
     assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 40000 >> 8, 255, 255]
 
 
+@pytest.mark.parametrize('kind', [np.uint16, np.int32])
+def test_a_tiff_of_more_bits_than_its_values_need_has_no_known_range(tmp_path, kind):
+  """Of 8-bit values in 16 bits, the upper 8 bits would be a black image."""
+  Image.fromarray(np.array([[0, 100, 255]], kind)).save(tmp_path / 'a.tif')
+  with Image.open(tmp_path / 'a.tif') as image, pytest.raises(ValueError, match='no known range'):
+    to_rgb(image)
+  Image.fromarray(np.array([[0, 256, 65535]], kind)).save(tmp_path / 'a.tif')
+  with Image.open(tmp_path / 'a.tif') as image:
+    assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 1, 255]
+  Image.fromarray(np.array([[0, 100, 255]], np.uint16)).save(tmp_path / 'a.png')
+  with Image.open(tmp_path / 'a.png') as image:      # whose range is the format's
+    assert not np.asarray(to_rgb(image)).any()
+
+
 def test_transparency_is_put_on_white():
   image = Image.new('RGBA', (2, 1), (200, 0, 0, 255))
   image.putpixel((1, 0), (0, 0, 200, 0))

@@ -16,8 +16,10 @@ import tiny
 import train_worker
 
 from xmc_jax.cli.main import main
+from xmc_jax.distributed import processes
 from xmc_jax.distributed.watchdog import LOST
 from xmc_jax.training.checkpoint import Checkpoints
+from xmc_jax.types import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +58,14 @@ def numbers(pair, text_folder):
   """{name: array} of the one process, and of the two."""
   one = train_worker.train(*train_worker.build(text_folder))[1]
   return one, dict(np.load(pair / 'numbers.npz'))
+
+
+@pytest.mark.parametrize('theirs', [{}, {'a': 1, 'b': 2}, {'a': 3}])
+def test_what_only_some_processes_have_is_not_the_same(monkeypatch, theirs):
+  for everywhere in ([{'a': 1}, theirs], [theirs, {'a': 1}]):
+    monkeypatch.setattr(processes, 'gather', lambda value, found=everywhere: found)
+    with pytest.raises(UserError, match='on process 1 and .* on process 0; start the same'):
+      processes.check_same({})
 
 
 def test_losses_of_every_term_are_those_of_one_process(numbers):

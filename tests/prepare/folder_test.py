@@ -160,6 +160,10 @@ def test_labels_of_a_table(tmp_path):
   assert several.class_names == ('7', 'cat', 'owl') and several.several_labels
   assert {name: raw.labels for name, raw in raws(several).items()} == {
     'a.jpg': (1, 2), 'b.jpg': (), 'c.jpg': (0,)}
+  (tmp_path / 'empty.csv').write_text('file,caption,label,labels,split\na.jpg,A,owl,,train\n   \n'
+                                      'b.jpg,B,cat,,train\nc.jpg,C,owl,,val\n')
+  empty = folder.open(tmp_path, captions='empty.csv')       # a column without a word is none
+  assert empty.class_names == one.class_names and not empty.several_labels
   lines = folder.open(tmp_path, captions='lines.jsonl')
   assert lines.class_names == ('3', 'x') and raws(lines)['a.jpg'].labels == (0, 1)
   none = folder.open(tmp_path, labels='none')
@@ -247,6 +251,8 @@ HEAD = 'file,caption\n'
    "line 3: a.jpg has the split 'val', and 'train'"),
   ('captions.csv', 'file,caption,split,label\na.jpg,A,train,x\nsub/b.jpg,B,val,\n',
    'without a label, 1 in all, first sub/b.jpg'),
+  ('captions.csv', 'file,caption,split,label,labels\na.jpg,A,train,x,\nsub/b.jpg,B,val,,y\n',
+   'a.jpg has a label, and others have labels; use one'),
   ('captions.tsv', 'file\tcaption\na.jpg\tA\tB\n', 'line 2 has 3 cells.*exactly one tab'),
   ('captions.jsonl', '{"file": "a.jpg", "caption": "A"\n', 'line 1 is not JSON'),
   ('captions.jsonl', '\n["a.jpg", "A"]\n', 'line 2 is not an object'),

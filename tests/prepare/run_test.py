@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -102,20 +103,24 @@ def test_more_hosts_make_the_same_bytes(broken, tmp_path, capsys):
   assert contents(tmp_path / 'out') == contents(broken)
 
 
-def test_the_same_preparation_twice_at_once_is_refused(tmp_path, monkeypatch, capsys):
-  write, refused = records.write, []
+@pytest.mark.parametrize('force', [False, True])
+def test_the_same_preparation_twice_at_once_waits(broken, tmp_path, monkeypatch, capsys, force):
+  write, others = records.write, []
 
   def write_and_begin_again(*args, **kwargs):
-    if not refused:
-      with pytest.raises(UserError, match='out is in use by another preparation .process '):
-        run.prepare(make_job(tmp_path))
-      refused.append(True)
-      assert run.prepare(make_job(tmp_path), host=1, hosts=7) is None      # another host may
+    if not others:
+      others.append(threading.Thread(target=run.prepare, args=[make_job(tmp_path, broken=True)],
+                                     kwargs={'force': force, 'most_bad': 0.2}))
+      others[0].start()
+      while 'is being prepared by another process; waiting' not in capsys.readouterr().out:
+        time.sleep(0.01)
+      run.prepare(make_job(tmp_path, broken=True), host=1, hosts=7, most_bad=0.2)   # need not wait
     return write(*args, **kwargs)
   monkeypatch.setattr(records, 'write', write_and_begin_again)
-  assert run.prepare(make_job(tmp_path)) and refused
-  assert {path.name for path in (tmp_path / 'out').iterdir()} == FILES
-  assert 'host 1 of 7 is done' in capsys.readouterr().out
+  assert run.prepare(make_job(tmp_path, broken=True), most_bad=0.2)
+  others[0].join()
+  assert contents(tmp_path / 'out') == contents(broken)
+  assert ('is already prepared' in capsys.readouterr().out) == (not force)
 
 
 PROGRAM = """

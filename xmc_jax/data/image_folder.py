@@ -141,11 +141,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
   Transparency is put on white. Of 16-bit values the upper 8 bits are kept.
 
   Raises:
-    ValueError: the pixels are floats, or integers beyond 16 bits, whose range is unknown.
+    ValueError: the pixels are floats, integers beyond 16 bits, or integers of a TIFF file that are
+      all below 256 though they have more bits, so that their range is unknown.
   """
   if image.mode.startswith(('I', 'F')):
     values = np.asarray(image)
-    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff:
+    dark = image.format == 'TIFF' and 0 < values.max() < 256
+    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff or dark:
       raise ValueError(f'pixels of mode {image.mode} have no known range')
     clear = values == image.info.get('transparency', -1)
     image = Image.fromarray(np.where(clear, 255, values >> 8).astype(np.uint8))

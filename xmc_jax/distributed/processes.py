@@ -113,8 +113,10 @@ def gather(value: Any) -> list:
 def check_same(values: dict[str, Any]) -> None:
   """Raises UserError, on every process, unless all processes have the same values."""
   everywhere = gather(values)
+  names = dict.fromkeys(name for theirs in everywhere for name in theirs)
   for process, theirs in enumerate(everywhere):
-    for name, first in everywhere[0].items():
+    for name in names:
+      first = everywhere[0].get(name)
       if theirs.get(name) != first:
         raise UserError(f'{name} is {theirs.get(name)} on process {process} and {first} on process '
                         '0; start the same command, with the same files, on every host')

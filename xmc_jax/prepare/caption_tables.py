@@ -73,7 +73,8 @@ def _csv(path: pathlib.Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
   separator = max(_SEPARATORS, key=first.count)        # the comma, if none of them occurs
   reader = csv.reader(io.StringIO(text, newline=''), delimiter=separator, strict=True)
   try:
-    yield from _rows(path, ((reader.line_num, cells) for cells in reader),
+    yield from _rows(path, ((reader.line_num, cells if any(map(str.strip, cells)) or cells[1:] else
+                             []) for cells in reader),
                      f'put a caption that contains a {_SEPARATORS[separator]} in double quotes')
   except csv.Error as error:
     raise UserError(f'{path}, line {reader.line_num}: {error}; write a caption with quotes '
@@ -142,7 +143,7 @@ def _line(where: str, row: Mapping[str, Any]) -> CaptionRow:
   captions = [_text(where, 'caption', text) for text in texts]
   labels = row.get('labels')
   if isinstance(labels, str):
-    labels = [label for label in labels.split(';') if label.strip()]
+    labels = [label for label in labels.split(';') if label.strip()] or None
   if labels is not None and not isinstance(labels, list):
     raise UserError(f'{where} has the labels {labels!r}; write a list of names')
   split = _text(where, 'split', row.get('split'))

@@ -314,6 +314,9 @@ def _label(source: pathlib.Path, found: Mapping[str, FolderImage], splits: Mappi
   if labels == 'folders':
     own = {name: _class_folder(name) for name in found}
   elif several:
+    if both := next((name for name, image in found.items() if image.label), None):
+      raise UserError(f'{source}: {both} has a label, and others have labels; use one of the two '
+                      'columns for all images, or labels=none')
     own = {name: image.labels or () for name, image in found.items()}
   elif labels == 'column' and any(image.label for image in found.values()):
     own = {name: (image.label,) if image.label else () for name, image in found.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import os
 import pathlib
 import re
 import time
@@ -49,9 +50,15 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
 
   Raises:
     UserError: the folder has shards with other settings or files of something else, the disk is too
-      small, too many images cannot be used, the reader finds a mistake, the same preparation is
-      at work already, or the work was stopped (`pool.Stopped`).
+      small, too many images cannot be used, the reader finds a mistake, or the work was stopped
+      (`pool.Stopped`).
   """
+  with _alone(job, host):
+    return _prepare(job, workers, host, hosts, most_bad, force)
+
+
+def _prepare(job: Job, workers: int | None, host: int, hosts: int, most_bad: float,
+             force: bool) -> dict[str, Any] | None:
   _refuse_foreign(job)
   own = [(split, number) for split, total in job.shards.items() for number in range(total)]
   everything, own = own, own[host::hosts]
@@ -74,7 +81,7 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
     print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
   if todo:
-    _make(job, host, todo, workers, bad, most_bad)
+    _make(job, todo, workers, bad, most_bad)
   if missing := count_missing():
     print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
           'last host finishes the folder')
@@ -86,14 +93,21 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
 
 @contextlib.contextmanager
 def _alone(job: Job, host: int) -> Iterator[None]:
-  """UserError if this preparation is at work already; other hosts may be."""
-  name = f'{lock.NAME}.{host}'
-  with lock.locked(job.folder, flag='--out', work='preparation', name=name,
-                   instead='wait for it. Several hosts of one folder need --hosts and --host'):
-    try:
+  """Waits while this host prepares the same folder in another process; no file is left behind."""
+  new = not job.folder.exists()
+  job.folder.mkdir(parents=True, exist_ok=True)
+  if not os.access(job.folder, os.W_OK):      # so nothing in it will be written
+    yield
+    return
+  wait = lambda: print(f'{job.folder} is being prepared by another process; waiting for it',
+                       flush=True)
+  try:
+    with lock.turn(job.folder / f'{lock.NAME}.{host}', wait=wait, remove=True):
       yield
-    finally:
-      (job.folder / name).unlink(missing_ok=True)
+  finally:
+    if new:
+      with contextlib.suppress(OSError):      # it is not empty
+        job.folder.rmdir()
 
 
 def _shards(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -182,7 +196,7 @@ def _what_changed(job: Job, shard: pool.ShardKey, facts: dict[str, Any],
   return IMAGES if before and before != job.images_fingerprint(*shard, tick) else None
 
 
-def _make(job: Job, host: int, todo: list[pool.ShardKey], workers: int | None,
+def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
           bad: dict[str, list[tuple[str, str]]], most_bad: float) -> None:
   left = sum(size_of(job, shard) for shard in todo)
   each = estimate.measure(job, most_bad)
@@ -191,7 +205,7 @@ def _make(job: Job, host: int, todo: list[pool.ShardKey], workers: int | None,
   workers = min(workers, len(todo))
   estimate.report(job, left, workers, each)
   progress, began = Progress('images', left), time.perf_counter()
-  with _alone(job, host), pool.stoppable():
+  with pool.stoppable():
     for (split, _), facts in pool.make(job, todo, workers, progress.reach):
       bad[split] += map(tuple, facts['bad'])
       finishing.check_bad(job, split, bad[split], most_bad)

@@ -203,7 +203,9 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def prune(self) -> None:
     """Waits as `wait` does, and deletes what need not stay; otherwise only `save` does that."""
-    steps = self.steps()
+    self.wait()
+    # As this process knows them: a look at the disk might tell each of several something else.
+    steps = sorted(self._manager.all_steps())
     with self._writing():
       for step, kept in zip(steps, self._kept(steps), strict=True):
         if not kept:
