@@ -180,3 +180,11 @@ def test_features_that_are_not_numbers_give_no_score(folders, monkeypatch, capsy
   assert main(['xmc', 'compare', *folders, '--protocol=toy']) == 2
   shown = capsys.readouterr()
   assert 'NaN' in shown.err and 'FID' not in shown.out
+
+
+@pytest.mark.parametrize('name, text', [
+    ('manifest.json', '{"name": "my web app"}'), ('manifest.json', 'no JSON'),
+    ('session.rec', 'recorded')])
+def test_files_of_other_programs_do_not_make_a_prepared_set(folders, tmp_path, name, text):
+  (tmp_path / 'fakes' / name).write_text(text)
+  assert main(['xmc', 'compare', *folders, '--protocol=toy']) == 0

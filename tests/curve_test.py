@@ -117,6 +117,21 @@ def test_the_best_step_is_one_whose_checkpoint_is_there(
   assert 'best so far by recall: step 6 with' in capsys.readouterr().out and steps(run) == [6, 8]
 
 
+def test_a_finished_run_keeps_its_checkpoints_whatever_is_asked_of_it(
+    tmp_path, encoder_folder, monkeypatch):
+  score, run = evaluator.Evaluator.score, tmp_path / 'run'
+
+  def rising(self, model):
+    return [line | ({'value': model.step} if line['metric'] == 'FID' else {})
+            for line in score(self, model)]
+  monkeypatch.setattr(evaluator.Evaluator, 'score', rising)
+  settings = dict(keep=1, every__save=100, evals__every=1, steps=3)
+  assert main(argv(run, encoder_folder, **settings)) == 0
+  assert steps(run) == [1, 3]
+  assert main(argv(run, encoder_folder, **settings, evals__fakes=40)) == 0
+  assert steps(run) == [1, 3]
+
+
 def test_other_scores_of_the_last_step_do_not_count(tmp_path, encoder_folder):
   run = tmp_path / 'run'
   assert main(argv(run, encoder_folder, steps=2)) == 0

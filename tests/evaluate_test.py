@@ -317,3 +317,11 @@ def test_captions_are_random_and_no_image_comes_again_before_all_have_come():
   np.testing.assert_array_equal(again, (rows, which))
   other, _ = module.choose_captions(heldout, 500, seed=4)
   assert rows.tolist() != other.tolist()
+
+
+def test_too_few_captions_are_refused_before_the_reference_is_read(run, monkeypatch, capsys):
+  monkeypatch.setattr(feature_cache, 'features', None)
+  assert main(['xmc', 'evaluate', f'--workdir={run}', '--protocol=toy', '--fakes=8']) == 2
+  assert 'needs 15 captions' in (told := capsys.readouterr().err) and '--fakes' in told
+  with pytest.raises(UserError, match='too few images'):
+    module.evaluate(run, protocol='toy', fakes=0)

@@ -118,7 +118,17 @@ def no_tensorflow(plan):
   plan.patch.delitem(sys.modules, 'xmc_jax.data.tf_data', raising=False)
 
 
+def unknown_protocol(plan):
+  plan.settings['evals__protocol'] = 'offlin'
+
+
+def best_without_evaluations(plan):
+  plan.settings['evals__best'] = 'FID'
+
+
 MISTAKES = {                  # and words of the line that tells each
+    unknown_protocol: 'evals.protocol=offlin',
+    best_without_evaluations: 'evals.best=FID needs --config.evals.every',
     old_package: 'flax 0.11.2 is installed.*pip install',
     plugin_of_another_jax: 'jax-cuda13-plugin 0.1.0.*jaxlib.*pip install',
     overlooked_gpu: r'nvidia0, but JAX sees only.*pip install',

@@ -39,7 +39,7 @@ LIBRARIES = {
     'jax2onnx': {'page/graph.py'},
     'gradio': {'page/demo.py'},
     'ml_collections': {'config.py', 'methods', 'sampling.py', 'describe.py', 'trainer.py',
-                       'preflight.py', 'api.py', 'importing.py', 'cli',
+                       'curve.py', 'preflight.py', 'api.py', 'importing.py', 'cli',
                        'evals/extra_metrics.py'},
 }
 FAMILIES = r'xmc(?!_jax)|attngan|dm_gan|df_?gan|ssa_?gan|galip'

@@ -54,6 +54,13 @@ def test_a_run_without_its_config_file_is_told_apart_from_no_run(run, capsys):
   assert 'config.json is missing' in told and 'no run' not in told
 
 
+def test_other_data_is_refused_after_the_last_step_and_by_a_check(run, encoder_folder, capsys):
+  argv = tiny.train_argv(run, encoder_folder, data__loader='arrays', data__name='emoji_scenes')
+  for flags in ([], ['--check']):
+    assert main([*argv, *flags]) == 2
+    assert 'the data changed since this run began' in capsys.readouterr().err
+
+
 def test_other_data_is_refused_unless_insisted_on(run, encoder_folder, capsys):
   before = (run / 'config.json').read_text()
   argv = tiny.train_argv(run, encoder_folder, data__loader='arrays', steps=5,

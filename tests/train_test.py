@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from xmc_jax import trainer
 from xmc_jax.cli.main import main
 from xmc_jax.sampling import TextToImage
+from xmc_jax.training import same_run
 from xmc_jax.training.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
@@ -130,14 +131,14 @@ def test_longer_run_resumes_and_prints_size_cost_progress_and_changes(
 
 def test_changed_frozen_networks_are_reported(capsys):
   meta = lambda text: {'config': {'steps': 1}, 'frozen': {'text': text, 'image': 'c'}}
-  trainer._report_changes(meta('a'), meta('b'))
+  same_run.report(meta('a'), meta('b'))
   assert capsys.readouterr().out == 'frozen.text changed from a to b\n'
-  trainer._report_changes(meta('a'), meta('a'))
+  same_run.report(meta('a'), meta('a'))
   assert capsys.readouterr().out == ''
   eps = lambda value: meta('a') | {'frozen_settings': {'text': {'eps': value}}}
-  trainer._report_changes(eps(0.1), eps(0.2))
+  same_run.report(eps(0.1), eps(0.2))
   assert capsys.readouterr().out == 'frozen_settings.text.eps changed from 0.1 to 0.2\n'
-  trainer._report_changes(meta('a'), eps(0.2))
+  same_run.report(meta('a'), eps(0.2))
   assert capsys.readouterr().out == ''
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 
 import jax
+import ml_collections
 from etils import epath
 
 from xmc_jax.distributed import processes
@@ -12,6 +13,28 @@ from xmc_jax.evaluator import Evaluator
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.state import TrainState
 from xmc_jax.types import NotFinite, UserError
+
+
+def evaluates(config: ml_collections.ConfigDict, draws: bool) -> bool:
+  """Whether a run of `config` is evaluated while it trains.
+
+  draws: whether its method draws images. UserError if its settings of this make no sense.
+  """
+  evals = config.evals
+  protocol = protocols.find(evals.protocol, '--config.evals.protocol')
+  if not evals.every:
+    if evals.best:
+      raise UserError(f'--config.evals.best={evals.best} needs --config.evals.every: the steps '
+                      'between two evaluations')
+    return False
+  if not draws:
+    raise UserError(f'--config.evals.every={evals.every}: {config.method} trains an encoder, which '
+                    'draws no images to evaluate; set it to 0')
+  if not results.better(evals.best or protocol.distance):
+    raise UserError(f'--config.evals.best={evals.best}: whether lower or higher is better is not '
+                    'known; choose a score of docs/evaluation.md, such as '
+                    f'{protocol.distance}')
+  return True
 
 
 class Curve:
@@ -31,11 +54,7 @@ class Curve:
     self._model = model
     protocol = protocols.find(evals.protocol)
     self.metric = evals.best or protocol.distance
-    if not (better := results.better(self.metric)):
-      raise UserError(f'--config.evals.best={self.metric}: whether lower or higher is better is '
-                      'not known; choose a score of docs/evaluation.md, such as '
-                      f'{protocol.distance}')
-    self._better = better
+    self._better = results.better(self.metric)
     self._evaluator = Evaluator(model, protocol, None, 0, (), None)
     if self.metric not in self._evaluator.best:
       raise UserError(f'--config.evals.best={self.metric}: is none of the scores of this run; '

@@ -260,17 +260,18 @@ class Evaluator:
     against = config.evals.reference
     real = image_sets.SplitImages(heldout if against == 'heldout' else load(against), against)
     self.protocol = protocol
-    fakes = fakes or config.evals.fakes or protocol.fakes or len(real)
+    if fakes is None:
+      fakes = config.evals.fakes or protocol.fakes or len(real)
     scores.refuse_few(fakes, len(real), 'generate more with --fakes')
     indices, which = choose_captions(heldout, fakes, seed)
     captions = [heldout.captions(i)[k] for i, k in zip(indices.tolist(), which.tolist())]
 
     extractor = protocol.feature_extractor(random_seed)
-    self._reals, pixels = feature_cache.features(real, protocol, extractor, model.mesh)
     self._extra = extra_metrics.build(metrics, extra_metrics.EvalContext(
         config, find_text_encoder(config.text.encoder, text_encoder), heldout, real,
         lambda: image_sets.SplitImages(load('train'), 'train'), captions, indices, which, seed,
         model.mesh, protocol, extractor))
+    self._reals, pixels = feature_cache.features(real, protocol, extractor, model.mesh)
     self.best = (*scores.names(protocol, fakes),
                  *(name for metric in self._extra for name in metric.best))
     extractors = [extractor, *(x for metric in self._extra for x in metric.extractors)]

@@ -16,6 +16,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +25,16 @@ from etils import epath
 from flax import traverse_util
 
 from xmc_jax import __version__, methods
+from xmc_jax.curve import evaluates
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.describe import step_cost
 from xmc_jax.distributed import processes
+from xmc_jax.evals import protocols
 from xmc_jax.pretrained import start as begin
 from xmc_jax.training import mesh as meshes
+from xmc_jax.training import same_run
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import available, compile_to_fit, less
 from xmc_jax.training.program import Program
@@ -67,8 +71,11 @@ class Findings:
         self.wrong.append(sentence)
 
 
-def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> str:
+def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
+          allow_changes: bool = False) -> str:
   """The table of what was found for a run of `config` in `workdir`; every process calls this.
+
+  allow_changes: as of `trainer.train`.
 
   Raises UserError, on every process, with a line for each thing that is wrong on any of them.
   """
@@ -85,7 +92,11 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     program = methods.program(method, config, meshes.make_mesh())
     _frozen(found, method)
   with found.kept():
-    source = _data(found, config)
+    if evaluates(config, draws=method is None or method.sample is not None):
+      protocols.find(config.evals.protocol).feature_extractor(None)
+  meta: dict[str, Any] = {}
+  with found.kept():
+    source = _data(found, config, meta)
     if method is not None and source is not None:
       methods.check_labels(method, config, source)
   divides = False
@@ -102,7 +113,9 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
   start = 0
   if all(processes.gather(written and program is not None)):
     with found.kept():
-      start = _saved(found, workdir, program)
+      if method and not allow_changes:
+        meta |= {'config': config.to_dict(), 'tokenizer': method.tokenizer().text()}
+      start = _saved(found, workdir, program, meta)
   if all(processes.gather(bool(program and config.init and not start))):
     with found.kept():
       begin.read(config.init, program.state_spec)
@@ -186,13 +199,18 @@ def _frozen(found: Findings, method: methods.Method) -> None:
     method.tokenizer()
 
 
-def _data(found: Findings, config: ml_collections.ConfigDict) -> sources.Source | None:
-  """The split that is trained on, once both have been opened and examples of them read."""
-  splits = {}
+def _data(found: Findings, config: ml_collections.ConfigDict, meta: dict[str, Any]
+          ) -> sources.Source | None:
+  """The split that is trained on, once both have been opened and examples of them read.
+
+  Their fingerprints are put into `meta`, as a checkpoint has them.
+  """
+  splits, names = {}, dict(zip(sources.SPLITS, ('data', 'heldout'), strict=True))
   for split in sources.SPLITS:
     with found.kept():
       source = sources.load(config.data.name, split, config.model.size, **config.data.options)
       digits = found.same[f'the data, split {split},'] = sources.fingerprint(source)
+      meta[names[split]] = digits
       found.rows[f'data, {split}'] = f'{len(source):,} images, {digits[:12]}'
       splits[split] = source
   return splits.get('train')
@@ -214,13 +232,19 @@ def _write_access(found: Findings, workdir: epath.Path) -> None:
       pass
 
 
-def _saved(found: Findings, workdir: epath.Path, program: Program) -> int:
-  """The step that a run in `workdir` resumes from; UserError if it is of another model."""
+def _saved(found: Findings, workdir: epath.Path, program: Program, meta: dict[str, Any]) -> int:
+  """The step that a run in `workdir` resumes from; UserError if it is another run.
+
+  meta: what a checkpoint of this run would say; without all of it only the model is compared.
+  """
   if not (workdir / 'checkpoints').exists():
     return 0
   with Checkpoints(workdir / 'checkpoints', every=None) as checkpoints:
     start = checkpoints.latest() or 0
     if start:
+      if {'config', 'tokenizer', 'data', 'heldout'} <= meta.keys():
+        began_with = {**{split: meta[split] for split in ('data', 'heldout')}, **checkpoints.meta()}
+        same_run.check(workdir, began_with, meta)
       checkpoints.check(program.state_spec)
       found.rows['resumes'] = f'from step {start:,}'
   return start

@@ -18,7 +18,7 @@ from etils import epath
 from xmc_jax import __version__, methods
 from xmc_jax import config as defaults
 from xmc_jax.config import flat
-from xmc_jax.curve import Curve
+from xmc_jax.curve import Curve, evaluates
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
@@ -30,6 +30,7 @@ from xmc_jax.pretrained.start import begin_with
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import profile as traces
+from xmc_jax.training import same_run
 from xmc_jax.training.checkpoint import Checkpoints
 from xmc_jax.training.memory import compile_to_fit, less
 from xmc_jax.training.memory import summary as memory_summary
@@ -89,6 +90,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     latest = checkpoints.latest()
     start = latest or 0
     processes.check_same({'the newest checkpoint': latest})
+    meta: dict[str, Any] = {
+        'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
+        'frozen_settings': method.frozen_settings,
+        'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
+    processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout']})
+    if latest is not None:
+      # Imported runs have met no data yet, and older ones did not note the held-out images.
+      began_with = {**{split: meta[split] for split in ('data', 'heldout')}, **checkpoints.meta()}
+      if not allow_changes:
+        same_run.check(workdir, began_with, meta)
     if start >= config.steps:
       state = checkpoints.restore(program.state_spec)
       if method.export:
@@ -98,13 +109,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
             f'{_next_steps(method, workdir)}')
       return state
     frozen = method.load_frozen()
-    meta: dict[str, Any] = {
-        'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
-        'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()},
-        'frozen_settings': method.frozen_settings,
-        'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
-    processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout']} | {
-        f'the frozen network {name}': digits for name, digits in meta['frozen'].items()})
+    meta['frozen'] = {name: files.fingerprint(tree) for name, tree in frozen.items()}
+    processes.check_same({f'the frozen network {name}': digits
+                          for name, digits in meta['frozen'].items()})
     frozen = program.put_frozen(frozen)
     if latest is None:          # before compiling: the weights may be of another model
       state = program.init(config.seed)
@@ -112,11 +119,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         state = begin_with(config.init, state)
     else:
       state = checkpoints.restore(program.state_spec)
-      # Imported runs have met no data yet, and older ones did not note the held-out images.
-      began_with = {**{split: meta[split] for split in ('data', 'heldout')}, **checkpoints.meta()}
-      if not allow_changes:
-        _check_same_run(workdir, began_with, meta)
-      _report_changes(began_with, meta)
+      same_run.report(began_with, meta)
     if partners := positives.find(source, config.data.partners):
       print(partners.summary())
     model = method.sample and TextToImage.of_training(config, method, program, tokenizer, frozen,
@@ -234,14 +237,9 @@ class SampleGrid:
 def _curve(workdir: epath.Path, model: TextToImage | None, config, checkpoints: Checkpoints,
            start: int) -> Curve | None:
   """The evaluations that `config.evals.every` asks for, if it does."""
-  if not config.evals.every:
-    if config.evals.best:
-      raise UserError(f'--config.evals.best={config.evals.best} needs --config.evals.every: the '
-                      'steps between two evaluations')
+  if not evaluates(config, draws=model is not None):
     return None
-  if not model:
-    raise UserError(f'--config.evals.every={config.evals.every}: {config.method} trains an '
-                    'encoder, which draws no images to evaluate; set it to 0')
+  assert model, 'it draws'
   return Curve(workdir, model, start, checkpoints.steps())
 
 
@@ -258,8 +256,6 @@ def _score_last(config, method, program: Program, tokenizer: Tokenizer, checkpoi
   assert curve, 'evaluations were asked for'
   if processes.gather(curve.missing(step, checkpoints.saved(step)))[0]:
     curve.score(step, state, checkpoints.wait)
-  checkpoints.best = curve.best
-  checkpoints.prune()
 
 
 def _evenly(source: sources.Source, n: int) -> list[str]:
@@ -285,38 +281,6 @@ def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Co
 
 def _settings(config: ml_collections.ConfigDict) -> dict:
   return json.loads(config.to_json_best_effort())
-
-
-def _check_same_run(workdir: epath.Path, old: dict, new: dict) -> None:
-  """Raises UserError unless both have the same method, data and tokenizer."""
-  parts = {'config.method': lambda meta: meta['config']['method'],
-           'config.base': lambda meta: meta['config'].get('base'),
-           'the data': lambda meta: meta['data'],
-           'the held-out data': lambda meta: meta['heldout'],
-           'the tokenizer': lambda meta: meta['tokenizer']}
-  changed = [name for name, of in parts.items() if of(old) != of(new)]
-  if 'the data' in changed:      # which says it all
-    changed = [name for name in changed if name != 'the held-out data']
-  if changed:
-    was, now = (f'{meta["config"]["method"]} on {meta["config"]["data"]["name"]}'
-                for meta in (old, new))
-    where = (f'it was {was}, now {now}; leave --config out to resume it as it was' if was != now
-             else 'their files are others than then; put those back')
-    raise UserError(f'--workdir={workdir}: {" and ".join(changed)} changed since this run began: '
-                    f'{where}, give another --workdir, or insist with --allow_changes')
-
-
-def _report_changes(old: dict, new: dict) -> None:
-  """Prints what differs between two configs and their frozen networks."""
-  # Older runs did not note the settings of the networks.
-  parts = [part for part in ('config', 'frozen', 'frozen_settings') if part in old]
-  old, new = (flat({part: meta[part] for part in parts}) for meta in (old, new))
-  for key in sorted(old.keys() | new.keys()):
-    if key == 'config.init':
-      if old.get(key) != new.get(key):
-        print(f'config.init={new.get(key)} is not read: this run goes on from its checkpoint')
-    elif old.get(key) != new.get(key):
-      print(f'{key} changed from {old.get(key)} to {new.get(key)}')
 
 
 def _write_config(workdir: epath.Path, config: ml_collections.ConfigDict) -> None:

@@ -27,6 +27,14 @@ def test_new_options_have_the_same_type_with_and_without_an_equals_sign():
     assert config_file.change(config_file._read('demo'), words).data.options.most == 64
 
 
+def test_none_can_be_given_where_it_is_a_default():
+  config = config_file.load('emoji64', ['--config.model.bn_group_size=None', '--config.seed=3',
+                                        '--config.evals.fakes', 'None'])
+  assert config.model.bn_group_size is config.evals.fakes is None and config.seed == 3
+  config = config_file.change(config, ['--config.evals.fakes=8', '--config.model.bn_group_size=4'])
+  assert (config.evals.fakes, config.model.bn_group_size) == (8, 4)
+
+
 def test_a_colon_may_be_in_the_path(tmp_path):
   (tmp_path / 'a:b').mkdir()
   shutil.copy(tiny.DEMO, tmp_path / 'a:b' / 'demo.py')
@@ -68,6 +76,9 @@ def argv(tmp_path, encoder_folder):
     ('model.size=100', ['--config.model.size=100', '32, 64, 128, 256']),
     ('model.dtype=float33', ['--config.model.dtype=float33', 'bfloat16']),
     ('model.augment=rotation', ['model.augment', 'rotation', 'translation']),
+    ("model={'width': 16}", ['--config.model: is a section', '--config.model.KEY']),
+    ('steps=None', ['--config.steps=None', 'always has a value']),
+    ('init=None', ['--config.init=None', 'always has a value']),
     ('model.bn_group_size=3', ['--config.model.bn_group_size=3', 'divisor']),
     ('method=cubism', ['--config.method=cubism', 'xmc_gan']),
     ('data.name=cifar', ['--config.data.name=cifar', 'emoji']),

@@ -6,6 +6,7 @@ from toy_methods import quick
 
 from xmc_jax import config as base_config
 from xmc_jax import methods
+from xmc_jax.cli import config_file
 from xmc_jax.configs import scl as scl_config
 from xmc_jax.methods import galip, ssa_gan, swift, xmc_gan
 from xmc_jax.types import UserError
@@ -25,6 +26,15 @@ def test_keys_that_are_newer_than_a_config_have_their_defaults(method):
   for section in ('model', 'text', 'terms'):
     assert found[section] == whole[section]
   methods.find(found, 'method')
+
+
+@pytest.mark.parametrize('name', [
+    'emoji64', 'swift_scenes64', 'clip_emoji', 'galip_emoji', 'damsm_emoji', 'attngan_emoji',
+    'dm_gan_emoji', 'df_gan_emoji', 'ssa_gan_emoji', 'scl:swift_emoji64', 'scl:galip_emoji'])
+def test_a_saved_config_comes_back_as_it_was(name):
+  config = config_file.load(name)
+  assert base_config.flat(saved(methods.complete(saved(config), 'x'))) == base_config.flat(
+      saved(config))
 
 
 def test_what_a_config_says_stays():

@@ -140,6 +140,7 @@ def test_a_narrow_window_needs_no_scrolling_sideways(opened, width):
     (['emoji64', 'a', '--webgpu'], ['--webgpu', '--page']),
     (['emoji64', 'a', '--page=b'], ['FOLDER and --page']),
     (['emoji64', '--page={folder}/p', '--dtype=int8'], ['--dtype', 'RUN', 'emoji64']),
+    (['emoji64', '--page={folder}/p', '--step=0'], ['--step', 'RUN']),
     (['emoji46', '--page={folder}/p'], ['emoji46', 'emoji64']),
     (['emoji64', '--page={folder}'], ['is not a page', 'another folder']),
     (['emoji64', '--page={folder}/p', '--captions={folder}/thesis.txt'], ['苹果', 'Latin']),

@@ -121,6 +121,18 @@ def test_the_command_replaces_a_model_and_nothing_else(trained, copy, tmp_path, 
   assert (tmp_path / 'full' / 'thesis.txt').read_text() == 'x'
 
 
+def test_data_that_have_moved_are_found_for_the_cut(trained, tmp_path, monkeypatch):
+  asked, load = [], text_encoder.sources.load
+
+  def moved(name, split, size, **options):
+    asked.append(options)
+    return load(name, split, size)
+  monkeypatch.setattr(text_encoder.sources, 'load', moved)
+  assert main(['xmc', 'export', str(trained), str(tmp_path / 'model'), '--cut',
+               '--data=elsewhere']) == 0
+  assert [options['folder'] for options in asked] == ['elsewhere'] * 2
+
+
 def test_a_link_leads_to_the_model_that_is_replaced(trained, copy, tmp_path):
   (tmp_path / 'link').symlink_to(copy)
   export(trained, tmp_path / 'link', step=2)

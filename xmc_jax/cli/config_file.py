@@ -87,9 +87,16 @@ def shipped() -> list[tuple[str, str]]:
 
 def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """`config` with the values of the command line, checked and locked."""
-  overrides = _joined(overrides)
-  for name, text in (found.groups() for found in map(_OVERRIDE.match, overrides) if found):
+  overrides, none = _joined(overrides), methods.nullable(config)
+  given = {word: found.groups() for word in overrides if (found := _OVERRIDE.match(word))}
+  for name, text in given.values():
     _check_key(config, name, text)
+    if text == 'None' and name not in none:
+      raise UserError(f'--config.{name}=None: this key always has a value; leave it out for the '
+                      "config's own")
+  # The parser below knows no None.
+  overrides = [word for word in overrides if given.get(word, ('', ''))[1] != 'None']
+  config.update_from_flattened_dict({name: None for name, text in given.values() if text == 'None'})
   values = flags.FlagValues()
   try:
     config_flags.DEFINE_config_dict('config', config, flag_values=values,
@@ -163,6 +170,9 @@ def _check_key(config: ConfigDict, name: str, text: str) -> None:
       raise UserError(f'--config.{name}: the config has no key {key!r} there'
                       f'{f"; {hint}" if hint else ""}')
     parent, node = node, node[key]
+  if isinstance(node, ConfigDict) and name != 'data.options':
+    raise UserError(f'--config.{name}: is a section; give its keys one by one, '
+                    f'--config.{name}.KEY=VALUE')
   if node is None and parent.get_type(key) is type(None):      # JSON does not keep its type
     parent[key] = config_dict.placeholder(int if re.fullmatch(r'-?\d+', text) else str)
 

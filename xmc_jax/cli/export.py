@@ -11,11 +11,10 @@ static page, which draws in the visitor's browser; it is made of a run or of a m
 import pathlib
 import shlex
 
-from xmc_jax.cli.parser import given_captions, number
+from xmc_jax.cli.parser import add_data, given_captions, number
 
 # Flags that say how a run is exported, so that they mean nothing for a model.
-_OF_RUN = ('step', 'dtype', 'text', 'cut', 'full', 'license', 'text_encoder',
-           'matcher')
+_OF_RUN = ('step', 'dtype', 'text', 'cut', 'full', 'license', 'text_encoder', 'data', 'matcher')
 
 
 def add_parser(commands):
@@ -38,6 +37,7 @@ def add_parser(commands):
        'that of an embedded data set, or unknown')
   flag('--text_encoder', metavar='FOLDER',
        help="folder of the run's text encoder; default: where its config says")
+  add_data(parser)
   flag('--matcher', metavar='FILE', help='weights of a matching network, which goes along and '
        'helps to choose with `xmc sample --best_of`')
   page = parser.add_argument_group('a page in the browser').add_argument
@@ -87,13 +87,17 @@ def _page(args) -> None:
       loaded = model.load(pathlib.Path(folder, name))
       with Checkpoints(pathlib.Path(args.workdir, 'checkpoints'), every=None) as checkpoints:
         config = read_config(checkpoints)      # which knows where the data are
+      if args.data:
+        config.data.options.folder = args.data
       captions = captions or build.of_data(config, loaded.generator.tokenizer)
       facts = write(loaded, name)
   else:
-    if given := [name for name in _OF_RUN if getattr(args, name) not in (None, False)]:
+    given = [name for name in _OF_RUN
+             if getattr(args, name) is not None and getattr(args, name) is not False]
+    if given:
       args.parser.error(f'--{given[0]}: goes with a RUN, and {args.workdir} is a model, of which '
                         'the page takes the weights as they are')
-    facts = write(model.load(args.workdir), pathlib.Path(args.workdir).name)
+    facts = write(model.load(args.workdir), pathlib.Path(args.workdir).resolve().name)
   print(f'{args.page}: a page with the {facts["weights"]} weights of step {facts["step"]:,}, '
         f'{_megabytes(args.page)}\nTo look at it:  python3 -m http.server --directory '
         f'{shlex.quote(args.page)} 8000  and open http://127.0.0.1:8000')
@@ -103,7 +107,7 @@ def _export(args, folder, bits: str, **options):
   from xmc_jax.pretrained.export import export
   return export(args.workdir, folder, step=args.step, dtype=args.dtype or bits,
                 text=args.text or bits, cut=args.cut, full=args.full, license=args.license,
-                encoder=args.text_encoder, matcher=args.matcher, **options)
+                encoder=args.text_encoder, data=args.data, matcher=args.matcher, **options)
 
 
 def _megabytes(folder) -> str:

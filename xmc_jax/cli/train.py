@@ -49,7 +49,7 @@ def run(args):
       jax.config.update('jax_debug_nans', True)
     if args.check:
       from xmc_jax.preflight import check
-      print(check(config, args.workdir))
+      print(check(config, args.workdir, allow_changes=args.allow_changes))
       return
     from xmc_jax.trainer import train
     train(config, args.workdir, allow_changes=args.allow_changes, profile=args.profile)

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -234,6 +235,22 @@ def _allow_open_files(number: int, folder: pathlib.Path) -> None:
     raise UserError(f'{folder} has {number:,} shards, each of which stays open, and this system '
                     f'allows a process {soft:,} open files; raise the limit (`ulimit -Hn`), or '
                     'prepare the set with a larger --shard_examples')
+
+
+def is_shard(path: pathlib.Path) -> bool:
+  """Whether a file is called as the shards of a prepared folder are; others have .rec files too."""
+  return re.fullmatch(r'(train|heldout)-\d{5,}\.rec', path.name) is not None
+
+
+def has_manifest(folder: pathlib.Path) -> bool:
+  """Whether a manifest.json is there that is, or was, one of a prepared data set."""
+  try:
+    found = json.loads((folder / MANIFEST).read_bytes())
+  except ValueError:       # damaged, or of something else
+    return any(map(is_shard, folder.glob('*.rec')))
+  except OSError:
+    return False
+  return isinstance(found, dict) and found.get('format') == FORMAT
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:

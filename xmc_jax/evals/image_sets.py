@@ -98,7 +98,7 @@ class SplitImages:
 def is_prepared(folder: str | os.PathLike[str]) -> bool:
   """Whether a folder holds a prepared data set, which has splits; it may be damaged."""
   folder = pathlib.Path(folder).expanduser()
-  return (folder / records.MANIFEST).is_file() or any(folder.glob('*.rec'))
+  return records.has_manifest(folder) or any(map(records.is_shard, folder.glob('*.rec')))
 
 
 def open_images(path: str | os.PathLike[str], flag: str, split: str,

@@ -88,7 +88,8 @@ def check(n: int, candidates: int = CANDIDATES, *, captions: Sequence[str] | Non
   if fewest < candidates - 1:
     raise UserError(
       f'R-precision with {candidates} candidates needs {candidates - 1} captions other than an '
-      f"image's own, all different, and only {fewest} of {n} qualify; evaluate more images")
+      f"image's own, all different, and only {fewest} of {n} qualify; evaluate more images, with "
+      '--fakes or config.evals.fakes')
 
 
 def _first_of_each(texts: np.ndarray, order: np.ndarray, wanted: int) -> np.ndarray:

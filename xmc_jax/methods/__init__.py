@@ -126,6 +126,18 @@ def _own_defaults(module: ModuleType) -> dict[str, Any]:
   return flat(module.config()) if own else {}
 
 
+def _defaults_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+  """The flat defaults of the method of a config; {} if it leaves them to config files."""
+  key = 'base' if 'base' in config else 'method'      # an extension names what it extends
+  return _own_defaults(_module(config[key], f'{where}--config.{key}={config[key]}'))
+
+
+def nullable(config: ml_collections.ConfigDict) -> set[str]:
+  """The keys that may be None: those whose default is."""
+  found = flat(base_config.base()) | _defaults_of(config, '')
+  return {key for key, value in found.items() if value is None}
+
+
 def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_collections.ConfigDict:
   """A saved config, with the defaults of keys that are newer than it.
 
@@ -137,10 +149,11 @@ def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_coll
     UserError: it is no config, or a value is of another type than its default.
   """
   config = base_config.complete(saved, where)
-  key = 'base' if 'base' in config else 'method'      # an extension names what it extends
-  module = _module(config[key], f'{where}: --config.{key}={config[key]}')
+  own = _defaults_of(config, f'{where}: ')
   with config.unlocked():
-    for key, value in _own_defaults(module).items():
+    if own and 'image' not in saved and not any(key.startswith('image.') for key in own):
+      del config['image']        # the method has no image network of a config
+    for key, value in own.items():
       section, _, last = key.rpartition('.')
       # Of an optimizer any key may be left out; a section without keys is damaged, not old.
       if (section in ('model', 'text', 'terms') and saved.get(section)

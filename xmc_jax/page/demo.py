@@ -45,7 +45,7 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
     history = [*new, *history][:_REMEMBERED]
     return drawn.images, history, history
 
-  name = model.path.name
+  name = model.path.resolve().name
   with gr.Blocks(title=f'{name}: text to image', analytics_enabled=False,
                  delete_cache=(3600, 3600)) as page:      # seconds: how often, how old
     gr.Markdown(f'# {name}\nType a caption and press Enter. {generator.weights.capitalize()} '

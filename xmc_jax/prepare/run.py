@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -28,7 +27,6 @@ from xmc_jax.utils import cores, lock
 from xmc_jax.utils.progress import Progress, duration
 
 IMAGES = 'images'
-_SHARD = re.compile(r'(train|heldout)-\d{5,}\.rec')
 WORTH = 15.0     # seconds of work below which starting other processes does not pay
 
 
@@ -112,7 +110,7 @@ def _alone(job: Job, host: int) -> Iterator[None]:
 
 def _shards(folder: pathlib.Path) -> list[pathlib.Path]:
   """The shards in a folder by their names; other programs have .rec files too."""
-  return sorted(path for path in folder.glob('*.rec') if _SHARD.fullmatch(path.name))
+  return sorted(filter(records.is_shard, folder.glob('*.rec')))
 
 
 def _refuse_foreign(job: Job) -> None:

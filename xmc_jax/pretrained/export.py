@@ -27,7 +27,8 @@ STATS = 'float32'      # running statistics are few, and may be too large for ha
 def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
            step: int | None = None, dtype: str = 'float32', text: str = 'float32',
            cut: bool = False, full: bool = False, license: str | None = None,
-           encoder: str | os.PathLike[str] | None = None, draws_only: bool = False,
+           encoder: str | os.PathLike[str] | None = None,
+           data: str | os.PathLike[str] | None = None, draws_only: bool = False,
            matcher: str | os.PathLike[str] | None = None) -> dict[str, Any]:
   """Writes the averaged generator of a run and its text encoder to a folder that needs no other.
 
@@ -43,6 +44,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     full: also write the weights of all networks at that step, under `networks/`.
     license: of the model, for its card: an identifier that Hugging Face knows, such as apache-2.0.
     encoder: folder of the text encoder, if it is not where the run's config says.
+    data: folder of the prepared data, if it is not where the run's config says; for `cut`.
     draws_only: leave out the discriminator, with which `best_of` chooses.
     matcher: weights of a matching network, which goes along and chooses with it.
   Returns:
@@ -57,7 +59,7 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   folder.check_replaceable(target)
   model = TextToImage.load(workdir, step=step, text_encoder=encoder, matcher=matcher)
   config, source = model.config, find_text_encoder(model.config.text.encoder, encoder)
-  numbers = text_encoder.pieces_of_data(config, model.tokenizer) if cut else None
+  numbers = text_encoder.pieces_of_data(config, model.tokenizer, data) if cut else None
   tensors = (int8.pack(flat('params', _used(model)), dtype, -1)
              | int8.pack(flat('stats', model.tree['stats']), STATS, -1))
   choosing = _choosing(model, dtype) if model.method.match and not draws_only else {}

@@ -58,8 +58,11 @@ def _bert_alone(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
           and jnp.issubdtype(x.dtype, jnp.floating)}
 
 
-def pieces_of_data(config, tokenizer: Tokenizer) -> list[int]:
+def pieces_of_data(config, tokenizer: Tokenizer, data: str | os.PathLike[str] | None = None
+                   ) -> list[int]:
   """The word pieces that stay in the vocabulary: of all captions of the run's data set, and others.
+
+  data: folder of the prepared set, if it is not where the config says.
 
   Raises:
     UserError: the captions are not read by a BERT, or the data set is not here.
@@ -68,8 +71,9 @@ def pieces_of_data(config, tokenizer: Tokenizer) -> list[int]:
     raise UserError('--cut: the text encoder of this run is no BERT, and only word pieces can be '
                     'cut; leave --cut out')
   used: set[int] = set()
+  options = config.data.options.to_dict() | ({'folder': str(data)} if data else {})
   for split in sources.SPLITS:
-    source = sources.load(config.data.name, split, config.model.size, **config.data.options)
+    source = sources.load(config.data.name, split, config.model.size, **options)
     captions = {caption for i in range(len(source)) for caption in source.captions(i)}
     used |= tokenizer.pieces(captions)
   return vocabulary.kept(tokenizer.text(), used, config.text.script)
