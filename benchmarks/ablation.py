@@ -106,6 +106,10 @@ QUESTIONS = {
         'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
         {'4': ('--config.negatives=local:4',), '8': ('--config.negatives=local:8',),
          '32': ('--config.negatives=global',)}, minutes=5, steps=900),
+    'batch': Question(
+        'Swift, emoji at 32 px: examples a batch, all of which contrast', 'swift_emoji64', SWIFT,
+        {rows: (f'--config.batch_size={rows}',) for rows in ('16', '32', '64')}, minutes=5,
+        steps=500, seeds=2),
     'labels': Question(
         'Supervised contrast with Swift, scenes at 32 px: which images have the same label',
         'scl:swift_scenes64', (*SWIFT, '--config.model.places=False',
