@@ -14,6 +14,7 @@
 #   --image          to build and push, REGION-docker.pkg.dev/PROJECT/REPOSITORY/xmc:TAG
 #   --accelerator    label of the nodes, gke-tpu-accelerator or gke-accelerator
 #   --topology       of a TPU slice, such as 4x4; without it the accelerator is a GPU
+#   --device         gpu (CUDA 13, the default) or gpu12, for an older driver; of GPUs
 #   --hosts          how many nodes
 #   --chips          on each of them: all
 #   --queue          LocalQueue of Kueue; default: no queue
@@ -27,9 +28,10 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/lib_tpu.sh"
 source "$(dirname "$0")/lib_gke.sh"
-name='' image='' accelerator='' topology='' hosts='' chips='' queue='' spot='' reuse=''
+name='' image='' accelerator='' topology='' hosts='' chips='' queue='' spot='' reuse='' device=''
 max_restarts=100 data='' setup=''
-parse 'name image accelerator topology hosts chips queue spot? reuse? max_restarts data setup' "$@"
+parse 'name image accelerator topology device hosts chips queue spot? reuse? max_restarts data setup' \
+  "$@"
 need name image accelerator hosts chips
 check_train
 check_paths

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2154  # the script that sources this has parsed these
 # The JobSet of gke.sh. Strings are written as JSON, which YAML reads.
 
-device() { if [[ $topology ]]; then echo tpu; else echo gpu; fi; }
+device() { if [[ $topology ]]; then echo tpu; else echo "${device:-gpu}"; fi; }
 
 json() {  # The words as JSON strings with commas between them
   local word comma=''
@@ -51,12 +51,14 @@ spec:
             containers:
             - name: xmc
               image: $(json "$image")
+              imagePullPolicy: Always  # the same tag may have new code
               command: [bash, launch/hosts/train.sh, $(json ${data:+--data="$data"} ${setup:+--setup="$setup"} -- "${train[@]}")]
               volumeMounts: [{name: shm, mountPath: /dev/shm}]
               resources: {limits: {$resource: $chips}, requests: {$resource: $chips}}
 YAML
   [[ $topology ]] || cat <<YAML
               env:  # on TPUs, JAX finds the processes itself
+              - {name: JAX_PLATFORMS, value: "cuda,cpu"}  # or a driver's fault would train on the CPU
               - {name: XMC_COORDINATOR, value: $(json "$name-hosts-0-0.$name:8476")}
               - {name: XMC_PROCESSES, value: "$hosts"}
               - name: XMC_PROCESS

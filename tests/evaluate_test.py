@@ -325,3 +325,32 @@ def test_too_few_captions_are_refused_before_the_reference_is_read(run, monkeypa
   assert 'needs 15 captions' in (told := capsys.readouterr().err) and '--fakes' in told
   with pytest.raises(UserError, match='too few images'):
     module.evaluate(run, protocol='toy', fakes=0)
+
+
+def known_to(monkeypatch, lines, manifest, metrics=()):
+  """An evaluator without networks, and the lines that a run has."""
+  monkeypatch.setattr(results, 'read', lambda workdir: lines)
+  found = module.Evaluator.__new__(module.Evaluator)
+  found._manifest, found._network, found._extra = manifest, {'weights_sha256'}, metrics
+  return found
+
+
+def test_scores_by_random_weights_choose_no_checkpoint(monkeypatch):
+  line = {'weights': 'averaged', 'step': 1, 'protocol': 'p', 'weights_sha256': 'a'}
+  lines = [line, line | {'step': 2, 'weights_sha256': 'random'}]
+  assert known_to(monkeypatch, lines, {'protocol': 'p'}).of_run('run') == lines[:1]
+
+
+@pytest.mark.parametrize('change, known', [({}, True), ({'weights_sha256': 'new'}, False)])
+def test_scores_by_other_weights_of_a_metric_are_measured_again(monkeypatch, change, known):
+  model = types.SimpleNamespace(step=1, weights='averaged', fingerprint=lambda: 'g')
+  manifest = {'commit': 'c', 'weights_sha256': 'a', 'protocol': 'p'}
+  line = {'step': 1, 'weights': 'averaged', 'generator_sha256': 'g', 'time': 1, 'scores': 2,
+          **manifest}
+  lines = [line, line | {'weights_sha256': 'clip'}]
+  metric = types.SimpleNamespace(facts={'weights_sha256': 'clip'} | change)
+  found = known_to(monkeypatch, lines, manifest, [metric])
+  assert found.known('run', model) == (lines if known else [])
+  random = known_to(monkeypatch, [x | {'weights_sha256': 'random'} for x in lines],
+                    manifest | {'weights_sha256': 'random'}, [metric])
+  assert random.known('run', model) == []      # by which seed, nothing says

@@ -84,7 +84,7 @@ def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
   assert started.returncode == 0, started.stderr
   fetched, trained, _ = shell.records()
   assert fetched == ['python3', 'launch/hosts/fetch.py', 'gs://bucket/coco 2014']
-  assert trained == ['xmc', 'train', '--distributed', *TRAIN]
+  assert trained == ['xmc', 'train', '--distributed', '--wait=1800', *TRAIN]
   assert f'{shell.folder} a b' in started.stdout       # what --setup printed
 
 
@@ -117,7 +117,7 @@ def test_a_pod_trains_as_the_process_that_its_variables_name(shell):
                     XMC_COORDINATOR='me-hosts-0-0.me:8476', XMC_PROCESSES='2', XMC_PROCESS='1')
   assert found.returncode == 0, found.stderr
   assert shell.records()[0] == ['xmc', 'train', '--coordinator=me-hosts-0-0.me:8476',
-                                '--processes=2', '--process=1', *TRAIN]
+                                '--processes=2', '--process=1', '--wait=1800', *TRAIN]
 
 
 def test_skypilot_passes_the_flags_on(shell):
@@ -129,7 +129,7 @@ def test_skypilot_passes_the_flags_on(shell):
                     SKYPILOT_NUM_NODES='2', SKYPILOT_NODE_RANK='1')
   assert found.returncode == 0, found.stderr
   assert shell.records()[0] == ['xmc', 'train', '--coordinator=10.0.0.1:8476', '--processes=2',
-                                '--process=1', *TRAIN]
+                                '--process=1', '--wait=1800', *TRAIN]
 
 
 def test_a_data_set_is_copied_once_and_its_manifest_last(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_compute_tpu_creates_a_group_that_is_the_slice(shell):
           '--image-family=f'} < set(template)
   assert group == ['gcloud', 'compute', 'instance-groups', 'managed', 'create', 'me',
                    '--zone=us-x1-a', '--size=4', '--template=me', '--workload-policy=me',
-                   '--default-action-on-vm-failure=repair']
+                   '--default-action-on-vm-failure=do-nothing']
   words = [word for word in CALLS['compute_tpu'] if word not in ('--flex-start', '3d')]
   shell.launch('compute_tpu', *words, '--spot', '--', *TRAIN)
   assert '--provisioning-model=SPOT' in shell.records()[-2]
@@ -155,8 +155,10 @@ def test_gke_creates_a_jobset(shell, name, resource, chips, hosts, selector):
   assert container['resources']['limits'] == container['resources']['requests'] == {
       resource: chips}
   environment = {entry['name']: entry.get('value') for entry in container.get('env', [])}
-  assert environment == ({'XMC_COORDINATOR': 'me-hosts-0-0.me:8476', 'XMC_PROCESSES': '2',
-                          'XMC_PROCESS': None} if 'gpu' in name else {})
+  assert container['imagePullPolicy'] == 'Always'      # the tag may be an old one
+  assert environment == ({
+      'JAX_PLATFORMS': 'cuda,cpu', 'XMC_COORDINATOR': 'me-hosts-0-0.me:8476',
+      'XMC_PROCESSES': '2', 'XMC_PROCESS': None} if 'gpu' in name else {})
 
 
 def test_gke_takes_an_image_that_is_there(shell):
@@ -172,7 +174,8 @@ def test_skypilot_asks_for_spot_machines_and_recovers(kind):
   assert resources['use_spot'] is True and resources['job_recovery'] == {
       'max_restarts_on_errors': 20, 'recover_on_exit_codes': [75]}
   assert resources['accelerators'].startswith({'gpu': 'H100', 'tpu': 'tpu-'}[kind])
-  assert task['envs'] == {'FLAGS': None, 'DATA': '', 'SETUP': ''}
+  assert task['envs'] == {'FLAGS': None, 'DATA': '', 'SETUP': ''} | (
+      {'JAX_PLATFORMS': 'cuda,cpu'} if kind == 'gpu' else {})
   assert f'.[train,{kind}]' in task['setup'] and '--constraint' in task['setup']
   for script in (task['setup'], task['run']):
     found = subprocess.run([pathlib.Path(sys.executable).parent / 'shellcheck', '--shell=bash',

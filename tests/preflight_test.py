@@ -53,7 +53,7 @@ def plugin_of_another_jax(plan):
 
 def overlooked_gpu(plan):
   (plan.folder / 'nvidia0').touch()
-  plan.patch.setitem(preflight.ACCELERATORS, 'gpu', f'{plan.folder}/nvidia*')
+  plan.patch.setitem(preflight.ACCELERATORS, f'{plan.folder}/nvidia*', 'gpu')
   plan.patch.setattr(preflight, 'chosen_platforms', lambda: [])
 
 

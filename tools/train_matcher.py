@@ -7,9 +7,9 @@ of other images that are nearest to it by MiniLM's sentence embeddings, and two 
 minimizes the cross-entropy of the own caption among the six, plus the logistic loss of true and of
 wrong pairs. Nearest captions differ in a number, a kind or a background, so only what the caption
 says tells them apart. Hard wrong captions are ALBEF's idea (Li et al., arXiv 2107.07651), which
-takes them from the batch. For `emoji_scenes` there are two more, which are the own caption with
-one mistake (scene_mistakes.py): another number of something, after Paiss et al., arXiv 2302.12066,
-and another kind, size, place or background.
+takes them from the batch. With --mistakes, for `emoji_scenes`, there are two more, which are the
+own caption with one mistake (scene_mistakes.py): another number of something, after Paiss et al.,
+arXiv 2302.12066, and another kind, size, place or background.
 
 --minutes are of processor time; over their second half the learning rate falls. At the end it
 prints how often the own caption of a real held-out image has the largest logit among its 32
@@ -65,13 +65,16 @@ class Pairs:
   mistakes: np.ndarray
 
   @classmethod
-  def read(cls, name: str, split: str, most: int, length: int) -> Pairs:
-    """Up to `most` images of a split, each with a random one of its captions."""
+  def read(cls, name: str, split: str, most: int, length: int, mistakes: bool) -> Pairs:
+    """Up to `most` images of a split, each with a random one of its captions.
+
+    mistakes: with captions that have one each.
+    """
     data, rng = source.load(name, split, matcher.SIDE), np.random.default_rng(0)
     chosen = rng.permutation(len(data))[:most]
     which = [int(rng.integers(len(data.captions(i)))) for i in chosen]
     captions = [data.captions(i)[k] for i, k in zip(chosen, which, strict=True)]
-    write = MISTAKES.get(name, lambda *_: ())
+    write = MISTAKES[name] if mistakes else lambda *_: ()
     mistaken = [write(data, i, k, rng) for i, k in zip(chosen, which, strict=True)]
     n, each = len(chosen), len(mistaken[0])
     words, mask = encoded(captions + list(itertools.chain(*mistaken)), length)
@@ -177,16 +180,20 @@ def main() -> None:
   parser.add_argument('--data', required=True, help='data set, see xmc_jax/data/source.py')
   parser.add_argument('--out', type=pathlib.Path, required=True, help='weight file')
   parser.add_argument('--minutes', type=float, default=40, help='of processor time')
+  parser.add_argument('--mistakes', action='store_true',
+                      help=f'also captions with one mistake, of {", ".join(MISTAKES)}')
   parser.add_argument('--init', help='weight file of a network that is trained on')
   parser.add_argument('--images', type=int, default=IMAGES, help='of the train split')
   parser.add_argument('--length', type=int, default=24, help='word pieces of a caption')
   flags = parser.parse_args()
-  pairs = Pairs.read(flags.data, 'train', flags.images, flags.length)
+  if flags.mistakes and flags.data not in MISTAKES:
+    parser.error(f'--mistakes: is for {", ".join(MISTAKES)}')
+  pairs = Pairs.read(flags.data, 'train', flags.images, flags.length, flags.mistakes)
   features = pairs.words.shape[-1]
   variables = train(pairs, flags.minutes,
                     matcher.load(flags.init, features) if flags.init else None)
   matcher.weights(features).save(flags.out, variables)
-  heldout = Pairs.read(flags.data, 'heldout', 1000, flags.length)
+  heldout = Pairs.read(flags.data, 'heldout', 1000, flags.length, flags.data in MISTAKES)
   for words, wrong in {f'{NEAREST} nearest captions': heldout.nearest,
                        'own with a mistake': heldout.mistakes}.items():
     if wrong.size:

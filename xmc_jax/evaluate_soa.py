@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from xmc_jax.evals.scores import Score
 from xmc_jax.sampling import TextToImage, check_seed
 from xmc_jax.types import UserError
 from xmc_jax.utils import image_io, user_code
+from xmc_jax.utils.hashing import json_sha256
 from xmc_jax.utils.progress import Progress
 
 CHUNK = 256  # images in memory
@@ -46,6 +48,11 @@ def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[st
   workdir = epath.Path(workdir).expanduser()
   detect = _load_detector(detector) if detector else None
   classes = soa.read_captions(captions)
+  if detect:      # before hours of images
+    results.check_writable(workdir)
+    if len(classes) < 2:
+      raise UserError(f'--captions={captions}: the scores need captions of at least two classes; '
+                      'give the folder with all label_XX_name.pkl files')
   model = TextToImage.load(workdir, step=step, live=live, text_encoder=text_encoder)
   requests = {c.label: soa.requests(c.label, len(c.captions), seed) for c in classes}
   if out:
@@ -67,20 +74,24 @@ def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[st
   if out:
     print(f'{done:,} images of {len(classes)} classes with the {model.weights} weights of step '
           f'{model.step:,} are in {out}')
-  return _record(workdir, model, hits, detector, seed) if detector else []
+  texts = [c.captions for c in classes]
+  return _record(workdir, model, hits, detector, seed, texts) if detector else []
 
 
 def _record(workdir: str | os.PathLike[str], model: TextToImage, hits: dict[int, list],
-            detector: str, seed: int) -> list[dict[str, Any]]:
+            detector: str, seed: int, captions: Sequence) -> list[dict[str, Any]]:
   score = soa.soa({label: np.concatenate(parts) for label, parts in hits.items()})
+  half = len(hits) // 2      # 40 of COCO's classes
   lines = results.lines(
       [Score('SOA-C', score.by_class), Score('SOA-I', score.by_image),
-       Score('SOA-C top 40', score.top), Score('SOA-C bottom 40', score.bottom)],
+       Score(f'SOA-C top {half}', score.top), Score(f'SOA-C bottom {half}', score.bottom)],
       {'step': model.step, 'weights': model.weights, 'protocol': 'soa', 'network': detector,
        'fakes': sum(len(part) for parts in hits.values() for part in parts), 'seed': seed,
-       'data': model.config.data.name, **results.environment()})
-  results.append(workdir, lines)
+       'data': model.config.data.name, 'size': model.config.model.size,
+       'captions_sha256': json_sha256(captions), 'generator_sha256': model.fingerprint(),
+       **results.environment()})
   print(results.table(lines))
+  results.append(workdir, lines)
   return lines
 
 

@@ -15,6 +15,7 @@ from etils import epath
 
 from xmc_jax.data import source as sources
 from xmc_jax.distributed import processes
+from xmc_jax.encoders.registry import RANDOM
 from xmc_jax.evals import extra_metrics, feature_cache, image_sets, protocols, results, scores
 from xmc_jax.evals.extract import FeatureCollector, GeneratedImages
 from xmc_jax.evals.statistics import Moments
@@ -305,6 +306,7 @@ class Evaluator:
     keys = [key for key in results.SETTING if key in self._manifest and key not in self._network]
     return [line for line in results.read(workdir)
             if line.get('weights') == 'averaged' and isinstance(line.get('step'), int)
+            and line.get('weights_sha256') != RANDOM
             and all(line.get(key) == self._manifest[key] for key in keys)]
 
   def known(self, workdir: str | os.PathLike[str], model: TextToImage) -> list[dict[str, Any]]:
@@ -313,7 +315,9 @@ class Evaluator:
     Also [] if the code has uncommitted changes, and with several processes, which might each see
     another state of the file.
     """
-    if (self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1:
+    # Random weights have no hash that tells one seed from another.
+    if ((self._manifest['commit'] or '+').endswith('+') or jax.process_count() > 1
+        or self._manifest['weights_sha256'] == RANDOM):
       return []
     wanted = {**_checkpoint(model), **self._manifest}
     own = self._network.union(*(metric.facts for metric in self._extra))
@@ -321,7 +325,11 @@ class Evaluator:
     lines = [line for line in results.read(workdir) if has(line, wanted.keys() - own)]
     newest = max((line['time'] for line in lines if has(line, own & wanted.keys())), default=None)
     together = [line for line in lines if line['time'] == newest]
-    return together if together and len(together) == together[0].get('scores') else []
+    if not together or len(together) != together[0].get('scores'):
+      return []
+    of_today = all(any(metric.facts.items() <= line.items() for line in together)
+                   for metric in self._extra)      # by the same weights of their networks
+    return together if of_today else []
 
 
 def choose_captions(source: sources.Source, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

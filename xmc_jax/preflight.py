@@ -45,7 +45,8 @@ from xmc_jax.weight_files import files
 
 SHARE = 0.4          # of the FLOP/s of a matrix product that a training step reaches: an assumption
 SECONDS = 3.0        # for which the input is timed
-ACCELERATORS = {'gpu': '/dev/nvidia[0-9]*', 'tpu': '/dev/accel[0-9]*'}     # files of drivers
+ACCELERATORS = {'/dev/nvidia[0-9]*': 'gpu', '/dev/accel[0-9]*': 'tpu',
+                '/dev/vfio/[0-9]*': 'tpu'}     # files of drivers
 
 
 class Findings:
@@ -174,7 +175,7 @@ def _devices(found: Findings) -> None:
   have = available(meshes.make_mesh(devices))
   found.rows['devices'] = meshes.summary(meshes.make_mesh(devices)) + (
       f', {have / 1e9:,.1f} GB each' if have else '')
-  for kind, pattern in ACCELERATORS.items():
+  for pattern, kind in ACCELERATORS.items():
     there = sorted(glob.glob(pattern))
     if there and devices[0].platform == 'cpu' and 'cpu' not in chosen_platforms():
       raise UserError(f'this host has {there[0]}, but JAX sees only its CPU; run: pip install '

@@ -13,7 +13,8 @@ check_train
 
 export HOME=/root  # start-up scripts have none
 run systemctl stop xmc 2>/dev/null || true  # a training of before saves and ends
-run python3 -m pip install --quiet uv
+# Ubuntu 24.04 refuses packages beside its own, older ones do not know the variable.
+run env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet uv
 run python3 -m uv venv --quiet --allow-existing --python=3.13 .venv
 run python3 -m uv pip install --quiet --constraint launch/hosts/versions.txt \
   --editable '.[train,tpu]'

@@ -46,9 +46,11 @@ await() {  # Runs a command, passes signals on to it and leaves its exit code in
   [[ ! $stopped || $1 == xmc ]] || exit 75
 }
 
-join=(--distributed)
+# Hosts that are new may be late, by a node pool that grows or a slow download.
+join=(--distributed --wait=1800)
 if [[ ${XMC_COORDINATOR-} ]]; then
-  join=(--coordinator="$XMC_COORDINATOR" --processes="$XMC_PROCESSES" --process="$XMC_PROCESS")
+  join=(--coordinator="$XMC_COORDINATOR" --processes="$XMC_PROCESSES" --process="$XMC_PROCESS"
+    --wait=1800)
 fi
 cd "$root"
 [[ ! $data ]] || await python3 launch/hosts/fetch.py "$data"

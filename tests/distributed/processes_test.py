@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -58,6 +59,23 @@ def numbers(pair, text_folder):
   """{name: array} of the one process, and of the two."""
   one = train_worker.train(*train_worker.build(text_folder))[1]
   return one, dict(np.load(pair / 'numbers.npz'))
+
+
+@pytest.mark.parametrize('host, distributed, code', [
+    (socket.gethostname(), False, LOST), ('another', False, 2), ('another', True, LOST)])
+def test_a_process_that_comes_back_too_soon_may_try_again(monkeypatch, host, distributed, code):
+  """A mistyped --process is a mistake; a restart before the others have noticed the end is none."""
+  state = types.SimpleNamespace(client=None, process_id=1, num_processes=2)
+  monkeypatch.setattr(processes, '_state', None)
+  monkeypatch.setattr(processes, '_start_jax', lambda *_: state)
+  monkeypatch.setattr(processes.watchdog, 'put', lambda *_: False)
+  monkeypatch.setattr(processes.watchdog, 'get', lambda *_: host)
+  where = {'distributed': True} if distributed else {
+      'coordinator': 'localhost:1', 'processes': 2, 'process': 1}
+  with pytest.raises(UserError, match='process 1 has joined already') as error:
+    with processes.joined(**where, facts={}):
+      pass
+  assert error.value.code == code
 
 
 @pytest.mark.parametrize('theirs', [{}, {'a': 1, 'b': 2}, {'a': 3}])

@@ -69,7 +69,8 @@ def test_scores_by_random_weights_have_a_warning(tmp_path):
 
 @pytest.mark.parametrize('score, values', [
     (COCO, ['29.53', '24.24', '19.37']),
-    (COCO | {'protocol': 'legacy-torchvision'}, ['19.32', '15.41', '5.85', '5.01']),
+    (COCO | {'protocol': 'legacy-torchvision'}, ['19.32', '15.41']),
+    (COCO | {'protocol': 'legacy-torchvision', 'size': 224}, ['5.85', '5.01']),
     (COCO | {'protocol': 'legacy-torchvision', 'data': 'cub'}, ['14.81', '12.10']),
     (COCO | {'protocol': 'legacy-keras', 'size': 128}, ['10.5 to 11.0']),
     (COCO | {'protocol': 'legacy-keras'}, []), (COCO | {'protocol': 'clean'}, []),
@@ -94,3 +95,13 @@ def test_metrics_by_another_network_do_not_mention_the_resize_of_the_protocol(tm
   assert len(heads) == 2 and not any('None' in head for head in heads)
   assert sum('efficientnet-lite0 · antialiased_bilinear' in head for head in heads) == 1
   assert sum('alignment_net_emoji · seed 0' in head for head in heads) == 1
+
+
+def test_chance_is_that_of_the_same_weights(tmp_path):
+  lines = [{'metric': f'objects: objects{what}', 'value': value, 'weights': weights}
+           for weights, own, chance in (('averaged', 0.6, 0.02), ('live', 0.1, 0.3))
+           for what, value in (('', own), (' by chance', chance))]
+  root = parse(report([make(tmp_path / 'a', scores=lines)]))
+  found = [row for table in score_tables(root) for row in rows(table)]
+  chances = {tuple(row) for row in found if 'by chance' in row[0]}
+  assert len(chances) == 2, found

@@ -8,6 +8,7 @@ this.
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import json
 import os
@@ -27,9 +28,15 @@ from jax.experimental import multihost_utils
 from xmc_jax.distributed import watchdog
 from xmc_jax.types import UserError
 
+_TPU_FILES = ('/dev/accel[0-9]*', '/dev/vfio/[0-9]*')      # of its driver
 _SHARED_WITHIN = 10.0          # seconds until a new file has to be visible on the other hosts
 _state: Any = None             # JAX's record of the processes, in a run of several
 _calls = itertools.count()     # of `gather`, the same number on every process
+
+
+class NotJoined(UserError):
+  """This process could not join the others, and may be able to later: the code is LOST, not 2."""
+  code = watchdog.LOST
 
 
 @contextlib.contextmanager
@@ -55,6 +62,8 @@ def joined(*, distributed: bool = False, coordinator: str | None = None,
   Raises:
     UserError: if the arguments do not go together, nothing is detected, the address cannot be used
       or the facts differ.
+    NotJoined: for what may pass: the others do not know yet that a process of before is gone, or
+      cannot be reached.
   """
   global _state, _calls
   _check(distributed, coordinator, processes, process)
@@ -69,8 +78,13 @@ def joined(*, distributed: bool = False, coordinator: str | None = None,
   _state = state = _start_jax(coordinator, processes, process, heartbeat, wait, prefix)
   _calls = itertools.count()
   if not watchdog.put(state.client, watchdog.HOST.format(state.process_id), socket.gethostname()):
-    raise UserError(f'process {state.process_id} has joined already; give each process its own '
-                    f'--process, 0 to {state.num_processes - 1}')
+    other = watchdog.get(state.client, watchdog.HOST.format(state.process_id), 10)
+    if distributed or other == socket.gethostname():
+      raise NotJoined(f'process {state.process_id} has joined already: if it was started again, '
+                      'the others will soon notice that the first is gone, and the same command '
+                      'joins')
+    raise UserError(f'process {state.process_id} has joined already, on {other}; give each process '
+                    f'its own --process, 0 to {state.num_processes - 1}')
   if state.process_id == 0:
     watchdog.put(state.client, 'xmc/processes', str(state.num_processes))
   dog = watchdog.Watchdog(state.client, state.process_id, state.num_processes, heartbeat, prefix)
@@ -216,11 +230,13 @@ def _start_jax(coordinator: str | None, processes: int | None, process: int | No
     raise UserError(f'jax {jax.__version__} has no recoverable processes ({error}); several '
                     'processes need jax 0.10 to 0.12') from error
   except ValueError as error:
+    if any(map(glob.glob, _TPU_FILES)):      # its metadata server may be late
+      raise NotJoined(f'this process cannot find the others of its slice ({error})') from error
     raise UserError('--distributed: this is neither Cloud TPU nor a job of SLURM, Kubernetes or '
                     'Open MPI; give --coordinator=HOST:PORT, --processes=N and --process=I'
                     ) from error
   except Exception as error:                        # each kind of cluster has its own kinds
-    raise UserError(f'this process cannot join the others at {address} ('
+    raise NotJoined(f'this process cannot join the others at {address} ('
                     f'{" ".join(str(error).split())})') from error
   finally:
     timer.cancel()

@@ -4,7 +4,9 @@ Several different numbers are called CLIP score, so a figure needs its network, 
 
   clip_score(images, texts, 2.5, nonnegative=True), `PREFIX`   CLIPScore of Hessel et al. (arXiv
                                                                2104.08718), ViT-B/32
-  clip_score(images, texts, 1.0), no prefix                    GALIP (ViT-B/32), the raw cosine
+  clip_score(images, texts, 1.0), no prefix                    GALIP (ViT-B/32), the raw cosine, of
+                                                               images prepared by `clip_inputs`'
+                                                               mode 'released'
   clip_score(images, texts), no prefix                         most others: 100 times the cosine
 
 GigaGAN's script for COCO-30k also puts `PREFIX` before each caption. A CLIP that was part of a

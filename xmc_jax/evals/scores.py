@@ -17,7 +17,10 @@ INCEPTION_SPLITS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """A number; `spread` is its standard deviation over subsets, splits or folds, if it has one."""
+  """A number; `spread` is its standard deviation over subsets, splits or folds, if it has one.
+
+  Of the CLIP score it is the standard error over images.
+  """
   metric: str
   value: float
   spread: float | None = None

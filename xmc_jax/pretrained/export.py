@@ -65,7 +65,10 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
   choosing = _choosing(model, dtype) if model.method.match and not draws_only else {}
   tensors |= choosing
   if full:
-    tensors |= int8.pack(networks(workdir, model, source), dtype, -1)
+    whole = networks(workdir, model, source)
+    statistics = {name: x for name, x in whole.items() if '/stats/' in name}
+    weights = {name: x for name, x in whole.items() if name not in statistics}
+    tensors |= int8.pack(weights, dtype, -1) | int8.pack(statistics, STATS, -1)
 
   with atomic.whole_folder(target) as partial:
     tokenizer = text_encoder.export(source, partial / folder.TEXT_ENCODER, model.tokenizer, text,

@@ -101,11 +101,13 @@ def _share(metric: str, found: Mapping[str, Mapping[tuple, Mapping[str, Score]]]
       len(item[1]), max(map(age, item[1].values()))))
   baseline = lambda suffix: max(
       found.get(f'{metric} {suffix}', {}).get(setting, {}).values(), key=age, default=None)
-  chance, real = baseline('by chance'), baseline('of real')
+  real, chances = baseline('of real'), {
+      line['value'] for line in found.get(f'{metric} by chance', {}).get(setting, {}).values()}
   one_of = re.fullmatch(_ONE_OF, metric)
   return Share(_name(metric), {run: line['value'] for run, line in lines.items()},
                max(lines.values(), key=age).get('step'),
-               chance['value'] if chance else 1 / int(one_of[1]) if one_of else None,
+               # Of several runs there may be several, and the bar has one mark.
+               chances.pop() if len(chances) == 1 else 1 / int(one_of[1]) if one_of else None,
                real['value'] if real else None)
 
 

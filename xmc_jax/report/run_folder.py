@@ -47,7 +47,9 @@ class Run:
     """The facts at the top of the report; unknown ones are left out."""
     get, step, total = self.config.get, int(self.metrics[-1]['step']), self.config.get('steps')
     # Sums the measured steps only, so compilation, pauses and repeated steps do not count.
-    befores = [0.0, *(line['step'] for line in self.metrics)]
+    # The first line is as long as the next, at most: an imported run does not begin at step 0.
+    steps = [line['step'] for line in self.metrics]
+    befores = [max(0, 2 * steps[0] - steps[1]) if len(steps) > 1 else 0, *steps]
     seconds = sum(line.get('seconds_per_step', 0.0) * (line['step'] - before)
                   for line, before in zip(self.metrics, befores))
     speeds = self.series('images_per_second')[1]
