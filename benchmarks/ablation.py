@@ -21,6 +21,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import textwrap
 
 from benchmarks import results, speedrun
 from benchmarks.results import ROOT
@@ -32,6 +33,7 @@ COLUMNS = (       # heading, metric, factor, digits
     ('FD-lite0', 'FD-lite0', 1, 1), ('KID x 1000', 'KID-lite0', 1000, 1),
     ('alignment, %', 'alignment-16', 100, 1), ('objects, %', 'objects: objects', 100, 1))
 PAIRED = 'alignment-16'      # the score of the last column and of the plot
+COLUMNS_OF_PLOTS = 3
 # Of training, then held out.
 CAPTIONS = ('grinning face', 'red heart', 'pizza', 'flag of Japan', 'elephant',
             'woman office worker', 'eggplant', 'desert island')
@@ -224,11 +226,12 @@ def draw() -> None:
   from xmc_jax.sampling import TextToImage
   from xmc_jax.utils import image_io
   asked = answered()
-  figure = matplotlib.figure.Figure((5 * len(asked), 4), layout='constrained')
+  height = -(-len(asked) // COLUMNS_OF_PLOTS)
+  figure = matplotlib.figure.Figure((5 * COLUMNS_OF_PLOTS, 4 * height), layout='constrained')
   for i, (name, rows) in enumerate(asked.items()):
-    axes = figure.add_subplot(1, len(asked), i + 1, title=QUESTIONS[name].title,
-                              xlabel='core-minutes', ylabel='alignment, %')
-    axes.title.set_fontsize(9)
+    axes = figure.add_subplot(height, COLUMNS_OF_PLOTS, i + 1, xlabel='core-minutes',
+                              ylabel='alignment, %')
+    axes.set_title(textwrap.fill(QUESTIONS[name].title, 55), fontsize=9)
     for row, seeds in rows.items():
       x = [[point[1] for point in points] for points in seeds.values()]
       y = [[100 * point[2][PAIRED] for point in points] for points in seeds.values()]
