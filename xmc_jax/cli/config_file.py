@@ -87,11 +87,11 @@ def shipped() -> list[tuple[str, str]]:
 
 def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """`config` with the values of the command line, checked and locked."""
-  overrides, none = _joined(overrides), methods.nullable(config)
+  overrides = _joined(overrides)
   given = {word: found.groups() for word in overrides if (found := _OVERRIDE.match(word))}
   for name, text in given.values():
     _check_key(config, name, text)
-    if text == 'None' and name not in none:
+    if text == 'None' and name not in methods.nullable(config):
       raise UserError(f'--config.{name}=None: this key always has a value; leave it out for the '
                       "config's own")
   # The parser below knows no None.
