@@ -37,6 +37,9 @@ COLUMNS_OF_PLOTS = 3
 # Of training, then held out.
 CAPTIONS = ('grinning face', 'red heart', 'pizza', 'flag of Japan', 'elephant',
             'woman office worker', 'eggplant', 'desert island')
+OF_SCENES = ('a large strawberry on a blue background', 'two red apples', 'three sunflowers',
+             'a penguin above a large drum', 'a zebra', 'two elephants and a pear',
+             'a rocket to the left of a castle', 'four bees on a pink background')
 
 
 def terms(*on: str, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ class Question:
   """Rows that differ in one thing: names and flags. minutes: of processor time. steps: of all rows.
 
   title: the heading of its table. plain: the rows that have another config than the others.
+  captions: of its sheet of images.
   """
   title: str
   config: str
@@ -69,6 +73,7 @@ class Question:
   steps: int
   seeds: int = 3
   plain: dict[str, str] = dataclasses.field(default_factory=dict)
+  captions: tuple[str, ...] = CAPTIONS
 
   def flags_of(self, row: str) -> tuple[str, ...]:
     """The flags of `xmc train` of a row, without those of a run."""
@@ -118,7 +123,7 @@ QUESTIONS = {
                                '--config.model.z_features=64'),
         {'one branch': (), 'exact': (), 'overlap': ('--config.data.partners=overlap',),
          'jaccard': ('--config.data.partners=jaccard',)}, minutes=6, steps=500, seeds=2,
-        plain={'one branch': 'swift_scenes64'}),
+        plain={'one branch': 'swift_scenes64'}, captions=OF_SCENES),
 }
 
 
@@ -243,13 +248,13 @@ def draw() -> None:
   for name, rows in asked.items():
     done = [run for row, seeds in rows.items() if 0 in seeds
             and (run := Run(name, row, 0)).folder.exists()]
-    images, words = [], []
+    images, words, captions = [], [], QUESTIONS[name].captions
     for run in done:
-      drawn = TextToImage.load(run.folder).generate(CAPTIONS, seed=0)
+      drawn = TextToImage.load(run.folder).generate(captions, seed=0)
       images += [np.ones_like(drawn[:1]), drawn]
-      words += [run.row, *CAPTIONS]
+      words += [run.row, *captions]
     if done:
-      sheet = image_io.grid(np.concatenate(images), words, 1 + len(CAPTIONS))
+      sheet = image_io.grid(np.concatenate(images), words, 1 + len(captions))
       image_io.save_png(RESULTS.parent / f'ablation_{name}.png', sheet)
 
 
