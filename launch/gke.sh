@@ -33,12 +33,19 @@ max_restarts=100 data='' setup=''
 parse 'name image accelerator topology device hosts chips queue spot? reuse? max_restarts data setup' \
   "$@"
 need name image accelerator hosts chips
+if [[ $topology ]]; then
+  [[ ! $device ]] || die "--device=$device is for GPUs, and --topology for TPUs: leave one out"
+  device=tpu
+else
+  device=${device:-gpu}
+  [[ $device == gpu || $device == gpu12 ]] || die "--device=$device: give gpu or gpu12"
+fi
 check_train
 check_paths
 
 run cd "$root"
 if [[ ! $reuse ]]; then
-  run docker build --platform=linux/amd64 --build-arg="DEVICE=$(device)" \
+  run docker build --platform=linux/amd64 --build-arg="DEVICE=$device" \
     --file=launch/hosts/Dockerfile --tag="$image" .
   run docker push "$image"
 fi

@@ -2,8 +2,6 @@
 # shellcheck disable=SC2154  # the script that sources this has parsed these
 # The JobSet of gke.sh. Strings are written as JSON, which YAML reads.
 
-device() { if [[ $topology ]]; then echo tpu; else echo "${device:-gpu}"; fi; }
-
 json() {  # The words as JSON strings with commas between them
   local word comma=''
   for word; do

@@ -161,6 +161,11 @@ def test_gke_creates_a_jobset(shell, name, resource, chips, hosts, selector):
       'XMC_PROCESSES': '2', 'XMC_PROCESS': None} if 'gpu' in name else {})
 
 
+def test_gke_builds_for_an_older_driver(shell):
+  _, commands = created(shell, 'gke gpu', '--device=gpu12')
+  assert '--build-arg=DEVICE=gpu12' in commands[0]
+
+
 def test_gke_takes_an_image_that_is_there(shell):
   _, commands = created(shell, 'gke', '--reuse')
   assert [words[0] for words in commands] == ['kubectl']
@@ -223,6 +228,8 @@ def test_a_missing_option_is_told_in_one_sentence(shell, name, option):
     ('queued_resource', TPU, '--config FILE'),
     ('tpu_vm', [*TPU, '--', '--config=demo.py', *TRAIN[2:]], '--config demo.py'),
     ('gke', [*CALLS['gke'], '--', *TRAIN[:2], '--workdir=/nfs/x'], '--workdir /nfs/x'),
+    ('gke', [*CALLS['gke'], '--device=gpu', '--', *TRAIN], '--device=gpu is for GPUs'),
+    ('gke', [*CALLS['gke gpu'], '--device=tpu', '--', *TRAIN], 'give gpu or gpu12'),
     ('slurm', ['--nodes=1', '--time', '--gpus=1', '--', *TRAIN], '--time needs a value'),
     ('slurm', [*CALLS['slurm'], '--', '--config=configs/no.py', *TRAIN[2:]], 'configs/no.py'),
     ('hosts/train', ['--', '--config=configs/demo.py'], '--workdir'),

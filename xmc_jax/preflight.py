@@ -244,8 +244,7 @@ def _saved(found: Findings, workdir: epath.Path, program: Program, meta: dict[st
     start = checkpoints.latest() or 0
     if start:
       if {'config', 'tokenizer', 'data', 'heldout'} <= meta.keys():
-        began_with = {**{split: meta[split] for split in ('data', 'heldout')}, **checkpoints.meta()}
-        same_run.check(workdir, began_with, meta)
+        same_run.check(workdir, checkpoints.meta(), meta)
       checkpoints.check(program.state_spec)
       found.rows['resumes'] = f'from step {start:,}'
   return start

@@ -95,11 +95,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         'frozen_settings': method.frozen_settings,
         'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
     processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout']})
-    if latest is not None:
-      # Imported runs have met no data yet, and older ones did not note the held-out images.
-      began_with = {**{split: meta[split] for split in ('data', 'heldout')}, **checkpoints.meta()}
-      if not allow_changes:
-        same_run.check(workdir, began_with, meta)
+    began_with = checkpoints.meta() if latest is not None else {}
+    if began_with and not allow_changes:
+      same_run.check(workdir, began_with, meta)
     if start >= config.steps:
       state = checkpoints.restore(program.state_spec)
       if method.export:

@@ -31,6 +31,10 @@ def test_none_can_be_given_where_it_is_a_default():
   config = config_file.load('emoji64', ['--config.model.bn_group_size=None', '--config.seed=3',
                                         '--config.evals.fakes', 'None'])
   assert config.model.bn_group_size is config.evals.fakes is None and config.seed == 3
+  config = config_file.change(config, ['--config.evals.fakes=8', '--config.evals.fakes=None'])
+  assert config.evals.fakes is None      # the last one counts
+  config = config_file.change(config, ['--config.evals.fakes=None', '--config.evals.fakes=9'])
+  assert config.evals.fakes == 9
   config = config_file.change(config, ['--config.evals.fakes=8', '--config.model.bn_group_size=4'])
   assert (config.evals.fakes, config.model.bn_group_size) == (8, 4)
 

@@ -47,7 +47,23 @@ def test_images_and_scores(trained, captions, detector, tmp_path, capsys):
   assert len({p.tobytes() for p in images}) == len(images)        # no noise comes twice
   found = {line['metric']: line['value'] for line in results.read(trained)[before:]}
   assert found['SOA-C'] == 0.5 and found['SOA-I'] == pytest.approx(6 / 15)
+  assert found['SOA-C top 1'] == 0.0 and found['SOA-C bottom 1'] == 1.0
+  line = results.read(trained)[before]
+  assert line['size'] == 32 and len({line['generator_sha256'], line['captions_sha256']}) == 2
   assert '15 images of 2 classes' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('mistake, words', [
+    (lambda run, captions: (captions / 'label_15_cat.pkl').unlink(), 'at least two classes'),
+    (lambda run, captions: (run / results.FILE).mkdir(), 'cannot be written')])
+def test_scores_that_cannot_be_are_refused_before_any_image(
+    trained, captions, detector, tmp_path, capsys, mistake, words, monkeypatch):
+  run = shutil.copytree(trained, tmp_path / 'run')
+  (run / results.FILE).unlink(missing_ok=True)
+  mistake(run, captions)
+  monkeypatch.setattr('xmc_jax.evaluate_soa.TextToImage', None)
+  argv = ['xmc', 'soa', f'--workdir={run}', f'--captions={captions}', f'--detector={detector}']
+  assert main(argv) == 2 and words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('flags, words', [

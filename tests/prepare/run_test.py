@@ -123,6 +123,26 @@ def test_the_same_preparation_twice_at_once_waits(broken, tmp_path, monkeypatch,
   assert ('is already prepared' in capsys.readouterr().out) == (not force)
 
 
+def test_who_waits_goes_on_where_the_first_has_failed(broken, tmp_path, monkeypatch, capsys):
+  """The first takes the folder away that it made."""
+  measure, others = estimate.measure, []
+
+  def fail_once(*args):
+    if others:
+      return measure(*args)
+    others.append(threading.Thread(target=run.prepare, args=[make_job(tmp_path, broken=True)],
+                                   kwargs={'most_bad': 0.2}))
+    others[0].start()
+    while 'waiting for it' not in capsys.readouterr().out:
+      time.sleep(0.01)
+    raise UserError('no')
+  monkeypatch.setattr(estimate, 'measure', fail_once)
+  with pytest.raises(UserError, match='no'):
+    run.prepare(make_job(tmp_path, broken=True), most_bad=0.2)
+  others[0].join()
+  assert contents(tmp_path / 'out') == contents(broken)
+
+
 PROGRAM = """
 import pathlib, sys
 sys.path.insert(0, {tests!r})

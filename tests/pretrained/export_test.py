@@ -189,6 +189,14 @@ def test_a_model_that_is_there_stays_if_the_export_fails(trained, copy, monkeypa
   assert [path.name for path in copy.parent.iterdir()] == ['copy']
 
 
+def test_statistics_of_all_networks_keep_their_precision(trained, tmp_path):
+  export(trained, tmp_path / 'full', full=True, dtype='int8')
+  kinds = {name: x.dtype for name, x in safetensors_numpy.load_file(
+      tmp_path / 'full' / 'model.safetensors').items()}
+  found = {kinds[name] for name in kinds if '/stats/' in name}
+  assert found == {np.dtype('float32')} and np.dtype('int8') in kinds.values()
+
+
 def test_all_networks_can_be_added(trained, whole, tmp_path):
   export(trained, tmp_path / 'full', full=True)
   names = lambda path: set(safetensors_numpy.load_file(path / 'model.safetensors'))

@@ -31,6 +31,12 @@ def test_a_run_in_progress_is_unfinished(tmp_path):
   assert facts(parse(report([make(tmp_path / 'a', metrics((1, 10)))])))['State'] == 'unfinished'
 
 
+def test_steps_before_an_imported_run_took_it_no_time(tmp_path):
+  lines = metrics((500_100, 500_200), seconds_per_step=1.0)
+  found = facts(parse(report([make(tmp_path / 'a', lines)])))
+  assert found['Training time'] == 'about 3 min'      # 200 s
+
+
 def test_the_page_is_self_contained(run):
   root = parse(report([run]))
   for node in root.every():

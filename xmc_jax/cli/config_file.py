@@ -87,20 +87,22 @@ def shipped() -> list[tuple[str, str]]:
 
 def change(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
   """`config` with the values of the command line, checked and locked."""
-  overrides = _joined(overrides)
-  given = {word: found.groups() for word in overrides if (found := _OVERRIDE.match(word))}
-  for name, text in given.values():
-    _check_key(config, name, text)
-    if text == 'None' and name not in methods.nullable(config):
-      raise UserError(f'--config.{name}=None: this key always has a value; leave it out for the '
-                      "config's own")
-  # The parser below knows no None.
-  overrides = [word for word in overrides if given.get(word, ('', ''))[1] != 'None']
-  config.update_from_flattened_dict({name: None for name, text in given.values() if text == 'None'})
+  last = {}                # of one key, the last value counts
+  for word in _joined(overrides):
+    found = _OVERRIDE.match(word)
+    if found:
+      _check_key(config, *found.groups())
+    last[found[1] if found else word] = word
+  none = {name for name, word in last.items() if word == f'--config.{name}=None'}
+  if always := sorted(none - methods.nullable(config) if none else ()):
+    raise UserError(f'--config.{always[0]}=None: this key always has a value; leave it out for the '
+                    "config's own")
+  config.update_from_flattened_dict(dict.fromkeys(none))
+  overrides = [word for name, word in last.items() if name not in none]      # no None for absl
   values = flags.FlagValues()
   try:
     config_flags.DEFINE_config_dict('config', config, flag_values=values,
-                                    sys_argv=list(overrides))
+                                    sys_argv=overrides)
     words = values(['xmc', *overrides])[1:]
     defaults.check(values.config)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:

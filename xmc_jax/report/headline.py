@@ -99,10 +99,9 @@ def _counts(line: Score) -> bool:
 def _share(metric: str, found: Mapping[str, Mapping[tuple, Mapping[str, Score]]]) -> Share:
   setting, lines = max(found[metric].items(), key=lambda item: (
       len(item[1]), max(map(age, item[1].values()))))
-  baseline = lambda suffix: max(
-      found.get(f'{metric} {suffix}', {}).get(setting, {}).values(), key=age, default=None)
-  real, chances = baseline('of real'), {
-      line['value'] for line in found.get(f'{metric} by chance', {}).get(setting, {}).values()}
+  baselines = lambda suffix: found.get(f'{metric} {suffix}', {}).get(setting, {}).values()
+  real = max(baselines('of real'), key=age, default=None)
+  chances = {line['value'] for line in baselines('by chance')}
   one_of = re.fullmatch(_ONE_OF, metric)
   return Share(_name(metric), {run: line['value'] for run, line in lines.items()},
                max(lines.values(), key=age).get('step'),

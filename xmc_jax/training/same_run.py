@@ -11,7 +11,12 @@ Meta = Mapping[str, Any]      # what is saved beside a state, see `trainer.train
 
 
 def check(workdir: Any, old: Meta, new: Meta) -> None:
-  """Raises UserError unless both have the same method, data and tokenizer."""
+  """Raises UserError unless both have the same method, data and tokenizer.
+
+  What the older one does not say counts as the same: imported runs have met no data yet, and older
+  ones did not note the held-out images.
+  """
+  old = {**{name: new[name] for name in ('data', 'heldout')}, **old}
   parts = {'config.method': lambda meta: meta['config']['method'],
            'config.base': lambda meta: meta['config'].get('base'),
            'the data': lambda meta: meta['data'],

@@ -22,7 +22,7 @@ def turn(path: Any, *, wait: Callable[[], None] = lambda: None,
   Does nothing in buckets, and on systems and file systems without `flock`.
 
   Args:
-    path: of the file, in a folder that exists.
+    path: of the file, in a folder that exists; with `remove` it is made if necessary.
     wait: called before it waits.
     remove: whether to leave no file behind.
   """
@@ -31,7 +31,9 @@ def turn(path: Any, *, wait: Callable[[], None] = lambda: None,
     return
   with contextlib.ExitStack() as stack:
     held = False
-    while not held:      # again, if the one that held it has removed the file since
+    while not held:      # again, if the one that held it has removed the file since, or the folder
+      if remove:
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
       file = stack.enter_context(open(path, 'a+', encoding='utf-8'))
       _lock(file, wait)
       held = not remove or _is_at(file, path)
