@@ -62,6 +62,17 @@ def test_a_run_becomes_a_page(trained, tmp_path, capsys):
   assert '--full' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('words, name', [(['.'], 'whole'), (['emoji64'], 'emoji64')])
+def test_a_page_has_the_name_of_its_model(trained, tmp_path, monkeypatch, words, name):
+  export(trained, tmp_path / 'whole')
+  names = []
+  monkeypatch.setattr(build, 'write', lambda name, *_, **__: names.append(name) or {
+      'weights': 'averaged', 'step': 1})
+  monkeypatch.chdir(tmp_path / 'whole')
+  assert main(['xmc', 'export', *words, f'--page={tmp_path / "page"}']) == 0
+  assert names == [name]
+
+
 def test_the_fewest_bits_that_hold_a_tensor():
   random = np.random.default_rng(0).normal(size=(6, 50, 7)).astype(np.float32)
   half = random.astype(np.float16).astype(np.float32)

@@ -103,6 +103,15 @@ def test_more_hosts_make_the_same_bytes(broken, tmp_path, capsys):
   assert contents(tmp_path / 'out') == contents(broken)
 
 
+def until_told(capsys):
+  """Returns once another preparation has said that it waits."""
+  for _ in range(1000):
+    if 'is being prepared by another process; waiting for it' in capsys.readouterr().out:
+      return
+    time.sleep(0.01)
+  pytest.fail('it does not wait')
+
+
 @pytest.mark.parametrize('force', [False, True])
 def test_the_same_preparation_twice_at_once_waits(broken, tmp_path, monkeypatch, capsys, force):
   write, others = records.write, []
@@ -112,8 +121,7 @@ def test_the_same_preparation_twice_at_once_waits(broken, tmp_path, monkeypatch,
       others.append(threading.Thread(target=run.prepare, args=[make_job(tmp_path, broken=True)],
                                      kwargs={'force': force, 'most_bad': 0.2}))
       others[0].start()
-      while 'is being prepared by another process; waiting' not in capsys.readouterr().out:
-        time.sleep(0.01)
+      until_told(capsys)
       run.prepare(make_job(tmp_path, broken=True), host=1, hosts=7, most_bad=0.2)   # need not wait
     return write(*args, **kwargs)
   monkeypatch.setattr(records, 'write', write_and_begin_again)
@@ -133,8 +141,7 @@ def test_who_waits_goes_on_where_the_first_has_failed(broken, tmp_path, monkeypa
     others.append(threading.Thread(target=run.prepare, args=[make_job(tmp_path, broken=True)],
                                    kwargs={'most_bad': 0.2}))
     others[0].start()
-    while 'waiting for it' not in capsys.readouterr().out:
-      time.sleep(0.01)
+    until_told(capsys)
     raise UserError('no')
   monkeypatch.setattr(estimate, 'measure', fail_once)
   with pytest.raises(UserError, match='no'):

@@ -41,6 +41,18 @@ def test_chance_and_real_images_are_those_of_the_same_setting():
       ('Named objects that are found in the stated number', [('by chance', 0.01), ('a', 0.1)])]
 
 
+def test_runs_with_a_chance_of_their_own_have_no_mark_of_one():
+  """It is measured on the images of each."""
+  run = lambda chance: lines({'metric': 'objects: counts', 'value': 0.1},
+                             {'metric': 'objects: counts by chance', 'value': chance},
+                             {'metric': 'objects: counts of real', 'value': 0.9})
+  counts = 'Named objects that are found in the stated number'
+  assert values({'a': run(0.02), 'b': run(0.12)}) == [
+      (counts, [('a', 0.1), ('b', 0.1), ('real images', 0.9)])]
+  assert values({'a': run(0.02)}) == [
+      (counts, [('by chance', 0.02), ('a', 0.1), ('real images', 0.9)])]
+
+
 @pytest.mark.parametrize('left_out', [
     {'step': 10, 'value': 0.9}, {'time': 1.0, 'value': 0.9}, {'weights': 'live', 'value': 0.9},
     {'weights_sha256': 'random', 'value': 0.9, 'step': 99}])
