@@ -47,6 +47,7 @@ def trained(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_eight_devices_are_one(trained):
   toys.same_on_all_devices(trained(1), trained(8))
 

@@ -19,11 +19,11 @@ pytestmark = pytest.mark.slow
 def make(text_folder):
   @functools.cache
   def program(shard, devices=8):
-    config = toys.tiny_config(text_folder)
-    config.model.width = 8
+    config = toys.quick_config(text_folder)
+    config.model.width = 32
     method = methods.build(config)
     # With momentum, so that there is an optimiser's state; not Adam, see devices_test.py.
-    return method, Program(method.objective, {n: optax.sgd(1e-2, momentum=0.9) for n in 'gd'}, 0.9,
+    return method, Program(method.objective, {n: optax.sgd(1e-3, momentum=0.9) for n in 'gd'}, 0.9,
                            method.frozen_spec, method.batch_spec,
                            make_mesh(jax.devices()[:devices]), shard)
   return program
