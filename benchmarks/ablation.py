@@ -63,7 +63,8 @@ class Question:
   """Rows that differ in one thing: names and flags. minutes: of processor time. steps: of all rows.
 
   title: the heading of its table. plain: the rows that have another config than the others.
-  captions: of its sheet of images.
+  captions: of its sheet of images. encoder: flags of `xmc train` for the text encoder that all its
+    rows read with; its time is not counted.
   """
   title: str
   config: str
@@ -74,6 +75,7 @@ class Question:
   seeds: int = 3
   plain: dict[str, str] = dataclasses.field(default_factory=dict)
   captions: tuple[str, ...] = CAPTIONS
+  encoder: tuple[str, ...] = ()
 
   def flags_of(self, row: str) -> tuple[str, ...]:
     """The flags of `xmc train` of a row, without those of a run."""
@@ -124,6 +126,14 @@ QUESTIONS = {
         {'one branch': (), 'exact': (), 'overlap': ('--config.data.partners=overlap',),
          'jaccard': ('--config.data.partners=jaccard',)}, minutes=6, steps=500, seeds=2,
         plain={'one branch': 'swift_scenes64'}, captions=OF_SCENES),
+    'scl_ssa_gan': Question(
+        'Supervised contrast with SSA-GAN, emoji at 32 px',
+        'scl:ssa_gan_emoji', SMALL,
+        {'one branch': (), 'two branches, no term': ('--config.scl.supcon_fake=0',),
+         'framework': ()}, minutes=8, steps=1000,
+        plain={'one branch': 'ssa_gan_emoji'},
+        encoder=('--config', 'damsm_emoji', *SMALL[:3], '--config.steps=1500',
+                 '--config.batch_size=24')),
 }
 
 
@@ -149,6 +159,17 @@ def runs() -> list[Run]:
   return sorted(everything, key=lambda run: run.seed)
 
 
+def text_encoder(run: Run, xmc: list[str]) -> tuple[str, ...]:
+  """The flag that names the text encoder of the run's question, if it has one; trained if need be.
+  """
+  flags, folder = QUESTIONS[run.question].encoder, RUNS / f'encoder-{run.question}'
+  if not flags:
+    return ()
+  with folder.with_suffix('.log').open('a') as out:      # does nothing if it is finished
+    subprocess.run([*xmc, 'train', *flags, '--workdir', str(folder)], check=True, stdout=out)
+  return (f'--config.text.encoder={folder / "encoder"}',)
+
+
 def execute(run: Run, core: int) -> dict[str, object]:
   """Trains and scores one run on one core: its line of RESULTS."""
   question, folder = QUESTIONS[run.question], run.folder
@@ -158,7 +179,7 @@ def execute(run: Run, core: int) -> dict[str, object]:
   xmc = ['taskset', '--cpu-list', str(core), sys.executable, '-m', 'xmc_jax']
   cost = speedrun.train(
       [*xmc, 'train', *question.flags_of(run.row), '--workdir', str(folder),
-       f'--config.seed={run.seed}', '--config.steps=100000',
+       *text_encoder(run, xmc), f'--config.seed={run.seed}', '--config.steps=100000',
        f'--config.every.save={question.steps}', f'--config.keep_every={question.steps}'],
       question.minutes, log)
   scored, last = {}, {}
