@@ -39,7 +39,11 @@ export PATH=\$PATH:/snap/bin
 mkdir -p /opt/xmc
 exec 9>/opt/xmc/.lock && flock 9
 ${keep}printf %s $(quote "$(host_words)") >/opt/xmc/flags
-gcloud storage cat $(quote "$workdir/code.tar.gz") | tar -xz -C /opt/xmc
+for left in 4 3 2 1 0; do
+  gcloud storage cat $(quote "$workdir/code.tar.gz") | tar -xz -C /opt/xmc && break
+  ((left))
+  sleep 30
+done
 eval "bash /opt/xmc/launch/hosts/tpu.sh \$(cat /opt/xmc/flags)"
 SCRIPT
 }

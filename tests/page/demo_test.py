@@ -1,5 +1,6 @@
 """`xmc demo`: type a caption, click, see the images that Python draws."""
 import io
+import shutil
 import sys
 import time
 import urllib.request
@@ -12,6 +13,7 @@ from PIL import Image
 import xmc_jax
 from xmc_jax.cli.main import main
 from xmc_jax.page import demo
+from xmc_jax.pretrained.model import SHIPPED
 from xmc_jax.types import UserError
 
 pytestmark = pytest.mark.slow
@@ -44,6 +46,14 @@ def test_type_click_and_see(monkeypatch):
       assert others == []
     finally:
       page.close()
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_the_page_of_the_folder_in_which_one_is_bears_its_name(tmp_path, monkeypatch):
+  pytest.importorskip('gradio', reason='gradio is not installed; it belongs to the extra demo')
+  folder = shutil.copytree(SHIPPED / 'emoji64', tmp_path / 'flowers')
+  monkeypatch.chdir(folder)
+  assert demo.app(xmc_jax.load('.'), ['a rose']).title == 'flowers: text to image'
 
 
 def until(found, seconds=30):
