@@ -273,17 +273,26 @@ with processes.joined(coordinator=address, processes=int(number), process=int(in
                       facts={}, command='xmc'):
   print(processes.gather(int(index)), file=sys.stderr)
   if index == '1':
-    raise ValueError('no such file')
+    raise ERROR
   time.sleep(60)
 """
 
 
 def test_the_others_end_with_one_that_fails_and_name_its_error():
-  ends, output = end_of(*[['-c', WORKER]] * 2)
+  ends, output = end_of(*[['-c', WORKER.replace('ERROR', "ValueError('no such file')")]] * 2)
   assert [code for code, _ in ends] == [LOST, 1], output
   assert output.count('[0, 1]') == 2 and output.count('Traceback') == 1
   assert len(ends[0][1]) == 1 and 'xmc: process 1 of 2' in ends[0][1][0]
   assert 'ValueError: no such file' in ends[0][1][0] and ends[1][1] == []
+
+
+@pytest.mark.parametrize('error, code', [('UserError', 2), ('processes.NotJoined', LOST)])
+def test_the_others_end_as_one_with_an_error_of_the_user_does(error, code):
+  worker = WORKER.replace('ERROR', f"{error}('no such folder')").replace(
+      'import processes', 'import processes\nfrom xmc_jax.types import UserError')
+  ends, output = end_of(*[['-c', worker]] * 2)
+  assert ends[0][0] == code and len(ends[0][1]) == 1, output
+  assert f'stopped (no such folder), so this process ends too (code {code})' in ends[0][1][0]
 
 
 def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path, encoder_folder):

@@ -57,7 +57,7 @@ def joined(*, distributed: bool = False, coordinator: str | None = None,
 
   While the context is open, this process ends with one sentence and the exit code `watchdog.LOST`
   when another process is lost or stops with an error. It ends in the same way when not all
-  processes join within `wait` seconds.
+  processes join within `wait` seconds. A UserError of one process gives all of them its exit code.
 
   Raises:
     UserError: if the arguments do not go together, nothing is detected, the address cannot be used
@@ -99,7 +99,7 @@ def joined(*, distributed: bool = False, coordinator: str | None = None,
     gather(None)               # every watchdog has stopped, so a process that leaves is not missed
     dog.close()
   except UserError as error:
-    dog.report(str(error))
+    dog.report(str(error), error.code)
     raise
   except KeyboardInterrupt:
     watchdog.write(f'{prefix}interrupted')

@@ -27,7 +27,10 @@ _aborting, _unrelated = threading.Event(), threading.Event()
 
 
 class Watchdog:
-  """Ends this process with the exit code `LOST` when another one is lost or stops with an error.
+  """Ends this process when another one is lost or stops with an error.
+
+  The exit code is `LOST`, but after a user error of the other process that error's own: to start
+  again would not help.
 
   Args:
     client: client of JAX's coordination service.
@@ -52,11 +55,11 @@ class Watchdog:
     while self._rounds < rounds:
       time.sleep(0.1)
 
-  def report(self, reason: str) -> None:
-    """Tells the other processes that this one stops, and waits for them to stop too."""
+  def report(self, reason: str, code: int = LOST) -> None:
+    """Tells the others that this process stops, and waits until they stop too, with exit `code`."""
     self._stopped = True
     with contextlib.suppress(ConnectionError):
-      self._announce(f'{self._name(self._process)} stopped ({reason})', _GRACE)
+      self._announce(f'{self._name(self._process)} stopped ({reason})', _GRACE, code)
     self._meet(_GRACE + 2)
 
   def stop(self) -> None:
@@ -90,9 +93,9 @@ class Watchdog:
     except ConnectionError:
       self._end(f'process 0 of {self._processes} is lost: its coordination service does not answer')
     else:
-      sentence, grace = json.loads(failure)
+      sentence, grace, code = json.loads(failure)
       time.sleep(grace)
-      self._end(sentence, meet=True)
+      self._end(sentence, code, meet=True)
 
   def _watch_processes(self) -> None:
     """Asks who is alive. The service answers when all processes that are alive have asked."""
@@ -102,7 +105,7 @@ class Watchdog:
         lost = [process for process in everyone if process not in alive]
         if lost and not self._stopped:
           sentence = f'{self._name(lost[0])} is lost: no heartbeat for {self._heartbeat:g} s'
-          self._announce(sentence, 0)
+          self._announce(sentence, 0, LOST)
           self._end(sentence, meet=True)
         self._rounds += 1
         time.sleep(self._interval)
@@ -110,8 +113,8 @@ class Watchdog:
   def _name(self, process: int) -> str:
     return f'process {process} of {self._processes} ({get(self._client, HOST.format(process), 1)})'
 
-  def _announce(self, sentence: str, grace: float) -> None:
-    put(self._client, _FAILURE, json.dumps([sentence, grace]))
+  def _announce(self, sentence: str, grace: float, code: int) -> None:
+    put(self._client, _FAILURE, json.dumps([sentence, grace, code]))
 
   def _meet(self, seconds: float) -> None:
     """Waits for all processes to be about to exit, so that the service outlives its clients."""
@@ -124,14 +127,15 @@ class Watchdog:
     if self._process == 0:     # the service, which is here, has yet to answer the others
       time.sleep(1)
 
-  def _end(self, sentence: str, meet: bool = False) -> None:
+  def _end(self, sentence: str, code: int = LOST, meet: bool = False) -> None:
     with self._lock:           # only one thread ends the process
       if not self._stopped:
-        write(f'{self._prefix}{sentence}, so this process ends too (code {LOST}); the same command '
-              'on every host resumes from the last checkpoint')
+        then = 'the' if code == LOST else 'once this is corrected, the'
+        write(f'{self._prefix}{sentence}, so this process ends too (code {code}); {then} same '
+              'command on every host resumes from the last checkpoint')
         if meet:
           self._meet(2)
-        os._exit(LOST)         # the main thread may be inside a collective that never returns
+        os._exit(code)         # the main thread may be inside a collective that never returns
 
 
 def write(sentence: str) -> None:
