@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from xmc_jax.data.embedded.emoji_scenes import EmojiScenes
+from xmc_jax.data.embedded.scene_changes import background, mirrored
 from xmc_jax.data.embedded.scene_kinds import kinds
-from xmc_jax.data.embedded.scene_layout import BACKGROUNDS, SIZES, Group, Scene
+from xmc_jax.data.embedded.scene_layout import SIZES, Group, Scene
 from xmc_jax.data.embedded.scene_words import NUMBERS, write_captions
 
 Change = Callable[[Scene, np.random.Generator], Scene]
@@ -48,23 +49,6 @@ def size(scene: Scene, random: np.random.Generator) -> Scene:
   """One kind small or large instead; not medium, which captions omit and so would not be wrong."""
   return _with_group(scene, random, lambda group: dataclasses.replace(
       group, size=_other(group.size, (0, len(SIZES) - 1), random)))
-
-
-def mirrored(scene: Scene, random: np.random.Generator) -> Scene:
-  """Left is right and above is below."""
-  del random
-  return dataclasses.replace(scene, groups=tuple(
-      dataclasses.replace(group, boxes=tuple(
-          (1 - x1, 1 - y1, 1 - x0, 1 - y0) for x0, y0, x1, y1 in group.boxes))
-      for group in scene.groups))
-
-
-def background(scene: Scene, random: np.random.Generator) -> Scene:
-  """Another color in place of one of the background's."""
-  i = int(random.integers(len(scene.background)))
-  color = _other(scene.background[i], sorted(set(BACKGROUNDS) - set(scene.background)), random)
-  return dataclasses.replace(
-      scene, background=(*scene.background[:i], color, *scene.background[i + 1:]))
 
 
 OTHERS: tuple[Change, ...] = (kind, size, mirrored, background)

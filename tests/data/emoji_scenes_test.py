@@ -1,3 +1,4 @@
+import collections
 import itertools
 import re
 
@@ -33,6 +34,11 @@ def scenes(request):
 @pytest.fixture(scope='module')
 def train():
   return sources.load('emoji_scenes', 'train', 64)
+
+
+@pytest.fixture(scope='module')
+def pairs():
+  return sources.load('emoji_scenes', 'train', 64, pairs=True)
 
 
 def said(caption):
@@ -192,3 +198,44 @@ def test_lengths_and_user_errors():
   assert len(emoji_scenes.load('heldout', examples=7, heldout_examples=3)) == 3
   with pytest.raises(UserError, match='examples >= 1.* not 0, 5000 and 0'):
     sources.load('emoji_scenes', 'train', 64, examples=0)
+
+
+def test_pairs_are_scenes_of_training_and_others_that_differ_in_one_thing(train, pairs):
+  assert len(pairs) == 2 * len(train) and pairs.together == 2
+  seen = collections.Counter()
+  for i in range(N):
+    first, second = pairs.scene(2 * i), pairs.scene(2 * i + 1)
+    assert first == train.scene(i)
+    of = lambda scene: [[(g.kind, g.size, len(g.boxes))[k] for g in scene.groups] for k in range(3)]
+    names = ('kind', 'size', 'number')
+    differing = [name for name, a, b in zip(names, of(first), of(second)) if a != b]
+    differing += ['background'] * (first.background != second.background)
+    assert len(differing) <= 1
+    if not differing:                       # the other way round
+      assert [[(1 - x1, 1 - y1, 1 - x0, 1 - y0) for x0, y0, x1, y1 in group.boxes]
+              for group in first.groups] == [[*group.boxes] for group in second.groups]
+    seen[(*differing, 'mirrored')[0]] += 1
+    chosen = sorted(group.kind for group in second.groups)
+    assert heldout_pairs().isdisjoint(itertools.combinations(chosen, 2))
+    assert sum(len(group.boxes) for group in second.groups) <= 5
+  assert seen.keys() == {'kind', 'size', 'number', 'background', 'mirrored'}
+  assert min(seen.values()) > N / 40 and seen['number'] > N / 5
+
+
+def test_captions_of_a_pair_say_the_difference(pairs):
+  for i in range(0, N, 2):
+    first, second = pairs.captions(i), pairs.captions(i + 1)
+    assert len(first) == len(second) > 0
+    assert all(a != b for a, b in zip(first, second))
+    for example, captions in ((i, first), (i + 1, second)):
+      for number, caption in enumerate(captions):
+        truth = pairs.truth(example, number)
+        assert truth.counts == {kind: count for kind, (count, _) in said(caption).items()}
+        assert truth.sizes == {kind: size for kind, (_, size) in said(caption).items() if size}
+        assert (truth.relation is None) == (RELATION.search(caption) is None)
+
+
+def test_heldout_scenes_have_no_pairs():
+  plain, pairs = (sources.load('emoji_scenes', 'heldout', 64, pairs=pairs)
+                  for pairs in (False, True))
+  assert len(plain) == len(pairs) and sources.fingerprint(plain) == sources.fingerprint(pairs)

@@ -16,11 +16,12 @@ from xmc_jax.types import LABEL_RULES, UserError
 BOTH = pytest.mark.parametrize('loader', pipeline.LOADERS)
 
 
-@pytest.fixture(scope='module', params=['emoji', 'emoji_scenes', 'records'])
+@pytest.fixture(scope='module', params=['emoji', 'emoji_scenes', 'pairs', 'records'])
 def source(request, records_folder):
   options = {'emoji': {'groups': ('animals-nature',)}, 'emoji_scenes': {'examples': 60},
-             'records': {'folder': records_folder}}
-  return sources.load(request.param, 'train', 32, **options[request.param])
+             'pairs': {'examples': 30, 'pairs': True}, 'records': {'folder': records_folder}}
+  name = {'pairs': 'emoji_scenes'}.get(request.param, request.param)
+  return sources.load(name, 'train', 32, **options[request.param])
 
 
 def take(source, tokenizer, number, **options):
@@ -268,6 +269,9 @@ def test_user_errors(tokenizer):
     pipeline.batches(source, tokenizer, **usual, process=(0, 3))
   with pytest.raises(UserError, match='seed=-1: must be at least 0'):
     pipeline.batches(source, tokenizer, **usual | {'seed': -1})
+  pairs = sources.load('emoji_scenes', 'train', 32, examples=60, pairs=True)
+  with pytest.raises(UserError, match='batch_size=3: 2 successive examples .* a multiple of 2'):
+    pipeline.batches(pairs, tokenizer, **usual | {'rows': 3})
 
 
 def test_the_arrays_loader_does_without_tensorflow(tokenizer_folder):

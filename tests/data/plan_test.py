@@ -24,6 +24,15 @@ def test_a_step_is_a_function_of_seed_and_step():
   assert (plan(100, True, 5, 8, 2, 8).caption != late.caption).all()
 
 
+def test_examples_that_belong_together_are_neighbors_and_read_as_one():
+  pairs, halves = plan(100, True, 5, 7, 2, 8, together=2), plan(50, True, 5, 7, 2, 4)
+  np.testing.assert_array_equal(pairs.index[:, ::2], 2 * halves.index)
+  np.testing.assert_array_equal(pairs.index[:, 1::2], 2 * halves.index + 1)
+  np.testing.assert_array_equal(pairs.caption[:, ::2], pairs.caption[:, 1::2])
+  assert len(set(pairs.caption.ravel())) == 8
+  assert (pairs.crop[:, ::2] != pairs.crop[:, 1::2]).all()
+
+
 def test_rounds_differ():
   one = plan(100, True, 0, 0, 2, 8)
   assert not set(one.index[0]) & set(one.index[1])

@@ -61,15 +61,20 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
 
   Raises:
     UserError: the loader is unknown, TensorFlow is missing, or the batch size is not a multiple of
-      the number of processes.
+      the number of processes, or of examples that belong together.
   """
   loader = choose_loader(loader)
   if seed < 0:
     raise UserError(f'--config.seed={seed}: must be at least 0')
   first, last = _block(rows, process)
+  together = getattr(source, 'together', 1)
+  if rows % together:
+    raise UserError(f'--config.batch_size={rows}: {together} successive examples of the data '
+                    f'belong together; choose a multiple of {together}')
 
   def plans_of(step: int) -> tuple[Plan, ...]:
-    anchors = plan(len(source), source.flippable, seed, step, rounds, rows)
+    anchors = plan(len(source), source.flippable, seed, step, rounds, rows,
+                   together)
     views = (anchors, partners.plan(anchors, seed, step)) if partners else (anchors,)
     return tuple(view.rows(first, last) for view in views)
 

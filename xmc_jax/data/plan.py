@@ -49,7 +49,7 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 
 
 def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: int,
-         rows: int) -> Plan:
+         rows: int, together: int = 1) -> Plan:
   """Returns the plan of one step for the whole global batch.
 
   Args:
@@ -57,14 +57,19 @@ def plan(size: int, flippable: bool | np.ndarray, seed: int, step: int, rounds: 
     flippable: a bool, or bool [size].
     seed, step: integers, at least 0.
     rounds, rows: r and b. Within an epoch no example is repeated.
+    together: so many successive examples are next to one another in a batch and have the same
+      choice of a caption; divides size and rows.
   """
-  count = rounds * rows
+  size, count = size // together, rounds * rows // together
   positions = np.arange(step * count, (step + 1) * count)
   index = np.empty(count, np.int64)
   for epoch in range(positions[0] // size, positions[-1] // size + 1):
     here = positions // size == epoch
     index[here] = _order(size, seed, epoch)[positions[here] % size]
-  return choose(index.reshape(rounds, rows), flippable, generator(seed, CHOICE, step))
+  index = (together * index[:, None] + np.arange(together)).reshape(rounds, rows)
+  chosen = choose(index, flippable, generator(seed, CHOICE, step))
+  caption = np.repeat(chosen.caption[:, ::together], together, axis=1)
+  return dataclasses.replace(chosen, caption=caption)
 
 
 def choose(index: np.ndarray, flippable: bool | np.ndarray, random: np.random.Generator) -> Plan:

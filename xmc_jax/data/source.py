@@ -35,6 +35,9 @@ class Source(Protocol):
       [len(self)].
     class_names: names of the l classes.
     images: uint8 [len(self), S, S, 3] if the whole split is in memory, otherwise None.
+
+  It may also have `together`, a number: so many successive examples, from a multiple of it, are
+  always next to one another in a batch.
   """
   name: str
   size: int

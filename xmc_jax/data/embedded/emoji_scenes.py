@@ -3,7 +3,8 @@
 A scene is a function of (seed, split, index). Its captions name objects, numbers, sizes, relations
 and the background; its label says which kinds it shows. The held-out split tests new combinations:
 one pair of kinds in ten never occurs together in training, and every held-out scene has such a
-pair.
+pair. With the option `pairs`, each training scene has a second one beside it in the batch, which
+differs in one thing (`scene_changes.py`).
 """
 from __future__ import annotations
 
@@ -15,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax.data.embedded import emoji_assets
+from xmc_jax.data.embedded.scene_changes import changed
 from xmc_jax.data.embedded.scene_kinds import kinds
 from xmc_jax.data.embedded.scene_layout import BACKGROUNDS, SIZES, Scene, sample_scene, trims
 from xmc_jax.data.embedded.scene_words import place, relation, write_captions
 from xmc_jax.data.plan import MIDDLE, generator
 from xmc_jax.types import UserError
 
-SCENES = 2  # random stream, distinct from those of `xmc_jax.data.plan`
+SCENES, CHANGED = 2, 3  # random streams, distinct from those of `xmc_jax.data.plan`
 # Whether each of the five captions mentions sizes, and places; all mention kinds and numbers.
 SAYS_SIZES = (True, False, False, True, True)
 SAYS_PLACES = (True, True, False, False, True)
@@ -130,9 +132,38 @@ class EmojiScenes:
     return self._sprites[key]
 
 
+class ScenePairs(EmojiScenes):
+  """Training scenes, each followed by one that differs in one thing: examples 2 i and 2 i + 1.
+
+  A pair's captions are those of the five that differ.
+  """
+  together = 2
+
+  def __init__(self, size: int, examples: int, seed: int):
+    super().__init__(size, 2 * examples, seed, heldout=False)
+
+  def captions(self, index: int) -> tuple[str, ...]:
+    own = super().captions(index)
+    return tuple(own[number] for number in self._differing(index))
+
+  def truth(self, index: int, caption: int = 0) -> Truth:
+    return super().truth(index, self._differing(index)[caption])
+
+  def _differing(self, index: int) -> list[int]:
+    """The numbers of the captions that differ between example `index` and the other of its pair."""
+    pair = (write_captions(self.scene(i)) for i in (index, index ^ 1))
+    return [number for number, (a, b) in enumerate(zip(*pair)) if a != b]
+
+  def _sample(self, index: int) -> Scene:
+    scene = super()._sample(index // 2)
+    return changed(scene, generator(self._seed, CHANGED, index)) if index % 2 else scene
+
+
 def load(split: str, size: int = 64, examples: int = 50_000, heldout_examples: int = 5_000,
-         seed: int = 0) -> EmojiScenes:
+         seed: int = 0, pairs: bool = False) -> EmojiScenes:
   """Returns a split of the scenes; `examples` and `heldout_examples` are the lengths of the splits.
+
+  pairs: the scenes of training in pairs, see `ScenePairs`; twice as many examples.
 
   Raises:
     UserError: a number is out of range.
@@ -141,4 +172,6 @@ def load(split: str, size: int = 64, examples: int = 50_000, heldout_examples: i
     raise UserError('--config.data.options: the scenes need examples >= 1, heldout_examples >= 1 '
                     f'and seed >= 0, not {examples}, {heldout_examples} and {seed}')
   heldout = split == 'heldout'
+  if pairs and not heldout:
+    return ScenePairs(size, examples, seed)
   return EmojiScenes(size, heldout_examples if heldout else examples, seed, heldout)

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from xmc_jax.data.embedded import emoji_assets
 from xmc_jax.data.embedded.scene_kinds import kinds
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
+Spec = tuple[int, int, int]              # kind, size and number of the objects of a group
 
 # Number of objects in each group. A group has one kind and one size; kinds differ between groups.
 COUNTS = ((1,), (2,), (3,), (4,), (1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (3, 1),
@@ -137,20 +139,26 @@ def _sample_background(random: np.random.Generator) -> tuple[str, ...]:
 
 def _place(random: np.random.Generator, counts: tuple[int, ...],
            chosen: list[int]) -> tuple[Group, ...] | None:
-  """Places the groups, largest objects first; None if one of them found no free place."""
+  """Places groups of random sizes, as `place_groups` does."""
   sizes = [_pick(random, SIZE_WEIGHTS[sum(counts)]) for _ in counts]
+  return place_groups(random, list(zip(chosen, sizes, counts)))
+
+
+def place_groups(random: np.random.Generator, specs: Sequence[Spec]) -> tuple[Group, ...] | None:
+  """Places the groups, largest objects first; None if one of them found no free place."""
   groups: dict[int, Group] = {}
   taken: list[Box] = []
-  for i in sorted(range(len(counts)), key=lambda i: -sizes[i]):
+  for i in sorted(range(len(specs)), key=lambda i: -specs[i][1]):
+    kind, size, count = specs[i]
     boxes = []
-    for _ in range(counts[i]):
-      box = _free_box(random, chosen[i], sizes[i], taken)
+    for _ in range(count):
+      box = _free_box(random, kind, size, taken)
       if box is None:
         return None
       boxes.append(box)
       taken.append(box)
-    groups[i] = Group(chosen[i], sizes[i], tuple(boxes))
-  return tuple(groups[i] for i in range(len(counts)))
+    groups[i] = Group(kind, size, tuple(boxes))
+  return tuple(groups[i] for i in range(len(specs)))
 
 
 def _free_box(random: np.random.Generator, kind: int, size: int, taken: list[Box]) -> Box | None:
