@@ -107,15 +107,15 @@ def test_the_shipped_model_draws_red_apples_and_yellow_faces(emoji64):
 @slow
 def test_the_shipped_scenes_have_the_objects_and_the_background_of_the_caption():
   drawn = xmc_jax.load('scenes64')(
-      ['a strawberry on a blue background', 'a sunflower on a green background'], num_images=8)
-  backgrounds = drawn.arrays[:, :4, :4].mean((1, 2)).reshape(2, 8, 3)
+      ['a strawberry on a blue background', 'a sunflower on a green background'], num_images=24)
+  backgrounds = drawn.arrays[:, :4, :4].mean((1, 2)).reshape(2, 24, 3)
   assert (backgrounds.argmax(-1) == [[2], [1]]).all()
   nouns = [kind.noun for kind in kinds()]
   wanted = [nouns.index('strawberry'), nouns.index('sunflower')]
   found = objects.find_objects(drawn.arrays / 255.0)
   shares = [[np.mean([kind in image for image in images]) for kind in wanted]
-            for images in (found[:8], found[8:])]
-  assert min(np.diag(shares)) > 0.7 and max(shares[0][1], shares[1][0]) < 0.3, shares
+            for images in (found[:24], found[24:])]
+  assert min(np.diag(shares)) > 0.55 and max(shares[0][1], shares[1][0]) < 0.2, shares
 
 
 @slow
