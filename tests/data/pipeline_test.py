@@ -119,6 +119,16 @@ def test_partners_lie_where_the_plan_says(tokenizer):
     assert (second.index != anchors.index).all() and second.flip.any()
 
 
+@BOTH
+def test_a_pair_is_side_by_side_in_a_batch(tokenizer, loader):
+  source = sources.load('emoji_scenes', 'train', 32, examples=30, pairs=True)
+  number = {source.image(i).tobytes(): i for i in range(len(source))}
+  for batch in take(source, tokenizer, 3, loader=loader):
+    first, second = ([number[image.tobytes()] for image in batch['image'][:, start::2].reshape(
+        -1, 32, 32, 3)] for start in (0, 1))
+    assert [i + 1 for i in first] == second and all(i % 2 == 0 for i in first)
+
+
 def test_rows_are_the_sources_examples(tokenizer):
   source = sources.load('emoji', 'train', 32)
   images = {source.image(i).tobytes(): i for i in range(len(source))}
