@@ -132,7 +132,7 @@ QUESTIONS = {
         {'one branch': (), 'two branches, no term': ('--config.scl.supcon_fake=0',),
          'framework': ()}, minutes=8, steps=1000,
         plain={'one branch': 'ssa_gan_emoji'},
-        encoder=('--config', 'damsm_emoji', *SMALL[:3], '--config.steps=1500',
+        encoder=('--config', 'damsm_emoji', *SMALL, '--config.steps=1500',
                  '--config.batch_size=24')),
 }
 
@@ -160,8 +160,7 @@ def runs() -> list[Run]:
 
 
 def text_encoder(run: Run, xmc: list[str]) -> tuple[str, ...]:
-  """The flag that names the text encoder of the run's question, if it has one; trained if need be.
-  """
+  """The flag that names the text encoder of the run's question, if any, which it trains first."""
   flags, folder = QUESTIONS[run.question].encoder, RUNS / f'encoder-{run.question}'
   if not flags:
     return ()

@@ -1,4 +1,5 @@
 """benchmarks/ablation.py: its plan, and its tables against figures by hand."""
+import dataclasses
 import json
 
 import pytest
@@ -51,6 +52,27 @@ def test_what_is_known_is_not_run_again(lines, monkeypatch, capsys):
       f'q/{row}/{seed}' for row in ('none', 'both') for seed in (0, 1)}
   run()
   assert len(ran) == 1
+
+
+def test_a_text_encoder_is_trained_before_the_runs_that_read_with_it(lines, tmp_path, monkeypatch):
+  encoded = dataclasses.replace(QUESTION, encoder=('--config', 'damsm_emoji'))
+  monkeypatch.setattr(ablation, 'QUESTIONS', {'q': QUESTION, 'with': encoded})
+  monkeypatch.setattr(ablation, 'RUNS', tmp_path)
+  ran = []
+  monkeypatch.setattr(ablation.subprocess, 'run', lambda argv, **_: ran.append(argv))
+  assert ablation.text_encoder(ablation.Run('q', 'none', 0), ['xmc']) == () and not ran
+  folder = tmp_path / 'encoder-with'
+  for seed in (0, 1):
+    assert ablation.text_encoder(ablation.Run('with', 'none', seed), ['xmc']) == (
+        f'--config.text.encoder={folder / "encoder"}',)
+  assert ran == 2 * [['xmc', 'train', '--config', 'damsm_emoji', '--workdir', str(folder)]]
+
+
+def test_flags_of_text_encoders_are_known():
+  for question in ablation.QUESTIONS.values():
+    if question.encoder:
+      _, config, *flags = question.encoder
+      config_file.load(config, flags)
 
 
 def test_runs_come_seed_by_seed():

@@ -78,7 +78,7 @@ def test_parts_that_can_pass():
 
 @pytest.fixture(scope='module')
 def train(text_folder):
-  """(devices, settings) -> parameters, averages, statistics and metrics after two steps of SGD."""
+  """(devices, settings) -> networks and averages, metrics after two steps of SGD; program, step."""
   def run(devices, **settings):
     config = toys.tiny_config(text_folder)
     config.batch_size, config.model.bn_group_size, config.model.augment = ROWS, 4, ('translation',)
@@ -91,7 +91,7 @@ def train(text_folder):
     for i in range(2):
       batch = put_rows(toys.batch(method.batch_spec, i), program.rows)
       state, metrics = step(state, frozen, batch)
-    return jax.device_get((state.networks, state.ema)), jax.device_get(metrics), step
+    return jax.device_get((state.networks, state.ema)), jax.device_get(metrics), program, step
   return run
 
 
@@ -103,10 +103,12 @@ def whole(train):
 @pytest.mark.parametrize('devices, settings', [
     (2, {'microbatches': 2}), (1, {'model.remat': 'blocks'})])
 def test_a_training_in_parts_or_with_recomputing_is_the_same(train, whole, devices, settings):
-  state, metrics, step = train(devices, **settings)
+  state, metrics, program, step = train(devices, **settings)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), state, whole[0])
   for name, value in whole[1].items():
     np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+  # The setting is not ignored: what is recomputed is counted.
+  assert devices * describe.flops(program) > 1.02 * describe.flops(whole[2])
   if devices > 1:        # the parts are dealt so that images and regions stay where they are
     moved = [shape for round_ in step.rounds for _, shapes in toys.collectives(round_)
              for shape in shapes]

@@ -73,8 +73,7 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
                     f'belong together; choose a multiple of {together}')
 
   def plans_of(step: int) -> tuple[Plan, ...]:
-    anchors = plan(len(source), source.flippable, seed, step, rounds, rows,
-                   together)
+    anchors = plan(len(source), source.flippable, seed, step, rounds, rows, together)
     views = (anchors, partners.plan(anchors, seed, step)) if partners else (anchors,)
     return tuple(view.rows(first, last) for view in views)
 
