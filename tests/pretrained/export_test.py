@@ -15,25 +15,21 @@ import saved_runs
 import tiny
 import tokenizers
 import toys
-from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 import xmc_jax
-from xmc_jax import methods
 from xmc_jax.cli.main import main
 from xmc_jax.data import source
 from xmc_jax.encoders import damsm, registry
 from xmc_jax.evals import results
-from xmc_jax.methods import attngan, galip, swift
+from xmc_jax.methods import attngan, galip
 from xmc_jax.networks import galip as galip_networks
-from xmc_jax.networks import matcher
 from xmc_jax.pretrained import export as exporting
-from xmc_jax.pretrained import folder, start, text_encoder
+from xmc_jax.pretrained import folder, text_encoder
 from xmc_jax.pretrained import model as module
 from xmc_jax.pretrained.export import export
 from xmc_jax.pretrained.model import from_folder
 from xmc_jax.sampling import TextToImage
-from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
 from xmc_jax.weight_files import hf_folders
 
@@ -226,13 +222,6 @@ def test_a_card_may_be_edited(copy):
   xmc_jax.load(copy)
 
 
-def sign_again(path):
-  """Writes the checksums anew after a change that is no damage."""
-  folder.write(path, json.loads((path / 'config.json').read_text()),
-               safetensors_numpy.load_file(path / 'model.safetensors'),
-               (path / 'tokenizer.json').read_text(), '')
-
-
 @pytest.mark.parametrize('change, words', [
     ({'model_type': 'bert'}, "another library: model_type is 'bert'"),
     ({'format': 99}, 'format 99')])
@@ -253,7 +242,7 @@ def test_a_method_outside_the_package_is_not_imported_by_itself(copy, tmp_path, 
   facts = json.loads((copy / 'config.json').read_text())
   facts['config']['method'] = 'strange.method'
   (copy / 'config.json').write_text(json.dumps(facts))
-  sign_again(copy)
+  saved_runs.sign_again(copy)
   with pytest.raises(UserError, match='config.json: the method .* `import strange.method`'):
     xmc_jax.load(copy)
 
@@ -262,7 +251,7 @@ def test_weights_of_other_networks_are_refused(copy):
   tensors = safetensors_numpy.load_file(copy / 'model.safetensors')
   name = next(iter(tensors))
   safetensors_numpy.save_file(tensors | {name: tensors[name][..., :-1]}, copy / 'model.safetensors')
-  sign_again(copy)
+  saved_runs.sign_again(copy)
   with pytest.raises(UserError, match='not those of the networks'):
     xmc_jax.load(copy)
 
@@ -338,71 +327,3 @@ def test_text_encoders_that_are_no_bert_are_exported_whole(make, tmp_path, monke
     assert np.abs(read[1] - read[2]).max() > 1e-3
   small = from_folder(tmp_path / 'small').generate(['the red apple'])
   assert 0 < np.abs(small - wanted).mean() < 0.03
-
-
-def test_a_discriminator_that_chooses_goes_along(tmp_path, encoder_folder, monkeypatch):
-  config = swift.config()
-  config.update_from_flattened_dict({
-      'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
-      'model.z_features': 5, 'text.encoder': str(encoder_folder), 'text.length': 6})
-  run, caption = saved_runs.save(tmp_path / 'run', config), ['the red apple']
-  wanted = TextToImage.load(run).generate(caption, best_of=4)
-  export(run, tmp_path / 'model')
-  assert 'chooses among several images' in (tmp_path / 'model/README.md').read_text()
-  monkeypatch.setattr(registry, 'load', lambda name: pytest.fail('the model has all it needs'))
-  model = from_folder(tmp_path / 'model')
-  np.testing.assert_array_equal(model.generate(caption, best_of=4), wanted)
-  four = model.generate(caption * 4)
-  assert [x.tobytes() for x in four].count(wanted[0].tobytes()) == 1
-  assert start.read(str(tmp_path / 'model'), program_state(config)).keys() > {
-      'networks/d/params/in_0/kernel'}
-  path = tmp_path / 'model/model.safetensors'
-  tensors = safetensors_numpy.load_file(path)
-  safetensors_numpy.save_file({k: x for k, x in tensors.items()
-                               if k.startswith(('params', 'stats'))}, path)
-  sign_again(path.parent)
-  with pytest.raises(UserError, match='exported without its discriminator'):
-    from_folder(tmp_path / 'model').generate(caption, best_of=4)
-
-
-def test_a_matching_network_goes_along_and_chooses(tmp_path, encoder_folder):
-  config = swift.config()
-  config.update_from_flattened_dict({
-      'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
-      'model.z_features': 5, 'text.encoder': str(encoder_folder), 'text.length': 6})
-  run, captions = saved_runs.save(tmp_path / 'run', config), ['the red apple', 'a cat', 'the cat']
-  params = toys.fill(matcher.spec(tiny.BERT['hidden_size']))['params']
-  # So that it decides against whatever the discriminator says.
-  params['logit']['kernel'] *= 1e4
-  path = tmp_path / 'matcher.safetensors'
-  safetensors_numpy.save_file(traverse_util.flatten_dict(params, sep='/'), path)
-  chosen = TextToImage.load(run, matcher=path).generate(captions, best_of=6)
-  assert (chosen != TextToImage.load(run).generate(captions, best_of=6)).any()
-  facts = export(run, tmp_path / 'model', matcher=path)
-  assert facts['config']['model']['matcher'] == 'matcher.safetensors'      # no path of this machine
-  assert 'matching network' in (tmp_path / 'model/README.md').read_text()
-  path.unlink()
-  model = from_folder(tmp_path / 'model')
-  np.testing.assert_array_equal(model.generate(captions, best_of=6), chosen)
-  # A new run can begin with the model, and chooses without the network.
-  assert start.read(str(tmp_path / 'model'), program_state(config))
-  with pytest.raises(UserError, match=r'matcher\.safetensors'):
-    export(run, tmp_path / 'other', matcher=path)
-  assert not (tmp_path / 'other').exists()
-  config.terms.heads_word = 0.0
-  plain = saved_runs.save(tmp_path / 'plain', config)
-  with pytest.raises(UserError, match='without the contrasts of words'):
-    export(plain, tmp_path / 'other', matcher=path)
-
-
-def program_state(config):
-  method = methods.build(config)
-  return methods.program(method, config, make_mesh()).state_spec
-
-
-@pytest.mark.parametrize('name', ['emoji64', 'scenes64'])
-def test_only_what_draws_is_in_the_file(name):
-  """Swift's generator is trained together with an encoder of images, which sampling needs not."""
-  path = pathlib.Path(xmc_jax.__file__).with_name('models') / name / 'model.safetensors'
-  names = [name.split('/') for name in safetensors_numpy.load_file(path)]
-  assert {name[1] for name in names if name[0] == 'params'} == {'generator'}
