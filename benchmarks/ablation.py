@@ -130,7 +130,7 @@ QUESTIONS = {
         'Supervised contrast with SSA-GAN, emoji at 32 px',
         'scl:ssa_gan_emoji', SMALL,
         {'one branch': (), 'two branches, no term': ('--config.scl.supcon_fake=0',),
-         'framework': ()}, minutes=8, steps=1000,
+         'framework': ()}, minutes=8, steps=500, seeds=2,
         plain={'one branch': 'ssa_gan_emoji'},
         encoder=('--config', 'damsm_emoji', *SMALL, '--config.steps=1500',
                  '--config.batch_size=24')),
