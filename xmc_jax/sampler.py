@@ -8,7 +8,6 @@ PULSE (Menon et al. 2020, arXiv 2003.03808).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +23,6 @@ MOMENTUM = 0.7
 SMALLER = 4        # a batch of the search than others; its gradients cost several images each
 
 
-class Search(NamedTuple):
-  """A search under way: noise and velocity [b, z], the best images so far and their scores [b]."""
-  noise: Array
-  velocity: Array
-  images: Array
-  scores: Array
-
-  def keep(self, images: Array, scores: Array) -> Search:
-    """With images in the place of those that score less. NaN replaces all, so that it is seen."""
-    better = ~(self.scores >= scores)
-    return self._replace(images=jnp.where(better[:, None, None, None], images, self.images),
-                         scores=jnp.where(better, scores, self.scores))
-
-
 class Sampler:
   """Runs a generator on any number of captions, in batches of one shape over all devices.
 
@@ -49,8 +34,7 @@ class Sampler:
     assert method.sample, 'this method draws no images'
     self._sample, self._match, self._mesh, self._batch = method.sample, method.match, mesh, batch
     self._by_row = by_row(mesh, rounds=False)
-    self._begin = jax.jit(self.begin, out_shardings=self._by_row)
-    self._end = jax.jit(self.end, out_shardings=replicated(mesh))
+    self._draw = jax.jit(self.scored, out_shardings=replicated(mesh))
     self._step = jax.jit(self.step, out_shardings=self._by_row)
 
   def scored(self, tree: Tree, batch: Batch, z: Array) -> tuple[Array, Array]:
@@ -61,28 +45,12 @@ class Sampler:
     d = tree['d']
     return images, self._match(d['params'], d['stats'], tree['frozen'], batch, images)
 
-  def begin(self, tree: Tree, batch: Batch, z: Array) -> Search:
-    """A search from noise [b, z] that has seen no image yet."""
-    images, scores = jax.eval_shape(self.scored, tree, batch, z)
-    return Search(z, jnp.zeros_like(z), jnp.zeros(images.shape, images.dtype),
-                  jnp.full(scores.shape, -jnp.inf))
-
-  def step(self, tree: Tree, batch: Batch, search: Search) -> Search:
-    """The search after a step. The noise keeps its length."""
-    def score(z):
-      images, scores = self.scored(tree, batch, z)
-      return scores.sum(), (images, scores)
-    z = search.noise
-    gradient, seen = jax.grad(score, has_aux=True)(z)
-    velocity = MOMENTUM * search.velocity + unit(gradient)
+  def step(self, tree: Tree, batch: Batch, z: Array, velocity: Array) -> tuple[Array, Array]:
+    """Noise and velocity [b, z] after a step of the search. The noise keeps its length."""
+    gradient = jax.grad(lambda z: self.scored(tree, batch, z)[1].sum())(z)
+    velocity = MOMENTUM * velocity + unit(gradient)
     length = jnp.linalg.norm(z, axis=-1, keepdims=True)
-    return search.keep(*seen)._replace(noise=length * unit(z + STEP * length * velocity),
-                                       velocity=velocity)
-
-  def end(self, tree: Tree, batch: Batch, search: Search) -> tuple[Array, Array]:
-    """The best images that the search has seen, that of its last noise among them; their scores."""
-    search = search.keep(*self.scored(tree, batch, search.noise))
-    return search.images, search.scores
+    return length * unit(z + STEP * length * velocity), velocity
 
   def __call__(self, tree: Tree, captions: Sequence[str], inputs: Mapping[str, np.ndarray],
                steps: int = 0) -> Iterator[tuple[np.ndarray, float]]:
@@ -97,11 +65,12 @@ class Sampler:
       # The last batch is filled up with copies of the last example.
       indices = np.minimum(np.arange(start, start + size), n - 1)
       batch = {name: put_whole(values[indices], self._by_row) for name, values in inputs.items()}
-      search = self._begin(tree, batch, batch.pop('z'))
+      noise = batch.pop('z')
+      velocity = jnp.zeros_like(noise)
       # One step at a time, because XLA runs convolutions slowly in a loop of its own on CPUs.
       for _ in range(steps):
-        search = self._step(tree, batch, search)
-      drawn = jax.device_get(self._end(tree, batch, search))
+        noise, velocity = self._step(tree, batch, noise, velocity)
+      drawn = jax.device_get(self._draw(tree, batch, noise))
       for image, score, caption in zip(*drawn, captions[start:]):
         if not np.isfinite(image).all():
           raise UserError(f'the generator gives NaN or infinity for the caption {caption!r}, so '
