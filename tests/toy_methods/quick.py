@@ -24,7 +24,7 @@ def config():
   c = defaults.base()
   with c.unlocked():
     c.method = 'toy_methods.quick'
-    c.model = dict(size=SIZE, width=4, z_features=16)
+    c.model = dict(_shared.label_config(), size=SIZE, width=4, z_features=16)
     c.text = dict(_bert.text_config(), length=16)
     c.terms = dict(hinge=1.0, sentence=1.0)
     c.optim = dict(g=dict(lr=1e-3, b1=0.5, b2=0.999), d=dict(lr=1e-3, b1=0.5, b2=0.999))
