@@ -60,7 +60,6 @@ def pytest_collection_finish():
   """Five thousand tests and all modules stay to the end: looking for garbage in them takes long."""
   gc.collect()
   gc.freeze()
-  gc.set_threshold(50_000, 20, 20)
 
 
 # Folders whose tests, and the code that they try, never broadcast arrays of different rank
