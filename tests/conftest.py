@@ -4,7 +4,6 @@ Compiling is most of the time that the tests take. Programs are therefore compil
 kept between runs in the folder XMC_JAX_CACHE, by default ~/.cache/xmc_jax_tests. Both also hold for
 the processes that tests start.
 """
-import gc
 import os
 import pathlib
 import weakref
@@ -54,12 +53,6 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
   """Puts the slow tests in front, or one worker might be left with one of them at the end."""
   items.sort(key=lambda item: item.get_closest_marker('slow') is None)
-
-
-def pytest_collection_finish():
-  """Five thousand tests and all modules stay to the end: looking for garbage in them takes long."""
-  gc.collect()
-  gc.freeze()
 
 
 # Folders whose tests, and the code that they try, never broadcast arrays of different rank
