@@ -122,6 +122,12 @@ def compiled_once(monkeypatch):
 
 
 @pytest.fixture
+def filled(monkeypatch):
+  """A run begins with the numbers of `toys.state`: compiling those of its seed takes seconds."""
+  monkeypatch.setattr(methods.Program, 'init', toys.state)
+
+
+@pytest.fixture
 def toy(monkeypatch, tmp_path):
   """The protocol of toy_protocol.py, with caches and prepared data of this test alone."""
   monkeypatch.setitem(protocols.PROTOCOLS, 'toy', toy_protocol.PROTOCOL)

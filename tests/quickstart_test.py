@@ -26,6 +26,7 @@ for i, cell in enumerate(json.load(sys.stdin), 1):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough      # it compiles the steps of the packaged model, as users do
 def test_the_cells_run(tmp_path):
   environment = os.environ | {
       'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1', 'TMPDIR': str(tmp_path),

@@ -104,6 +104,11 @@ def two_steps(method, devices, batch_of=None, ema_decay=0.0):
   return first, host(now), *jax.device_get((metrics, frozen))
 
 
+def metric_names(program):
+  """The names of the metrics of a step, which is traced and not compiled."""
+  return {name for traced in program.trace() for name in traced.out_info[1]}
+
+
 def spread(found, wanted):
   """The largest error, in units of the root mean square of what is wanted."""
   found, wanted = np.asarray(found), np.asarray(wanted)

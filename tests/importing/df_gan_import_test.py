@@ -11,7 +11,7 @@ from published_runs import grey_levels, leaves, refused, whole_state, xmc_import
 from xmc_jax import importing
 from xmc_jax.cli.main import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once', 'filled')]
 
 HAS_TORCH = importlib.util.find_spec('torch') is not None
 

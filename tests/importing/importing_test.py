@@ -31,7 +31,7 @@ from xmc_jax.cli.main import main
 from xmc_jax.encoders import clip, clip_tokens
 from xmc_jax.encoders.clip_layers import TransformerConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once')]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('compiled_once', 'filled')]
 
 GOLDENS = pathlib.Path(__file__).parent / 'goldens'
 HAS_TORCH = importlib.util.find_spec('torch') is not None

@@ -76,14 +76,15 @@ def test_a_step_is_one_round_of_discriminator_then_generator():
     f'{phase}_{k}' for phase in ('discriminator/d', 'generator/g') for k in ('loss', 'grad_max')
   }
   assert trained(small, 1)[2].keys() == accuracies | losses | totals
-  assert trained(framework, 1)[2].keys() == accuracies | losses | totals | {
-      'generator/g/supcon_fake', 'generator/g/unicl'}
+  names = toys.metric_names(program_of(methods.build(framework()), 1.0))
+  assert names == accuracies | losses | totals | {'generator/g/supcon_fake', 'generator/g/unicl'}
 
 
 def test_no_image_network_and_no_average_without_need():
   _, (networks, ema), _, frozen = trained(small, 1)
   jax.tree.map(np.testing.assert_array_equal, ema['g'], networks['g'].params)
-  assert frozen.keys() == {'text'} and trained(framework, 1)[3].keys() == {'text', 'image'}
+  assert frozen.keys() == {'text'}
+  assert methods.build(framework()).frozen_spec.keys() == {'text', 'image'}
 
 
 class Toy:

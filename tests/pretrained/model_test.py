@@ -264,7 +264,10 @@ def test_training_from_python(trained, encoder_folder, tmp_path):
   changes = {key.removeprefix('--config.'): value for key, _, value in (
       word.partition('=') for word in tiny.train_argv(tmp_path, encoder_folder)
       if word.startswith('--config.'))}
-  state = xmc_jax.train('demo', tmp_path / 'run', changes | {'steps': 1, 'data.loader': 'arrays'})
+  changes |= {'steps': 1, 'data.loader': 'arrays'}
+  state = xmc_jax.train(str(tiny.QUICK), tmp_path / 'run', changes)
   assert int(state.step) == 1
+  with pytest.raises(UserError, match='model.size=96: xmc_gan'):      # a config by its name
+    xmc_jax.train('demo', tmp_path / 'other', changes | {'model.size': 96})
   with pytest.raises(TypeError, match='changes'):
     xmc_jax.train(object(), tmp_path / 'run', {'steps': 1})

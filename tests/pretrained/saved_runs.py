@@ -1,8 +1,9 @@
-"""Runs that nothing was trained for: a checkpoint of the initial weights."""
+"""Runs that nothing was trained for: a checkpoint of the weights of `toys.state`."""
 import json
 
 import jax
 import numpy as np
+import toys
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
@@ -16,7 +17,7 @@ from xmc_jax.weight_files import files
 def save(path, config, step=3):
   """The folder of a run of `config` with one checkpoint."""
   method = methods.build(config)
-  state = methods.program(method, config, make_mesh()).init(0)
+  state = toys.state(methods.program(method, config, make_mesh()))
   frozen = method.load_frozen(method.sample_needs)
   meta = {'config': json.loads(config.to_json_best_effort()),
           'tokenizer': method.tokenizer().text(),
