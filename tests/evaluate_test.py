@@ -167,9 +167,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
 
 def start(workdir, devices, *flags):
   environment = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices),
-                 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
+                 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', **tiny.LEAN}
   argv = [sys.executable, toy_protocol.__file__, 'evaluate', f'--workdir={workdir}',
-          '--protocol=toy', '--fakes=150', *flags]
+          '--protocol=toy', '--fakes=40', *flags]
   return subprocess.Popen(argv, cwd=tiny.ROOT, text=True, env=os.environ | environment,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

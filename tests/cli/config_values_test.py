@@ -142,6 +142,7 @@ def test_base_encoder_that_nobody_downloaded(refused, argv, tmp_path, monkeypatc
           'https://huggingface.co/', 'all-MiniLM-L6-v2')
 
 
+@pytest.mark.usefixtures('filled')
 def test_network_without_a_loss(refused, argv):
   off = [f'--config.terms.{name}=0.0' for name in ('hinge', 'sentence', 'word', 'image')]
   refused([*argv, *off], 'config.terms', 'weight 0')
