@@ -19,7 +19,7 @@ import numpy as np
 
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.encoders import bert
-from xmc_jax.evals.batches import in_batches
+from xmc_jax.evals.batches import batch_for, in_batches
 from xmc_jax.evals.networks import alignment_net
 from xmc_jax.evals.retrieval import CANDIDATES, r_precision
 from xmc_jax.types import Array
@@ -50,13 +50,13 @@ def alignment(images: Array, captions: Sequence[str], network: str,
 def image_embeddings(images: Array, network: str) -> np.ndarray:
   """Unit vectors [n, d] of images [n, h, w, 3] in [0, 1], which are resized to 64 x 64."""
   encode, _ = _encoders(network)
-  return in_batches(encode, np.asarray(images, np.float32), batch=BATCH)
+  return in_batches(encode, np.asarray(images, np.float32), batch=batch_for(len(images), BATCH))
 
 
 def caption_embeddings(captions: Sequence[str], network: str) -> np.ndarray:
   """Unit vectors [n, d] of n captions. UserError if MiniLM is not installed."""
   _, encode = _encoders(network)
-  return in_batches(encode, sentences(captions), batch=BATCH)
+  return in_batches(encode, sentences(captions), batch=batch_for(len(captions), BATCH))
 
 
 def sentences(captions: Sequence[str]) -> np.ndarray:
@@ -65,7 +65,8 @@ def sentences(captions: Sequence[str]) -> np.ndarray:
   tokens, mask = tokenizer.encode(captions)
   # Rounded up to a multiple of 8, so that few lengths are compiled.
   longest = -(-int(mask.sum(1).max()) // 8) * 8
-  return in_batches(encode, tokens[:, :longest], mask[:, :longest], batch=BATCH)
+  return in_batches(encode, tokens[:, :longest], mask[:, :longest],
+                    batch=batch_for(len(captions), BATCH))
 
 
 @functools.cache

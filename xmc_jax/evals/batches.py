@@ -9,17 +9,23 @@ import numpy as np
 from xmc_jax.types import Tree
 
 
-def in_batches(function: Callable[..., Tree], *arrays: np.ndarray, batch: int) -> Tree:
-  """`function(*arrays)` for arrays [n, ...], computed at most `batch` examples at a time.
+def batch_for(n: int, most: int) -> int:
+  """The batch size for n examples: `most`, or a smaller power of two that holds them all.
 
-  The last batch is padded with zeros, so that only one shape is compiled; fewer examples than
-  `batch` are padded to a power of two. Products are computed in float32 on GPUs and TPUs too, whose
-  default is coarser.
+  So a few examples do not cost as much as `most`, and few batch sizes are compiled.
+  """
+  return min(most, 1 << max(n - 1, 0).bit_length())
+
+
+def in_batches(function: Callable[..., Tree], *arrays: np.ndarray, batch: int) -> Tree:
+  """`function(*arrays)` for arrays [n, ...], computed `batch` examples at a time.
+
+  The last batch is padded with zeros, so that only one shape is compiled. Products are computed in
+  float32 on GPUs and TPUs too, whose default is coarser.
 
   Returns the function's output as numpy arrays [n, ...].
   """
   outputs = []
-  batch = min(batch, 1 << (len(arrays[0]) - 1).bit_length())
   for start in range(0, len(arrays[0]), batch):
     parts = [x[start:start + batch] for x in arrays]
     count = len(parts[0])

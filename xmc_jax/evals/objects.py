@@ -25,7 +25,7 @@ from xmc_jax.data.embedded.emoji_scenes import Truth
 from xmc_jax.data.embedded.scene_layout import SIDES, SIZES, Group
 from xmc_jax.data.embedded.scene_words import place
 from xmc_jax.evals.alignment import resized
-from xmc_jax.evals.batches import in_batches
+from xmc_jax.evals.batches import batch_for, in_batches
 from xmc_jax.evals.networks import detector
 from xmc_jax.types import Array, UserError
 
@@ -86,7 +86,8 @@ def others(truths: Sequence[Truth], seed: int) -> list[Truth]:
 def find_objects(images: Array, network: str = 'emoji_scenes',
                  threshold: float = THRESHOLD) -> list[Found]:
   """The objects in each image [n, h, w, 3] in [0, 1], which are resized to 64 x 64."""
-  objects = in_batches(_detector(network), np.asarray(images, np.float32), batch=BATCH)
+  objects = in_batches(_detector(network), np.asarray(images, np.float32),
+                       batch=batch_for(len(images), BATCH))
   found = []
   for kind, score, box in zip(*objects, strict=True):
     kind, box = kind[score >= threshold], box[score >= threshold]
