@@ -110,6 +110,21 @@ QUESTIONS = {
          'framework': (),
          'framework x 10': ('--config.scl.supcon_fake=2.0',)}, minutes=5, steps=1000,
         plain={'one branch': 'swift_emoji64'}),
+    'scl_tries': Question(
+        'What might let the term of supervised contrast work: Swift, emoji at 32 px',
+        'scl:swift_emoji64', SWIFT,
+        {'no term': ('--config.scl.supcon_fake=0',),
+         'framework': (),
+         'weight 1': ('--config.scl.supcon_fake=1.0',),
+         'temperature 0.1': ('--config.scl.temperature=0.1',),
+         'temperature 0.1, weight 1': ('--config.scl.temperature=0.1',
+                                       '--config.scl.supcon_fake=1.0')},
+        minutes=3.5, steps=1000, seeds=2),
+    'scl_batch': Question(
+        'Supervised contrast with 64 examples a batch: Swift, emoji at 32 px',
+        'scl:swift_emoji64', (*SWIFT, '--config.batch_size=64'),
+        {'no term': ('--config.scl.supcon_fake=0',), 'framework': ()},
+        minutes=7, steps=400, seeds=2),
     'negatives': Question(
         'Swift, emoji at 32 px, 32 examples a batch: how many negatives',
         'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
