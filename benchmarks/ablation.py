@@ -118,7 +118,19 @@ QUESTIONS = {
          'weight 1': ('--config.scl.supcon_fake=1.0',),
          'temperature 0.1': ('--config.scl.temperature=0.1',),
          'temperature 0.1, weight 1': ('--config.scl.temperature=0.1',
-                                       '--config.scl.supcon_fake=1.0')},
+                                       '--config.scl.supcon_fake=1.0'),
+         'discriminator': ('--config.scl.embedding=discriminator',),
+         'discriminator, reals too': ('--config.scl.embedding=discriminator',
+                                      '--config.scl.supcon_real=0.5'),
+         'fakes with reals': ('--config.scl.supcon_fake=0', '--config.scl.fake_real=0.2'),
+         'fakes with reals, discriminator': (
+             '--config.scl.embedding=discriminator', '--config.scl.supcon_fake=0',
+             '--config.scl.fake_real=0.2'),
+         'UniCL': ('--config.scl.embedding=discriminator', '--config.scl.supcon_fake=0',
+                   '--config.scl.unicl=0.05'),
+         'UniCL for the sentence contrast': (
+             '--config.scl.embedding=discriminator', '--config.scl.supcon_fake=0',
+             '--config.scl.unicl=0.05', '--config.terms.sentence=0')},
         minutes=3.5, steps=1000, seeds=2),
     'scl_batch': Question(
         'Supervised contrast with 64 examples a batch: Swift, emoji at 32 px',

@@ -214,7 +214,10 @@ def test_the_framework_extends_every_config(name):
     'base',
     'data.partners',
     'text.encoder',
+    'scl.embedding',
     'scl.supcon_fake',
+    'scl.supcon_real',
+    'scl.fake_real',
     'scl.temperature',
     'scl.unicl',
     'scl.pairs_temperature',
@@ -240,8 +243,9 @@ def test_the_framework_sets_its_losses():
     'ssa_gan',
     True,
   )
-  assert generator.scl.to_dict() == {'supcon_fake': 0.2, 'temperature': 0.5, 'unicl': 0.0,
-                                     'pairs_temperature': 0.1}
+  assert generator.scl.to_dict() == {
+      'embedding': 'frozen', 'supcon_fake': 0.2, 'supcon_real': 0.0, 'temperature': 0.5,
+      'fake_real': 0.0, 'unicl': 0.0, 'pairs_temperature': 0.1}
 
 
 EMBEDDED = [path for path in FILES

@@ -1,6 +1,7 @@
 """The loss functions of each method: which formula, of which arrays, and of nothing else."""
 import dataclasses
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -286,22 +287,39 @@ def test_supervised_losses_of_an_encoder_are_of_all_branches_together(name, form
   assert dependence == arrays
 
 
-@pytest.mark.parametrize('unicl', [False, True])
-def test_supervised_losses_of_a_generator_are_of_all_fakes_together(unicl):
+# Fakes, real images and captions.
+FROZEN = ('fake_embedding', 'real_embedding', 'text.sentence')
+DISCRIMINATOR = ('d_fake.features', 'd_real.features', 'd_fake.sentence')
+
+
+@pytest.mark.parametrize('embedding, paths', [('frozen', FROZEN), ('discriminator', DISCRIMINATOR)])
+@pytest.mark.parametrize('more', [False, True])
+def test_supervised_losses_of_a_generator_are_of_all_branches_together(embedding, paths, more):
   branches = outputs(0), outputs(1)
-  loss = lambda *branches: scl.generator_losses(branches, unicl=unicl, **SCL)
-  fakes = jnp.concatenate([out.fake_embedding for out in branches])
-  text = jnp.concatenate([out.text.sentence for out in branches])
+  loss = lambda *branches: scl.generator_losses(branches, embedding=embedding, fake_real=more,
+                                                unicl=more, **SCL)
+  fakes, reals, text = (jnp.concatenate([operator.attrgetter(path)(out) for out in branches])
+                        for path in paths)
   belong = np.tile(SAME, (2, 2))
-  formulas = {'supcon_fake': (sup_con(fakes, belong, 0.5), {'fake_embedding'})}
-  if unicl:
-    formulas['unicl'] = (multi_positive_nce(fakes, text, belong, 0.1),
-                         {'fake_embedding', 'text.sentence'})
+  formulas = {'supcon_fake': (sup_con(fakes, belong, 0.5), {paths[0]})}
+  if more:
+    formulas['fake_real'] = multi_positive_nce(fakes, reals, belong, 0.1), {paths[0], paths[1]}
+    formulas['unicl'] = multi_positive_nce(fakes, text, belong, 0.1), {paths[0], paths[2]}
   assert loss(*branches).keys() == formulas.keys()
   for name, (expected, arrays) in formulas.items():
     value, dependence = value_and_dependence(lambda *b, name=name: loss(*b)[name], *branches)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     assert dependence == arrays
+
+
+def test_the_supervised_loss_of_a_discriminator_is_of_real_images():
+  branches = outputs(0), outputs(1)
+  value, dependence = value_and_dependence(
+      lambda *b: scl.discriminator_losses(b, rule='exact', temperature=0.5)['supcon_real'],
+      *branches)
+  reals = jnp.concatenate([out.d_real.features for out in branches])
+  np.testing.assert_allclose(value, sup_con(reals, np.tile(SAME, (2, 2)), 0.5), rtol=1e-6)
+  assert dependence == {'d_real.features'}
 
 
 def test_partners_belong_together_whatever_their_labels():

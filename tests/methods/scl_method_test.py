@@ -147,10 +147,20 @@ def test_with_partners_of_the_same_image_it_is_nt_xent(handed):
 
 @pytest.mark.parametrize('settings, words', [
     ({'base': 'scl'}, 'config.base=scl'), ({'data.partners': ''}, 'data.partners='),
-    ({'microbatches': 2}, '--config.microbatches=2: .* whole batch')])
+    ({'microbatches': 2}, '--config.microbatches=2: .* whole batch'),
+    ({'scl.embedding': 'words'}, '--config.scl.embedding=words: choose one of frozen')])
 def test_impossible_settings_are_refused(settings, words):
   with pytest.raises(UserError, match=words):
     methods.build(framework('ssa_gan', **settings))
+
+
+@pytest.mark.parametrize('settings', [{'scl.embedding': 'discriminator'}, {'scl.supcon_real': 1.0}])
+def test_a_discriminator_without_an_embedding_is_told(settings):
+  method = methods.build(framework('df_gan', **settings))
+  config = framework('df_gan', **settings)
+  program = methods.program(method, config, make_mesh(jax.devices()[:1]))
+  with pytest.raises(UserError, match='no embedding of images.*scl.embedding=frozen'):
+    program.trace()
 
 
 def test_embeddings_of_two_spaces_cannot_be_compared(text_folder):

@@ -16,10 +16,16 @@ everything else is our reconstruction, described in docs/scl.md. The controls ar
   config.scl.supcon_fake = 0         two branches without the loss
   config.data.partners = 'self'      two captions of the same image, NT-Xent: the ancestor
   config.scl.unicl = ...             with captions: UniCL's form; `supcon_fake = 0` for it alone
+
+Further forms of the second step, tried and without gain (docs/ablation.md): the embeddings of the
+discriminator, SupCon of real images for the discriminator, and fakes with real images.
 """
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +37,10 @@ from xmc_jax.losses.contrastive import multi_positive_nce, sup_con
 from xmc_jax.losses.positives import positive_pairs
 from xmc_jax.methods import Method, _shared
 from xmc_jax.methods._steps import Branches, Extension, Losses
+from xmc_jax.networks.base import ForwardOutputs
 from xmc_jax.types import Array, UserError
+
+T = TypeVar('T')
 
 PARTNER_LOSSES = ('supcon_text', 'supcon_image')      # these compare examples of one modality
 
@@ -62,13 +71,20 @@ def encoder_losses(branches: Branches, *, rule: str, temperature: float,
 
 
 def generator_losses(branches: Branches, *, rule: str, temperature: float,
-                     pairs_temperature: float, unicl: bool) -> Losses:
-  """SupCon among fakes; with `unicl`, UniCL between fakes and captions too."""
-  fakes = _all(branches, lambda out: out.fake_embedding)
-  belong = positives(branches, rule)
+                     pairs_temperature: float, embedding: str, fake_real: bool, unicl: bool
+                     ) -> Losses:
+  """SupCon among fakes; on request, UniCL between fakes and real images and fakes and captions.
+
+  embedding: whose embeddings are compared, of `EMBEDDINGS`.
+  """
+  seen = [EMBEDDINGS[embedding](out) for out in branches]
+  fakes, belong = _all(seen, lambda e: e.fake), positives(branches, rule)
   losses = {'supcon_fake': sup_con(fakes, belong, temperature)}
+  if fake_real:
+    reals = _all(seen, lambda e: e.real)
+    losses['fake_real'] = multi_positive_nce(fakes, reals, belong, pairs_temperature)
   if unicl:
-    captions = _all(branches, lambda out: out.text.sentence)
+    captions = _all(seen, lambda e: e.caption)
     if fakes.shape[-1] != captions.shape[-1]:
       raise UserError('unicl: the embeddings of images and captions have '
                       f'{fakes.shape[-1]} and {captions.shape[-1]} features in this method, so '
@@ -77,7 +93,36 @@ def generator_losses(branches: Branches, *, rule: str, temperature: float,
   return losses
 
 
-def _all(branches: Branches, embedding) -> Array:
+def discriminator_losses(branches: Branches, *, rule: str, temperature: float) -> Losses:
+  """SupCon among real images, by the discriminator's own embeddings."""
+  reals = _all(branches, lambda out: _by_discriminator(out).real)
+  return {'supcon_real': sup_con(reals, positives(branches, rule), temperature)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+  """What the losses compare, each [b, d]."""
+  fake: Array
+  real: Array
+  caption: Array
+
+
+def _by_frozen_networks(out: ForwardOutputs) -> Embeddings:
+  return Embeddings(out.fake_embedding, out.real_embedding, out.text.sentence)
+
+
+def _by_discriminator(out: ForwardOutputs) -> Embeddings:
+  if out.d_fake.features is None:
+    raise UserError('--config.scl: the discriminator of this method has no embedding of images, '
+                    'only those of xmc_gan and swift have one; set --config.scl.embedding=frozen '
+                    'and --config.scl.supcon_real=0')
+  return Embeddings(out.d_fake.features, out.d_real.features, out.d_fake.sentence)
+
+
+EMBEDDINGS = {'frozen': _by_frozen_networks, 'discriminator': _by_discriminator}
+
+
+def _all(branches: Iterable[T], embedding: Callable[[T], Array]) -> Array:
   return jnp.concatenate([embedding(out) for out in branches])
 
 
@@ -146,8 +191,11 @@ def config(base: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     c.base, c.method = c.method, 'scl'
     c.data.partners = 'exact'
     c.scl = dict(
+        embedding='frozen',        # of images, by the image network, or 'discriminator'
         supcon_fake=0.2,           # weight: embeddings of fakes among themselves
+        supcon_real=0.0,           # weight: of real images, for the discriminator; always by it
         temperature=0.5,
+        fake_real=0.0,             # weight: embeddings of fakes with real images
         unicl=0.0,                 # weight: embeddings of fakes with captions
         pairs_temperature=0.1)
     if 'damsm_mask_same_class' in c.terms:
@@ -172,8 +220,14 @@ def build(config: ml_collections.ConfigDict) -> Method:
     raise UserError("--config.data.partners='': two branches need partners with the same label; "
                     'choose their rule, for instance exact, or self for another caption of the '
                     'image')
-  losses = functools.partial(generator_losses, rule=rule, temperature=s.temperature,
-                             pairs_temperature=s.pairs_temperature, unicl=bool(s.unicl))
-  compared = bool(s.supcon_fake or s.unicl)
+  if s.embedding not in EMBEDDINGS:
+    raise UserError(f'--config.scl.embedding={s.embedding}: choose one of {", ".join(EMBEDDINGS)}')
+  losses = {}
+  if s.supcon_fake or s.fake_real or s.unicl:
+    losses['g'] = functools.partial(
+        generator_losses, rule=rule, temperature=s.temperature, embedding=s.embedding,
+        pairs_temperature=s.pairs_temperature, fake_real=bool(s.fake_real), unicl=bool(s.unicl))
+  if s.supcon_real:
+    losses['d'] = functools.partial(discriminator_losses, rule=rule, temperature=s.temperature)
   return methods.find(config, 'base').build(config, Extension(
-      two_views, {'g': losses} if compared else {}, s, labels=compared and rule != 'self'))
+      two_views, losses, s, labels=bool(losses) and rule != 'self'))
