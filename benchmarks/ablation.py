@@ -131,12 +131,12 @@ QUESTIONS = {
          'UniCL for the sentence contrast': (
              '--config.scl.embedding=discriminator', '--config.scl.supcon_fake=0',
              '--config.scl.unicl=0.05', '--config.terms.sentence=0')},
-        minutes=3.5, steps=1000, seeds=2),
+        minutes=4, steps=800, seeds=2),
     'scl_batch': Question(
         'Supervised contrast with 64 examples a batch: Swift, emoji at 32 px',
         'scl:swift_emoji64', (*SWIFT, '--config.batch_size=64'),
         {'no term': ('--config.scl.supcon_fake=0',), 'framework': ()},
-        minutes=7, steps=400, seeds=2),
+        minutes=8, steps=350, seeds=2),
     'negatives': Question(
         'Swift, emoji at 32 px, 32 examples a batch: how many negatives',
         'swift_emoji64', (*SWIFT, '--config.batch_size=32'),
