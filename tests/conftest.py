@@ -130,7 +130,7 @@ def compiled_once(monkeypatch):
   Tracing and lowering it are most of the time that a run of a few steps takes. Not for tests that
   change what a step computes.
   """
-  build, compile_step = methods.program, methods.Program.compile
+  build, trace, compile_step = methods.program, methods.Program.trace, methods.Program.compile
 
   def program(method, config, mesh):
     facts = config.to_dict()
@@ -147,6 +147,8 @@ def compiled_once(monkeypatch):
       _STEPS[self] = compile_step(self)
     return _STEPS[self]
   monkeypatch.setattr(methods, 'program', program)
+  monkeypatch.setattr(methods.Program, 'trace',
+                      lambda self: None if self in _STEPS else trace(self))
   monkeypatch.setattr(methods.Program, 'compile', compiled)
 
 

@@ -157,3 +157,11 @@ def test_tasks_that_work_alone_are_told(monkeypatch, capsys, variable, tasks, to
   with processes.joined(facts={}):
     pass
   assert ('--distributed' in capsys.readouterr().out) == told
+
+
+def test_losses_are_looked_at_before_any_weights_are_made(tmp_path, encoder_folder, capsys,
+                                                          monkeypatch):
+  monkeypatch.setattr(methods.Program, 'init', None)
+  argv = tiny.train_argv(tmp_path / 'run', encoder_folder, terms__hinge=0, terms__sentence=0)
+  assert main(argv) == 2
+  assert "every loss of the network 'd'" in capsys.readouterr().err

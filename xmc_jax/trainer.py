@@ -106,6 +106,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       print(f'{workdir} is finished: {start:,} of {config.steps:,} steps. '
             f'{_next_steps(method, workdir)}')
       return state
+    program.trace()      # raises for losses that cannot be computed; compiling traces no more
     frozen = method.load_frozen()
     meta['frozen'] = {name: files.fingerprint(tree) for name, tree in frozen.items()}
     processes.check_same({f'the frozen network {name}': digits
