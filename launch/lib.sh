@@ -18,7 +18,8 @@ parse() {
     [[ $1 != --help ]] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0; }
     [[ $1 == --?* ]] || die "$1 is not an option: write --KEY=VALUE, and flags of training after --"
     key=${1%%=*} && key=${key#--} && key=${key//-/_}
-    if [[ $own == *" $key? "* ]]; then printf -v "$key" 1
+    if [[ $own == *" $key? "* && $1 == *=* ]]; then die "${1%%=*} takes no value; leave it out for no"
+    elif [[ $own == *" $key? "* ]]; then printf -v "$key" 1
     elif [[ $own != *" $key "* ]]; then extra+=("$1")
     elif [[ $1 == *=* ]]; then printf -v "$key" %s "${1#*=}"
     elif [[ ${2-} && $2 != --* ]]; then printf -v "$key" %s "$2" && shift

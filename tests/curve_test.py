@@ -132,6 +132,25 @@ def test_a_finished_run_keeps_its_checkpoints_whatever_is_asked_of_it(
   assert steps(run) == [1, 3]
 
 
+def test_the_best_step_stays_without_evaluations_and_until_the_first_with_other_settings(
+    tmp_path, encoder_folder, monkeypatch, capsys):
+  score, run = evaluator.Evaluator.score, tmp_path / 'run'
+
+  def rising(self, model):
+    return [line | ({'value': model.step} if line['metric'] == 'FID' else {})
+            for line in score(self, model)]
+  monkeypatch.setattr(evaluator.Evaluator, 'score', rising)
+  settings = dict(keep=1, every__save=1)
+  assert main(argv(run, encoder_folder, **settings, evals__every=1, steps=2)) == 0
+  assert steps(run) == [1, 2]
+  assert main(argv(run, encoder_folder, **settings, evals__every=0, steps=4)) == 0
+  assert 'The checkpoint of step 1 stays, the best by FID' in capsys.readouterr().out
+  assert steps(run) == [1, 4]
+  other = dict(settings, evals__every=6, evals__fakes=40)
+  assert main(argv(run, encoder_folder, **other, steps=6)) == 0
+  assert 'until the next one' in capsys.readouterr().out and steps(run) == [6]
+
+
 def test_other_scores_of_the_last_step_do_not_count(tmp_path, encoder_folder):
   run = tmp_path / 'run'
   assert main(argv(run, encoder_folder, steps=2)) == 0

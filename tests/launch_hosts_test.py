@@ -211,7 +211,7 @@ def a_run(shell, steps, saved):
 
 
 @pytest.mark.parametrize('code, saved, ends', [
-    (0, 20, 0), (0, 10, 75), (2, 10, 2), (75, 10, 75), (137, 20, 137)])
+    (0, 20, 0), (0, 30, 0), (0, 10, 75), (2, 10, 2), (75, 10, 75), (137, 20, 137)])
 def test_a_host_ends_with_0_only_when_the_last_step_is_saved(shell, code, saved, ends):
   folder = a_run(shell, steps=20, saved=saved)
   shell.fake('xmc', then=f'exit {code}')

@@ -77,6 +77,14 @@ def test_tpu_vm_sends_the_code_creates_and_starts(shell):
   assert started[:-1] == [*SSH, '--quiet', '--worker=all']
 
 
+@pytest.mark.parametrize('name, flag', [
+    ('gke', '--spot=false'), ('tpu_vm', '--dry-run=no'), ('tpu_vm', '--reuse=0')])
+def test_a_flag_that_takes_no_value_is_not_given_one(shell, name, flag):
+  found = shell.launch(name, *CALLS[name], flag, '--', *TRAIN)
+  assert found.returncode == 2 and f'{flag.partition("=")[0]} takes no value' in found.stderr
+  assert shell.records() == []
+
+
 def test_tpu_vm_that_is_there_is_used_again(shell):
   words = ['--name=me', '--zone=us-x1-a', '--reuse', '--project=p', '--', *TRAIN]
   assert shell.launch('tpu_vm', *words).returncode == 0

@@ -1,4 +1,6 @@
 """Settings that make no sense are refused before any weights are read; paths become absolute."""
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
@@ -73,12 +75,22 @@ def test_losses_of_labels_need_data_with_such_labels(data, one_class, classes, w
   assert all(word in str(error.value) for word in words)
 
 
-def test_data_of_one_class_leave_no_negatives():
-  class OneClass(Unlabeled):
-    class_names = ('bird',)
+class OneClass(Unlabeled):
+  class_names = ('bird',)
 
-    def label(self, index):
-      return np.int32(0)
+  def label(self, index):
+    return np.int32(0)
+
+
+def test_data_of_one_class_have_nothing_to_tell_apart():
+  config = config_file.load('scl:swift_emoji64', ['--config.model.classes=1'])
+  with pytest.raises(UserError, match='one class.*--config.data.partners=self'):
+    methods.check_labels(methods.build(config), config, OneClass())
+  config.data.partners = 'self'
+  methods.check_labels(methods.build(config), config, OneClass())
+
+
+def test_data_of_one_class_leave_no_negatives():
   flags = ['--config.model.classes=1', '--config.data.name=mine.birds']
   config = config_file.load('damsm_emoji', [*flags, '--config.terms.mask_same_class'])
   with pytest.raises(UserError, match='one class, .* set --noconfig.terms.mask_same_class$'):
@@ -165,3 +177,31 @@ def test_losses_are_looked_at_before_any_weights_are_made(tmp_path, encoder_fold
   argv = tiny.train_argv(tmp_path / 'run', encoder_folder, terms__hinge=0, terms__sentence=0)
   assert main(argv) == 2
   assert "every loss of the network 'd'" in capsys.readouterr().err
+
+
+def test_processes_must_agree_on_what_they_read(tmp_path, encoder_folder, monkeypatch):
+  compared = []
+  monkeypatch.setattr(processes, 'check_same', compared.extend)
+  monkeypatch.setattr(methods.Program, 'trace', None)
+  with pytest.raises(TypeError):
+    main(tiny.train_argv(tmp_path / 'run', encoder_folder, config=tiny.DEMO))
+  assert {'config.seed', 'the newest checkpoint', 'the data', 'the sha256 of the tokenizer',
+          'eps of the frozen network text'} <= set(compared)
+
+
+@pytest.mark.parametrize('config, setting, words', [
+    ('damsm_emoji', 'model.width=255', 'must be even'),
+    ('galip_coco', 'model.width=1', 'must be at least 2')])
+def test_channels_that_cannot_be_halved_are_refused(config, setting, words):
+  found = config_file.load(config, [f'--config.{setting}'])
+  with pytest.raises(UserError, match=f'--config.{setting}: {words}'):
+    methods.build(found)
+
+
+def test_microbatches_that_a_method_does_not_make_are_refused():
+  config = config_file.load(str(tiny.DEMO), ['--config.microbatches=2',
+                                             '--config.model.bn_group_size=4'])
+  method = methods.build(config)
+  methods.check_training(method, config)
+  with pytest.raises(UserError, match='--config.microbatches=2: xmc_gan does not split batches'):
+    methods.check_training(dataclasses.replace(method, microbatches=False), config)

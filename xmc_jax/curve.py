@@ -1,6 +1,7 @@
 """Evaluation at intervals inside training: `config.evals.every`."""
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Container
 
 import jax
@@ -13,6 +14,9 @@ from xmc_jax.evaluator import Evaluator
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.state import TrainState
 from xmc_jax.types import NotFinite, UserError
+from xmc_jax.utils import atomic
+
+BEST = 'best.json'      # in the folder of a run
 
 
 def evaluates(config: ml_collections.ConfigDict, draws: bool) -> bool:
@@ -35,6 +39,18 @@ def evaluates(config: ml_collections.ConfigDict, draws: bool) -> bool:
                     'known; choose a score of docs/evaluation.md, such as '
                     f'{protocol.distance}')
   return True
+
+
+def remembered(workdir: epath.Path) -> tuple[int, str] | None:
+  """The best step of a run by its last evaluation in training, and the score that decided; or None.
+
+  Unlike `Curve.best` whatever the settings of the evaluation were.
+  """
+  try:
+    facts = json.loads((workdir / BEST).read_text())
+    return int(facts['step']), str(facts['metric'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
 
 
 class Curve:
@@ -104,6 +120,9 @@ class Curve:
     print(f'step {step:,}, averaged weights, {self._evaluator.title}\n'
           f'{results.table(lines)}\n{self.summary()}', flush=True)
     results.append(self._workdir, lines)
+    if self.best is not None and jax.process_index() == 0:
+      facts = {'step': self.best, 'metric': self.metric, 'value': self._values[self.best]}
+      atomic.save(self._workdir / BEST, json.dumps(facts) + '\n')
     return {f'{self._evaluator.protocol.name}/averaged/{name}': value
             for name, value in found.items()}
 

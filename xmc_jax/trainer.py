@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ from etils import epath
 from xmc_jax import __version__, methods
 from xmc_jax import config as defaults
 from xmc_jax.config import flat
-from xmc_jax.curve import Curve, evaluates
+from xmc_jax.curve import Curve, evaluates, remembered
 from xmc_jax.data import partners as positives
 from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
@@ -94,7 +95,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
         'frozen_settings': method.frozen_settings,
         'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
-    processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout']})
+    processes.check_same({
+        'the data': meta['data'], 'the held-out data': meta['heldout'],
+        'the sha256 of the tokenizer': hashlib.sha256(meta['tokenizer'].encode()).hexdigest(),
+        **{f'{key} of the frozen network {name}': value
+           for name, facts in method.frozen_settings.items() for key, value in facts.items()}})
     began_with = checkpoints.meta() if latest is not None else {}
     if began_with and not allow_changes:
       same_run.check(workdir, began_with, meta)
@@ -103,6 +108,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       if method.export:
         _export(method, workdir, state, tokenizer, mesh)
       _score_last(config, method, program, tokenizer, checkpoints, workdir, state)
+      if began_with['config']['steps'] != config.steps:      # schedulers read it there
+        _write_config(workdir, config)
       print(f'{workdir} is finished: {start:,} of {config.steps:,} steps. '
             f'{_next_steps(method, workdir)}')
       return state
@@ -139,8 +146,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       checkpoints.best = curve.best
       reporter.leave_out(time.perf_counter() - began)
 
+    checkpoints.best = _best(curve, workdir, start)
     if curve:
-      checkpoints.best = curve.best
       if start and processes.gather(curve.missing(start, checkpoints.saved(start)))[0]:
         evaluate(curve, start)
     stop, agreed = stack.enter_context(StopSignal()), processes.Agreement(mesh)
@@ -240,6 +247,18 @@ def _curve(workdir: epath.Path, model: TextToImage | None, config, checkpoints: 
     return None
   assert model, 'it draws'
   return Curve(workdir, model, start, checkpoints.steps())
+
+
+def _best(curve: Curve | None, workdir: epath.Path, start: int) -> int | None:
+  """The best step so far, whose checkpoint stays, by the settings of `curve` or by earlier ones."""
+  if curve and curve.best is not None:
+    return curve.best
+  step, metric = processes.gather(remembered(workdir))[0] or (None, '')
+  if step is None or step > start:
+    return None
+  print(f'The checkpoint of step {step:,} stays, the best by {metric} of earlier evaluations'
+        + (', until the next one, whose settings are others' if curve else ''))
+  return step
 
 
 def _score_last(config, method, program: Program, tokenizer: Tokenizer, checkpoints: Checkpoints,

@@ -21,13 +21,14 @@ command -v xmc >/dev/null || PATH=$root/.venv/bin:$PATH
 command -v xmc >/dev/null || die 'there is no command xmc; install the package (see README.md)'
 PATH=$(dirname "$(command -v xmc)"):$PATH
 
-finished() {  # Whether the folder of the run holds the checkpoint of its last step; a bucket may be
+finished() {  # Whether the run's folder, or bucket, holds the checkpoint of its last step or a later
   python3 - "$workdir" <<'PYTHON'
 import json, sys
 from etils import epath
 run = epath.Path(sys.argv[1]).expanduser()
 steps = json.loads((run / 'config.json').read_text())['steps']
-sys.exit(not (run / 'checkpoints' / str(steps)).exists())
+saved = (run / 'checkpoints').iterdir() if (run / 'checkpoints').exists() else ()
+sys.exit(not any(path.name.isdecimal() and int(path.name) >= steps for path in saved))
 PYTHON
 }
 

@@ -125,6 +125,11 @@ def test_the_comparison_sees_a_wrong_distribution():
     assert_drawn_from(expected, counts())
 
 
+def test_classes_below_zero_are_refused():
+  with pytest.raises(UserError, match='the label of image 1 is below 0'):
+    make(np.array([3, -1, 3], np.int32), 'exact')
+
+
 @EVERY_RULE
 def test_single_classes_are_the_same_under_every_rule(rule):
   labels = np.array([3, 100_000, 3, 0, 100_000, 2, 3], np.int32)

@@ -72,6 +72,13 @@ def test_scores_are_the_loops(b, n, t, e, gammas):
                              slow_diagonal_cross_entropy(10 * slow), rtol=1e-4)
 
 
+def test_a_sharp_attention_loses_no_digits():
+  regions, words, mask = example(2, 30, 18)
+  sample = 0.2 * regions, 0.2 * words, mask      # every word has about 1 / 18 of a region
+  np.testing.assert_allclose(damsm.word_scores(*on_device(*sample), gamma1=40.0),
+                             slow_word_scores(*sample, gamma1=40.0), rtol=2e-5)
+
+
 @pytest.mark.parametrize('cells', [1, 40, 80])      # chunks of 1, 1 and 2 of 6 captions
 def test_chunks_change_nothing(cells):
   regions, words, mask = on_device(*example(6, 4, 3))

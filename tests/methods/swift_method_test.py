@@ -149,6 +149,10 @@ def test_a_matching_network_chooses_and_is_learned_from(tiny, trained):
   logits = matcher.logits_of(frozen['matcher'], batch['image'], text)[:, 0]
   np.testing.assert_allclose(of(method) - of(plain), swift_networks.MATCH_LOGIT * logits, atol=1e-3)
   assert np.std(logits) > 1e-3
+  two = jax.tree.map(lambda x: x[:2], (batch['image'], text))      # one caption is of another image
+  shape = jax.eval_shape(functools.partial(method.match.__self__.match_logits, frozen),
+                         jax.random.split(jax.random.key(0), 2), *two)
+  assert shape.shape == (2, 2)
   with pytest.raises(UserError, match='terms.matcher: there is no matching network'):
     methods.build(tiny(**settings | {'model.matcher': ''}))
 

@@ -8,6 +8,7 @@ from safetensors import numpy as safetensors_numpy
 
 from xmc_jax import methods
 from xmc_jax.cli.main import main
+from xmc_jax.distributed import processes
 from xmc_jax.pretrained import start
 from xmc_jax.pretrained.export import export
 from xmc_jax.sampling import TextToImage
@@ -122,3 +123,9 @@ def test_a_model_that_is_not_there_is_refused(encoder_folder, tmp_path, capsys):
   argv = tiny.train_argv(tmp_path / 'run', encoder_folder, data__loader='arrays', init='emoji46')
   assert main(argv) == 2
   assert 'emoji64' in capsys.readouterr().err
+
+
+def test_processes_that_read_other_weights_are_refused(trained, program, monkeypatch):
+  monkeypatch.setattr(processes, 'gather', lambda own: [own, dict.fromkeys(own, 'others')])
+  with pytest.raises(UserError, match='the weights of --config.init=.* is others on process 1'):
+    start.begin_with(str(trained), program.state_spec)

@@ -1,4 +1,5 @@
 """Checkpoints are flushed before they get their names, and their damage is noticed."""
+import errno
 import json
 import os
 import pathlib
@@ -182,3 +183,26 @@ def test_intact_checkpoints_are_left_alone(tmp_path):
   with Checkpoints(tmp_path, every=1) as checkpoints:
     assert checkpoints.set_aside_damaged() == []
   assert {path.name for path in tmp_path.iterdir()} == {'1', '2'}
+
+
+@pytest.mark.parametrize('code', [errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_a_checkpoint_that_cannot_be_read_now_is_neither_damaged_nor_renamed(
+    tmp_path, monkeypatch, code):
+  save(tmp_path, 1, 2)
+  def fail(path):
+    raise OSError(code, os.strerror(code), str(path))
+  monkeypatch.setattr(durable, '_crc', fail)
+  with Checkpoints(tmp_path, every=1) as checkpoints:
+    for read in (checkpoints.set_aside_damaged, checkpoints.meta):
+      with pytest.raises(UserError, match=rf'step 2 in .* cannot be read .*{os.strerror(code)}'):
+        read()
+  assert {path.name for path in tmp_path.iterdir()} == {'1', '2'}
+
+
+def test_only_hidden_files_may_have_come_to_a_checkpoint(tmp_path):
+  save(tmp_path, 1)
+  for name in ('.DS_Store', 'state/.nfs0001'):
+    (tmp_path / '1' / name).write_bytes(b'x')
+  assert durable.damage(tmp_path / '1') is None
+  (tmp_path / '1' / 'state' / 'other').write_bytes(b'x')
+  assert durable.damage(tmp_path / '1') == 'state/other is no part of it'

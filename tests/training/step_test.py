@@ -1,4 +1,6 @@
 """The training step with toy networks that write down how they are called."""
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,7 +121,8 @@ def test_a_loss_of_a_player_that_is_not_updated_moves_nothing(toy):
   assert weights(state) == {'g': 3, 'd': 2.75} and 'd/g_loss' in metrics
 
 
-@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf])
+# The square of the last is infinite.
+@pytest.mark.parametrize('bad', [jnp.nan, jnp.inf, 2e19])
 @pytest.mark.parametrize('network', ['g', 'd'])
 def test_a_gradient_that_is_not_finite_changes_no_weight_and_shows_in_the_metrics(
   toy, network, bad
@@ -183,6 +186,13 @@ def test_a_draw_of_weights_that_are_gone_is_refused(toy, sharing):
   (discriminator, generator), = sharing.rounds
   with pytest.raises(ValueError, match="phase 'discriminator': .* fakes of 'g'"):
     toy.objective(((generator, discriminator),))
+
+
+def test_phases_share_the_same_fakes_or_none(toy, sharing):
+  (discriminator, generator), = sharing.rounds
+  others = SharedFakes('g', lambda *given: generator.shared.run(*given))
+  with pytest.raises(ValueError, match='different fakes'):
+    toy.objective(((discriminator, dataclasses.replace(generator, shared=others)),))
 
 
 def test_statistics_are_taken_from_the_outcome_and_kept_where_it_has_none(toy, two_rounds):

@@ -53,6 +53,10 @@ def read_labels(source: Source) -> Labels:
   for start in range(0, len(source), BLOCK):
     block = np.stack([source.label(i) for i in range(start, min(start + BLOCK, len(source)))])
     if block.ndim == 1:
+      if (block < 0).any():
+        raise UserError(f'the label of image {start + int(np.argmax(block < 0)):,} is below 0; '
+                        'prepare the data with a class for each image, or set '
+                        '--config.data.partners=self')
       parts.append((start + np.arange(len(block)), block, np.ones(len(block), np.float32)))
     else:
       row, kind = np.nonzero(block > 0)

@@ -46,8 +46,10 @@ def word_scores(regions: Float[Array, 'b n e'], words: Float[Array, 'b t e'],
     pairs, flat = (b, n, *mask.shape), words.reshape(-1, e)
     similarity = jnp.einsum('ine,ke->ink', regions, flat, precision='highest').reshape(pairs)
     over_words = jax.nn.softmax(jnp.where(mask[None, None], similarity, -jnp.inf), -1)
-    # At most 1. The sum over regions is left out, since it cancels in the cosine.
-    attention = jnp.exp(gamma1 * (over_words - 1)).reshape(b, n, -1)
+    # At most 1, and 1 where it is largest. The sum over regions is left out, since it cancels in
+    # the cosine.
+    largest = jax.lax.stop_gradient(over_words.max(1, keepdims=True))
+    attention = jnp.exp(gamma1 * (over_words - largest)).reshape(b, n, -1)
     context = jnp.einsum('ink,ine->ike', attention, regions, precision='highest')
     cosine = jnp.sum(unit(context) * unit(flat)[None], -1).reshape(b, *mask.shape)
     return jax.nn.logsumexp(jnp.where(mask[None], gamma2 * cosine, -jnp.inf), -1)

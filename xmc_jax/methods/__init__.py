@@ -168,6 +168,9 @@ def check_training(method: Method, config: ml_collections.ConfigDict) -> None:
   if config.data.partners and not any(key.startswith('partner_') for key in method.batch_spec):
     raise UserError(f'--config.data.partners={config.data.partners}: {config.method} alone does '
                     'not use partners; extend it, as --config configs/scl.py:NAME does')
+  if config.microbatches > 1 and not method.microbatches:
+    raise UserError(f'--config.microbatches={config.microbatches}: {config.method} does not split '
+                    'batches; set it to 1')
 
 
 def check_labels(method: Method, config: ml_collections.ConfigDict, source: Source) -> None:
@@ -181,6 +184,12 @@ def check_labels(method: Method, config: ml_collections.ConfigDict, source: Sour
         f'--config.data.name={config.data.name}: all images have one class, and these losses leave '
         'examples of the same class out of the negatives, so they would compare nothing; set '
         f'{" ".join(f"--noconfig.terms.{name}" for name in masks)}')
+  rule = config.data.partners
+  if n == 1 and rule not in ('', 'self'):
+    raise UserError(
+        f'--config.data.name={config.data.name}: all images have one class, so with '
+        f'--config.data.partners={rule} every example would be a positive of every other; set '
+        '--config.data.partners=self')
   too_few = config.terms.get('labels') and n > (model.classes or 0)     # rows of the classifier
   if shape == method.batch_spec['label'].shape[2:] and not too_few:
     return

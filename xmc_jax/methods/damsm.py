@@ -106,6 +106,8 @@ def build(config: ml_collections.ConfigDict) -> Method:
   """DAMSM of `config`; its vocabulary is counted if `text.words` is None."""
   if config.model.dtype != 'float32':
     raise UserError(f'--config.model.dtype={config.model.dtype}: DAMSM computes in float32')
+  if config.model.width % 2:      # half of the features read the caption in each direction
+    raise UserError(f'--config.model.width={config.model.width}: must be even for a DAMSM')
   w, extension = config.terms, scl.encoder_extension(config)
   words = config.text.words or _vocabulary(config).size
   network = damsm.Damsm(words, config.image.encoder, config.model.embedding, config.model.width,

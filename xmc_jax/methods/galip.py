@@ -66,6 +66,8 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
   _shared.check_size(config, galip.SIZES)
   _shared.check_wrong_pairs(config)
   m, encoder = config.model, config.text.encoder
+  if m.width < 2:      # blocks halve their channels
+    raise UserError(f'--config.model.width={m.width}: must be at least 2 for GALIP')
   network, options = _clip.network(config), _shared.options(config)
   _check_network(network.config, m.size)
   networks = galip.GalipNetworks(

@@ -100,23 +100,23 @@ def discriminator_losses(branches: Branches, *, rule: str, temperature: float) -
 
 
 @dataclasses.dataclass(frozen=True)
-class Embeddings:
+class ComparedEmbeddings:
   """What the losses compare, each [b, d]."""
   fake: Array
   real: Array
   caption: Array
 
 
-def _by_frozen_networks(out: ForwardOutputs) -> Embeddings:
-  return Embeddings(out.fake_embedding, out.real_embedding, out.text.sentence)
+def _by_frozen_networks(out: ForwardOutputs) -> ComparedEmbeddings:
+  return ComparedEmbeddings(out.fake_embedding, out.real_embedding, out.text.sentence)
 
 
-def _by_discriminator(out: ForwardOutputs) -> Embeddings:
+def _by_discriminator(out: ForwardOutputs) -> ComparedEmbeddings:
   if out.d_fake.features is None:
     raise UserError('--config.scl: the discriminator of this method has no embedding of images, '
                     'only those of xmc_gan and swift have one; set --config.scl.embedding=frozen '
                     'and --config.scl.supcon_real=0')
-  return Embeddings(out.d_fake.features, out.d_real.features, out.d_fake.sentence)
+  return ComparedEmbeddings(out.d_fake.features, out.d_real.features, out.d_fake.sentence)
 
 
 EMBEDDINGS = {'frozen': _by_frozen_networks, 'discriminator': _by_discriminator}

@@ -154,7 +154,8 @@ class SwiftNetworks(SplitForward):
     """The logits of fakes, moved like those that the heads see, by the matching network."""
     if not self.learns_matching:
       return None
-    return matcher.logits_of(frozen['matcher'], self.augment(rngs, fake), text, MATCH_WRONG)
+    wrong = min(MATCH_WRONG, len(fake) - 1)      # a small batch has fewer captions of others
+    return matcher.logits_of(frozen['matcher'], self.augment(rngs, fake), text, wrong)
 
   def discriminate(self, params, stats, frozen, generated):
     outputs, real_maps, fake_maps = generated

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from xmc_jax.distributed import processes
 from xmc_jax.pretrained import export, folder, model
 from xmc_jax.sampling import TextToImage, find_text_encoder
 from xmc_jax.training.mesh import put_whole
@@ -32,9 +33,11 @@ def begin_with(name: str, state: TrainState) -> TrainState:
       writes.
     state: before the first step.
   Raises:
-    UserError: there is no such model, or a network of the run cannot take its weights.
+    UserError: there is no such model, a network of the run cannot take its weights, or processes
+      have read different ones.
   """
   tensors, networks = read(name, state), {}
+  processes.check_same({f'the weights of --config.init={name}': files.fingerprint(tensors)})
   for key, network in state.networks.items():
     prefix = _prefix(key)
     networks[key] = network.replace(params=_replaced(network.params, tensors, f'{prefix}params/'),

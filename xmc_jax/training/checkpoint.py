@@ -109,11 +109,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Renames damaged checkpoints that are newer than the newest intact one; says what it did.
 
     They become `STEP.damaged.N`, so that training continues from the intact one. Call it in one
-    process only, before any other method. UserError if none is intact, and then none is renamed.
+    process only, before any other method. UserError if none is intact or one cannot be read now,
+    and then none is renamed.
     """
     said, damaged = [], {}
     for step in reversed(self.steps()):
-      wrong = durable.damage(self.directory / str(step)) if self._local else None
+      with self._reading(step):
+        wrong = durable.damage(self.directory / str(step)) if self._local else None
       if wrong is None:
         self._intact.add(step)
         break
@@ -264,6 +266,9 @@ class Checkpoints(contextlib.AbstractContextManager):
       yield
     except jax.errors.JaxRuntimeError:  # the device's fault (its memory, say), not the files'
       raise
+    except durable.Unreadable as error:
+      raise UserError(f'the checkpoint of step {step} in {self.directory} cannot be read '
+                      f'({_reason(error)}); mend that and give the same command again') from error
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
       before = max((s for s in self._manager.all_steps() if s < step), default=None)
       then = ('train from the beginning' if before is None else

@@ -210,9 +210,10 @@ def _three_digits(value: float) -> str:
 
 def _step_of(line: bytes) -> float:
   try:
-    return json.loads(line)['step']
+    step = json.loads(line)['step']
   except (ValueError, KeyError, TypeError):
     return math.inf
+  return step if isinstance(step, int) else math.inf
 
 
 def _board(folder: epath.Path) -> Any:

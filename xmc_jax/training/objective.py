@@ -50,7 +50,8 @@ class Objective:
   init: (rng, batch) -> {network: variables}.
   averaged: networks with an exponential moving average of their parameters.
 
-  Raises ValueError if a phase shares fakes of a network that an earlier phase of its round updates.
+  Raises ValueError if a phase shares fakes of a network that an earlier phase of its round updates,
+  or if phases of a round share fakes of one network but not the same ones.
   """
   rounds: tuple[tuple[Phase, ...], ...]
   init: Callable[[Array, Batch], dict[str, Any]]
@@ -58,6 +59,10 @@ class Objective:
 
   def __post_init__(self):
     for phases in self.rounds:
+      shared = {phase.shared for phase in phases if phase.shared}
+      if len({fakes.network for fakes in shared}) < len(shared):
+        raise ValueError('phases of a round share different fakes of one network; make one '
+                         'SharedFakes and give it to all of them')
       for i, phase in enumerate(phases):
         before = [name for earlier in phases[:i] for name in earlier.updates]
         if phase.shared and phase.shared.network in before:

@@ -46,8 +46,8 @@ def run_phase(phase: Phase, optimizers: dict[str, optax.GradientTransformation],
   generated: the output of `phase.shared`, if the phase has one.
 
   Metrics are those of the forward pass, and for each network its loss and `grad_max`, the largest
-  absolute entry of its gradient. If a gradient is not finite, parameters and optimizer states stay
-  as they are.
+  absolute entry of its gradient, inf if its square is. If a gradient is not finite, parameters and
+  optimizer states stay as they are.
   """
   params, stats = _trees(state)
 
@@ -96,13 +96,15 @@ def _trees(state: TrainState) -> tuple[dict[str, Tree], dict[str, Tree]]:
 
 
 def _largest(tree: Tree) -> Array:
-  """Largest absolute value in a tree; not finite if one of its values is not.
+  """Largest absolute value in a tree; not finite if one of its values or their squares is not.
 
+  Adam averages squares. One that is infinite would stay so, and its weight would never move again.
   Last leaf first: names count up from a network's input, so this is the order in which a backward
   pass computes the gradients. A compiler that follows it can free the activations of late layers
   before it comes to the early ones, which saves a fifth of the temporary memory.
   """
-  return jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in reversed(jax.tree.leaves(tree))]))
+  largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in reversed(jax.tree.leaves(tree))]))
+  return jnp.where(jnp.isinf(largest * largest), jnp.inf, largest)
 
 
 def averaging(step: Array, ema_decay: float) -> Array:
