@@ -117,6 +117,7 @@ def released():
 
 # Compiled programs of runs by all that decides them, the newest last; and how many are kept.
 _PROGRAMS: dict[str, methods.Program] = {}
+_TRACES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()     # of these
 _STEPS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()      # of these
 _KEPT = 8
 # Settings that say how long a run is and what it writes, not what a step computes.
@@ -147,8 +148,12 @@ def compiled_once(monkeypatch):
       _STEPS[self] = compile_step(self)
     return _STEPS[self]
   monkeypatch.setattr(methods, 'program', program)
-  monkeypatch.setattr(methods.Program, 'trace',
-                      lambda self: None if self in _STEPS else trace(self))
+
+  def traced(self):
+    if self not in _TRACES:
+      _TRACES[self] = trace(self)
+    return _TRACES[self]
+  monkeypatch.setattr(methods.Program, 'trace', traced)
   monkeypatch.setattr(methods.Program, 'compile', compiled)
 
 

@@ -81,11 +81,12 @@ def evaluate_soa(workdir: str | os.PathLike[str], captions: str | os.PathLike[st
 def _record(workdir: str | os.PathLike[str], model: TextToImage, hits: dict[int, list],
             detector: str, seed: int, captions: Sequence) -> list[dict[str, Any]]:
   score = soa.soa({label: np.concatenate(parts) for label, parts in hits.items()})
-  half = len(hits) // 2      # 40 of COCO's classes
+  half = len(hits) // 2      # 40 of COCO's classes; the middle one of an odd number is above
   lines = results.lines(
       [Score('SOA-C', score.by_class), Score('SOA-I', score.by_image),
-       Score(f'SOA-C top {half}', score.top), Score(f'SOA-C bottom {half}', score.bottom)],
-      {'step': model.step, 'weights': model.weights, 'protocol': 'soa', 'network': detector,
+       Score(f'SOA-C top {len(hits) - half}', score.top),
+       Score(f'SOA-C bottom {half}', score.bottom)],
+      {'step': model.step, 'weights': model.weights, 'protocol': results.SOA, 'network': detector,
        'fakes': sum(len(part) for parts in hits.values() for part in parts), 'seed': seed,
        'data': model.config.data.name, 'size': model.config.model.size,
        'captions_sha256': json_sha256(captions), 'generator_sha256': model.fingerprint(),

@@ -100,7 +100,8 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
             random_seed: int | None = None) -> list[dict[str, Any]]:
   """Scores generated images against real ones, without any model.
 
-  Images are used as stored. They must be RGB, and all images of a folder must have one size.
+  Images are used as stored, turned as their EXIF orientation says. They must be RGB, and all images
+  of a folder must have one size.
 
   Args:
     images: folder of the images to score.

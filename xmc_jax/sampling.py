@@ -262,7 +262,10 @@ class TextToImage:
     with Checkpoints(self._folder, every=None) as checkpoints:
       step = checkpoints.latest() if step is None else step
       g = checkpoints.restore_sampler(self._spec('g'), step, live=live)
-    return self.of_weights(step, 'live' if live else 'averaged', g)
+    # Its discriminator, if it has one, is of its own step.
+    others = {key: x for key, x in self.tree.items() if key != 'd'}
+    return dataclasses.replace(self, tree=others).of_weights(
+        step, 'live' if live else 'averaged', g)
 
   def _spec(self, network: str) -> dict[str, Tree]:
     spec = self._program.state_spec.networks[network]

@@ -121,6 +121,13 @@ def test_the_folder_of_the_user_is_known_behind_an_equals_sign(monkeypatch, tmp_
   assert f'{tmp_path}/runs/none' in capsys.readouterr().err
 
 
+def test_the_home_folder_of_nobody_is_told(capsys):
+  for argv in (['compare', '--images=~nobodyx/a', '--reference=b'], ['demo', '~nobodyx/m'],
+               ['sample', 'a cat', '--out', '~nobodyx/o']):
+    assert main(['xmc', *argv]) == 2
+    assert 'the home folder of ~nobodyx is not known' in capsys.readouterr().err
+
+
 def test_an_empty_cache_variable_is_as_good_as_none(monkeypatch):
   import jax
   before = jax.config.jax_compilation_cache_dir

@@ -366,3 +366,18 @@ def test_out_that_is_a_file_or_inside_one_is_refused_first(tmp_path, capsys, bel
   assert main(argv) == 2
   said = capsys.readouterr().err
   assert f'--out={tmp_path / "out" / below}: ' in said and 'is a file; give a folder' in said
+
+
+def test_the_grid_replaces_no_image_of_the_users(tmp_path, capsys):
+  (tmp_path / 'photo.png').write_bytes(b'mine')
+  argv = ['xmc', 'sample', '--workdir=nowhere', f'--out={tmp_path / "photo"}', 'a cat']
+  assert main(argv) == 2
+  assert f'would replace {tmp_path / "photo.png"}' in capsys.readouterr().err
+  assert (tmp_path / 'photo.png').read_bytes() == b'mine' and not (tmp_path / 'photo').exists()
+
+
+def test_another_step_has_its_own_discriminator(model):
+  chooser = model.of_networks({'params': {}, 'stats': {}}, {})
+  assert 'd' in chooser.tree
+  earlier = chooser.at(2)
+  assert earlier.step == 2 and 'd' not in earlier.tree

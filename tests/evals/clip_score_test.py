@@ -23,6 +23,21 @@ def _folder(tmp_path_factory):
   return tool.write(tmp_path_factory.mktemp('clip'), config)
 
 
+def test_other_weights_under_a_published_name_are_refused(tmp_path, monkeypatch):
+  (tmp_path / clip.BASE).mkdir()
+  for name in ('config.json', 'tokenizer.json', 'pytorch_model.bin'):
+    (tmp_path / clip.BASE / name).write_text('{}')
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+  with pytest.raises(UserError, match=f'is not that of {clip.BASE}: its sha256 is'):
+    embeddings.of_clip()
+
+
+def test_a_missing_network_is_told_by_its_own_name(tmp_path, monkeypatch):
+  monkeypatch.setenv('XMC_JAX_WEIGHTS', str(tmp_path))
+  with pytest.raises(UserError, match=f'xmc weights get {clip.LARGE}'):
+    embeddings.of_clip(clip.LARGE)
+
+
 def images(n=5, size=(20, 20)):
   return np.random.default_rng(0).integers(0, 256, (n, *size, 3), np.uint8)
 

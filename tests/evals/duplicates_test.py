@@ -43,6 +43,13 @@ def test_a_generator_that_only_copies_is_seen_at_once():
   np.testing.assert_array_equal(found.nearest, np.arange(300))
 
 
+def test_copies_are_copies_where_held_out_images_are_some_too():
+  training, heldout = draw(3000, 7, d=64), draw(198, 8, d=64)
+  heldout[:5] = training[:5]
+  found = duplicates.near_duplicates(training[:990], training, heldout)
+  assert found.share == 1 and found.threshold == 0
+
+
 @pytest.mark.parametrize('block', [2048, 7])
 def test_distances_are_those_of_every_pair(monkeypatch, block):
   monkeypatch.setattr(duplicates, 'BLOCK', block)

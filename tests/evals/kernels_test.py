@@ -1,8 +1,10 @@
 """KID and CMMD against slow sums, torch-fidelity and the public code of CMMD."""
+import types
+
 import numpy as np
 import pytest
 
-from xmc_jax.evals import kernels
+from xmc_jax.evals import kernels, protocols, scores
 from xmc_jax.types import UserError
 
 # torch-fidelity 0.4.0 in float64: 10 subsets of 300 of `features(700, 1)` and `features(900, 2)`.
@@ -109,3 +111,12 @@ def test_a_row_of_zeros_or_nan_has_no_direction():
   x[3] = np.nan
   with pytest.raises(UserError, match='1 of 20 rows'):
     kernels.cmmd(x, features(20, 2))
+
+
+@pytest.mark.parametrize('generated, known', [(40, False), (41, True)])
+def test_subsets_that_are_all_images_have_no_spread(monkeypatch, generated, known):
+  monkeypatch.setattr(scores, 'KID_SUBSET', 40)
+  collected = [types.SimpleNamespace(pool=features(n, n), logits=features(n, n))
+               for n in (generated, 50)]
+  found = {x.metric: x.spread for x in scores.distances(*collected, protocols.find('offline'))}
+  assert (found['KID-lite0'] is not None) is known

@@ -134,6 +134,15 @@ def test_images_of_an_earlier_call_are_not_counted(tmp_path):
     soa.check_folder(tmp_path, {'label_02_car': [(0, 0)]})
 
 
+@pytest.mark.parametrize('name', [
+    'label_01_bicycle/old.jpg', 'label_01_bicycle/boxes.pkl', 'label_02_car/00000_0.JPEG'])
+def test_other_files_that_the_public_scorer_would_read_are_refused(tmp_path, name):
+  (tmp_path / name).parent.mkdir()
+  (tmp_path / name).touch()
+  with pytest.raises(UserError, match=f'{name} is there'):
+    soa.check_folder(tmp_path, {'label_01_bicycle': [(0, 0)]})
+
+
 def test_wrong_names_and_images_are_errors(tmp_path):
   with pytest.raises(UserError, match="'cat' must be like"):
     soa.write_images(tmp_path, 'cat', [(0, 0)], painted((1, 1)))

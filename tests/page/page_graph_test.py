@@ -97,5 +97,9 @@ def test_captions_to_try_fit_into_the_model(monkeypatch):
     def captions(self, index):
       return ['a red apple ' * 20] if index % 2 else ['a red apple']
   monkeypatch.setattr(build.sources, 'load', lambda *_, **__: Split())
+  foreign = model.load('emoji64').generator.config.copy_and_resolve_references()
+  with foreign.unlocked():
+    foreign.data.name = 'somebodys.module'      # which is not imported
+  assert build.of_data(foreign, None) == []
   shipped = model.load('emoji64').generator
   assert build.of_data(shipped.config, shipped.tokenizer) == ['a red apple']

@@ -19,6 +19,7 @@ def test_captions_with_sides_are_not_true_of_the_mirror_image(text, keeps):
 def test_captions_stand_on_one_line():
   assert captions.clean(' a\ndog\r\n\t near\u00a0it. ') == 'a dog near it.'
   assert captions.clean(' \n ') == ''
+  assert captions.clean('a \u202ered\u2066 apple\u061c') == 'a red apple'
 
 
 def test_packed_lists_are_the_lists():

@@ -174,6 +174,13 @@ def test_different_protocols_are_refused_unless_asked_for(run, tmp_path):
   assert len(score_tables(root)) == 2
 
 
+def test_semantic_object_accuracy_is_no_protocol_in_common(run, tmp_path):
+  soa = {'protocol': 'soa', 'metric': 'SOA-C', 'value': 0.5}
+  runs = [make(tmp_path / 'a', scores=[{}, soa]), make(tmp_path / 'b', scores=[COCO, soa])]
+  with pytest.raises(UserError, match='offline.*tf2015.*--across_protocols'):
+    report(runs)
+
+
 def test_runs_with_one_protocol_in_common_are_not_refused(run, tmp_path):
   both = make(tmp_path / 'both', scores=[{}, COCO])
   unscored = make(tmp_path / 'unscored')

@@ -2,6 +2,7 @@
 import errno
 import pathlib
 
+import numpy as np
 import pytest
 from etils import epath
 
@@ -21,7 +22,7 @@ def test_lines_come_back_and_a_missing_file_has_none(path):
   assert json_lines.read(path) == [{'a': 1}, {'b': 'x\u2028y'}, {'c': None}]
 
 
-@pytest.mark.parametrize('half', [b'{"b": ', b'{"b": 2}', b'{', b'\xff', b'{"b": "x\xe2\x80'])
+@pytest.mark.parametrize('half', [b'{"b": ', b'{"b": 2', b'5', b'{', b'\xff', b'{"b": "x\xe2\x80'])
 def test_half_a_line_is_ignored_and_nothing_is_glued_to_it(path, half):
   json_lines.append(path, [{'a': 1}])
   path.write_bytes(path.read_bytes() + half)
@@ -29,6 +30,15 @@ def test_half_a_line_is_ignored_and_nothing_is_glued_to_it(path, half):
   json_lines.keep(path)
   json_lines.append(path, [{'c': 3}])
   assert json_lines.read(path) == [{'a': 1}, {'c': 3}]
+
+
+def test_a_last_line_that_lacks_its_end_is_kept(path):
+  json_lines.append(path, [{'a': 1}, {'b': 2}])
+  path.write_bytes(path.read_bytes()[:-1])
+  assert json_lines.read(path) == [{'a': 1}, {'b': 2}]
+  json_lines.keep(path)
+  json_lines.append(path, [{'c': np.int64(3), 'd': np.float32(0.5), 'e': np.bool_(True)}])
+  assert json_lines.read(path) == [{'a': 1}, {'b': 2}, {'c': 3, 'd': 0.5, 'e': True}]
 
 
 def test_unwanted_lines_are_dropped_and_a_good_file_is_not_written_again(path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -57,8 +58,12 @@ def _parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns the exit code; `argv` is like sys.argv, the default."""
   logging.set_verbosity(logging.FATAL)      # orbax also raises the errors that it logs
+  words = (sys.argv if argv is None else argv)[1:]
+  if wrong := _unknown_home(words):
+    print(f'xmc: {wrong}', file=sys.stderr)
+    return 2
   try:
-    args = _parser().parse_args((sys.argv if argv is None else argv)[1:])
+    args = _parser().parse_args(words)
   except SystemExit as leaving:      # after --help, --version or a message about the flags
     return leaving.code
   import jax
@@ -80,6 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'xmc: {error}', file=sys.stderr)
     return error.code
   return 0
+
+
+def _unknown_home(words: Sequence[str]) -> str | None:
+  """What is wrong with a path below the home folder of somebody whom the system does not know."""
+  for word in words:
+    path = word.partition('=')[2] or word
+    if re.match(r'~[\w.-]+/', path) and os.path.expanduser(path) == path:
+      return (f'{word}: the home folder of {path.partition("/")[0]} is not known; write ./{path} '
+              'if a folder here has that name')
+  return None
 
 
 def _leave(*_) -> None:

@@ -22,6 +22,7 @@ from xmc_jax.cli.parser import (
 )
 
 _COLUMNS = 8
+_GRID = 'xmc sample'     # what a grid says of itself
 _MOST_IN_GRID = 256      # images; at 256 px some 20 megapixels
 
 
@@ -31,7 +32,8 @@ def add_parser(commands):
   flag('words', nargs='*', metavar='CAPTION', help='what the images show')
   flag('--caption', action='append', default=[], help='one more caption; may be repeated')
   flag('--captions', metavar='FILE', help='file with a caption per line')
-  flag('--each', type=number(least=1), default=4, metavar='N', help='per caption; default: 4')
+  flag('--each', type=number(least=1, most=100_000), default=4, metavar='N',
+       help='per caption; default: 4')
   flag('--out', metavar='FOLDER',
        help='of the images; default: RUN/samples, or samples; the grid is FOLDER.png')
   flag('--truncation', type=float, metavar='X',
@@ -68,8 +70,13 @@ def _sample(args, captions: list[str]) -> None:
   import jax
 
   from xmc_jax.data.image_folder import find_images
+  from xmc_jax.types import UserError
   from xmc_jax.utils import image_io
   out = output_folder(pathlib.Path(args.out or pathlib.Path(args.workdir or '') / 'samples'))
+  grid = out.resolve().with_name(f'{out.resolve().name}.png')      # not among what is measured
+  if grid.exists() and image_io.software(grid) != _GRID:
+    raise UserError(f'--out={out}: the grid of the images would replace {grid}, which is none of '
+                    'this command; move it away, or give another name')
   model = _load(args)
   model.tokenizer.check_captions(captions, model.config.text.script)
   repeated = [caption for caption in captions for _ in range(args.each)]
@@ -84,9 +91,9 @@ def _sample(args, captions: list[str]) -> None:
       shown.append(image)
   if not writes:
     return
-  grid = out.resolve().with_name(f'{out.resolve().name}.png')      # not among what is measured
   image_io.save_png(grid, image_io.grid(
-      shown, repeated[:len(shown)], columns=args.each if 1 < args.each < _COLUMNS else _COLUMNS))
+      shown, repeated[:len(shown)], columns=args.each if 1 < args.each < _COLUMNS else _COLUMNS),
+      software=_GRID)
   plural = 's' if len(captions) > 1 else ''
   print(f'{len(repeated):,} images of {len(captions):,} caption{plural} with the {model.weights} '
         f'weights of step {model.step:,} are in {out}; '

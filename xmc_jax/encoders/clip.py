@@ -38,6 +38,7 @@ from xmc_jax.weight_files.convert import Path
 
 BASE = 'clip-vit-base-patch32'
 LARGE = 'clip-vit-large-patch14-336'
+PUBLISHED = (BASE, LARGE)
 FILES = ('config.json', 'tokenizer.json')
 
 # Defaults for what a configuration leaves out: ViT-B/32.
@@ -63,9 +64,10 @@ def find(name_or_path: str | os.PathLike[str]) -> pathlib.Path:
     folder /= 'encoder'
   missing = hf_folders.missing_files(folder, *FILES) if folder else [*FILES, hf_folders.WEIGHTS]
   if missing:
-    published = (f'run `xmc weights get {BASE}`, or give the path of a folder with '
+    name = os.fspath(name_or_path) if os.fspath(name_or_path) in PUBLISHED else BASE
+    published = (f'run `xmc weights get {name}`, or give the path of a folder with '
                  f"{', '.join(FILES)} and {hf_folders.WEIGHTS} of a CLIP, such as "
-                 f'https://huggingface.co/openai/{BASE}')
+                 f'https://huggingface.co/openai/{name}')
     of_a_run = pathlib.Path(name_or_path).name == 'encoder'
     remedy = ('train that CLIP first, such as with configs/clip_emoji.py, or give another with '
               '--config.text.encoder' if of_a_run else published)

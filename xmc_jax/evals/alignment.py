@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import bert
+from xmc_jax.encoders import bert, registry
 from xmc_jax.evals.batches import batch_for, in_batches
 from xmc_jax.evals.networks import alignment_net
 from xmc_jax.evals.retrieval import CANDIDATES, r_precision
@@ -72,6 +72,7 @@ def sentences(captions: Sequence[str]) -> np.ndarray:
 @functools.cache
 def _minilm() -> tuple[Tokenizer, Callable]:
   folder = bert.find(bert.MINILM)
+  registry.check_named(bert.MINILM, folder)
   module, variables = bert.load(folder)
 
   @jax.jit

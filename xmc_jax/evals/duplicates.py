@@ -16,6 +16,7 @@ from xmc_jax.evals.kernels import unit_rows
 from xmc_jax.types import UserError
 
 BLOCK = 2048  # images of each side that are compared at a time
+ROUNDING = 1e-12  # a distance below it is 0: equal images differ by what float64 rounds
 QUANTILE = 0.01     # of the held-out images' distances, below which a generated image is too near
 
 
@@ -94,4 +95,5 @@ def nearest_rows(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.n
       better = values > largest[part]
       index[part][better] = best[better] + j
       largest[part][better] = values[better]
-  return np.maximum(1 - largest, 0), index
+  distance = 1 - largest
+  return np.where(distance < ROUNDING, 0, distance), index

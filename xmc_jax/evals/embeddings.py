@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from xmc_jax.data.text import Tokenizer
-from xmc_jax.encoders import clip, damsm
+from xmc_jax.encoders import clip, damsm, registry
 from xmc_jax.encoders.clip_inputs import LENGTH, preprocess
 from xmc_jax.evals.batches import in_batches
 from xmc_jax.evals.extract import FeatureExtractor
@@ -56,10 +56,12 @@ def of_clip(name_or_path: str | os.PathLike[str] = clip.BASE, batch: int = 64, *
             crop_first: bool = False) -> Embeddings:
   """Those of a CLIP, found as by `clip.find`; UserError if that fails.
 
+  UserError too if the name is that of published weights and these are others.
   crop_first: crop images before resizing, as CMMD's reference code does; the result differs only
     for images that are not square.
   """
   folder = clip.find(name_or_path)
+  registry.check_named(os.fspath(name_or_path), folder)
   module, variables = clip.load(folder)
   return Embeddings(
       FeatureExtractor(

@@ -24,6 +24,7 @@ FILE = 'scores.jsonl'
 # Scores are comparable only if all of these agree.
 SETTING = ('protocol', 'network', 'resize', 'distance', 'data', 'size', 'fakes', 'reals',
            'reference', 'images', 'seed', 'weights_sha256', 'reference_sha256', 'captions_sha256')
+SOA = 'soa'    # in place of a protocol: semantic object accuracy, the same under all of them
 BASELINES = ('of real', 'by chance')   # suffixes of metrics without a generator
 _LOWER = r'(FI?D|KID)(-.+)?|CMMD|near-duplicates.*'
 _HIGHER = (r'(IS|precision|recall|density|coverage)(-.+)?|alignment-\d+|objects: .+|'

@@ -46,17 +46,19 @@ def refuse_few(fakes: int, reals: int | None, how: str) -> None:
 def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Score]:
   """All metrics that compare two distributions, from features of at least `LEAST` images each.
 
-  If the network is not an Inception, the metric names say so.
+  If the network is not an Inception, the metric names say so. KID has no spread if its subsets are
+  all images of a side.
 
   Raises UserError if features are not finite.
   """
-  kid = kernels.kid(fakes.pool, reals.pool, subset_size=kid_subset(len(fakes.pool),
-                                                                  len(reals.pool)))
+  fewer = min(len(fakes.pool), len(reals.pool))
+  subset = kid_subset(len(fakes.pool), len(reals.pool))
+  kid = kernels.kid(fakes.pool, reals.pool, subset_size=subset)
   pr = manifold.precision_recall(fakes.pool, reals.pool)
   dc = manifold.density_coverage(fakes.pool, reals.pool)
   named = lambda metric: _named(metric, protocol)
   return [Score(protocol.distance, frechet.frechet_of_features(fakes.pool, reals.pool)),
-          Score(named('KID'), kid.mean, kid.std),
+          Score(named('KID'), kid.mean, kid.std if subset < fewer else None),
           Score(named('precision'), pr.precision), Score(named('recall'), pr.recall),
           Score(named('density'), dc.density), Score(named('coverage'), dc.coverage),
           *_inception_score(fakes, protocol)]

@@ -104,16 +104,18 @@ def requests(label: int, captions: int, seed: int = 0) -> list[tuple[int, int]]:
 
 def check_folder(folder: str | os.PathLike[str],
                  images: Mapping[str, Sequence[tuple[int, int]]]) -> None:
-  """Raises UserError if a folder has images which the public scorer would count with `images`.
+  """Raises UserError if a folder has files which the public scorer would read with `images`.
+
+  It counts images of any kind, and takes pickles for boxes.
 
   images: {name: numbers} of all classes, as `write_images` takes them.
   """
   wanted = {path for name, numbers in images.items() for path in _paths(folder, name, numbers)}
-  there = (path for path in pathlib.Path(folder).glob('*/*.png')
+  there = (path for path in pathlib.Path(folder).glob('*/*')
            if NAME.fullmatch(path.parent.name) and not path.name.startswith('.'))
   if other := next((path for path in sorted(there) if path not in wanted), None):
     raise UserError(f'--out={folder}: {other} is there and not of these images, and the scorer '
-                    'would count it; give a new folder')
+                    'would read it; give a new folder')
 
 
 def _paths(folder: str | os.PathLike[str], name: str, numbers: Sequence[tuple[int, int]]

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,7 +121,13 @@ def _compressed(path: pathlib.Path, content: bytes) -> int:
 
 
 def of_data(config, tokenizer) -> list[str]:
-  """Captions to try of a model's data set, evenly spaced in its training split; [] without it."""
+  """Captions to try of a model's data set, evenly spaced in its training split; [] without it.
+
+  Nor of a module that the caller has not imported: a model may come from anyone, and importing a
+  module runs it.
+  """
+  if '.' in config.data.name and config.data.name not in sys.modules:
+    return []
   try:
     split = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
   except (UserError, OSError):

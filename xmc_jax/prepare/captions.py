@@ -9,7 +9,7 @@ _ENTITY = re.compile(r'&(#\d+|#x[0-9a-f]+|[a-z]+\d*);', re.IGNORECASE)
 # And halves of surrogate pairs, and the space without a width.
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200b]')
 # Soft hyphens, marks of direction, word joiners, byte order marks; not the joiner inside emoji.
-_INVISIBLE = re.compile(r'[\xad\u200e\u200f\u2060\ufeff]')
+_INVISIBLE = re.compile(r'[\xad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]')
 _SIDES = re.compile(r'\b(left|right)(?!over)', re.IGNORECASE)
 
 

@@ -55,6 +55,7 @@ def report(workdirs: Sequence[str], out: str | None = None, across_protocols: bo
   runs = run_folder.read(workdirs)
   used = [{str(x.get('protocol', 'unknown')) for x in run.scores if score_tables.is_score(x)}
           for run in runs]
+  used = [protocols - {results.SOA} for protocols in used]
   used = [protocols for protocols in used if protocols]
   mixed = sorted(set.union(*used)) if used and not set.intersection(*used) else []
   if mixed and not across_protocols:

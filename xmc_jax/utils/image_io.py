@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from xmc_jax.types import UserError
 from xmc_jax.utils import atomic
@@ -81,9 +81,19 @@ def grid(
   return np.asarray(canvas)
 
 
-def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
+def software(path: str | os.PathLike[str]) -> str:
+  """What `save_png` wrote into a file as the software; '' if nothing, or if it is no image."""
+  try:
+    with epath.Path(path).open('rb') as file, Image.open(file) as image:
+      return image.info.get('Software', '')
+  except (OSError, ValueError, SyntaxError):      # as Pillow says it
+    return ''
+
+
+def save_png(path: str | os.PathLike[str], array: np.ndarray, software: str = '') -> None:
   """Writes uint8 [H, W, 3] as a PNG file; creates missing folders and leaves no partial file.
 
+  software: what the file says of itself under the key `Software`.
   Raises ValueError if the array is of another type or shape. Raises UserError if the file cannot be
   written.
   """
@@ -91,7 +101,10 @@ def save_png(path: str | os.PathLike[str], array: np.ndarray) -> None:
     raise ValueError(f'an image is uint8 [H, W, 3], not {array.dtype} {list(array.shape)}')
   path = epath.Path(path)
   encoded = io.BytesIO()
-  Image.fromarray(array).save(encoded, 'PNG')
+  facts = PngImagePlugin.PngInfo()
+  if software:
+    facts.add_text('Software', software)
+  Image.fromarray(array).save(encoded, 'PNG', pnginfo=facts)
   try:
     atomic.save(path, encoded.getvalue())
   except OSError as error:

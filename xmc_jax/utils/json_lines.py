@@ -1,7 +1,8 @@
 """Files of JSON objects, one a line, that grow while a run goes on.
 
 A kill or a full disk may leave half a line at the end. Readers ignore it, and writers drop it
-before they append, or the next line would be glued to it.
+before they append, or the next line would be glued to it. A last line that only lacks its end, as
+some editors leave it, is a line like others.
 """
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def read(path: Any, check: Callable[[dict[str, Any]], None] = lambda line: None
   number, found = 0, []
   try:
     regular.check(path)
-    for line in path.read_bytes().split(b'\n')[:-1]:
+    for line in _lines(path)[0]:
       number += 1
       if line.strip():
         found.append(json.loads(line))
@@ -53,10 +54,19 @@ def keep(path: Any, wanted: Callable[[bytes], bool] = lambda line: True) -> None
   if not path.exists():
     return
   regular.check(path)
-  lines = path.read_bytes().split(b'\n')
-  kept = [line for line in lines[:-1] if wanted(line)]
-  if kept != lines[:-1] or lines[-1]:
+  lines, ended = _lines(path)
+  kept = [line for line in lines if wanted(line)]
+  if kept != lines or not ended:
     atomic.save(path, b''.join(line + b'\n' for line in kept))
+
+
+def _lines(path: Any) -> tuple[list[bytes], bool]:
+  """The whole lines of a file, and whether it ends with the end of one."""
+  *lines, last = path.read_bytes().split(b'\n')
+  with contextlib.suppress(ValueError, RecursionError):
+    if isinstance(json.loads(last), dict):      # half of an object is none
+      lines.append(last)
+  return lines, not last
 
 
 def append(path: Any, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -67,7 +77,8 @@ def append(path: Any, lines: Iterable[Mapping[str, Any]]) -> None:
   size = regular.size_and_time(path)[0] if path.exists() else 0
   try:
     with path.open('a') as file:
-      file.write(''.join(json.dumps(line) + '\n' for line in lines))
+      # A number of numpy's is written as one of Python's.
+      file.write(''.join(json.dumps(line, default=lambda x: x.item()) + '\n' for line in lines))
     atomic.sync(path)
   except OSError as error:
     error.filename = str(path)
