@@ -65,7 +65,7 @@ def test_the_pages_have_command_lines():
     ('xmc trian --workdir RUN', 'did you mean train'),
     ('xmc train --config demo --wrkdir RUN', 'did you mean --workdir'),
     ('xmc train --config demo', 'required'),
-    ('xmc sample --workdir RUN a --each 0', 'at least 1'),
+    ('xmc sample --workdir RUN a --each 0', 'from 1 to'),
     ('xmc train --config demo2 --workdir RUN', 'demo2 cannot be read'),
     ('xmc train --config configs/demo2.py --workdir RUN', 'demo2.py cannot be read'),
     ('xmc train --config demo --workdir RUN --config.model.widht=3', 'did you mean width'),
