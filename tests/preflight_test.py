@@ -118,6 +118,11 @@ def no_tensorflow(plan):
   plan.patch.delitem(sys.modules, 'xmc_jax.data.tf_data', raising=False)
 
 
+def few_real_images(plan):
+  plan.settings |= {'data__name': 'emoji_scenes', 'data__options__heldout_examples': 4,
+                    'evals__protocol': 'offline', 'evals__every': 2}
+
+
 def unknown_protocol(plan):
   plan.settings['evals__protocol'] = 'offlin'
 
@@ -127,6 +132,7 @@ def best_without_evaluations(plan):
 
 
 MISTAKES = {                  # and words of the line that tells each
+    few_real_images: 'too few images',
     unknown_protocol: 'evals.protocol=offlin',
     best_without_evaluations: 'evals.best=FID needs --config.evals.every',
     old_package: 'flax 0.11.2 is installed.*pip install',
@@ -179,6 +185,12 @@ def test_a_run_that_may_begin_is_ready_and_nothing_is_trained(plan, capsys):
     assert re.search(rf'^{name} +\S', table, re.MULTILINE), f'{name} is not in:\n{table}'
   assert table.splitlines()[-1].startswith('ready') and 'TFLOP' in table
   assert {path.name for path in plan.workdir.iterdir()} <= {'.lock'}
+
+
+def test_what_spoils_a_training_is_told_and_ends_nothing(plan, capsys):
+  plan.settings |= {'data__name': 'emoji_scenes', 'data__options__examples': 4}
+  code, table, wrong = plan.check(capsys)
+  assert code == 0 and 'warning: the batch size 8 exceeds the 4 images' in table
 
 
 @pytest.mark.parametrize('settings, number', [

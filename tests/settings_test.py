@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from xmc_jax import methods, preflight, trainer
+from xmc_jax import methods, preflight
 from xmc_jax.cli import config_file
 from xmc_jax.cli.main import main
 from xmc_jax.data import source as sources
@@ -147,8 +147,8 @@ def test_a_folder_of_data_may_be_called_by_a_number(tmp_path, monkeypatch, capsy
 def test_the_file_of_a_matching_network_becomes_absolute(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = config_file.load('swift_scenes64', ['--config.model.matcher=a/m.safetensors'])
-  assert trainer._with_absolute_paths(config).model.matcher == str(tmp_path / 'a/m.safetensors')
-  assert not trainer._with_absolute_paths(config_file.load('swift_scenes64')).model.matcher
+  assert methods.with_absolute_paths(config).model.matcher == str(tmp_path / 'a/m.safetensors')
+  assert not methods.with_absolute_paths(config_file.load('swift_scenes64')).model.matcher
 
 
 def test_folders_of_data_become_absolute(tmp_path, monkeypatch):

@@ -264,7 +264,8 @@ class Evaluator:
     self.protocol = protocol
     if fakes is None:
       fakes = config.evals.fakes or protocol.fakes or len(real)
-    scores.refuse_few(fakes, len(real), 'generate more with --fakes')
+    scores.refuse_few(fakes, len(real),
+                      'generate more with --fakes, or in training with --config.evals.fakes')
     indices, which = choose_captions(heldout, fakes, seed)
     captions = [heldout.captions(i)[k] for i, k in zip(indices.tolist(), which.tolist())]
 

@@ -154,7 +154,10 @@ def import_run(published: Published, config: ml_collections.ConfigDict,
     UserError: the files do not fit the config or the encoder; the encoder is missing; or there is a
       run in the folder.
   """
+  if not 0 <= step < 2**31:
+    raise UserError(f'--step={step}: must be from 0 to {2**31 - 1}')
   _check_config(published, config)
+  config = methods.with_absolute_paths(config)
   workdir, method = epath.Path(workdir).expanduser(), methods.build(config)
   program = methods.program(method, config, make_mesh())
   spec = program.state_spec.networks
@@ -165,7 +168,7 @@ def import_run(published: Published, config: ml_collections.ConfigDict,
   if published.clip:
     _check_clip(published, frozen['clip'], config.text.encoder)
   meta = {'config': json.loads(config.to_json_best_effort()), 'version': __version__,
-          'tokenizer': method.tokenizer().text(),
+          'tokenizer': method.tokenizer().text(), 'frozen_settings': method.frozen_settings,
           'frozen': {name: files.fingerprint(tree) for name, tree in frozen.items()}}
   with locked(workdir), Checkpoints(workdir / 'checkpoints', every=1) as checkpoints:
     if checkpoints.latest() is not None:

@@ -31,7 +31,7 @@ from xmc_jax.data import pipeline
 from xmc_jax.data import source as sources
 from xmc_jax.describe import step_cost
 from xmc_jax.distributed import processes
-from xmc_jax.evals import protocols
+from xmc_jax.evals import protocols, scores
 from xmc_jax.pretrained import start as begin
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import same_run
@@ -81,7 +81,8 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   Raises UserError, on every process, with a line for each thing that is wrong on any of them.
   """
   workdir, found = epath.Path(workdir).expanduser(), Findings()
-  method = program = source = None
+  method = program = protocol = None
+  scored = False
   found.same |= {f'config.{key}': str(value) for key, value in traverse_util.flatten_dict(
       config.to_dict(), sep='.').items()}
   _versions(found)
@@ -93,13 +94,23 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     program = methods.program(method, config, meshes.make_mesh())
     _frozen(found, method)
   with found.kept():
-    if evaluates(config, draws=method is None or method.sample is not None):
-      protocols.find(config.evals.protocol).feature_extractor(None)
+    scored = evaluates(config, draws=method is None or method.sample is not None)
+    protocol = protocols.find(config.evals.protocol)
+    if scored:
+      protocol.feature_extractor(None)
   meta: dict[str, Any] = {}
-  with found.kept():
-    source = _data(found, config, meta)
-    if method is not None and source is not None:
+  source, lengths = _data(found, config, meta)
+  if scored and config.evals.reference in lengths:
+    with found.kept():
+      reals = lengths[config.evals.reference]
+      scores.refuse_few(config.evals.fakes or protocol.fakes or reals, reals,
+                        'set --config.evals.fakes')
+  if method is not None and source is not None:
+    with found.kept():
       methods.check_labels(method, config, source)
+    with found.kept():
+      found.warnings += pipeline.warnings(source, method.tokenizer(), config.batch_size,
+                                          config.text.script)
   divides = False
   with found.kept():
     meshes.check_rows(config.batch_size, config.microbatches, meshes.make_mesh())
@@ -201,20 +212,21 @@ def _frozen(found: Findings, method: methods.Method) -> None:
 
 
 def _data(found: Findings, config: ml_collections.ConfigDict, meta: dict[str, Any]
-          ) -> sources.Source | None:
-  """The split that is trained on, once both have been opened and examples of them read.
+          ) -> tuple[sources.Source | None, dict[str, int]]:
+  """The split that is trained on, and the lengths of both, once examples of them have been read.
 
   Their fingerprints are put into `meta`, as a checkpoint has them.
   """
-  splits, names = {}, dict(zip(sources.SPLITS, ('data', 'heldout'), strict=True))
+  train, lengths, names = None, {}, dict(zip(sources.SPLITS, ('data', 'heldout'), strict=True))
   for split in sources.SPLITS:
     with found.kept():
       source = sources.load(config.data.name, split, config.model.size, **config.data.options)
       digits = found.same[f'the data, split {split},'] = sources.fingerprint(source)
       meta[names[split]] = digits
       found.rows[f'data, {split}'] = f'{len(source):,} images, {digits[:12]}'
-      splits[split] = source
-  return splits.get('train')
+      lengths[split] = len(source)
+      train = source if split == 'train' else train
+  return train, lengths
 
 
 def _write_access(found: Findings, workdir: epath.Path) -> None:

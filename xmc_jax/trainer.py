@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pathlib
 import shlex
 import time
 from typing import Any
@@ -65,7 +64,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   defaults.check(config)
   protocols.find(config.evals.protocol, '--config.evals.protocol')
   processes.check_same({f'config.{key}': value for key, value in flat(_settings(config)).items()})
-  config = _with_absolute_paths(config)
+  config, data = methods.with_absolute_paths(config), config.data
+  with config.unlocked():
+    config.data.options = ml_collections.ConfigDict(
+        sources.absolute(data.name, config.model.size, data.options))
   settings = _settings(config)
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, config.microbatches, mesh)
@@ -279,22 +281,6 @@ def _score_last(config, method, program: Program, tokenizer: Tokenizer, checkpoi
 def _evenly(source: sources.Source, n: int) -> list[str]:
   """The first captions of up to `n` examples, evenly spaced over the data set."""
   return [source.captions(int(i))[0] for i in np.linspace(0, len(source) - 1, min(n, len(source)))]
-
-
-def _with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """A copy that finds the data and other models from every working folder."""
-  config = config.copy_and_resolve_references()
-  data, encoder = config.data, config.text.get('encoder')
-  with config.unlocked():
-    if config.init and (path := pathlib.Path(config.init).expanduser()).exists():
-      config.init = str(path.absolute())
-    data.options = ml_collections.ConfigDict(
-        sources.absolute(data.name, config.model.size, data.options))
-    if matcher := config.model.get('matcher'):
-      config.model.matcher = str(pathlib.Path(matcher).expanduser().absolute())
-    if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
-      config.text.encoder = str(folder.absolute())
-  return config
 
 
 def _settings(config: ml_collections.ConfigDict) -> dict:

@@ -53,13 +53,14 @@ def test_a_set_is_prepared_by_name_and_checked(tmp_path, capsys):
   assert 'tokenizer.json is damaged' in capsys.readouterr().err
 
 
-def test_flags_decide(tmp_path):
+def test_flags_decide(tmp_path, capsys):
   assert prepare(tmp_path, '--size=16', '--margin=1.5', '--codec=webp', '--quality=50',
                  '--shard_examples=10', f'--out={tmp_path / "mine"}') == 0
   manifest = json.loads((tmp_path / 'mine' / 'manifest.json').read_text())
   assert manifest['settings']['storage'] == {'size': 16, 'margin': 1.5, 'codec': 'webp',
                                              'quality': 50}
   assert [shard['examples'] for shard in manifest['splits']['train']] == [10, 10, 3]
+  assert 'it is for methods of your own' in capsys.readouterr().out
 
 
 def test_without_a_name_the_sets_are_listed(capsys):

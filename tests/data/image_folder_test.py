@@ -116,9 +116,10 @@ def test_a_transparent_value_of_16_bits_is_white(tmp_path):
 
 
 @pytest.mark.parametrize('kind', [np.uint16, np.int32])
-def test_a_tiff_of_more_bits_than_its_values_need_has_no_known_range(tmp_path, kind):
-  """Of 8-bit values in 16 bits, the upper 8 bits would be a black image."""
-  Image.fromarray(np.array([[0, 100, 255]], kind)).save(tmp_path / 'a.tif')
+@pytest.mark.parametrize('high', [255, 4095])
+def test_a_tiff_of_more_bits_than_its_values_need_has_no_known_range(tmp_path, kind, high):
+  """Of 8-bit or 12-bit values in 16 bits, the upper 8 bits would be a black image."""
+  Image.fromarray(np.array([[0, 100, high]], kind)).save(tmp_path / 'a.tif')
   with Image.open(tmp_path / 'a.tif') as image, pytest.raises(ValueError, match='no known range'):
     to_rgb(image)
   Image.fromarray(np.array([[0, 256, 65535]], kind)).save(tmp_path / 'a.tif')

@@ -46,6 +46,18 @@ def test_a_set_of_any_name_is_found(root):
       sources.load(name, 'train', 16)
 
 
+def test_the_folder_of_all_sets_may_have_any_name(tmp_path, monkeypatch):
+  monkeypatch.setenv('XMC_JAX_DATA', str(tmp_path / 'data [1]*'))
+  put(tmp_path / 'data [1]*' / 'cub-16', 16)
+  assert len(sources.load('cub', 'train', 16)) == 3
+
+
+def test_a_bucket_that_cannot_be_read_is_told(monkeypatch):
+  monkeypatch.setenv('XMC_JAX_DATA', 'nowhere://bucket/data')
+  with pytest.raises(UserError, match='^XMC_JAX_DATA=nowhere://bucket/data: .* cannot be listed'):
+    sources.load('flowers', 'train', 16)
+
+
 def test_by_default_the_root_is_the_folder_data(monkeypatch):
   monkeypatch.delenv('XMC_JAX_DATA', raising=False)
   assert prepared.folder_of('cub', 64) == pathlib.Path('data/cub-64')

@@ -66,6 +66,38 @@ def test_a_forced_set_is_finished_when_every_host_has_replaced_its_shards(broken
   assert any('oice' in x for x in captions) and not any('oise' in x for x in captions)
 
 
+def test_a_set_that_cannot_be_replaced_stays_and_the_next_attempt_goes_on(broken, tmp_path):
+  shutil.copytree(broken, tmp_path / 'out')
+  before, job = contents(tmp_path / 'out'), make_job(tmp_path, broken=True)
+  with pytest.raises(UserError, match='cannot be used'):
+    run.prepare(job, most_bad=0.1, force=True)
+  assert contents(tmp_path / 'out') == before
+  begun = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out.new').glob('*.rec')}
+  assert begun
+  replace = os.replace
+
+  def moved_once(path, target):      # and then the computer is switched off
+    if len(list((tmp_path / 'out.new').iterdir())) < 9:
+      raise KeyboardInterrupt
+    replace(path, target)
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(run.os, 'replace', moved_once)
+    run.prepare(job, most_bad=0.2, force=True)
+  run.prepare(job, most_bad=0.2, force=True)
+  after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out').iterdir()}
+  assert begun.items() <= after.items()
+  assert contents(tmp_path / 'out') == before and not (tmp_path / 'out.new').exists()
+
+
+def test_repaired_images_of_a_finished_set_are_taken(broken, tmp_path):
+  """Of a shard with more bad images than are allowed of the set as a whole."""
+  shutil.copytree(broken, tmp_path / 'out')
+  run.prepare(make_job(tmp_path, broken=True), most_bad=0.15)      # one of five, and 3 of 30
+  assert contents(tmp_path / 'out') == contents(broken)
+  run.prepare(make_job(tmp_path), most_bad=0.15)
+  assert records.read_manifest(tmp_path / 'out')['counts']['train']['bad'] == 0
+
+
 def test_a_missing_shard_is_written_again(broken, tmp_path, capsys):
   shutil.copytree(broken, tmp_path / 'out')
   job = make_job(tmp_path, broken=True)

@@ -180,6 +180,15 @@ def test_labels_of_folders(tmp_path):
   assert folder.open(tmp_path).class_names == ()
 
 
+def test_images_and_texts_in_trees_of_their_own_have_splits_and_classes(tmp_path):
+  names = ['images/train/owl/a.jpg', 'images/train/cat/b.jpg', 'images/test/cat/c.jpg']
+  write(tmp_path, names, {
+      name.replace('images/', 'text/').replace('.jpg', '.txt'): 'x' for name in names})
+  original = folder.open(tmp_path, labels='folders')
+  assert original.class_names == ('cat', 'owl')
+  assert list(found(original)['heldout']) == ['images/test/cat/c.jpg']
+
+
 def test_mirror_images(tmp_path):
   in_splits(tmp_path)
   (tmp_path / 'train' / 'a.txt').write_text('a man\nHe is on the left.')
@@ -340,6 +349,19 @@ def test_a_table_in_each_folder(tmp_path, head):
   original = folder.open(tmp_path)
   assert found(original) == {'train': {'train/a.jpg': ('A',)}, 'heldout': {'val/b.jpg': ('B',)}}
   assert set(original.files) == {'train/metadata.jsonl', 'val/metadata.jsonl'}
+
+
+def test_a_table_is_of_its_folder_however_its_path_is_written(tmp_path, monkeypatch):
+  write(tmp_path / 'in', ['a.jpg', 'b.jpg', 'sub/a.jpg', 'sub/b.jpg'])
+  (tmp_path / 'in' / 'sub' / 'list.csv').write_text(
+      'file,caption,split\na.jpg,A,train\nb.jpg,B,val\n')
+  (tmp_path / 'link').symlink_to(tmp_path / 'in')
+  monkeypatch.chdir(tmp_path)
+  for source, table in (('in', 'sub/list.csv'), ('in', 'in/sub/list.csv'),
+                        ('in', str(tmp_path / 'in/sub/list.csv')), ('link', 'in/sub/list.csv'),
+                        (str(tmp_path / 'in'), 'link/sub/list.csv')):
+    original = folder.open(pathlib.Path(source), captions=table)
+    assert found(original) == {'train': {'sub/a.jpg': ('A',)}, 'heldout': {'sub/b.jpg': ('B',)}}
 
 
 def test_a_table_in_one_of_the_folders_names_what_it_lacks(tmp_path):

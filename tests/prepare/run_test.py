@@ -332,6 +332,11 @@ def test_a_set_without_heldout_images(tmp_path):
     sources.load('records', 'heldout', 32, folder=str(tmp_path / 'out'))
 
 
+def test_a_set_without_images_is_refused(tmp_path):
+  with pytest.raises(UserError, match='toy has no images to train on'):
+    run.prepare(make_job(tmp_path, counts={'train': 0, 'heldout': 0}))
+
+
 def test_the_vocabulary_is_the_originals_where_it_has_one(broken, tmp_path):
   read = lambda folder: json.loads((folder / 'tokenizer.json').read_text())['model']['vocab']
   assert list(read(broken))[:5] == ['<end>', 'noise', 'number', '0', 'one']

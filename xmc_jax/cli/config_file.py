@@ -162,7 +162,8 @@ def _check_key(config: ConfigDict, name: str, text: str) -> None:
   options = config.get('data', {}).get('options') if parent == 'data.options' else None
   if options is not None and option not in options:
     with options.unlocked():     # which options there are, only the data set knows
-      number = option != 'folder' and re.fullmatch(r'-?\d+', text)      # a folder may be 2014
+      # A folder may be 2014, and 007 is no number.
+      number = option != 'folder' and re.fullmatch(r'-?(0|[1-9]\d*)', text)
       options[option] = config_dict.placeholder(int if number else str)
   node = config
   for key in name.split('.'):

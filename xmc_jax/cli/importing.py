@@ -34,7 +34,7 @@ def _add_family(parser) -> None:
        help='theirs, the smallest image first; without them training starts with new ones')
   flag('--encoder', metavar='FOLDER', help='of the text encoder; default: as in the config')
   flag('--workdir', required=True, metavar='RUN', help='a new folder')
-  flag('--step', type=number(least=0), default=0, metavar='N',
+  flag('--step', type=number(least=0, most=2**31 - 1), default=0, metavar='N',
        help='training steps that the weights have seen; default: 0')
   add_config(parser, required=False,
              default='the released settings with the sizes of the file')

@@ -114,7 +114,10 @@ def _prepare(args) -> None:
   job = Job(original, out, storage, args.shard_examples, options)
   if prepare(job, workers=args.workers, host=args.host, hosts=args.hosts,
              most_bad=args.most_bad, force=args.force):
-    print(f'{job.folder} is ready. Train with it:  {how_to_train(job, job.folder == own)}')
+    how = ('Train with it:  ' + how_to_train(job, job.folder == own)
+           if storage.size >= _SIZES[-1] else
+           f'The methods of this package begin at {_SIZES[-1]} px; it is for methods of your own.')
+    print(f'{job.folder} is ready. {how}')
 
 
 def how_to_train(job: Job, found_by_name: bool) -> str:
@@ -127,7 +130,7 @@ def how_to_train(job: Job, found_by_name: bool) -> str:
   if fits:
     return '\n  and then:  '.join(_command(stem, stem, [*flags, *place])
                                   for stem, *flags in _OWN[name][max(fits)])
-  size = next((s for s in _SIZES if s <= job.storage.size), _SIZES[-1])
+  size = next(s for s in _SIZES if s <= job.storage.size)
   large = size >= 128 and job.original.counts['train'] >= _MANY
   data = [f'--config.data.name={name}', *place] if name in PREPARED else [
       '--config.data.name=records', folder]

@@ -142,11 +142,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
   Raises:
     ValueError: the pixels are floats, integers beyond 16 bits, or integers of a TIFF file that are
-      all below 256 though they have more bits, so that their range is unknown.
+      all below 4096 though they have more bits, as of cameras of 8 to 12 bits, so that their
+      range is unknown.
   """
   if image.mode.startswith(('I', 'F')):
     values = np.asarray(image)
-    dark = image.format == 'TIFF' and 0 < values.max() < 256
+    dark = image.format == 'TIFF' and 0 < values.max() < 4096
     if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff or dark:
       raise ValueError(f'pixels of mode {image.mode} have no known range')
     clear = values == image.info.get('transparency', -1)

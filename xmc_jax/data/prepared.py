@@ -44,9 +44,18 @@ def find(name: str, size: int) -> epath.Path:
 
 
 def sizes(name: str) -> dict[int, epath.Path]:
-  """Returns {size in pixels: folder} of the prepared sets of a name, finished or not."""
-  return {int(found[1]): path for path in sorted(root().glob('*-*'))
-          if (found := re.fullmatch(rf'{re.escape(name)}-(\d+)', path.name)) and path.is_dir()}
+  """Returns {size in pixels: folder} of the prepared sets of a name, finished or not.
+
+  UserError if the folder of all sets is there, or in a bucket, and cannot be read.
+  """
+  try:
+    paths = sorted(root().iterdir()) if root().is_dir() else ()
+    return {int(found[1]): path for path in paths
+            if (found := re.fullmatch(rf'{re.escape(name)}-(\d+)', path.name)) and path.is_dir()}
+  except Exception as error:      # every kind of bucket has its own
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
+    raise UserError(f'XMC_JAX_DATA={os.environ.get("XMC_JAX_DATA", "")}: the prepared data sets '
+                    f'cannot be listed ({why}); mend that, or name another folder') from error
 
 
 def load(name: str, split: str, size: int, folder: str | None = None,

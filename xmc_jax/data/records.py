@@ -200,12 +200,13 @@ def load(split: str, size: int = 256, folder: str | None = None, crop: str = 'ra
     info = _about(manifest)
     files = manifest['splits'].get(split, [])
     expected = {file['file']: (file['examples'], file['bytes']) for file in files}
+    splits = [name for name, those in manifest['splits'].items() if those] or manifest['splits']
   except (KeyError, TypeError, AttributeError) as error:
     raise UserError(f'{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); '
                     'copy or prepare the data set again') from error
   if not expected:
-    raise UserError(f'{folder}: there is no {split!r} split, only '
-                    f'{", ".join(manifest["splits"])}; prepare the data set with that split')
+    raise UserError(f'{folder}: there is no {split!r} split, only {", ".join(splits)}; prepare the '
+                    'data set with images in that split')
   if size > info.size:
     raise UserError(f'--config.model.size={size}: the images in {folder} were prepared at '
                     f'{info.size} px; prepare them at {size} px or train at {info.size}')

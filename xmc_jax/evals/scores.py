@@ -40,7 +40,7 @@ def refuse_few(fakes: int, reals: int | None, how: str) -> None:
     against = '' if reals is None else f' and {reals:,} real'
     raise UserError(f'too few images: the scores need at least {LEAST} on each side, and there are '
                     f'{fakes:,} generated{against} ones; '
-                    f'{how if fakes < LEAST else "add real images"}')
+                    f'{how if reals is None or reals >= LEAST else "add real images"}')
 
 
 def distances(fakes: Features, reals: Features, protocol: Protocol) -> list[Score]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import pathlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
@@ -159,6 +160,19 @@ def complete(saved: Mapping[str, Any], where: str | os.PathLike[str]) -> ml_coll
       if (section in ('model', 'text', 'terms') and saved.get(section)
           and last not in config[section]):
         config[section][last] = value
+  return config
+
+
+def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A copy that finds the models that it names from every working folder."""
+  config, encoder = config.copy_and_resolve_references(), config.text.get('encoder')
+  with config.unlocked():
+    if config.init and (path := pathlib.Path(config.init).expanduser()).exists():
+      config.init = str(path.absolute())
+    if matcher := config.model.get('matcher'):
+      config.model.matcher = str(pathlib.Path(matcher).expanduser().absolute())
+    if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
+      config.text.encoder = str(folder.absolute())
   return config
 
 

@@ -110,7 +110,7 @@ def _jsonl(path: pathlib.Path, text: str) -> Iterator[tuple[str, dict[str, Any]]
   for number, line in numbered_lines(text):
     try:
       row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise UserError(f'{path}, line {number} is not JSON ({error}); write one object on '
                       'every line') from error
     if not isinstance(row, dict):
@@ -144,7 +144,9 @@ def _line(where: str, row: Mapping[str, Any]) -> CaptionRow:
   labels = row.get('labels')
   if isinstance(labels, str):
     labels = [label for label in labels.split(';') if label.strip()] or None
-  if labels is not None and not isinstance(labels, list):
+  if isinstance(labels, list):
+    labels = [label for label in labels if label != ''] or None
+  elif labels is not None:
     raise UserError(f'{where} has the labels {labels!r}; write a list of names')
   split = _text(where, 'split', row.get('split'))
   return CaptionRow(where, file, tuple(filter(None, captions)), captions.count(''),

@@ -23,7 +23,7 @@ import os
 import pathlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xmc_jax.data import image_folder
@@ -133,15 +133,23 @@ def _tables(source: pathlib.Path, captions: str | None,
             paths: Mapping[str, pathlib.Path]) -> list[pathlib.Path]:
   """Returns the table named by the option, or that of the folder, or those of folders below it."""
   if captions is not None:
-    path = next((path for path in (pathlib.Path(captions), source / captions) if path.is_file()),
+    path = next((path for path in (source / captions, pathlib.Path(captions)) if path.is_file()),
                 None)
     if path is None:
       raise UserError(f'captions={captions}: there is no such file, nor {source / captions}')
-    return [path]
+    return [_within(source, path)]
   if own := _table_in(source):
     return [own]
   below = sorted({folder for name in paths for folder in pathlib.PurePosixPath(name).parents})
   return [table for folder in below if (table := _table_in(source / folder))]
+
+
+def _within(source: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+  """A path that begins with `source` where the file lies below it, however it was written."""
+  for top, whole in ((source.absolute(), path.absolute()), (source.resolve(), path.resolve())):
+    if whole.is_relative_to(top):
+      return source / whole.relative_to(top)
+  return path
 
 
 def _table_name(source: pathlib.Path, table: pathlib.Path) -> str:
@@ -277,7 +285,9 @@ def _count_uncaptioned(paths: Mapping[str, Any], captioned: Mapping[str, Any],
 def _splits(source: pathlib.Path, found: Mapping[str, FolderImage], heldout: float,
             seed: int) -> dict[str, tuple[str, ...]]:
   """Returns {split: names of its images} and sets `FolderImage.split` of each image."""
-  tops = {name: name.partition('/')[0].lower() if '/' in name else '' for name in found}
+  below = _below_images(found)
+  tops = {name: below(name).partition('/')[0].lower() if '/' in below(name) else ''
+          for name in found}
   if any(image.split for image in found.values()):
     named, where = {name: image.split for name, image in found.items()}, 'the column split'
   elif {'train', 'heldout'} <= {SPLITS.get(top) for top in tops.values()}:
@@ -301,6 +311,12 @@ def _splits(source: pathlib.Path, found: Mapping[str, FolderImage], heldout: flo
   return {split: tuple(names) for split, names in splits.items()}
 
 
+def _below_images(names: Iterable[str]) -> Callable[[str], str]:
+  """Paths without the folder images/ where all are below it, as in the layout images/ and text/."""
+  prefix = 'images/' if all(name.startswith('images/') for name in names) else ''
+  return lambda name: name.removeprefix(prefix)
+
+
 def _share(name: str, seed: int) -> float:
   """Returns a number in [0, 1) that depends on a name and a seed alone."""
   digest = hashlib.sha256(f'{seed}/{name}'.encode('utf-8', 'surrogateescape')).digest()
@@ -312,7 +328,8 @@ def _label(source: pathlib.Path, found: Mapping[str, FolderImage], splits: Mappi
   """Sets the classes of each image; returns their names and whether an image may have several."""
   several = labels == 'column' and any(one.labels is not None for one in found.values())
   if labels == 'folders':
-    own = {name: _class_folder(name) for name in found}
+    below = _below_images(found)
+    own = {name: _class_folder(below(name)) for name in found}
   elif several:
     if both := next((name for name, image in found.items() if image.label), None):
       raise UserError(f'{source}: {both} has a label, and others have labels; use one of the two '

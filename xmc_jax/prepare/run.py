@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -51,34 +52,58 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
       small, too many images cannot be used, the reader finds a mistake, or the work was stopped
       (`pool.Stopped`).
   """
+  if not job.original.counts.get('train'):
+    left_out = ', '.join(f'{n:,} {why}' for why, n in job.original.left_out.items())
+    raise UserError(f'--source: {job.original.name} has no images to train on'
+                    f'{f" (left out: {left_out})" if left_out else ""}; add some')
   with _alone(job, host):
-    return _prepare(job, workers, host, hosts, most_bad, force)
+    if not force:
+      return _prepare(job, workers, host, hosts, most_bad)
+    return _prepare_again(job, workers, host, hosts, most_bad)
 
 
-def _prepare(job: Job, workers: int | None, host: int, hosts: int, most_bad: float,
-             force: bool) -> dict[str, Any] | None:
+def _prepare_again(job: Job, workers: int | None, host: int, hosts: int, most_bad: float
+                   ) -> dict[str, Any] | None:
+  """Prepares the set in the folder NAME.new, so that what is there stays until that is complete."""
+  _refuse_foreign(job)
+  new = dataclasses.replace(job, folder=job.folder.with_name(f'{job.folder.name}.new'))
+  if not (new.folder / records.MANIFEST).exists():      # else only the last moves were cut off
+    new.folder.mkdir(parents=True, exist_ok=True)
+    paths = {new.path(split, number): (split, number) for split, total in new.shards.items()
+             for number in range(total)}
+    for path in _shards(new.folder):      # of an earlier attempt with other settings
+      if path not in paths or not _is_current(new, paths[path]):
+        path.unlink(missing_ok=True)
+    if not _prepare(new, workers, host, hosts, most_bad):
+      return None
+  (job.folder / records.MANIFEST).unlink(missing_ok=True)
+  for path in _shards(job.folder):
+    if not (new.folder / path.name).exists():
+      path.unlink(missing_ok=True)
+  files = sorted(new.folder.iterdir(), key=lambda path: path.name == records.MANIFEST)
+  for path in files:      # the manifest last: a set without it is not complete
+    os.replace(path, job.folder / path.name)
+  new.folder.rmdir()
+  return records.read_manifest(job.folder)
+
+
+def _prepare(job: Job, workers: int | None, host: int, hosts: int, most_bad: float
+             ) -> dict[str, Any] | None:
   _refuse_foreign(job)
   own = [(split, number) for split, total in job.shards.items() for number in range(total)]
   everything, own = own, own[host::hosts]
   manifest = job.folder / records.MANIFEST
-  if force:
-    estimate.measure(job, most_bad)      # or a wrong --source would cost the set that is there
+  _check_settings(job)
+  count_missing = lambda: sum(not job.path(*shard).exists() for shard in everything)
+  if manifest.exists() and (missing := count_missing()):
+    print(f'{missing} of {len(everything)} shards are missing and are written again')
     manifest.unlink(missing_ok=True)
-    others = {job.path(*shard) for shard in everything} - {job.path(*shard) for shard in own}
-    for path in set(_shards(job.folder)) - others:
-      path.unlink(missing_ok=True)
-    count_missing = lambda: sum(not _is_current(job, shard) for shard in everything)
-  else:
-    _check_settings(job)
-    count_missing = lambda: sum(not job.path(*shard).exists() for shard in everything)
-    if manifest.exists() and (missing := count_missing()):
-      print(f'{missing} of {len(everything)} shards are missing and are written again')
-      manifest.unlink(missing_ok=True)
   bad, todo = _find_work(job, own, most_bad)
-  if manifest.exists():
+  if manifest.exists() and not todo:
     print(f'{job.folder} is already prepared; --force prepares it again')
     return records.read_manifest(job.folder)
   if todo:
+    manifest.unlink(missing_ok=True)
     _make(job, todo, workers, bad, most_bad)
   if missing := count_missing():
     print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
@@ -161,9 +186,10 @@ def _find_work(job: Job, own: list[pool.ShardKey], most_bad: float
                ) -> tuple[dict[str, list[tuple[str, str]]], list[pool.ShardKey]]:
   """Returns {split: bad images} of the existing shards, and the shards that must be written.
 
-  A shard with too many bad images is written again: they may have been repaired since. UserError if
-  another one has other images, captions, labels or boxes than its examples have now. Before the set
-  is finished, a shard with other images is written again instead.
+  A shard with too many bad images is written again: they may have been repaired since. In a
+  finished set, which has few enough as a whole, it is only if its examples have changed. UserError
+  if another one has other images, captions, labels or boxes than its examples have now. Before the
+  set is finished, a shard with other images is written again instead.
   """
   bad, todo = collections.defaultdict(list), []
   finished = (job.folder / records.MANIFEST).exists()
@@ -171,11 +197,12 @@ def _find_work(job: Job, own: list[pool.ShardKey], most_bad: float
   progress, done = Progress('images compared', sum(size_of(job, s) for s in there)), count(1)
   for shard in own:
     facts = there.get(shard)
-    if facts is None or len(facts['bad']) > most_bad * size_of(job, shard):
+    too_bad = facts and len(facts['bad']) > most_bad * size_of(job, shard)
+    if facts is None or too_bad and not finished:
       todo.append(shard)
       continue
     other = _what_changed(job, shard, facts, lambda: progress.reach(next(done)))
-    if other == IMAGES and not finished:
+    if other and (too_bad or other == IMAGES and not finished):
       todo.append(shard)
       continue
     if other:
