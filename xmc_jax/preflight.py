@@ -94,8 +94,8 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
     program = methods.program(method, config, meshes.make_mesh())
     _frozen(found, method)
   with found.kept():
+    protocol = protocols.find(config.evals.protocol, '--config.evals.protocol')
     scored = evaluates(config, draws=method is None or method.sample is not None)
-    protocol = protocols.find(config.evals.protocol)
     if scored:
       protocol.feature_extractor(None)
   meta: dict[str, Any] = {}

@@ -67,23 +67,28 @@ def _prepare_again(job: Job, workers: int | None, host: int, hosts: int, most_ba
   """Prepares the set in the folder NAME.new, so that what is there stays until that is complete."""
   _refuse_foreign(job)
   new = dataclasses.replace(job, folder=job.folder.with_name(f'{job.folder.name}.new'))
-  if not (new.folder / records.MANIFEST).exists():      # else only the last moves were cut off
+  shards = {new.path(split, number).name: (split, number) for split, total in new.shards.items()
+            for number in range(total)}
+  # Of an earlier attempt with other settings.
+  stale = [path for path in _shards(new.folder)
+           if path.name not in shards or not _is_current(new, shards[path.name])]
+  manifest = new.folder / records.MANIFEST
+  if stale or not manifest.exists():      # else only the last moves were cut off
     new.folder.mkdir(parents=True, exist_ok=True)
-    paths = {new.path(split, number): (split, number) for split, total in new.shards.items()
-             for number in range(total)}
-    for path in _shards(new.folder):      # of an earlier attempt with other settings
-      if path not in paths or not _is_current(new, paths[path]):
-        path.unlink(missing_ok=True)
+    for path in (manifest, *stale):
+      path.unlink(missing_ok=True)
     if not _prepare(new, workers, host, hosts, most_bad):
       return None
   (job.folder / records.MANIFEST).unlink(missing_ok=True)
   for path in _shards(job.folder):
-    if not (new.folder / path.name).exists():
+    if path.name not in shards:
       path.unlink(missing_ok=True)
   files = sorted(new.folder.iterdir(), key=lambda path: path.name == records.MANIFEST)
   for path in files:      # the manifest last: a set without it is not complete
-    os.replace(path, job.folder / path.name)
-  new.folder.rmdir()
+    with contextlib.suppress(FileNotFoundError):      # another host that ends now has moved it
+      os.replace(path, job.folder / path.name)
+  with contextlib.suppress(OSError):
+    new.folder.rmdir()
   return records.read_manifest(job.folder)
 
 
