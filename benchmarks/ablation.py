@@ -131,7 +131,7 @@ QUESTIONS = {
          'UniCL for the sentence contrast': (
              '--config.scl.embedding=discriminator', '--config.scl.supcon_fake=0',
              '--config.scl.unicl=0.05', '--config.terms.sentence=0')},
-        minutes=4, steps=800, seeds=2),
+        minutes=4, steps=800, seeds=3),
     'scl_batch': Question(
         'Supervised contrast with 64 examples a batch: Swift, emoji at 32 px',
         'scl:swift_emoji64', (*SWIFT, '--config.batch_size=64'),
