@@ -190,6 +190,11 @@ class FakeApi:
     return 'https://huggingface.co/org/name/commit/1'
 
 
+def test_a_model_folder_is_uploaded_as_it_is(emoji64):
+  with pytest.raises(UserError, match=r'push_to_hub\(license=...\): .* is a model folder'):
+    emoji64.push_to_hub('org/name', license='mit')
+
+
 @slow
 def test_a_model_or_a_run_is_uploaded_as_a_model_folder(emoji64, trained, monkeypatch):
   monkeypatch.setattr(huggingface_hub, 'HfApi', FakeApi)

@@ -101,10 +101,14 @@ class Model:
     Returns:
       The address of the commit.
     Raises:
-      UserError: huggingface_hub is not installed, or the Hub refuses.
+      UserError: huggingface_hub is not installed, or the Hub refuses; or options are given for a
+        model folder, which is uploaded as it is.
     """
     upload = functools.partial(hub.upload, repo_id, private=private, token=token)
     if folder.is_model(self.path):
+      if options:
+        raise UserError(f'push_to_hub({next(iter(options))}=...): {self.path} is a model folder, '
+                        'which is uploaded as it is; load the run, or export it again with that')
       return upload(self.path)
     from xmc_jax.pretrained.export import export
     with tempfile.TemporaryDirectory() as temporary:
