@@ -332,6 +332,20 @@ def test_a_set_without_heldout_images(tmp_path):
     sources.load('records', 'heldout', 32, folder=str(tmp_path / 'out'))
 
 
+@pytest.mark.parametrize('code', [errno.ESTALE, errno.EMFILE])
+def test_an_image_that_cannot_be_read_now_is_not_left_out(tmp_path, monkeypatch, code):
+  job, own = make_job(tmp_path), toy_original.image_file
+  def away(number):
+    if number == 4:
+      raise OSError(code, os.strerror(code))
+    return own(number)
+  with monkeypatch.context() as patch, pytest.raises(UserError, match=f'now .{os.strerror(code)}'):
+    patch.setattr(toy_original, 'image_file', away)
+    run.prepare(job, workers=1, most_bad=0.5)
+  run.prepare(job, workers=1)
+  assert records.read_manifest(tmp_path / 'out')['counts']['train']['bad'] == 0
+
+
 def test_a_set_without_images_is_refused(tmp_path):
   with pytest.raises(UserError, match='toy has no images to train on'):
     run.prepare(make_job(tmp_path, counts={'train': 0, 'heldout': 0}))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import math
 import pathlib
@@ -13,7 +14,11 @@ from xmc_jax.data import records
 from xmc_jax.data.shards import Shard
 from xmc_jax.prepare.images import EncodedImage, Storage, store
 from xmc_jax.prepare.original import BadImage, Original, OriginalExample
+from xmc_jax.types import UserError
 
+# Errors that say nothing of an image: too many open files, a server or a link that is away.
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN,
+            errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN)
 TALLY = ('enlarged', 'cut', 'kept')     # fields of `EncodedImage`, counted in every shard
 
 
@@ -130,13 +135,21 @@ def _hashing(original: OriginalExample, digest: Any) -> OriginalExample:
 
 
 def encode_example(original: OriginalExample, storage: Storage) -> EncodedImage:
-  """Returns the image of an example as it is stored. BadImage if there is no image or caption."""
+  """Returns the image of an example as it is stored.
+
+  Raises:
+    BadImage: there is no image or caption.
+    UserError: the image may be there and cannot be read at the moment.
+  """
   if not any(caption.strip() for caption in original.captions):
     original.image()              # may raise a more specific error
     raise BadImage('it has no caption')
   try:
     data = original.image()
   except OSError as error:
+    if error.errno in _PASSING:      # left out, it would be missing for good
+      raise UserError(f'{original.name} cannot be read now ({error.strerror}); the same command '
+                      'goes on') from error
     raise BadImage(error.strerror or str(error)) from error
   return store(data, storage, original.box)
 
