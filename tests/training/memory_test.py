@@ -8,6 +8,7 @@ from xmc_jax.training import memory
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Memory
 from xmc_jax.types import UserError
+from xmc_jax.utils import cores
 
 ADVICE = memory.less({'bn_group_size': None}, microbatches=True)
 
@@ -30,6 +31,16 @@ class Fake:
 def test_the_hosts_memory_is_shared_by_its_devices():
   one, eight = (memory.available(make_mesh(jax.devices()[:n])) for n in (1, 8))
   assert 1e9 < eight and abs(8 * eight - one) < 8
+
+
+@pytest.mark.parametrize('limit, have', [
+    ('1000000\n', 1_000_000), ('max\n', None), (None, None), (str(2**63), None)])
+def test_a_container_has_what_it_may_use(tmp_path, monkeypatch, limit, have):
+  whole, file = cores.memory(), tmp_path / 'memory.max'
+  if limit:
+    file.write_text(limit)
+  monkeypatch.setattr(cores, '_LIMITS', (file,))
+  assert memory.available(make_mesh(jax.devices()[:1])) == (have or whole)
 
 
 def test_a_step_that_fits_is_returned():

@@ -1,7 +1,6 @@
 """Checks before training that a step fits into the memory of its devices."""
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 
 from xmc_jax.training.program import Memory, Program, Step
 from xmc_jax.types import UserError
+from xmc_jax.utils import cores
 
 
 def less(model: Mapping[str, Any], microbatches: bool) -> str:
@@ -27,7 +27,7 @@ def available(mesh: jax.sharding.Mesh) -> int | None:
   """Bytes that a step may use on each device; None where the backend does not report it."""
   device = mesh.local_devices[0]
   if device.platform == 'cpu':       # its devices share the host's memory
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // len(mesh.local_devices)
+    return cores.memory() // len(mesh.local_devices)
   return (device.memory_stats() or {}).get('bytes_limit')
 
 
