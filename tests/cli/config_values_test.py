@@ -167,3 +167,10 @@ def test_a_saved_config_of_another_shape_is_refused(refused, workdir, key, value
   functools.reduce(dict.__getitem__, groups, config)[last] = value
   path.write_text(json.dumps(config))
   refused(['xmc', 'train', f'--workdir={workdir}', '--config.grid=2'])
+
+
+@pytest.mark.parametrize('text, value', [('64', 64), ('-3', -3), ('0', 0), ('007', '007'),
+                                         ('1e3', '1e3'), ('x', 'x')])
+def test_an_option_of_the_data_is_a_number_if_it_is_written_as_one(text, value):
+  config = config_file.load('demo', [f'--config.data.options.part={text}'])
+  assert config.data.options.part == value

@@ -112,7 +112,7 @@ def test_a_stopped_run_reports_its_last_steps(tmp_path, no_board):
 def test_resuming_drops_what_is_done_again(tmp_path, no_board):
   train(reporter(tmp_path), range(1, 15))
   with (tmp_path / 'metrics.jsonl').open('a') as file:
-    file.write('{"step": 3, "joint/d_l')   # killed while writing
+    file.write('{"step": "3"}\n{"step": 3, "joint/d_l')   # of another program; killed while writing
   train(reporter(tmp_path, start=8), range(9, 21))
   assert [line['step'] for line in history(tmp_path)] == [1, 4, 8, 9, 12, 16, 20]
   train(reporter(tmp_path), range(1, 3))
