@@ -33,7 +33,7 @@ from xmc_jax.evals import resize
 from xmc_jax.evals.frechet import frechet_distance
 from xmc_jax.evals.protocols import centered
 from xmc_jax.training import mesh as meshes
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 
 TOOL = pathlib.Path(__file__).parents[1] / 'tools' / 'inception_goldens.py'
 
@@ -138,8 +138,8 @@ def frechet_case(features: int, rounds: int, other: bool) -> dict:
   return facts | compared(seconds)
 
 
-def machine(other: bool) -> dict:
-  facts = {'cores': cores.usable(), 'devices': len(jax.devices()),
+def machine_facts(other: bool) -> dict:
+  facts = {'cores': machine.cores(), 'devices': len(jax.devices()),
            'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   if other:
     import torch
@@ -171,9 +171,9 @@ def main() -> None:
     functions['torch_fidelity'] = theirs(arrays, tool, args.torch_threads)
   for rows in args.rows:
     facts = features_case(functions, tool.images(rows, args.px), args.rounds)
-    common.show(facts | machine(other))
+    common.show(facts | machine_facts(other))
   if args.features:
-    common.show(frechet_case(args.features, args.rounds, other) | machine(other))
+    common.show(frechet_case(args.features, args.rounds, other) | machine_facts(other))
 
 
 if __name__ == '__main__':

@@ -31,7 +31,7 @@ from xmc_jax.methods._damsm import has_loss
 from xmc_jax.training import mesh as meshes
 from xmc_jax.training import program as programs
 from xmc_jax.types import UserError
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 SIDES = ('xmc_jax', 'torch')
@@ -130,7 +130,7 @@ class Theirs:
   def __init__(self, config, ours: Ours, channels_last: bool, compiled: bool):
     import torch
     from torch_networks.families import FAMILIES
-    torch.set_num_threads(cores.usable())
+    torch.set_num_threads(machine.cores())
     torch.set_flush_denormal(True)            # as XLA does
     self._torch = torch
     trees, frozen, batch = ours.begins
@@ -221,7 +221,7 @@ def benchmark(config, steps: int, channels_last: bool, compiled: bool) -> dict:
       'program_bytes': ours.memory and sum(ours.memory), 'flops': ours.flops,
       'compile_seconds': round(ours.compile_seconds, 1),
       'difference': float(f'{apart:.1e}'), 'channels_last': channels_last,
-      'torch_compiled': compiled, 'cores': cores.usable(),
+      'torch_compiled': compiled, 'cores': machine.cores(),
       'torch_threads': torch.get_num_threads(), 'device': jax.devices()[0].device_kind,
       'jax': jax.__version__, 'torch': torch.__version__}
 

@@ -117,14 +117,18 @@ def test_the_best_step_is_one_whose_checkpoint_is_there(
   assert 'best so far by recall: step 6 with' in capsys.readouterr().out and steps(run) == [6, 8]
 
 
-def test_a_finished_run_keeps_its_checkpoints_whatever_is_asked_of_it(
-    tmp_path, encoder_folder, monkeypatch):
-  score, run = evaluator.Evaluator.score, tmp_path / 'run'
+@pytest.fixture
+def rising(monkeypatch):
+  """FID is the number of the step, so the first is the best."""
+  score = evaluator.Evaluator.score
+  monkeypatch.setattr(evaluator.Evaluator, 'score', lambda self, model: [
+      line | ({'value': model.step} if line['metric'] == 'FID' else {})
+      for line in score(self, model)])
 
-  def rising(self, model):
-    return [line | ({'value': model.step} if line['metric'] == 'FID' else {})
-            for line in score(self, model)]
-  monkeypatch.setattr(evaluator.Evaluator, 'score', rising)
+
+def test_a_finished_run_keeps_its_checkpoints_whatever_is_asked_of_it(
+    tmp_path, encoder_folder, rising):
+  run = tmp_path / 'run'
   settings = dict(keep=1, every__save=100, evals__every=1, steps=3)
   assert main(argv(run, encoder_folder, **settings)) == 0
   assert steps(run) == [1, 3]
@@ -132,20 +136,24 @@ def test_a_finished_run_keeps_its_checkpoints_whatever_is_asked_of_it(
   assert steps(run) == [1, 3]
 
 
-def test_the_best_step_stays_without_evaluations_and_until_the_first_with_other_settings(
-    tmp_path, encoder_folder, monkeypatch, capsys):
-  score, run = evaluator.Evaluator.score, tmp_path / 'run'
-
-  def rising(self, model):
-    return [line | ({'value': model.step} if line['metric'] == 'FID' else {})
-            for line in score(self, model)]
-  monkeypatch.setattr(evaluator.Evaluator, 'score', rising)
+def test_the_best_step_stays_without_evaluations(tmp_path, encoder_folder, rising, capsys):
+  run = tmp_path / 'run'
   settings = dict(keep=1, every__save=1)
   assert main(argv(run, encoder_folder, **settings, evals__every=1, steps=2)) == 0
   assert steps(run) == [1, 2]
   assert main(argv(run, encoder_folder, **settings, evals__every=0, steps=4)) == 0
   assert 'The checkpoint of step 1 stays, the best by FID' in capsys.readouterr().out
   assert steps(run) == [1, 4]
+  shutil.rmtree(run / 'checkpoints' / '1')
+  assert main(argv(run, encoder_folder, **settings, evals__every=0, steps=5)) == 0
+  assert 'The checkpoint of step' not in capsys.readouterr().out and steps(run) == [5]
+
+
+def test_the_best_step_by_other_settings_stays_until_their_first_evaluation(
+    tmp_path, encoder_folder, rising, capsys):
+  run = tmp_path / 'run'
+  settings = dict(keep=1, every__save=1)
+  assert main(argv(run, encoder_folder, **settings, evals__every=1, steps=2)) == 0
   other = dict(settings, evals__every=6, evals__fakes=40)
   assert main(argv(run, encoder_folder, **other, steps=6)) == 0
   assert 'until the next one' in capsys.readouterr().out and steps(run) == [6]

@@ -160,6 +160,12 @@ def test_finished_run_says_so_and_changes_nothing(trained, encoder_folder, capsy
   assert files() == before
 
 
+def test_fewer_steps_than_a_run_has_are_written_for_schedulers(trained, encoder_folder, tmp_path):
+  run = shutil.copytree(trained, tmp_path / 'run')
+  assert main(argv(run, encoder_folder, steps=3)) == 0
+  assert json.loads((run / 'config.json').read_text())['steps'] == 3
+
+
 def test_nan_stops_the_run_and_the_last_checkpoint_stays_good(
     workdir, encoder_folder, capsys, monkeypatch):
   batches = trainer.pipeline.batches

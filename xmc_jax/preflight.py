@@ -130,7 +130,8 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       start = _saved(found, workdir, program, meta)
   if all(processes.gather(bool(program and config.init and not start))):
     with found.kept():
-      begin.read(config.init, program.state_spec)
+      found.same[f'the weights of --config.init={config.init}'] = files.fingerprint(
+          begin.read(config.init, program.state_spec))
   if program:
     with found.kept():
       _disk(found, config, workdir, program)
@@ -208,7 +209,7 @@ def _frozen(found: Findings, method: methods.Method) -> None:
       size = sum(x.size for x in jax.tree.leaves(tree))
       found.rows[f'frozen {name}'] = f'{size:,} parameters, {digits[:12]}'
   with found.kept():
-    method.tokenizer()
+    found.same |= methods.frozen_facts(method, method.tokenizer())
 
 
 def _data(found: Findings, config: ml_collections.ConfigDict, meta: dict[str, Any]

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import hashlib
 import json
 import os
 import shlex
@@ -64,10 +63,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   defaults.check(config)
   protocols.find(config.evals.protocol, '--config.evals.protocol')
   processes.check_same({f'config.{key}': value for key, value in flat(_settings(config)).items()})
-  config, data = methods.with_absolute_paths(config), config.data
+  config = methods.with_absolute_paths(config)
   with config.unlocked():
     config.data.options = ml_collections.ConfigDict(
-        sources.absolute(data.name, config.model.size, data.options))
+        sources.absolute(config.data.name, config.model.size, config.data.options))
   settings = _settings(config)
   mesh = meshes.make_mesh()
   meshes.check_rows(config.batch_size, config.microbatches, mesh)
@@ -97,11 +96,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
         'config': settings, 'version': __version__, 'tokenizer': tokenizer.text(),
         'frozen_settings': method.frozen_settings,
         'data': sources.fingerprint(source), 'heldout': sources.fingerprint(heldout)}
-    processes.check_same({
-        'the data': meta['data'], 'the held-out data': meta['heldout'],
-        'the sha256 of the tokenizer': hashlib.sha256(meta['tokenizer'].encode()).hexdigest(),
-        **{f'{key} of the frozen network {name}': value
-           for name, facts in method.frozen_settings.items() for key, value in facts.items()}})
+    processes.check_same({'the data': meta['data'], 'the held-out data': meta['heldout'],
+                          **methods.frozen_facts(method, tokenizer)})
     began_with = checkpoints.meta() if latest is not None else {}
     if began_with and not allow_changes:
       same_run.check(workdir, began_with, meta)
@@ -148,7 +144,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
       checkpoints.best = curve.best
       reporter.leave_out(time.perf_counter() - began)
 
-    checkpoints.best = _best(curve, workdir, start)
+    checkpoints.best = _best(curve, workdir, checkpoints.steps())
     if curve:
       if start and processes.gather(curve.missing(start, checkpoints.saved(start)))[0]:
         evaluate(curve, start)
@@ -251,12 +247,12 @@ def _curve(workdir: epath.Path, model: TextToImage | None, config, checkpoints: 
   return Curve(workdir, model, start, checkpoints.steps())
 
 
-def _best(curve: Curve | None, workdir: epath.Path, start: int) -> int | None:
+def _best(curve: Curve | None, workdir: epath.Path, steps: list[int]) -> int | None:
   """The best step so far, whose checkpoint stays, by the settings of `curve` or by earlier ones."""
   if curve and curve.best is not None:
     return curve.best
   step, metric = processes.gather(remembered(workdir))[0] or (None, '')
-  if step is None or step > start:
+  if step not in steps:      # there is none, or its checkpoint has gone
     return None
   print(f'The checkpoint of step {step:,} stays, the best by {metric} of earlier evaluations'
         + (', until the next one, whose settings are others' if curve else ''))

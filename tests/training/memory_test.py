@@ -8,7 +8,7 @@ from xmc_jax.training import memory
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Memory
 from xmc_jax.types import UserError
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 
 ADVICE = memory.less({'bn_group_size': None}, microbatches=True)
 
@@ -36,10 +36,10 @@ def test_the_hosts_memory_is_shared_by_its_devices():
 @pytest.mark.parametrize('limit, have', [
     ('1000000\n', 1_000_000), ('max\n', None), (None, None), (str(2**63), None)])
 def test_a_container_has_what_it_may_use(tmp_path, monkeypatch, limit, have):
-  whole, file = cores.memory(), tmp_path / 'memory.max'
+  whole, file = machine.memory(), tmp_path / 'memory.max'
   if limit:
     file.write_text(limit)
-  monkeypatch.setattr(cores, '_LIMITS', (file,))
+  monkeypatch.setattr(machine, '_LIMITS', (file,))
   assert memory.available(make_mesh(jax.devices()[:1])) == (have or whole)
 
 

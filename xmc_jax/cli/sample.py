@@ -74,7 +74,7 @@ def _sample(args, captions: list[str]) -> None:
   from xmc_jax.utils import image_io
   out = output_folder(pathlib.Path(args.out or pathlib.Path(args.workdir or '') / 'samples'))
   grid = out.resolve().with_name(f'{out.resolve().name}.png')      # not among what is measured
-  if grid.exists() and image_io.software(grid) != _GRID:
+  if grid.exists() and image_io.software_of(grid) != _GRID:
     raise UserError(f'--out={out}: the grid of the images would replace {grid}, which is none of '
                     'this command; move it away, or give another name')
   model = _load(args)

@@ -12,6 +12,7 @@ from etils import epath
 
 from xmc_jax.data import records
 from xmc_jax.types import UserError
+from xmc_jax.utils import mirror
 
 
 def root() -> epath.Path:
@@ -53,9 +54,9 @@ def sizes(name: str) -> dict[int, epath.Path]:
     return {int(found[1]): path for path in paths
             if (found := re.fullmatch(rf'{re.escape(name)}-(\d+)', path.name)) and path.is_dir()}
   except Exception as error:      # every kind of bucket has its own
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
     raise UserError(f'XMC_JAX_DATA={os.environ.get("XMC_JAX_DATA", "")}: the prepared data sets '
-                    f'cannot be listed ({why}); mend that, or name another folder') from error
+                    f'cannot be listed ({mirror.first_line(error)}); mend that, or name another '
+                    'folder') from error
 
 
 def load(name: str, split: str, size: int, folder: str | None = None,

@@ -11,7 +11,7 @@ from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.types import PARTNER
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 from xmc_jax.utils.optional import extra
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -19,7 +19,7 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # not needed here, and it p
 with extra('train', '--config.data.loader=tf_data (the loader arrays does without)'):
   import tensorflow as tf
 
-THREADS = max(2, min(16, cores.usable()))
+THREADS = max(2, min(16, machine.cores()))
 CHUNK = 16  # examples per call of Python; one by one they cost two to three times as much
 LAST = np.iinfo(np.int64).max
 

@@ -15,9 +15,9 @@ from xmc_jax.data import records
 from xmc_jax.data.image_folder import SUFFIXES, find_images, upright
 from xmc_jax.data.source import Source
 from xmc_jax.types import UserError
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 
-_THREADS = min(16, cores.usable())
+_THREADS = min(16, machine.cores())
 
 
 class ImageSet(Protocol):

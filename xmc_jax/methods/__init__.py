@@ -5,6 +5,7 @@ Modules whose names start with `_` hold what several methods share.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import os
 import pathlib
@@ -174,6 +175,13 @@ def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Con
     if encoder and (folder := pathlib.Path(encoder).expanduser()).is_dir():    # else it is a name
       config.text.encoder = str(folder.absolute())
   return config
+
+
+def frozen_facts(method: Method, tokenizer: Tokenizer) -> dict[str, Any]:
+  """What beside the frozen weights has to be the same on all processes, by names for people."""
+  return {'the sha256 of the tokenizer': hashlib.sha256(tokenizer.text().encode()).hexdigest(),
+          **{f'{key} of the frozen network {name}': value
+             for name, facts in method.frozen_settings.items() for key, value in facts.items()}}
 
 
 def check_training(method: Method, config: ml_collections.ConfigDict) -> None:

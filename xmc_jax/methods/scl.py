@@ -113,9 +113,8 @@ def _by_frozen_networks(out: ForwardOutputs) -> ComparedEmbeddings:
 
 def _by_discriminator(out: ForwardOutputs) -> ComparedEmbeddings:
   if out.d_fake.features is None:
-    raise UserError('--config.scl: the discriminator of this method has no embedding of images, '
-                    'only those of xmc_gan and swift have one; set --config.scl.embedding=frozen '
-                    'and --config.scl.supcon_real=0')
+    raise UserError('--config.scl: the discriminator of this method has no embedding of images; '
+                    'set --config.scl.embedding=frozen and --config.scl.supcon_real=0')
   return ComparedEmbeddings(out.d_fake.features, out.d_real.features, out.d_fake.sentence)
 
 

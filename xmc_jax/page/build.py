@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from xmc_jax.page import graph, runtime
 from xmc_jax.pretrained import folder
 from xmc_jax.pretrained.model import Model
 from xmc_jax.types import UserError
-from xmc_jax.utils import atomic, image_io
+from xmc_jax.utils import atomic, image_io, user_code
 
 SITE = pathlib.Path(__file__).with_name('site')
 FACTS = 'model/page.json'
@@ -123,10 +122,9 @@ def _compressed(path: pathlib.Path, content: bytes) -> int:
 def of_data(config, tokenizer) -> list[str]:
   """Captions to try of a model's data set, evenly spaced in its training split; [] without it.
 
-  Nor of a module that the caller has not imported: a model may come from anyone, and importing a
-  module runs it.
+  Nor of a module that the caller has not imported, for a model may come from anyone.
   """
-  if '.' in config.data.name and config.data.name not in sys.modules:
+  if user_code.is_foreign(config.data.name):
     return []
   try:
     split = sources.load(config.data.name, 'train', config.model.size, **config.data.options)

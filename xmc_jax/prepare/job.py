@@ -1,7 +1,6 @@
 """A preparation: which shards it makes, and how one of them is made, in any process."""
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -74,8 +73,12 @@ class Job:
     """A hash of the image files of a shard, all of which it reads; `tick` as in `write`."""
     digest = hashlib.sha256()
     for original in self.originals(split, number):
-      with contextlib.suppress(BadImage, OSError):
+      try:
         _hashing(original, digest).image()
+      except BadImage:
+        pass
+      except OSError as error:
+        _refuse_passing(original, error)
       tick()
     return digest.hexdigest()
 
@@ -147,11 +150,16 @@ def encode_example(original: OriginalExample, storage: Storage) -> EncodedImage:
   try:
     data = original.image()
   except OSError as error:
-    if error.errno in _PASSING:      # left out, it would be missing for good
-      raise UserError(f'{original.name} cannot be read now ({error.strerror}); the same command '
-                      'goes on') from error
+    _refuse_passing(original, error)      # left out, it would be missing for good
     raise BadImage(error.strerror or str(error)) from error
   return store(data, storage, original.box)
+
+
+def _refuse_passing(original: OriginalExample, error: OSError) -> None:
+  """UserError if an error says nothing of the image that could not be read."""
+  if error.errno in _PASSING:
+    raise UserError(f'{original.name} cannot be read now ({error.strerror}); the same command goes '
+                    'on') from error
 
 
 def _example(original: OriginalExample, encoded: EncodedImage) -> records.Example:

@@ -24,7 +24,7 @@ from xmc_jax.prepare import estimate, finishing, pool
 from xmc_jax.prepare.estimate import gigabytes
 from xmc_jax.prepare.job import Job, shard_facts
 from xmc_jax.types import UserError
-from xmc_jax.utils import cores, lock
+from xmc_jax.utils import atomic, lock, machine
 from xmc_jax.utils.progress import Progress, duration
 
 IMAGES = 'images'
@@ -83,10 +83,12 @@ def _prepare_again(job: Job, workers: int | None, host: int, hosts: int, most_ba
   for path in _shards(job.folder):
     if path.name not in shards:
       path.unlink(missing_ok=True)
-  files = sorted(new.folder.iterdir(), key=lambda path: path.name == records.MANIFEST)
-  for path in files:      # the manifest last: a set without it is not complete
+  for path in sorted(new.folder.iterdir(), key=lambda path: path == manifest):
+    if path == manifest:      # the last: a set without it is not complete
+      atomic.sync(job.folder)
     with contextlib.suppress(FileNotFoundError):      # another host that ends now has moved it
       os.replace(path, job.folder / path.name)
+  atomic.sync(job.folder)
   with contextlib.suppress(OSError):
     new.folder.rmdir()
   return records.read_manifest(job.folder)
@@ -115,7 +117,7 @@ def _prepare(job: Job, workers: int | None, host: int, hosts: int, most_bad: flo
           'last host finishes the folder')
     return None
   found = finishing.finish(job, most_bad)
-  print(summary(job, found))
+  print(summary(found))
   return found
 
 
@@ -231,7 +233,7 @@ def _make(job: Job, todo: list[pool.ShardKey], workers: int | None,
   left = sum(size_of(job, shard) for shard in todo)
   each = estimate.measure(job, most_bad)
   if not workers:
-    workers = 1 if left * each.seconds < WORTH else cores.usable()
+    workers = 1 if left * each.seconds < WORTH else machine.cores()
   workers = min(workers, len(todo))
   estimate.report(job, left, workers, each)
   progress, began = Progress('images', left), time.perf_counter()
@@ -249,7 +251,7 @@ def size_of(job: Job, shard: pool.ShardKey) -> int:
   return min(job.shard_examples, job.original.counts[split] - number * job.shard_examples)
 
 
-def summary(job: Job, manifest: dict[str, Any]) -> str:
+def summary(manifest: dict[str, Any]) -> str:
   """Summarizes a prepared folder in a few lines."""
   lines = []
   for split, counts in manifest['counts'].items():
@@ -263,5 +265,5 @@ def summary(job: Job, manifest: dict[str, Any]) -> str:
                    f'does not know, first {counts["first_in_another_script"]!r}')
   lines += [f'left out: {number:,}, {why}' for why, number in manifest['left_out'].items()]
   if any(counts['bad'] for counts in manifest['counts'].values()):
-    lines.append(f'{job.folder / finishing.BAD} lists the unusable images with the reasons')
+    lines.append(f'{finishing.BAD} lists the unusable images with the reasons')
   return '\n'.join(lines)

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from xmc_jax.types import UserError
+from xmc_jax.utils.mirror import first_line
 from xmc_jax.utils.optional import extra
 
 
@@ -24,7 +25,7 @@ def download(repo_id: str) -> pathlib.Path:
     return pathlib.Path(huggingface_hub.snapshot_download(repo_id))
   except Exception as error:      # of many kinds, of the Hub, the network and the disk
     raise UserError(f'the model {repo_id!r} is neither a folder here nor could it be downloaded '
-                    f'from the Hugging Face Hub ({_first_line(error)})') from error
+                    f'from the Hugging Face Hub ({first_line(error)})') from error
 
 
 def upload(repo_id: str, path: str | os.PathLike[str], *, private: bool = False,
@@ -44,9 +45,5 @@ def upload(repo_id: str, path: str | os.PathLike[str], *, private: bool = False,
     return str(api.upload_folder(repo_id=repo_id, folder_path=path,
                                  commit_message='Upload a model of xmc_jax'))
   except Exception as error:
-    raise UserError(f'the model could not be uploaded to {repo_id!r} ({_first_line(error)})'
+    raise UserError(f'the model could not be uploaded to {repo_id!r} ({first_line(error)})'
                     ) from error
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')

@@ -11,7 +11,6 @@ import functools
 import os
 import pathlib
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from xmc_jax.pretrained import folder, hub
 from xmc_jax.sampling import TextToImage, for_sampling
 from xmc_jax.training.mesh import make_mesh, put_whole, replicated
 from xmc_jax.types import Tree, UserError
-from xmc_jax.utils import image_io
+from xmc_jax.utils import image_io, user_code
 
 SHIPPED = pathlib.Path(__file__).parents[1] / 'models'      # models that come with the package
 DEFAULT = 'emoji64'
@@ -178,13 +177,10 @@ def from_folder(path: pathlib.Path) -> TextToImage:
 
 
 def _check_method(config: dict[str, Any], path: pathlib.Path) -> None:
-  """UserError for a method outside the package that the caller has not imported.
-
-  A model folder may come from anyone, and importing a module runs it.
-  """
+  """UserError for a method outside the package that the caller has not imported."""
   for key in ('method', 'base'):
     name = config.get(key)
-    if isinstance(name, str) and '.' in name and name not in sys.modules:
+    if isinstance(name, str) and user_code.is_foreign(name):
       raise UserError(f'{path / folder.CONFIG}: the method of this model is the module {name}, '
                       f'which is no part of xmc_jax; `import {name}` first, if you trust it')
 

@@ -8,7 +8,7 @@ import jax
 
 from xmc_jax.training.program import Memory, Program, Step
 from xmc_jax.types import UserError
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 
 
 def less(model: Mapping[str, Any], microbatches: bool) -> str:
@@ -27,7 +27,7 @@ def available(mesh: jax.sharding.Mesh) -> int | None:
   """Bytes that a step may use on each device; None where the backend does not report it."""
   device = mesh.local_devices[0]
   if device.platform == 'cpu':       # its devices share the host's memory
-    return cores.memory() // len(mesh.local_devices)
+    return machine.memory() // len(mesh.local_devices)
   return (device.memory_stats() or {}).get('bytes_limit')
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from xmc_jax.types import Tree, UserError
-from xmc_jax.utils import cores
+from xmc_jax.utils import machine
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
@@ -46,7 +46,7 @@ def one_cpu_device_a_core(most: int = 8) -> None:
   """
   if jax.config.jax_num_cpu_devices < 0:
     with contextlib.suppress(RuntimeError):
-      jax.config.update('jax_num_cpu_devices', min(most, cores.usable()))
+      jax.config.update('jax_num_cpu_devices', min(most, machine.cores()))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.NamedSharding:

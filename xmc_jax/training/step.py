@@ -99,6 +99,7 @@ def _largest(tree: Tree) -> Array:
   """Largest absolute value in a tree; not finite if one of its values or their squares is not.
 
   Adam averages squares. One that is infinite would stay so, and its weight would never move again.
+
   Last leaf first: names count up from a network's input, so this is the order in which a backward
   pass computes the gradients. A compiler that follows it can free the activations of late layers
   before it comes to the early ones, which saves a fifth of the temporary memory.

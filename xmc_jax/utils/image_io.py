@@ -81,7 +81,7 @@ def grid(
   return np.asarray(canvas)
 
 
-def software(path: str | os.PathLike[str]) -> str:
+def software_of(path: str | os.PathLike[str]) -> str:
   """What `save_png` wrote into a file as the software; '' if nothing, or if it is no image."""
   try:
     with epath.Path(path).open('rb') as file, Image.open(file) as image:

@@ -90,9 +90,13 @@ def _failures(folder: str | os.PathLike[str], target: pathlib.Path, what: str) -
   except UserError:
     raise
   except Exception as error:      # every kind of bucket has its own
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
-    raise UserError(f'{what}={folder}: cannot be copied to {target} ({why}); the same command goes '
-                    'on where it stopped') from error
+    raise UserError(f'{what}={folder}: cannot be copied to {target} ({first_line(error)}); the '
+                    'same command goes on where it stopped') from error
+
+
+def first_line(error: Exception) -> str:
+  """What an error of a bucket's library says in its first line, or its name."""
+  return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip('.')
 
 
 def _files(folder: Any, below: str = '') -> Iterator[tuple[str, list[int]]]:

@@ -2,9 +2,18 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 from xmc_jax.types import UserError
+
+
+def is_foreign(name: str) -> bool:
+  """Whether a name is that of a module which nobody has imported yet.
+
+  What comes from others, such as a model folder, must not import one: that runs it.
+  """
+  return '.' in name and name not in sys.modules
 
 
 def import_module(name: str, flag: str, advice: str) -> ModuleType:

@@ -7,7 +7,7 @@ _LIMITS = (pathlib.Path('/sys/fs/cgroup/memory.max'),
            pathlib.Path('/sys/fs/cgroup/memory/memory.limit_in_bytes'))
 
 
-def usable() -> int:
+def cores() -> int:
   """Cores that this process may use: those of the machine unless it is pinned to some."""
   affinity = getattr(os, 'sched_getaffinity', None)      # Linux
   return len(affinity(0)) if affinity else os.cpu_count() or 1
