@@ -54,6 +54,15 @@ def test_scores_that_cannot_be_written_at_the_end_are_shown(folders, tmp_path, m
   assert 'FID' in shown.out and 'no space left' in shown.err
 
 
+@pytest.mark.parametrize('seed', [-1, 1.5])
+def test_random_weights_need_a_seed_that_is_one(folders, tmp_path, seed):
+  images, reference = (flag.partition('=')[2] for flag in folders)
+  with pytest.raises(UserError, match=f'random_seed={seed}'):
+    module.compare(images, reference, protocol='tf2015', random_seed=seed)
+  with pytest.raises(UserError, match=f'random_seed={seed}'):
+    module.evaluate(tmp_path / 'no_run', random_seed=seed)
+
+
 def test_two_folders_without_a_model(folders, tmp_path, capsys):
   out = tmp_path / 'out'
   assert main(['xmc', 'compare', *folders, '--protocol=toy', f'--workdir={out}']) == 0

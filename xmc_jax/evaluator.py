@@ -60,6 +60,8 @@ def evaluate(workdir: str | os.PathLike[str], *, protocol: str | None = None,
       generator's images are not finite; or scores.jsonl cannot be written, which is seen first.
   """
   check_seed(seed)
+  if random_seed is not None:
+    check_seed(random_seed, 'random_seed')
   workdir = epath.Path(workdir).expanduser()
   weights, metrics = ([x] if isinstance(x, str) else x for x in (weights, metrics))
   if not weights or not set(weights) <= set(WEIGHTS):
@@ -118,6 +120,8 @@ def compare(images: str | os.PathLike[str], reference: str | os.PathLike[str], *
     UserError: a folder, a file or an image is missing or unusable, there are too few, weights are
       not found, or nothing can be written to `workdir`. No score is printed or written then.
   """
+  if random_seed is not None:
+    check_seed(random_seed, 'random_seed')
   chosen, mesh = protocols.find(protocol), make_mesh()
   if split and not any(map(image_sets.is_prepared, (images, reference))):
     raise UserError(f'--split={split}: neither folder is one of `xmc prepare`, which have splits; '

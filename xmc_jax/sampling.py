@@ -39,10 +39,10 @@ if TYPE_CHECKING:      # imported late: it imports orbax
   from xmc_jax.training.checkpoint import Checkpoints
 
 
-def check_seed(seed: int) -> None:
-  """UserError unless `seed` is a whole number from 0 to 2^32 - 1."""
+def check_seed(seed: int, name: str = 'seed') -> None:
+  """UserError unless `seed`, the argument `name`, is a whole number from 0 to 2^32 - 1."""
   if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2 ** 32:
-    raise UserError(f'seed={seed}: must be a whole number from 0 to 2^32 - 1')
+    raise UserError(f'{name}={seed}: must be a whole number from 0 to 2^32 - 1')
 
 
 def caption_noise(captions: Sequence[str], features: int, seed: int,

@@ -56,6 +56,18 @@ def test_the_page_of_the_folder_in_which_one_is_bears_its_name(tmp_path, monkeyp
   assert demo.app(xmc_jax.load('.'), ['a rose']).title == 'flowers: text to image'
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_a_program_that_leaves_something_out_is_told():
+  gradio = pytest.importorskip('gradio', reason='gradio is not installed; it belongs to demo')
+  page = demo.app(xmc_jax.load('emoji64'), ['a rose'])
+  draw = next(f.fn for f in page.fns.values() if f.api_name == 'draw')
+  for left_out in (0, 1, 3):
+    given = ['a rose', 1, 0, 3.0, []]
+    given[left_out] = None
+    with pytest.raises(gradio.Error, match='are needed'):
+      draw(*given)
+
+
 def until(found, seconds=30):
   end = time.monotonic() + seconds
   while not (value := found()):

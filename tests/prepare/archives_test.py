@@ -40,6 +40,18 @@ def test_places_are_searched_in_their_order(archive, folder):
     images.read('50.jpg')
 
 
+def test_a_zip_with_two_images_of_one_name_is_refused_unless_they_are_equal(tmp_path):
+  path = tmp_path / 'images.zip'
+  with zipfile.ZipFile(path, 'w') as file:
+    contents = {'a/1.jpg': b'one', 'b/1.jpg': b'two', 'a/2.jpg': b'2', 'b/2.jpg': b'2'}
+    for name, content in contents.items():
+      file.writestr(name, content)
+  images = archives.ImageStore([path])
+  assert images.read('2.jpg') == b'2'
+  with pytest.raises(UserError, match='several files 1.jpg: a/1.jpg, b/1.jpg'):
+    images.read('1.jpg')
+
+
 def test_a_wrong_checksum_is_a_bad_image(archive):
   data = bytearray(archive.read_bytes())
   data[data.index(CONTENT['7.jpg']) + 5] ^= 1

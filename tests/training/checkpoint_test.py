@@ -204,6 +204,16 @@ def test_damaged_meta_of_the_only_checkpoint(tmp_path):
       checkpoints.meta()
 
 
+def test_a_checkpoint_that_a_training_deletes_meanwhile_is_not_called_damaged(folder):
+  with Checkpoints(folder, every=None) as reader:
+    assert reader.latest() == 6
+    shutil.rmtree(folder / '6')
+    reader.steps = lambda: [3, 6]      # as a moment before
+    for read in (lambda: reader.meta(6), lambda: reader.restore(abstract(make_state()), 6)):
+      with pytest.raises(UserError, match='step 6 has been deleted from .* --step'):
+        read()
+
+
 def test_checkpoint_of_another_model_names_leaves(folder):
   other_dtype = abstract(make_state()).replace(step=jax.ShapeDtypeStruct((), jnp.float32))
   with Checkpoints(folder, every=2) as checkpoints:

@@ -37,6 +37,8 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
 
   def draw(caption, count, seed, truncation, history):
     try:
+      if None in (caption, count, truncation):      # programs may leave them out
+        raise UserError('a caption, a number of images and a truncation are needed')
       drawn = model(caption, num_images=int(count), seed=_seed(seed),
                     truncation=None if truncation >= _OFF else truncation)
     except UserError as error:

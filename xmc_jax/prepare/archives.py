@@ -105,6 +105,7 @@ class ImageStore:
 
     Raises:
       BadImage: there is no such image, or its checksum in the zip is wrong.
+      UserError: a zip has several that differ, in different folders.
     """
     for reader in self._open_readers():
       found = reader(name)
@@ -131,11 +132,19 @@ def _in_folder(place: pathlib.Path) -> Callable[[str], bytes | None]:
 
 def _in_zip(place: pathlib.Path) -> Callable[[str], bytes | None]:
   archive = _open(place)
-  members = {info.filename.rpartition('/')[2]: info for info in archive.infolist()}
+  members: dict[str, list[zipfile.ZipInfo]] = {}
+  for info in archive.infolist():
+    members.setdefault(info.filename.rpartition('/')[2], []).append(info)
 
   def reader(name: str) -> bytes | None:
+    found = members.get(name)
+    if found is None:
+      return None
+    if len({(info.CRC, info.file_size) for info in found}) > 1:
+      raise UserError(f'{place} has several files {name}: '
+                      f'{", ".join(sorted(info.filename for info in found))}; keep the right one')
     try:
-      return archive.read(members[name]) if name in members else None
+      return archive.read(found[0])
     except _DAMAGE as error:
       raise BadImage(f'{name} in {place} is damaged ({error})') from error
   return reader

@@ -270,6 +270,10 @@ class Checkpoints(contextlib.AbstractContextManager):
       raise UserError(f'the checkpoint of step {step} in {self.directory} cannot be read '
                       f'({_reason(error)}); mend that and give the same command again') from error
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+      if not (self.directory / str(step)).exists():
+        raise UserError(f'the checkpoint of step {step} has been deleted from {self.directory} '
+                        'while it was read, as a training does with old ones; give a newer --step, '
+                        'or train with more of them kept, --config.keep') from error
       before = max((s for s in self._manager.all_steps() if s < step), default=None)
       then = ('train from the beginning' if before is None else
               f'resume from the previous complete checkpoint, step {before}')
