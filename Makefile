@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: demo test test-fast test-all lint format setup clean newest oldest
 
 demo: $(VENV)/.installed
-	$(BIN)/xmc sample --out runs/emoji64 "a red apple" "a yellow smiling face"
+	$(BIN)/xmc sample --out runs/first "a red apple" "a yellow smiling face"
 	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
 	$(BIN)/xmc evaluate --workdir runs/demo
 

@@ -1,4 +1,4 @@
-"""Swift on the embedded emoji at 64 px: images to recognise in an hour of one CPU core.
+"""Swift on the embedded emoji at 64 px: images to recognize in an hour of one CPU core.
 
   xmc train --config configs/swift_emoji64.py --workdir runs/swift_emoji64
 

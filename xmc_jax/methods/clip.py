@@ -37,7 +37,7 @@ from xmc_jax.types import UserError
 
 TRAINED = ('all', 'heads')
 small = _clip.small      # sizes for CPUs, for configs
-READ = 5000       # images whose captions a new tokeniser is made of
+READ = 5000       # images whose captions a new tokenizer is made of
 
 
 def config() -> ml_collections.ConfigDict:
@@ -48,7 +48,7 @@ def config() -> ml_collections.ConfigDict:
     c.model = dict(
         size=224,                  # side of the images, px
         trained='heads',           # linear maps into the common space, or 'all'
-        clip_input='single',       # images normalised once, or 'released': as GALIP's code
+        clip_input='single',       # images normalized once, or 'released': as GALIP's code
         dtype='float32', **_shared.label_config())
     c.clip = _clip.sizes()
     c.text = _clip.text_config()       # an encoder '': from random weights
@@ -123,4 +123,4 @@ def _tokenizer(config: ml_collections.ConfigDict, network: clip.Clip) -> Tokeniz
   source = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
   chosen = np.linspace(0, len(source) - 1, min(READ, len(source))).astype(int).tolist()
   text = clip_tokens.train((c for i in chosen for c in source.captions(i)), config.clip.pieces)
-  return Tokenizer.parse(text, config.text.length, f'the tokeniser of {config.data.name}')
+  return Tokenizer.parse(text, config.text.length, f'the tokenizer of {config.data.name}')

@@ -55,7 +55,7 @@ class Model:
 
   Attributes:
     path: the model folder or the run that it was loaded from.
-    generator: gives float images, inputs and the function for use inside a jitted one.
+    generator: of float images; its `inputs` and `forward` are for use inside a jitted function.
   """
   path: pathlib.Path
   generator: TextToImage
@@ -121,7 +121,8 @@ def load(name: str | os.PathLike[str] = DEFAULT) -> Model:
 
   Args:
     name: a model folder or the folder of a run; or the name of a model that comes with the package
-      (`names()`); or 'org/name', a repository of the Hugging Face Hub, which is downloaded once.
+      (`names()`); or 'org/name', a repository of the Hugging Face Hub, which is downloaded unless
+      the cache has its newest version.
   Raises:
     UserError: there is no such model, or it is damaged.
   """
