@@ -1,5 +1,6 @@
 """Folders of images: which files count, in which order, and how they are opened."""
 import os
+import struct
 
 import numpy as np
 import pytest
@@ -121,13 +122,56 @@ def test_a_tiff_of_more_bits_than_its_values_need_has_no_known_range(tmp_path, k
   """Of 8-bit or 12-bit values in 16 bits, the upper 8 bits would be a black image."""
   Image.fromarray(np.array([[0, 100, high]], kind)).save(tmp_path / 'a.tif')
   with Image.open(tmp_path / 'a.tif') as image, pytest.raises(ValueError, match='no known range'):
-    to_rgb(image)
+    upright(image)
   Image.fromarray(np.array([[0, 256, 65535]], kind)).save(tmp_path / 'a.tif')
   with Image.open(tmp_path / 'a.tif') as image:
-    assert np.asarray(to_rgb(image))[0, :, 0].tolist() == [0, 1, 255]
+    assert np.asarray(to_rgb(upright(image)))[0, :, 0].tolist() == [0, 1, 255]
   Image.fromarray(np.array([[0, 100, 255]], np.uint16)).save(tmp_path / 'a.png')
   with Image.open(tmp_path / 'a.png') as image:      # whose range is the format's
-    assert not np.asarray(to_rgb(image)).any()
+    assert not np.asarray(to_rgb(upright(image))).any()
+
+
+def tiff(tags, data=b''):
+  """A TIFF block: {tag: (type, count, value or bytes)}; tag 273 gets the offset of `data`."""
+  start = 8 + 2 + 12 * len(tags) + 4
+  extra, entries = b'', b''
+  for tag, (kind, count, value) in sorted(tags.items()):
+    if isinstance(value, bytes) and len(value) > 4:
+      value, extra = start + len(extra), extra + value
+    if tag == 273:
+      long = [v for _, _, v in tags.values() if isinstance(v, bytes) and len(v) > 4]
+      value = start + sum(map(len, long))
+    value = value.ljust(4, b'\0') if isinstance(value, bytes) else struct.pack('<I', value)
+    entries += struct.pack('<HHI', tag, kind, count) + value
+  return (b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4)) + extra + data
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_a_tiff_of_colors_with_more_bits_than_its_values_need_has_no_known_range(
+    tmp_path, channels):
+  def opened(values):
+    h, w, c = values.shape
+    bits = 8 * values.dtype.itemsize
+    tags = {256: (4, 1, w), 257: (4, 1, h), 258: (3, c, struct.pack(f'<{c}H', *c * [bits])),
+            259: (3, 1, 1), 262: (3, 1, 2), 273: (4, 1, 0), 277: (3, 1, c), 278: (4, 1, h),
+            279: (4, 1, values.nbytes)} | ({338: (3, 1, 2)} if c == 4 else {})
+    (tmp_path / 'a.tif').write_bytes(tiff(tags, values.astype(f'<u{bits // 8}').tobytes()))
+    with Image.open(tmp_path / 'a.tif') as image:
+      return np.asarray(to_rgb(upright(image)))
+  pixels = np.full((4, 5, channels), 200, np.uint16)
+  for factor in (1, 16):      # 8 and 12 bits
+    with pytest.raises(ValueError, match='no known range'):
+      opened(factor * pixels)
+  assert (opened(257 * pixels) >= 200).all()
+  assert opened(np.zeros((4, 5, 3), np.uint8)).max() == 0      # black is no fault of 8 bits
+
+
+def test_an_image_is_turned_although_another_tag_is_not_what_it_should_be(tmp_path):
+  """ImageOps.exif_transpose cannot write a resolution in words again, and leaves the pixels."""
+  tags = {0x0112: (3, 1, 6), 0x011A: (2, 8, b'seventy\0')}
+  Image.new('RGB', (20, 10)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + tiff(tags))
+  with Image.open(tmp_path / 'a.jpg') as image:
+    assert upright(image).size == (10, 20)
 
 
 def test_transparency_is_put_on_white():

@@ -1,6 +1,7 @@
 """A set is prepared where one is there already: other settings, an edited original, --force."""
 import dataclasses
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -72,12 +73,12 @@ def test_a_set_that_cannot_be_replaced_stays_and_the_next_attempt_goes_on(broken
   with pytest.raises(UserError, match='cannot be used'):
     run.prepare(job, most_bad=0.1, force=True)
   assert contents(tmp_path / 'out') == before
-  begun = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out.new').glob('*.rec')}
+  begun = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out' / '.new').glob('*.rec')}
   assert begun
   replace = os.replace
 
   def moved_once(path, target):      # and then the computer is switched off
-    if len(list((tmp_path / 'out.new').iterdir())) < 5:
+    if len(list((tmp_path / 'out' / '.new').iterdir())) < 5:
       raise KeyboardInterrupt
     replace(path, target)
   with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -87,7 +88,39 @@ def test_a_set_that_cannot_be_replaced_stays_and_the_next_attempt_goes_on(broken
   run.prepare(job, most_bad=0.2, force=True)
   after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'out').iterdir()}
   assert begun.items() <= after.items()
-  assert contents(tmp_path / 'out') == before and not (tmp_path / 'out.new').exists()
+  assert contents(tmp_path / 'out') == before and not (tmp_path / 'out' / '.new').exists()
+
+
+def test_the_folder_of_a_forced_set_may_be_a_link_or_the_current_one(broken, tmp_path, monkeypatch):
+  shutil.copytree(broken, tmp_path / 'disk' / 'set')
+  (tmp_path / 'out').symlink_to(tmp_path / 'disk' / 'set')
+  job = make_job(tmp_path, broken=True)
+  edited = dataclasses.replace(job, original=Edited(**dataclasses.asdict(job.original)))
+  run.prepare(edited, most_bad=0.2, force=True)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['disk', 'original', 'out']
+  assert [path.name for path in (tmp_path / 'disk').iterdir()] == ['set']
+  changed = contents(tmp_path / 'disk' / 'set')
+  assert changed.keys() == contents(broken).keys() and changed != contents(broken)
+  monkeypatch.chdir(tmp_path / 'disk' / 'set')
+  run.prepare(dataclasses.replace(job, folder=pathlib.Path()), most_bad=0.2, force=True)
+  assert contents(tmp_path / 'disk' / 'set') == contents(broken)
+
+
+def test_a_host_that_ends_a_forced_set_after_another_has_ended_it(broken, tmp_path, monkeypatch):
+  shutil.copytree(broken, tmp_path / 'out')
+  job = make_job(tmp_path, broken=True)
+  run.prepare(job, host=0, hosts=2, most_bad=0.2, force=True)
+  make = run._make_shards
+
+  def overtaken(*given):
+    done = make(*given)
+    monkeypatch.setattr(run, '_make_shards', make)
+    assert run.prepare(job, host=0, hosts=2, most_bad=0.2, force=True)      # ends it first
+    return done
+  monkeypatch.setattr(run, '_make_shards', overtaken)
+  assert run.prepare(job, host=1, hosts=2, most_bad=0.2, force=True)['counts']
+  assert contents(tmp_path / 'out') == contents(broken)
+  assert not (tmp_path / 'out' / '.new').exists()
 
 
 def test_repaired_images_of_a_finished_set_are_taken(broken, tmp_path):

@@ -67,6 +67,14 @@ def test_labels_of_folders(tmp_path):
   assert folder.open(tmp_path).class_names == ()
 
 
+def test_a_class_may_be_called_like_a_split(tmp_path):
+  names = [f'{kind}/{i}.jpg' for kind in ('bus', 'car', 'train') for i in range(40)]
+  write(tmp_path, names, {name.replace('.jpg', '.txt'): 'x' for name in names})
+  original = folder.open(tmp_path, labels='folders')
+  assert original.class_names == ('bus', 'car', 'train')
+  assert raws(original)['train/3.jpg'].labels == (2,)
+
+
 def test_images_and_texts_in_trees_of_their_own_have_splits_and_classes(tmp_path):
   names = ['images/train/owl/a.jpg', 'images/train/cat/b.jpg', 'images/test/cat/c.jpg']
   write(tmp_path, names, {
@@ -140,6 +148,14 @@ def test_a_text_file_is_found_however_its_accents_are_written(tmp_path):
   in_splits(tmp_path)
   write(tmp_path, ['train/caf\u00e9.png'], {'train/cafe\u0301.txt': 'C'})
   assert ('C',) in found(folder.open(tmp_path))['train'].values()
+
+
+def test_a_table_is_found_however_the_accents_of_its_folder_are_written(tmp_path):
+  for place in ('train/e\u0301te\u0301', 'val/hiver'):
+    write(tmp_path, [f'{place}/a.jpg'])
+    (tmp_path / place / 'captions.csv').write_text('file,caption\na.jpg,A\n')
+  assert found(folder.open(tmp_path)) == {'train': {'train/\u00e9t\u00e9/a.jpg': ('A',)},
+                                          'heldout': {'val/hiver/a.jpg': ('A',)}}
 
 
 def test_the_name_of_a_set_of_the_package_is_refused(tmp_path):

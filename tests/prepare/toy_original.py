@@ -76,7 +76,9 @@ def make_job(tmp_path, folder='out', storage=None, original=None, **changes):
 
 
 def contents(folder):
-  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+  """What is in the files of a folder that are not hidden."""
+  return {path.name: path.read_bytes() for path in sorted(folder.iterdir())
+          if not path.name.startswith('.')}
 
 
 def open(source, broken: bool = False, slow: float = 0.0, share: float | None = None,

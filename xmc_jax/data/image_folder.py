@@ -22,13 +22,19 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, TiffImagePlugin
 
 from xmc_jax.types import UserError
 
 SUFFIXES = ('.jpg', '.jpeg', '.jfif', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
 UNREAD = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.svg', '.psd', '.tga', '.ppm', '.raw', '.dng')
 _ORIENTATION = 0x0112     # EXIF tag
+# What undoes an orientation. ImageOps.exif_transpose leaves an image as it is if another tag of its
+# EXIF block cannot be written again.
+_UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+            6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,16 +129,38 @@ def _walk(folder: pathlib.Path, above: frozenset[str]) -> Iterator[tuple[pathlib
 
 
 def upright(image: Image.Image) -> Image.Image:
-  """Decodes an image and applies its EXIF orientation; returns the same object if there is none."""
+  """Decodes an image and applies its EXIF orientation; returns the same object if there is none.
+
+  Raises:
+    ValueError: the range of the values is unknown, see `_check_range`.
+  """
   image.load()
+  _check_range(image)
   try:
-    if image.getexif().get(_ORIENTATION, 1) != 1:
-      return ImageOps.exif_transpose(image)
+    way = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
   except MemoryError:
     raise
   except Exception:      # a damaged EXIF block does not spoil the pixels
-    pass
-  return image
+    way = None
+  return image if way is None else image.transpose(way)
+
+
+def _check_range(image: Image.Image) -> None:
+  """ValueError for a TIFF of more than 8 bits whose values are all below 4096.
+
+  Cameras of 8 to 12 bits write such files, of which the upper 8 bits would be a black image. Of
+  colors Pillow has read the upper 8 bits only, so a black image is refused with them.
+  """
+  if image.format != 'TIFF':
+    return
+  if image.mode.startswith('I'):
+    dark = 0 < np.asarray(image).max() < 4096
+  else:
+    bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+    dark = bits > 8 and np.asarray(image.convert('RGB')).max() < 16
+  if dark:
+    raise ValueError('a TIFF of more than 8 bits whose values are all below 4096 has no known '
+                     'range; save it with 8 bits')
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -141,14 +169,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
   Transparency is put on white. Of 16-bit values the upper 8 bits are kept.
 
   Raises:
-    ValueError: the pixels are floats, integers beyond 16 bits, or integers of a TIFF file that are
-      all below 4096 though they have more bits, as of cameras of 8 to 12 bits, so that their
-      range is unknown.
+    ValueError: the pixels are floats, or integers beyond 16 bits.
   """
   if image.mode.startswith(('I', 'F')):
     values = np.asarray(image)
-    dark = image.format == 'TIFF' and 0 < values.max() < 4096
-    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff or dark:
+    if values.dtype.kind == 'f' or values.min() < 0 or values.max() > 0xffff:
       raise ValueError(f'pixels of mode {image.mode} have no known range')
     clear = values == image.info.get('transparency', -1)
     image = Image.fromarray(np.where(clear, 255, values >> 8).astype(np.uint8))

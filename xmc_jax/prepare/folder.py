@@ -140,8 +140,9 @@ def _tables(source: pathlib.Path, captions: str | None,
     return [_within(source, path)]
   if own := _table_in(source):
     return [own]
-  below = sorted({folder for name in paths for folder in pathlib.PurePosixPath(name).parents})
-  return [table for folder in below if (table := _table_in(source / folder))]
+  # Of the paths, for the names in `paths` may write accents in another way than the files do.
+  below = {folder for path in paths.values() for folder in path.relative_to(source).parents}
+  return [table for folder in sorted(below) if (table := _table_in(source / folder))]
 
 
 def _within(source: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
@@ -329,7 +330,10 @@ def _label(source: pathlib.Path, found: Mapping[str, FolderImage], splits: Mappi
   several = labels == 'column' and any(one.labels is not None for one in found.values())
   if labels == 'folders':
     below = _below_images(found)
-    own = {name: _class_folder(below(name)) for name in found}
+    folders = {name: below(name).split('/')[:-1] for name in found}
+    # Below folders of splits; a class may be called so as well.
+    start = int(all(those and those[0].lower() in SPLITS for those in folders.values()))
+    own = {name: those[start:start + 1] for name, those in folders.items()}
   elif several:
     if both := next((name for name, image in found.items() if image.label), None):
       raise UserError(f'{source}: {both} has a label, and others have labels; use one of the two '
@@ -348,11 +352,3 @@ def _label(source: pathlib.Path, found: Mapping[str, FolderImage], splits: Mappi
   for name, those in own.items():
     found[name].classes = tuple(sorted({numbers[one] for one in those}))
   return tuple(class_names), several
-
-
-def _class_folder(name: str) -> list[str]:
-  """Returns the first folder of a path below that of its split, as a list of at most one."""
-  folders = name.split('/')[:-1]
-  if folders and folders[0].lower() in SPLITS:
-    del folders[0]
-  return folders[:1]

@@ -28,6 +28,7 @@ from xmc_jax.utils import atomic, lock, machine
 from xmc_jax.utils.progress import Progress, duration
 
 IMAGES = 'images'
+NEW = '.new'     # folder of a set that is prepared again
 WORTH = 15.0     # seconds of work below which starting other processes does not pay
 
 
@@ -64,9 +65,12 @@ def prepare(job: Job, *, workers: int | None = None, host: int = 0, hosts: int =
 
 def _prepare_again(job: Job, workers: int | None, host: int, hosts: int, most_bad: float
                    ) -> dict[str, Any] | None:
-  """Prepares the set in the folder NAME.new, so that what is there stays until that is complete."""
+  """Prepares the set in a hidden folder inside, so that what is there stays until it is complete.
+
+  Inside, and so on the same disk also where the folder is a link or a mounted disk.
+  """
   _refuse_foreign(job)
-  new = dataclasses.replace(job, folder=job.folder.with_name(f'{job.folder.name}.new'))
+  new = dataclasses.replace(job, folder=job.folder / NEW)
   shards = {new.path(split, number).name: (split, number) for split, total in new.shards.items()
             for number in range(total)}
   # Of an earlier attempt with other settings.
@@ -77,26 +81,43 @@ def _prepare_again(job: Job, workers: int | None, host: int, hosts: int, most_ba
     new.folder.mkdir(parents=True, exist_ok=True)
     for path in (manifest, *stale):
       path.unlink(missing_ok=True)
-    if not _prepare(new, workers, host, hosts, most_bad):
+    if not _make_shards(new, workers, host, hosts, most_bad):
       return None
-  (job.folder / records.MANIFEST).unlink(missing_ok=True)
-  for path in _shards(job.folder):
-    if path.name not in shards:
-      path.unlink(missing_ok=True)
-  for path in sorted(new.folder.iterdir(), key=lambda path: path == manifest):
-    if path == manifest:      # the last: a set without it is not complete
-      atomic.sync(job.folder)
-    with contextlib.suppress(FileNotFoundError):      # another host that ends now has moved it
+  with lock.turn(job.folder / f'{lock.NAME}.end', remove=True):
+    if not _shards(new.folder):      # another host that ended at the same time has moved them
+      return records.read_manifest(job.folder)
+    if not manifest.exists():
+      _finish(new, most_bad)
+    (job.folder / records.MANIFEST).unlink(missing_ok=True)
+    for path in _shards(job.folder):
+      if path.name not in shards:
+        path.unlink(missing_ok=True)
+    for path in sorted(new.folder.iterdir(), key=lambda path: path == manifest):
+      if path == manifest:      # the last: a set without it is not complete
+        atomic.sync(job.folder)
       os.replace(path, job.folder / path.name)
-  atomic.sync(job.folder)
-  with contextlib.suppress(OSError):
-    new.folder.rmdir()
+    atomic.sync(job.folder)
+    with contextlib.suppress(OSError):
+      new.folder.rmdir()
   return records.read_manifest(job.folder)
 
 
 def _prepare(job: Job, workers: int | None, host: int, hosts: int, most_bad: float
              ) -> dict[str, Any] | None:
   _refuse_foreign(job)
+  if not _make_shards(job, workers, host, hosts, most_bad):
+    return None
+  if (job.folder / records.MANIFEST).exists():
+    print(f'{job.folder} is already prepared; --force prepares it again')
+    return records.read_manifest(job.folder)
+  return _finish(job, most_bad)
+
+
+def _make_shards(job: Job, workers: int | None, host: int, hosts: int, most_bad: float) -> bool:
+  """Writes the shards of this host that are missing; whether those of all hosts are there.
+
+  A manifest stays only if nothing was written.
+  """
   own = [(split, number) for split, total in job.shards.items() for number in range(total)]
   everything, own = own, own[host::hosts]
   manifest = job.folder / records.MANIFEST
@@ -106,16 +127,16 @@ def _prepare(job: Job, workers: int | None, host: int, hosts: int, most_bad: flo
     print(f'{missing} of {len(everything)} shards are missing and are written again')
     manifest.unlink(missing_ok=True)
   bad, todo = _find_work(job, own, most_bad)
-  if manifest.exists() and not todo:
-    print(f'{job.folder} is already prepared; --force prepares it again')
-    return records.read_manifest(job.folder)
   if todo:
     manifest.unlink(missing_ok=True)
     _make(job, todo, workers, bad, most_bad)
   if missing := count_missing():
     print(f'host {host} of {hosts} is done; {missing} shards of other hosts are missing, and the '
           'last host finishes the folder')
-    return None
+  return not missing
+
+
+def _finish(job: Job, most_bad: float) -> dict[str, Any]:
   found = finishing.finish(job, most_bad)
   print(summary(found))
   return found
