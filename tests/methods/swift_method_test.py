@@ -259,3 +259,34 @@ def test_cached_captions_are_as_the_encoder_gives_them(monkeypatch, tiny):
   text, wanted = found({'captions': embeddings}, batch), encode({'text': 0.1}, batch)
   np.testing.assert_allclose(text.words, wanted.words, atol=1e-3)
   np.testing.assert_allclose(text.sentence, wanted.words[:, :3].mean(1), atol=1e-3)
+
+
+def test_cached_captions_of_all_lengths_are_encoded(monkeypatch, tiny, tmp_path):
+  """Short ones together, in fewer positions, of which the encoder sees no more."""
+  seen = []
+
+  class Source(Captions):
+    texts = tuple((i * 'a', i * 'b') for i in (9, 1, 17, 8, 12))
+
+  class Words:
+    def encode(self, captions):
+      tokens = np.array([[*map(ord, c.ljust(24, '\0'))] for c in captions], np.int32)
+      return tokens, tokens > 0
+
+  def encode(frozen, batch):
+    seen.append(batch['tokens'].shape)
+    words = frozen['text'] * batch['tokens'][..., None] + jnp.cumsum(batch['mask'], 1)[..., None]
+    return Text(words, batch['mask'], words.mean(1))
+
+  monkeypatch.setenv('XMC_JAX_CACHE', str(tmp_path))
+  monkeypatch.setattr(_caption_table, 'ROWS', 4)
+  monkeypatch.setattr(sources, 'load', lambda *args, **options: Source())
+  found, load, _ = _caption_table.table(tiny(**{'text.length': 24}), FrozenBert(
+      1, encode, lambda: jnp.float32(0.01), None, Words, {}))
+  table = load()
+  assert seen == [(4, 8), (4, 16), (4, 24)]
+  tokens, mask = Words().encode([text for texts in Source.texts for text in texts])
+  batch = {'tokens': tokens, 'mask': mask}
+  words, wanted = (x.words * mask[..., None] for x in (
+      found({'captions': table}, batch), encode({'text': 0.01}, batch)))
+  np.testing.assert_allclose(words, wanted, rtol=1e-3)

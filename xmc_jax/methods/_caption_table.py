@@ -14,9 +14,11 @@ from xmc_jax.encoders import bert
 from xmc_jax.methods._bert import FrozenBert
 from xmc_jax.networks.base import Text
 from xmc_jax.types import Array, Batch, Tree, UserError
+from xmc_jax.utils.progress import Progress
 from xmc_jax.weight_files import cache
 
 ROWS = 128  # captions that are encoded at once
+WIDTHS = 8  # they are padded to a multiple of it
 TIES = 4    # captions that may have the same first key
 
 
@@ -50,9 +52,14 @@ def table(config: ml_collections.ConfigDict, text: FrozenBert
     words = np.zeros((n, length, text.features), np.float16)
     embed = jax.jit(lambda variables, tokens, mask: text.encode(
         {'text': variables}, {'tokens': tokens, 'mask': mask}).words)
+    progress = Progress('captions encoded', n, quiet=jax.process_index() > 0)
+    lengths = mask.sum(-1)
+    order = np.argsort(lengths, kind='stable')      # short captions need fewer positions
     for start in range(0, n, ROWS):
-      rows = np.minimum(np.arange(start, start + ROWS), n - 1)
-      words[rows] = embed(variables, tokens[rows], mask[rows])
+      rows = order[np.minimum(np.arange(start, start + ROWS), n - 1)]
+      width = min(length, WIDTHS * -(-int(lengths[rows[-1]]) // WIDTHS))
+      words[rows, :width] = embed(variables, tokens[rows, :width], mask[rows, :width])
+      progress.reach(min(start + ROWS, n))
     return {'words': words}
 
   def load():
