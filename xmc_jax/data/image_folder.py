@@ -151,7 +151,7 @@ def _check_range(image: Image.Image) -> None:
   Cameras of 8 to 12 bits write such files, of which the upper 8 bits would be a black image. Of
   colors Pillow has read the upper 8 bits only, so a black image is refused with them.
   """
-  if image.format != 'TIFF':
+  if image.format != 'TIFF' or image.mode.startswith('F'):      # floats have none anyway
     return
   if image.mode.startswith('I'):
     dark = 0 < np.asarray(image).max() < 4096
