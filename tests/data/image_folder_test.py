@@ -146,24 +146,26 @@ def tiff(tags, data=b''):
   return (b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4)) + extra + data
 
 
-@pytest.mark.parametrize('channels', [3, 4])
-def test_a_tiff_of_colors_with_more_bits_than_its_values_need_has_no_known_range(
-    tmp_path, channels):
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'CMYK'])
+def test_a_tiff_of_colors_with_more_bits_than_its_values_need_has_no_known_range(tmp_path, mode):
   def opened(values):
     h, w, c = values.shape
     bits = 8 * values.dtype.itemsize
     tags = {256: (4, 1, w), 257: (4, 1, h), 258: (3, c, struct.pack(f'<{c}H', *c * [bits])),
-            259: (3, 1, 1), 262: (3, 1, 2), 273: (4, 1, 0), 277: (3, 1, c), 278: (4, 1, h),
-            279: (4, 1, values.nbytes)} | ({338: (3, 1, 2)} if c == 4 else {})
+            259: (3, 1, 1), 262: (3, 1, 5 if mode == 'CMYK' else 2), 273: (4, 1, 0),
+            277: (3, 1, c), 278: (4, 1, h), 279: (4, 1, values.nbytes)}
+    if mode == 'RGBA':
+      tags[338] = (3, 1, 2)
     (tmp_path / 'a.tif').write_bytes(tiff(tags, values.astype(f'<u{bits // 8}').tobytes()))
     with Image.open(tmp_path / 'a.tif') as image:
+      assert image.mode == mode
       return np.asarray(to_rgb(upright(image)))
-  pixels = np.full((4, 5, channels), 200, np.uint16)
+  pixels = np.full((4, 5, len(mode)), 200, np.uint16)
   for factor in (1, 16):      # 8 and 12 bits
     with pytest.raises(ValueError, match='no known range'):
       opened(factor * pixels)
-  assert (opened(257 * pixels) >= 200).all()
-  assert opened(np.zeros((4, 5, 3), np.uint8)).max() == 0      # black is no fault of 8 bits
+  assert (opened(257 * pixels) >= 200).all() == (mode != 'CMYK')
+  opened(np.zeros(pixels.shape, np.uint8))      # no fault of 8 bits
 
 
 def test_an_image_is_turned_although_another_tag_is_not_what_it_should_be(tmp_path):

@@ -97,9 +97,24 @@ def test_captions_to_try_fit_into_the_model(monkeypatch):
     def captions(self, index):
       return ['a red apple ' * 20] if index % 2 else ['a red apple']
   monkeypatch.setattr(build.sources, 'load', lambda *_, **__: Split())
-  foreign = model.load('emoji64').generator.config.copy_and_resolve_references()
-  with foreign.unlocked():
-    foreign.data.name = 'somebodys.module'      # which is not imported
-  assert build.of_data(foreign, None) == []
   shipped = model.load('emoji64').generator
-  assert build.of_data(shipped.config, shipped.tokenizer) == ['a red apple']
+  for own in (False, True):
+    assert build.of_data(shipped.config, shipped.tokenizer, own=own) == ['a red apple']
+
+
+@pytest.mark.parametrize('name, own, loaded', [
+    ('somebodys.module', False, None), ('somebodys.module', True, None),      # is not imported
+    ('records', False, None), ('private', False, None), ('coco2014', False, {}),
+    *((name, True, {'folder': 'private'}) for name in ('records', 'private', 'coco2014'))])
+def test_the_config_of_a_model_shows_nobodys_own_captions(monkeypatch, name, own, loaded):
+  seen = []
+
+  def load(name, split, size, **options):
+    seen.append(options)
+    raise UserError('is not here')
+  monkeypatch.setattr(build.sources, 'load', load)
+  config = model.load('emoji64').generator.config.copy_and_resolve_references()
+  with config.unlocked():
+    config.data.name, config.data.options = name, {'folder': 'private'}
+  assert build.of_data(config, None, own=own) == []
+  assert seen == ([] if loaded is None else [loaded])

@@ -89,7 +89,7 @@ def _page(args) -> None:
         config = read_config(checkpoints)      # which knows where the data are
       if args.data:
         config.data.options.folder = args.data
-      captions = captions or build.of_data(config, loaded.generator.tokenizer)
+      captions = captions or build.of_data(config, loaded.generator.tokenizer, own=True)
       facts = write(loaded, name)
   else:
     given = [name for name in _OF_RUN

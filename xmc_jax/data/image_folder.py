@@ -148,8 +148,9 @@ def upright(image: Image.Image) -> Image.Image:
 def _check_range(image: Image.Image) -> None:
   """ValueError for a TIFF of more than 8 bits whose values are all below 4096.
 
-  Cameras of 8 to 12 bits write such files, of which the upper 8 bits would be a black image. Of
-  colors Pillow has read the upper 8 bits only, so a black image is refused with them.
+  Cameras of 8 to 12 bits write such files, of which the upper 8 bits would be a black image, or a
+  white one of inks. Of colors Pillow has read the upper 8 bits only, so an image without any is
+  refused with them.
   """
   if image.format != 'TIFF' or image.mode.startswith('F'):      # floats have none anyway
     return
@@ -157,7 +158,8 @@ def _check_range(image: Image.Image) -> None:
     dark = 0 < np.asarray(image).max() < 4096
   else:
     bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
-    dark = bits > 8 and np.asarray(image.convert('RGB')).max() < 16
+    colors = [x for x, band in zip(image.split(), image.getbands()) if band not in 'Aa']
+    dark = bits > 8 and max(np.asarray(color).max() for color in colors) < 16
   if dark:
     raise ValueError('a TIFF of more than 8 bits whose values are all below 4096 has no known '
                      'range; save it with 8 bits')

@@ -32,6 +32,7 @@ SITE = pathlib.Path(__file__).with_name('site')
 FACTS = 'model/page.json'
 _TRY = 10                        # captions that the page offers
 _CHECK = 'a red apple'
+_PUBLIC = {*sources.NAMES} - {'records'}      # data sets
 
 
 def write(name: str, model: Model, target: str | os.PathLike[str], *,
@@ -63,7 +64,7 @@ def write(name: str, model: Model, target: str | os.PathLike[str], *,
   files = {file: path for file, path in runtime.find(node_modules).items()
            if webgpu or not file.startswith('ort-gpu')}
   draw = graph.drawing(generator, str(model.path / folder.TEXT_ENCODER))
-  offered = list(captions) or of_data(config, generator.tokenizer)
+  offered = list(captions) or of_data(config, generator.tokenizer, own=False)
   checked = (offered or [_CHECK])[0]
   inputs = generator.inputs([checked])
   # As browsers compute: accelerators round the factors of products to fewer bits by default.
@@ -119,15 +120,19 @@ def _compressed(path: pathlib.Path, content: bytes) -> int:
   return len(packed)
 
 
-def of_data(config, tokenizer) -> list[str]:
-  """Captions to try of a model's data set, evenly spaced in its training split; [] without it.
+def of_data(config, tokenizer, *, own: bool) -> list[str]:
+  """Captions to try of a config's data set, evenly spaced in its training split; [] without it.
 
-  Nor of a module that the caller has not imported, for a model may come from anyone.
+  own: whether the config is of a run of this machine. One of a model may come from anyone, and may
+  name only a public data set: no module to run, and no folder or set of the caller's to show.
   """
-  if user_code.is_foreign(config.data.name):
+  name, options = config.data.name, config.data.options.to_dict()
+  if not own:
+    options.pop('folder', None)
+  if user_code.is_foreign(name) or not own and name not in _PUBLIC:
     return []
   try:
-    split = sources.load(config.data.name, 'train', config.model.size, **config.data.options)
+    split = sources.load(name, 'train', config.model.size, **options)
   except (UserError, OSError):
     return []
   indices = np.linspace(0, len(split) - 1, 4 * _TRY).astype(int).tolist()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xmc_jax.page.build import of_data
+from xmc_jax.pretrained import folder
 from xmc_jax.pretrained.model import Model
 from xmc_jax.types import UserError
 from xmc_jax.utils.optional import extra
@@ -33,7 +34,8 @@ def app(model: Model, captions: Sequence[str] = ()) -> gradio.Blocks:
     import gradio as gr
   generator = model.generator
   generator.tokenizer.check_captions(captions, generator.config.text.script)
-  offered = list(captions) or of_data(generator.config, generator.tokenizer)
+  offered = list(captions) or of_data(generator.config, generator.tokenizer,
+                                      own=not folder.is_model(model.path))
 
   def draw(caption, count, seed, truncation, history):
     try:

@@ -158,8 +158,6 @@ def from_folder(path: pathlib.Path) -> TextToImage:
   _check_method(facts['config'], path)
   config = for_sampling(methods.complete(facts['config'], path / folder.CONFIG),
                         str(path / folder.TEXT_ENCODER))
-  with config.unlocked():      # a folder of its author is not here, or holds something else
-    config.data.options = {k: v for k, v in config.data.options.items() if k != 'folder'}
   method, mesh = methods.build(config), make_mesh()
   program = methods.program(method, config, mesh)
   spec = program.state_spec.networks['g']
