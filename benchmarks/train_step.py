@@ -55,6 +55,7 @@ class Case:
     make = {'image': lambda s: random.random(s.shape, np.float32),
             'tokens': lambda s: random.integers(1, 1000, s.shape, np.int32),
             'mask': lambda s: np.ones(s.shape, bool),
+            'objects': lambda s: np.full(s.shape, 0.5, np.float32),
             'label': lambda s: random.integers(0, 3, s.shape).astype(s.dtype)}
     batch = {key: make[key.removeprefix(PARTNER)](spec)
              for key, spec in self._method.batch_spec.items()}

@@ -66,7 +66,14 @@ def batch(spec, seed=0):
   mask = np.arange(length) < true[..., None]
   tokens = np.where(mask, random.integers(1, 13, mask.shape), 0).astype(np.int32)
   image = random.random(spec['image'].shape).astype(np.float32)
-  return {'image': image, 'tokens': tokens, 'mask': mask}
+  made = {'image': image, 'tokens': tokens, 'mask': mask}
+  if 'objects' in spec:      # kinds 1 and 2 somewhere, and rows without an object at the end
+    *rows, count, columns = spec['objects'].shape
+    objects = random.uniform(0.2, 0.8, (*rows, count, columns)).astype(np.float32)
+    objects[..., 0] = random.integers(1, 3, (*rows, count))
+    objects[..., -1, :] = 0
+    made['objects'] = objects
+  return made
 
 
 def state(program, seed=0):

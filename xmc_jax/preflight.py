@@ -108,6 +108,7 @@ def check(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
   if method is not None and source is not None:
     with found.kept():
       methods.check_labels(method, config, source)
+      methods.check_objects(method, config, source)
     with found.kept():
       found.warnings += pipeline.warnings(source, method.tokenizer(), config.batch_size,
                                           config.text.script)

@@ -76,6 +76,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], *,
                                   **config.data.options) for split in sources.SPLITS)
   methods.check_training(method, config)
   methods.check_labels(method, config, source)
+  methods.check_objects(method, config, source)
   tokenizer, loader = method.tokenizer(), pipeline.choose_loader(config.data.loader)
 
   with contextlib.ExitStack() as stack:

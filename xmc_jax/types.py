@@ -16,6 +16,8 @@ images are still uint8; inside a phase of the training step the axis is `[b]`:
   mask    bool    [b, t]         True where `tokens` is text and not padding
   label   int32   [b]            class of the image; or float32 [b, l], amounts of all classes: 0
                                  is absent, else the share it covers, or 1 if that is not known
+  objects float32 [b, k, 4]      of data with boxes: kind, y, x and side of each object, see
+                                 `data/layouts.py`
 
 With `data.partners` there are the same leaves of a second image, whose label is positive with the
 first's: `partner_image`, `partner_tokens`, `partner_mask`, `partner_label`.

@@ -41,8 +41,11 @@ def test_shapes_types_and_range(source, tokenizer):
   (batch,) = take(source, tokenizer, 1, loader='arrays')
   shapes = {key: (leaf.shape, leaf.dtype.name) for key, leaf in batch.items()}
   label = ((2, 4, 114), 'float32') if source.name == 'emoji_scenes' else ((2, 4), 'int32')
+  objects = {}
+  if source.name == 'emoji_scenes':
+    objects = {'objects': ((2, 4, source.most_objects, 4), 'float32')}
   assert shapes == {'image': ((2, 4, 32, 32, 3), 'uint8'), 'tokens': ((2, 4, 24), 'int32'),
-                    'mask': ((2, 4, 24), 'bool'), 'label': label}
+                    'mask': ((2, 4, 24), 'bool'), 'label': label} | objects
   assert batch['image'].max() > 127
   unit = pipeline.to_float(batch['image'])
   assert unit.dtype == np.float32

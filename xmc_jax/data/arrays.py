@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from xmc_jax.data.layouts import layouts, most_objects
 from xmc_jax.data.plan import Plan, caption_number, other_caption_number
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
@@ -25,12 +26,19 @@ def make_batch(source: Source, tokenizer: Tokenizer, *plans: Plan) -> dict[str, 
 def make_rows(source: Source, tokenizer: Tokenizer, anchors: Plan,
               partners: Plan | None = None) -> dict[str, np.ndarray]:
   """Makes a batch from plans without the axis of rounds: leaves [b, …]."""
-  rows = {'image': _make_images(source, anchors), **_make_text(source, tokenizer, anchors)}
+  rows = _make_view(source, tokenizer, anchors)
   if partners is not None:
-    second = {'image': _make_images(source, partners),
-              **_make_text(source, tokenizer, partners, anchors)}
+    second = _make_view(source, tokenizer, partners, anchors)
     rows |= {f'{PARTNER}{key}': leaf for key, leaf in second.items()}
   return rows
+
+
+def _make_view(source: Source, tokenizer: Tokenizer, plan: Plan, anchors: Plan | None = None
+               ) -> dict[str, np.ndarray]:
+  view = {'image': _make_images(source, plan), **_make_text(source, tokenizer, plan, anchors)}
+  if most_objects(source):
+    view['objects'] = layouts(source, plan.index.tolist(), plan.flip.tolist())
+  return view
 
 
 def _make_images(source: Source, plan: Plan) -> np.ndarray:

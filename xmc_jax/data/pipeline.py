@@ -43,10 +43,10 @@ def batches(source: Source, tokenizer: Tokenizer, *, seed: int, start: int, roun
   """Returns an endless iterator over the batches of the steps start, start + 1, …
 
   A batch is a pure function of (seed, step), and bitwise the same from both loaders. It has the
-  leaves of `xmc_jax.types` as numpy arrays [r, local batch size, …]: image, tokens, mask, label.
-  Images are uint8, to save memory and transfer; `to_float` scales them on the device. With partners
-  there are also the leaves `partner_…`, and the others do not change. The iterator has `close()`,
-  which stops its threads, and is a context manager.
+  leaves of `xmc_jax.types` as numpy arrays [r, local batch size, …]: image, tokens, mask, label,
+  and objects if the source has boxes. Images are uint8, to save memory and transfer; `to_float`
+  scales them on the device. With partners there are also the leaves `partner_…`, and the others do
+  not change. The iterator has `close()`, which stops its threads, and is a context manager.
 
   Args:
     source, tokenizer: the images, and the tokenizer of their captions.

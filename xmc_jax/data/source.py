@@ -37,7 +37,9 @@ class Source(Protocol):
     images: uint8 [len(self), S, S, 3] if the whole split is in memory, otherwise None.
 
   It may also have `together`, a number: so many successive examples, from a multiple of it, are
-  always next to one another in a batch.
+  always next to one another in a batch. A source that knows what stands where has `most_objects`,
+  the largest number of objects of an image, and `boxes(index)`: their classes, int [k], and boxes
+  x0, y0, x1, y1, float32 [k, 4], as fractions of the image.
   """
   name: str
   size: int
@@ -126,11 +128,14 @@ def fingerprint(source: Source) -> str:
   """A hash that changes when the data does.
 
   Of the number of examples, the names of the classes, and the image, captions and label of up to
-  64 examples, evenly spaced; where the source has one, also of its `sha256`, which covers all.
+  64 examples, evenly spaced, with the boxes of their objects; where the source has one, also of
+  its `sha256`, which covers all.
   """
   digest = hashlib.sha256(repr((len(source), source.size, source.class_names,
                                 getattr(source, 'sha256', None))).encode())
   for i in np.linspace(0, len(source) - 1, min(64, len(source))).astype(int).tolist():
     digest.update(np.ascontiguousarray(source.image(i)).tobytes())
     digest.update(repr((source.captions(i), np.asarray(source.label(i)).tolist())).encode())
+    if getattr(source, 'most_objects', 0):
+      digest.update(repr([np.asarray(x).tolist() for x in source.boxes(i)]).encode())
   return digest.hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from xmc_jax.data import arrays
+from xmc_jax.data.layouts import COLUMNS, most_objects
 from xmc_jax.data.plan import Plan
 from xmc_jax.data.source import Source
 from xmc_jax.data.text import Tokenizer
@@ -93,12 +94,14 @@ class _Calls:
       plans = [Plan(*leaves[i:i + size]) for i in range(0, len(leaves), size)]
       return [*arrays.make_rows(self._source, self._tokenizer, *plans).values()]
     label, side, n = np.asarray(self._source.label(0)), self._source.size, self.chunk
-    names = [f'{view}{leaf}' for view in ('', PARTNER)[:self._views]
-             for leaf in ('image', 'tokens', 'mask', 'label')]
-    made = self._call(
-        call, leaves, (tf.uint8, tf.int32, tf.bool, tf.as_dtype(label.dtype)) * self._views,
-        [(n, side, side, 3), (n, self._tokenizer.length), (n, self._tokenizer.length),
-         (n, *label.shape)] * self._views)
+    length, rows = self._tokenizer.length, most_objects(self._source)
+    specs = {'image': (tf.uint8, (n, side, side, 3)), 'tokens': (tf.int32, (n, length)),
+             'mask': (tf.bool, (n, length)), 'label': (tf.as_dtype(label.dtype), (n, *label.shape))}
+    if rows:
+      specs['objects'] = tf.float32, (n, rows, COLUMNS)
+    names = [f'{view}{leaf}' for view in ('', PARTNER)[:self._views] for leaf in specs]
+    dtypes, shapes = zip(*specs.values())
+    made = self._call(call, leaves, dtypes * self._views, shapes * self._views)
     return dict(zip(names, made, strict=True))
 
   def _call(self, function, inputs, dtypes, shapes):

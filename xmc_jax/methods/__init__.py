@@ -21,6 +21,7 @@ from etils import epath
 
 from xmc_jax import config as base_config
 from xmc_jax.config import check_kinds, flat
+from xmc_jax.data.layouts import most_objects
 from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import check_keys, make_optimizers
@@ -226,6 +227,19 @@ def check_labels(method: Method, config: ml_collections.ConfigDict, source: Sour
   raise UserError(
       f'--config.data.name={config.data.name}: the images have no labels, and the losses use them; '
       + (f'set {" ".join(off)}, or ' if off else '') + 'prepare the data with labels')
+
+
+def check_objects(method: Method, config: ml_collections.ConfigDict, source: Source) -> None:
+  """UserError unless `source` has the layouts that the method learns from, if it does."""
+  if 'objects' not in method.batch_spec:
+    return
+  name, rows, kinds = config.data.name, most_objects(source), len(source.class_names)
+  if not rows:
+    raise UserError(f'--config.data.name={name}: the images have no boxes of objects, and the '
+                    'method learns layouts from them; set --config.model.objects=0')
+  if (rows, kinds) != (config.model.objects, config.model.classes):
+    raise UserError(f'--config.data.name={name}: the layouts have {rows} objects of {kinds:,} '
+                    f'kinds; set --config.model.objects={rows} --config.model.classes={kinds}')
 
 
 def program(method: Method, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:

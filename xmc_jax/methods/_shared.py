@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 from ml_collections import config_dict
 
+from xmc_jax.data.layouts import COLUMNS
 from xmc_jax.data.views import with_partners
 from xmc_jax.layers import impl
 from xmc_jax.types import UserError
@@ -71,13 +72,18 @@ def check_wrong_pairs(config: ml_collections.ConfigDict) -> None:
 
 
 def batch_spec(config: ml_collections.ConfigDict, extension: Extension | None = None, *,
-               labels: bool = False, partners: bool = False, rounds: int = 1
+               labels: bool = False, partners: bool = False, rounds: int = 1, objects: int = 0
                ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of one step's batch, with labels and partners if asked for or used by the extension."""
+  """Shapes of one step's batch, with labels and partners if asked for or used by the extension.
+
+  objects: rows of the layout of an image; 0 for no layouts.
+  """
   examples, size, length = config.batch_size, config.model.size, config.text.length
   spec = lambda dtype, *shape: jax.ShapeDtypeStruct((rounds, examples, *shape), dtype)
   batch = {'image': spec(jnp.float32, size, size, 3), 'tokens': spec(jnp.int32, length),
            'mask': spec(jnp.bool_, length)}
+  if objects:
+    batch['objects'] = spec(jnp.float32, objects, COLUMNS)
   if labels or extension and extension.labels:
     dtype = jnp.int32 if config.model.one_class else jnp.float32
     batch['label'] = spec(dtype, *label_shape(config.model))

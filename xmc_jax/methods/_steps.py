@@ -95,11 +95,12 @@ def shared_fakes(networks: SplitForward, extension: Extension | None = None) -> 
 
 def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
               phases: Mapping[str, tuple[str, Callable[[ForwardOutputs], Losses]]],
-              extension: Extension | None, *, labels: bool = False, **of_method) -> Method:
+              extension: Extension | None, *, labels: bool = False, objects: int = 0,
+              **of_method) -> Method:
   """The method whose step is one round of phases that see the same fakes.
 
   phases: {name: (network, its losses)}; the first reports `pair_accuracies`.
-  labels: whether losses use labels without an extension too.
+  labels: whether losses use labels without an extension too. objects: rows of a layout; 0: none.
   of_method: fields of `Method`: frozen, frozen_spec, frozen_settings, tokenizer.
   """
   phase = functools.partial(make_phase, weights=config.terms, networks=networks,
@@ -109,7 +110,8 @@ def one_round(config: ml_collections.ConfigDict, networks: SplitForward,
   return Method(
       objective=Objective((steps,), networks.init, averaged=('g',)), sample=networks.sample,
       z_features=networks.z_features,
-      batch_spec=_shared.batch_spec(config, extension, labels=labels), **of_method)
+      batch_spec=_shared.batch_spec(config, extension, labels=labels, objects=objects),
+      **of_method)
 
 
 def branch_inputs(split: Split, batch: Batch, rng: Array) -> list[tuple[Batch, Array]]:

@@ -38,6 +38,7 @@ from xmc_jax.networks import matcher
 from xmc_jax.networks.swift import SwiftNetworks, SwiftOutputs
 from xmc_jax.networks.swift_generator import SwiftGenerator
 from xmc_jax.networks.swift_heads import Heads
+from xmc_jax.networks.swift_layout import LayoutNetwork
 from xmc_jax.types import UserError
 
 SIZES = (32, 64, 128)
@@ -63,6 +64,7 @@ def config() -> ml_collections.ConfigDict:
         refine=0,                     # residual blocks after the words are read, at 8 and 16 px
         fine=0,                       # blocks at half the size that read the words once more
         enlarge=1,                    # of images before SqueezeNet sees them: 1 or 2
+        objects=0,                    # most objects of a layout; 0: there are no layouts
         heads_words=False,            # heads compare a place with words, in place of the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
         noise_std=1.0,                # of the noise of samples; in training it is one
@@ -79,6 +81,7 @@ def config() -> ml_collections.ConfigDict:
         token=0.0, heads_token=0.0,   # of each word with the others of its caption
         pixels=40.0, perceptual=1.0,  # of a fake and the real image that its noise was read from
         kl=4.0,                       # of that noise; a mean over its features
+        objects=0.1,                  # of the layout given the caption, if there are layouts
         matcher=0.0)                  # of fakes and captions, by the network of model.matcher
     c.optim = dict(g=dict(lr=1e-3, b1=0.0, b2=0.99), d=dict(lr=5e-4, b1=0.0, b2=0.99))
     c.evals.protocol = 'offline'
@@ -103,6 +106,8 @@ def generator_losses(out: SwiftOutputs, *, group: int | None = None) -> Losses:
   """
   heads = zip(HEAD_WEIGHTS, out.d_fake.logits)
   matched = {} if out.match_logits is None else {'matcher': true_caption_loss(out.match_logits)}
+  if out.layout_loss is not None:
+    matched['objects'] = out.layout_loss.mean()
   return matched | {
       'hinge': sum(weight * hinge_g(logits) for weight, logits in heads),
       'sentence': within(group, nt_xent)(out.d_fake.features, out.d_fake.sentence),
@@ -133,20 +138,22 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
     match_needs += ('matcher',)
     frozen['matcher'] = functools.partial(matcher.load, m.matcher, text.features)
     frozen_spec['matcher'] = matcher.spec(text.features)
+  layouts = LayoutNetwork(m.classes, m.objects) if m.objects else None
   networks = SwiftNetworks(
-      SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine, impl=impl),
+      SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine,
+                     kinds=m.classes if m.objects else 0, impl=impl),
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
       m.noise_std, chooses_with_matcher=bool(m.matcher),
-      learns_matching=bool(config.terms.matcher))
+      learns_matching=bool(config.terms.matcher), layouts=layouts)
   group = negatives_group(config.negatives)
   contrasted = config.terms.heads_word or config.terms.heads_token      # regions with words
   return one_round(
       config, networks, {'heads': ('d', functools.partial(discriminator_losses, group=group)),
                          'generator': ('g', functools.partial(generator_losses, group=group))},
-      extension, frozen=frozen, frozen_spec=frozen_spec, tokenizer=text.tokenizer,
-      match=networks.match if contrasted else None, match_needs=match_needs,
-      frozen_settings={'text': text.settings})
+      extension, objects=m.objects, frozen=frozen, frozen_spec=frozen_spec,
+      tokenizer=text.tokenizer, match=networks.match if contrasted else None,
+      match_needs=match_needs, frozen_settings={'text': text.settings})
 
 
 def _check_model(model: ml_collections.ConfigDict) -> None:
@@ -158,6 +165,9 @@ def _check_model(model: ml_collections.ConfigDict) -> None:
                     f'{model.size // 2} px')
   if model.dtype != 'float32':
     raise UserError(f'--config.model.dtype={model.dtype}: the networks of Swift compute in float32')
+  if model.objects and not model.classes:
+    raise UserError(f'--config.model.objects={model.objects}: layouts also need the number of '
+                    'kinds of objects; set --config.model.classes')
   if model.enlarge not in (1, 2):
     raise UserError(f'--config.model.enlarge={model.enlarge}: must be 1 or 2')
   if model.places and (model.z_features % 16 or model.size != 64):

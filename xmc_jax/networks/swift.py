@@ -21,6 +21,7 @@ from xmc_jax.networks import base, matcher
 from xmc_jax.networks.base import ForwardOutputs, SplitForward, Text
 from xmc_jax.networks.swift_generator import Encoder, SwiftGenerator
 from xmc_jax.networks.swift_heads import Heads
+from xmc_jax.networks.swift_layout import NUMBERS, LayoutNetwork
 from xmc_jax.types import Array, Batch, Tree
 from xmc_jax.utils.arrays import unit
 
@@ -44,6 +45,7 @@ class SwiftOutputs(ForwardOutputs):
   """
   pixels: Array | None = None       # [b], by `pixel_distance`
   perceptual: Array | None = None   # [b], by `perceptual_distance`
+  layout_loss: Array | None = None  # [b], negative log likelihood of the layout, in nats
   # Of fakes by the matching network, [b, k]: the own caption first, then those of other images.
   match_logits: Array | None = None
 
@@ -99,16 +101,22 @@ class SwiftNetworks(SplitForward):
   encode_any: Callable[[dict[str, Tree], Batch], Text]
   text_features: int
   augment: Callable[[Array, Array], Array] = lambda rngs, x: x
-  z_features: int = 64
+  style_features: int = 64
   known: float = 0.75
   enlarge: int = 1
   noise_std: float = 1.0
   chooses_with_matcher: bool = False
   learns_matching: bool = False
+  layouts: LayoutNetwork | None = None
 
   @property
   def encoder(self) -> Encoder:
-    return Encoder(self.z_features, self.generator.places)
+    return Encoder(self.style_features, self.generator.places)
+
+  @property
+  def z_features(self) -> int:
+    """Of the noise of an image: that of the generator, and that which draws the layout."""
+    return self.style_features + (NUMBERS * self.layouts.objects if self.layouts else 0)
 
   def init(self, rng: Array, batch: Batch) -> dict[str, Tree]:
     g_rng, e_rng, d_rng, vector_rng = jax.random.split(rng, 4)
@@ -117,10 +125,15 @@ class SwiftNetworks(SplitForward):
     image = jnp.zeros((b, self.size, self.size, 3))
     maps = [jnp.zeros(m.shape) for m in jax.eval_shape(
         self.maps, squeezenet.maps_variables_spec(), image)]
-    g = self.generator.init(g_rng, text, jnp.zeros((b, self.z_features)))
+    objects = batch.get('objects')
+    g = self.generator.init(g_rng, text, jnp.zeros((b, self.style_features)), objects)
     e = self.encoder.init(e_rng, image, text.sentence)
     d = self.heads.init(d_rng, maps, text)
-    return {'g': {'params': {'generator': g['params'], 'encoder': e['params']}},
+    params = {'generator': g['params'], 'encoder': e['params']}
+    if self.layouts:
+      layout_rng = jax.random.fold_in(g_rng, 0)
+      params['layout'] = self.layouts.init(layout_rng, text, objects)['params']
+    return {'g': {'params': params},
             'd': {**d, 'spectral': init_vectors(vector_rng, d['params'])}}
 
   def maps(self, variables: Tree, images: Array) -> tuple[Array, ...]:
@@ -134,10 +147,13 @@ class SwiftNetworks(SplitForward):
     text, image = self.encode(frozen, batch), batch['image']
     mean, log_variance = self.encoder.apply({'params': params['g']['encoder']}, image,
                                             text.sentence)
-    z = base.normal_noise(z_rngs, self.z_features)
+    z = base.normal_noise(z_rngs, self.style_features)
     known = jax.vmap(lambda rng: jax.random.bernoulli(rng, self.known))(known_rngs)
     z = jnp.where(known[:, None], mean + jnp.exp(log_variance / 2) * z, z)
-    fake = self.generator.apply({'params': params['g']['generator']}, text, z)
+    objects = batch.get('objects')
+    fake = self.generator.apply({'params': params['g']['generator']}, text, z, objects)
+    layout_loss = self.layouts and self.layouts.apply({'params': params['g']['layout']}, text,
+                                                      objects)
     real_maps, fake_maps = (self.maps(frozen['backbone'], self.augment(augment_rngs, x))
                             for x in (image, fake))
     share = known.astype(jnp.float32) / self.known
@@ -146,6 +162,7 @@ class SwiftNetworks(SplitForward):
         batch, text, (fake,), latent=(mean, log_variance), real_embedding=embed(real_maps),
         fake_embedding=embed(fake_maps), pixels=share * pixel_distance(fake, image),
         perceptual=share * perceptual_distance(fake_maps, real_maps),
+        layout_loss=layout_loss,
         match_logits=self.match_logits(frozen, augment_rngs, fake, text))
     return (outputs, real_maps, fake_maps), stats
 
@@ -184,5 +201,9 @@ class SwiftNetworks(SplitForward):
     return scores
 
   def sample(self, params, stats, frozen, batch, z):
-    return self.generator.apply({'params': params['generator']}, self.encode_any(frozen, batch),
-                                self.noise_std * z)
+    text, objects = self.encode_any(frozen, batch), None
+    if self.layouts:
+      z, noise = jnp.split(z, [self.style_features], -1)
+      uniform = jax.scipy.special.ndtr(noise).reshape(len(z), -1, NUMBERS)
+      objects = self.layouts.apply({'params': params['layout']}, text, uniform, method='sample')
+    return self.generator.apply({'params': params['generator']}, text, self.noise_std * z, objects)

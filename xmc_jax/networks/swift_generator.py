@@ -13,10 +13,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xmc_jax.layers.attention import attend
-from xmc_jax.layers.conv import GLOROT, Conv, Dense, leaky, zero_bias
+from xmc_jax.layers.conv import Conv, Dense, leaky, zero_bias
 from xmc_jax.layers.impl import FAST, Impl
 from xmc_jax.networks.base import Text
+from xmc_jax.networks.swift_layers import Modulated, Reader, scaled_unit
+from xmc_jax.networks.swift_objects import ObjectCodes, ObjectMap
 from xmc_jax.types import Array
 from xmc_jax.utils.arrays import unit
 
@@ -24,48 +25,6 @@ CONDITION = 256     # features of the condition that modulates every block
 WORDS_AT = (8, 16)  # sides of the maps that attend to words
 LAYOUT_AT = (4, 8)  # sides of the maps whose places can attend to one another
 FINE = 96           # channels inside the blocks at half the size
-
-
-def scaled_unit(x: Array) -> Array:
-  """Vectors of a root mean square of one."""
-  return unit(x) * jnp.sqrt(jnp.float32(x.shape[-1]))
-
-
-class Modulated(nn.Module):
-  """SiLU of a map [b, h, w, c], normalized in each place, scaled and shifted by a condition [b, d].
-
-  There are no statistics over examples, so nothing has to be kept for sampling.
-  """
-
-  @nn.compact
-  def __call__(self, x: Array, condition: Array) -> Array:
-    scale, shift = jnp.split(Dense(2 * x.shape[-1], name='film')(condition)[:, None, None], 2, -1)
-    return nn.silu(scaled_unit(x) * (1 + scale) + shift)
-
-
-class Reader(nn.Module):
-  """Attention of every place of a map [b, h, w, c] over a sequence [b, n, e] -> [b, h, w, c]."""
-  heads: int = 4
-  features: int = 32
-  out_init: nn.initializers.Initializer = GLOROT
-
-  @nn.compact
-  def __call__(self, x: Array, sequence: Array, mask: Array) -> Array:
-    """mask: [b, n]; what is False has no influence."""
-    b, h, w, c = x.shape
-
-    def project(y, name):
-      """[b, n, e] -> [b * heads, n, features]"""
-      y = Dense(self.heads * self.features, name=name)(y)
-      y = y.reshape(b, -1, self.heads, self.features).swapaxes(1, 2)
-      return y.reshape(b * self.heads, -1, self.features)
-
-    sequence = scaled_unit(sequence)
-    queries = project(scaled_unit(x), 'query') / jnp.sqrt(jnp.float32(self.features))
-    read = attend(queries, project(sequence, 'key'), project(sequence, 'value'),
-                  jnp.repeat(mask, self.heads, 0))
-    read = read.reshape(b, self.heads, h * w, -1).swapaxes(1, 2).reshape(b, h, w, -1)
-    return Dense(c, kernel_init=self.out_init, name='out')(read)
 
 
 class LayoutBlock(nn.Module):
@@ -141,7 +100,8 @@ class SwiftGenerator(nn.Module):
   the noise is a map of 4 x 4 places too, each with its own part of it. layout: blocks in which the
   places of a map read one another and the words, on the maps of 4 and of 8 px. refine: further
   residual blocks after the words have been read, on each map that reads them. fine: blocks at half
-  the size that read the words once more.
+  the size that read the words once more. kinds: of objects, which are drawn where a layout has
+  them; 0: there is no layout.
   """
   widths: tuple[int, ...]
   places: bool = False
@@ -149,10 +109,12 @@ class SwiftGenerator(nn.Module):
   refine: int = 0
   fine: int = 0
   last: int = 24
+  kinds: int = 0
   impl: Impl = FAST
 
   @nn.compact
-  def __call__(self, text: Text, z: Array) -> Array:
+  def __call__(self, text: Text, z: Array, objects: Array | None = None) -> Array:
+    """objects: if there are `kinds`, a layout [b, k, 4] as of `data/layouts.py`."""
     condition = jnp.concatenate([scaled_unit(text.sentence), z], -1)
     for i in (0, 1):
       condition = nn.silu(Dense(CONDITION, name=f'mapping_{i}')(condition))
@@ -170,6 +132,9 @@ class SwiftGenerator(nn.Module):
     for i in range(self.fine):
       x = FineBlock(FINE, self.impl, name=f'fine_{i}')(x, condition, text)
     x = Modulated(name='film_pixels')(x, condition)
+    if self.kinds:      # unmodulated, for a thing looks the same in every image
+      codes = ObjectCodes(self.kinds, name='codes')(objects, text)
+      x = ObjectMap(name='objects')(x, objects, codes)
     conv = functools.partial(Conv, bias_init=zero_bias, impl=self.impl)
     x = nn.silu(conv(self.last, 'up', name='last')(x))
     return nn.sigmoid(conv(3, name='pixels')(x))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from xmc_jax.layers.conv import Dense, leaky
 from xmc_jax.networks.base import DiscriminatorOutput, Text
-from xmc_jax.networks.swift_generator import scaled_unit
+from xmc_jax.networks.swift_layers import scaled_unit
 from xmc_jax.types import Array
 
 REGIONS = 2         # the map whose places meet words in the word term

@@ -16,9 +16,16 @@ import numpy as np
 from PIL import Image
 
 from xmc_jax.data.embedded import emoji_assets
-from xmc_jax.data.embedded.scene_changes import changed
+from xmc_jax.data.embedded.scene_changes import MOST, changed
 from xmc_jax.data.embedded.scene_kinds import kinds
-from xmc_jax.data.embedded.scene_layout import BACKGROUNDS, SIZES, Scene, sample_scene, trims
+from xmc_jax.data.embedded.scene_layout import (
+  BACKGROUNDS,
+  COUNTS,
+  SIZES,
+  Scene,
+  sample_scene,
+  trims,
+)
 from xmc_jax.data.embedded.scene_words import place, relation, write_captions
 from xmc_jax.data.plan import MIDDLE, generator
 from xmc_jax.types import UserError
@@ -50,6 +57,7 @@ class EmojiScenes:
   name = 'emoji_scenes'
   flippable = False
   images = None
+  most_objects = max(sum(counts) for counts in COUNTS)
 
   def __init__(self, size: int, examples: int, seed: int, heldout: bool):
     self.size = size
@@ -138,6 +146,7 @@ class ScenePairs(EmojiScenes):
   A pair's captions are those of the five that differ.
   """
   together = 2
+  most_objects = MOST
 
   def __init__(self, size: int, examples: int, seed: int):
     super().__init__(size, 2 * examples, seed, heldout=False)
