@@ -85,9 +85,10 @@ def program_state(config):
   return methods.program(method, config, make_mesh()).state_spec
 
 
-@pytest.mark.parametrize('name', ['emoji64', 'scenes64'])
-def test_only_what_draws_is_in_the_file(name):
+@pytest.mark.parametrize('name, draws', [('emoji64', {'generator'}),
+                                         ('scenes64', {'generator', 'layout'})])
+def test_only_what_draws_is_in_the_file(name, draws):
   """Swift's generator is trained together with an encoder of images, which sampling needs not."""
   path = pathlib.Path(xmc_jax.__file__).with_name('models') / name / 'model.safetensors'
   names = [name.split('/') for name in safetensors_numpy.load_file(path)]
-  assert {name[1] for name in names if name[0] == 'params'} == {'generator'}
+  assert {name[1] for name in names if name[0] == 'params'} == draws
