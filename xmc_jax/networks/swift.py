@@ -205,7 +205,7 @@ class SwiftNetworks(SplitForward):
     if self.layouts:
       z, noise = jnp.split(z, [self.style_features], -1)
       uniform = jax.scipy.special.ndtr(noise).reshape(len(z), -1, NUMBERS)
-      # A layout changes in steps, of which its gradient knows nothing; the search for noise uses it.
+      # A layout changes in steps, of which its gradient knows nothing; the search must not use it.
       objects = jax.lax.stop_gradient(self.layouts.apply(
           {'params': params['layout']}, text, uniform, method='sample'))
     return self.generator.apply({'params': params['generator']}, text, self.noise_std * z, objects)
