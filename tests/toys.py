@@ -10,7 +10,8 @@ from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 from toy_methods import quick
 
-from xmc_jax.methods import xmc_gan
+from xmc_jax.config import check
+from xmc_jax.methods import swift, xmc_gan
 from xmc_jax.networks.base import Text
 from xmc_jax.training.mesh import make_mesh, put_rows
 from xmc_jax.training.program import Program
@@ -169,6 +170,16 @@ def tiny_config(text_folder):
   config.model.size, config.model.width, config.model.z_features = 32, 4, 8
   config.model.dtype = 'float32'
   config.text.encoder, config.text.length = str(text_folder), LENGTH
+  return config
+
+
+def swift_config(text_folder, **settings):
+  """A Swift of 32 px and 8 rows; `settings` by their keys with dots, such as model.refine."""
+  config = swift.config()
+  config.update_from_flattened_dict({
+      'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
+      'model.z_features': 5, 'text.length': LENGTH, 'text.encoder': str(text_folder)} | settings)
+  check(config)
   return config
 
 

@@ -5,6 +5,7 @@ from xmc_jax.data import arrays, layouts
 from xmc_jax.data import source as sources
 from xmc_jax.data.plan import Plan
 from xmc_jax.data.text import Tokenizer
+from xmc_jax.types import UserError
 
 
 def test_rows_are_in_order_of_kind_then_y_then_x():
@@ -53,6 +54,7 @@ class _Flippable:
     self._scenes = scenes
     self.size, self.most_objects, self.boxes = scenes.size, scenes.most_objects, scenes.boxes
     self.image, self.label = scenes.image, scenes.label
+    self.class_names, self.name = scenes.class_names, scenes.name
 
   def captions(self, index):
     return ('a thing',)
@@ -66,6 +68,15 @@ def test_batches_hold_the_layouts_of_their_images(encoder_folder):
   np.testing.assert_array_equal(batch['objects'][1],
                                 layouts.layout(kinds, boxes, 4, mirrored=True))
   np.testing.assert_array_equal(batch['objects'][0], layouts.layout(*scenes.boxes(5), 4))
+
+
+@pytest.mark.parametrize('classes', [[0, 1, 2, 3, 4], [114], [-1]])
+def test_boxes_that_do_not_fit_are_refused(classes, monkeypatch):
+  scenes = sources.load('emoji_scenes', 'train', 16, examples=3)
+  monkeypatch.setattr(scenes, 'boxes', lambda index: (
+      np.array(classes), np.tile(np.array([[0.1, 0.1, 0.4, 0.4]]), (len(classes), 1))))
+  with pytest.raises(UserError, match=r'emoji_scenes: boxes\(2\) .* 4 at most .* 0 to 113'):
+    layouts.layouts(scenes, [2], [False])
 
 
 @pytest.mark.slow

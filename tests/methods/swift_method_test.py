@@ -9,7 +9,6 @@ import pytest
 import toys
 
 from xmc_jax import methods
-from xmc_jax.config import check
 from xmc_jax.data import source as sources
 from xmc_jax.layers.spectral import spectral_normalize
 from xmc_jax.losses.matching import word_scores_reference
@@ -24,21 +23,13 @@ from xmc_jax.training.mesh import make_mesh
 from xmc_jax.training.program import Program
 from xmc_jax.types import UserError
 
-SETTINGS = {'batch_size': 8, 'model.size': 32, 'model.widths': (8, 6, 4), 'model.heads_width': 4,
-            'model.z_features': 5, 'text.length': toys.LENGTH}
 LOSSES = {'d': {'hinge', 'heads_sentence', 'heads_word'},
           'g': {'hinge', 'sentence', 'word', 'pixels', 'perceptual', 'kl'}}
 
 
 @pytest.fixture(scope='module')
 def tiny(text_folder):
-  def make(**settings):
-    config = swift.config()
-    config.update_from_flattened_dict(
-        SETTINGS | {'text.encoder': str(text_folder)} | settings)
-    check(config)
-    return config
-  return make
+  return functools.partial(toys.swift_config, text_folder)
 
 
 @pytest.fixture(scope='module')

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xmc_jax.types import UserError
+
 if TYPE_CHECKING:      # it imports the readers of all sets
   from xmc_jax.data.source import Source
 
@@ -37,6 +39,16 @@ def layout(kinds: Sequence[int], boxes: np.ndarray, rows: int, mirrored: bool = 
 
 def layouts(source: Source, indices: Sequence[int], mirrored: Sequence[bool]) -> np.ndarray:
   """The layouts, float32 [b, most_objects, 4], of images."""
-  rows = most_objects(source)
-  return np.stack([layout(*source.boxes(index), rows, flip)
+  return np.stack([layout(*_checked(source, index), most_objects(source), flip)
                    for index, flip in zip(indices, mirrored)])
+
+
+def _checked(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:
+  """Kinds and boxes of an image; UserError if there are too many, or of a kind without a name."""
+  found, boxes = source.boxes(index)
+  rows, names = most_objects(source), len(source.class_names)
+  if len(found) > rows or any(not 0 <= kind < names for kind in found):
+    raise UserError(f'--config.data.name={source.name}: boxes({index}) gives the classes '
+                    f'{[int(kind) for kind in found]}; there may be {rows} at most '
+                    f'(most_objects), each from 0 to {names - 1} (class_names)')
+  return found, boxes

@@ -12,6 +12,9 @@ generator. For most fakes an encoder reads the noise from the real image of the 
              and by the maps, where the noise was read from it, and the divergence of that noise
              from random noise (CVAE-GAN, arXiv 1703.10155)
 
+With layouts (`model.objects`), the generator draws the objects of the real image where they are,
+and a network learns to draw such layouts from the caption: term `objects` of the generator.
+
 The distance teaches what things look like within minutes, the heads make it sharp, and the fakes of
 random noise keep both true where there is no image to read. With these weights the gradients of all
 losses on a fake of a young generator have about the same length.

@@ -1,6 +1,7 @@
 """Swift: a small generator and discriminator heads over a frozen network, for training on a CPU.
 
-The generator and the encoder of its noise are in `swift_generator.py`, the heads in
+The generator and the encoder of its noise are in `swift_generator.py`, what it draws where a layout
+has it in `swift_objects.py`, the network of layouts in `swift_layout.py`, the heads in
 `swift_heads.py`. Here they are put together: what is computed in a step, how a fake is compared
 with the real image of its caption, and which image of a caption shows it best.
 """
@@ -93,6 +94,8 @@ class SwiftNetworks(SplitForward):
   varies more than a standard normal, whose samples then show too little variety.
   chooses_with_matcher: whether the matching network `frozen["matcher"]` helps to choose among
   images of a caption. learns_matching: whether it compares fakes with their captions in training.
+  style_features: of the noise that is not the layout's. layouts: draws the layout of a caption;
+  None if the generator draws none.
   """
   generator: SwiftGenerator
   heads: Heads
