@@ -28,7 +28,7 @@ _NUMBERS = {
     'seed': (f'at least 0 and at most {2**32 - 1}', lambda x: 0 <= x < 2**32),
     'ema_decay': ('from 0 to 1', lambda x: 0 <= x <= 1),
     'text.length': 3, 'evals.fakes': 2, 'model.size': 8, 'model.residuals': 0,
-    'model.refine': 0, 'model.layout': 0, 'model.fine': 0, 'model.objects': 0,
+    'model.refine': 0, 'model.attention': 0, 'model.fine': 0, 'model.objects': 0,
     'optim.*.b[12]': _RATE, 'model.dropout': _RATE,
     'optim.*.decay.rate': ('above 0 and below 1', lambda x: 0 < x < 1),
     'model.known': ('above 0 and at most 1', lambda x: 0 < x <= 1),

@@ -41,10 +41,10 @@ def test_what_a_config_says_stays():
   config = swift.config()
   config.model.refine, config.text.length, config.terms.kl = 3, 11, 7.0
   old = saved(config)
-  del old['model']['layout']
+  del old['model']['attention']
   found = methods.complete(old, 'config.json')
   assert (found.model.refine, found.text.length, found.terms.kl) == (3, 11, 7)
-  assert found.model.layout == 0
+  assert found.model.attention == 0
 
 
 def test_a_setting_of_an_optimizer_that_was_left_out_stays_so():

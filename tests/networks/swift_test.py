@@ -282,14 +282,14 @@ def test_refining_blocks_begin_as_the_identity_and_read_the_condition():
 
 
 @pytest.mark.slow
-def test_layout_blocks_begin_as_the_identity():
+def test_attention_blocks_begin_as_the_identity():
   text, z = toys.text(rows=2), toys.normal(2, 2, NOISE)
-  plain, laid_out = (swift_generator.SwiftGenerator(WIDTHS, layout=n, last=4) for n in (0, 2))
-  params = laid_out.init(jax.random.key(0), text, z)
+  plain, attending = (swift_generator.SwiftGenerator(WIDTHS, attention=n, last=4) for n in (0, 2))
+  params = attending.init(jax.random.key(0), text, z)
   known = plain.init(jax.random.key(0), text, z)['params'].keys()
-  assert params['params'].keys() - known == {f'layout_{i}_{j}' for i in (4, 8) for j in (0, 1)}
+  assert params['params'].keys() - known == {f'attention_{i}_{j}' for i in (4, 8) for j in (0, 1)}
   rest = {'params': {name: params['params'][name] for name in known}}
-  np.testing.assert_array_equal(laid_out.apply(params, text, z), plain.apply(rest, text, z))
+  np.testing.assert_array_equal(attending.apply(params, text, z), plain.apply(rest, text, z))
 
 
 def test_fine_blocks_begin_as_the_identity_and_then_read_the_words():
@@ -316,9 +316,9 @@ def test_fine_blocks_begin_as_the_identity_and_then_read_the_words():
   assert (moved[0] > 0).all() and not moved[1].any()
 
 
-def test_in_a_layout_block_places_see_one_another_the_words_and_where_they_are():
+def test_in_an_attention_block_places_see_one_another_the_words_and_where_they_are():
   text, x, condition = toys.text(rows=1), toys.normal(1, 1, 4, 4, 3), toys.normal(3, 1, 5)
-  module = swift_generator.LayoutBlock()
+  module = swift_generator.AttentionBlock()
   params = toys.fill(jax.eval_shape(module.init, jax.random.key(0), x, condition, text))
   block = functools.partial(module.apply, params)
   before = block(x, condition, text)

@@ -63,7 +63,7 @@ def config() -> ml_collections.ConfigDict:
         heads_width=48,               # channels of the heads
         z_features=64,                # of the noise
         places=False,                 # the noise is a map of 4 x 4 places
-        layout=0,                     # blocks in which places read one another, at 4 and 8 px
+        attention=0,                  # blocks in which places read one another, at 4 and 8 px
         refine=0,                     # residual blocks after the words are read, at 8 and 16 px
         fine=0,                       # blocks at half the size that read the words once more
         enlarge=1,                    # of images before SqueezeNet sees them: 1 or 2
@@ -143,7 +143,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
     frozen_spec['matcher'] = matcher.spec(text.features)
   layouts = LayoutNetwork(m.classes, m.objects) if m.objects else None
   networks = SwiftNetworks(
-      SwiftGenerator(tuple(m.widths), m.places, m.layout, m.refine, m.fine,
+      SwiftGenerator(tuple(m.widths), m.places, m.attention, m.refine, m.fine,
                      kinds=m.classes if m.objects else 0, impl=impl),
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,

@@ -21,13 +21,13 @@ from xmc_jax.networks.swift_objects import ObjectCodes, ObjectMap
 from xmc_jax.types import Array
 from xmc_jax.utils.arrays import unit
 
-CONDITION = 256     # features of the condition that modulates every block
-WORDS_AT = (8, 16)  # sides of the maps that attend to words
-LAYOUT_AT = (4, 8)  # sides of the maps whose places can attend to one another
-FINE = 96           # channels inside the blocks at half the size
+CONDITION = 256        # features of the condition that modulates every block
+WORDS_AT = (8, 16)     # sides of the maps that attend to words
+ATTENTION_AT = (4, 8)  # sides of the maps whose places can attend to one another
+FINE = 96              # channels inside the blocks at half the size
 
 
-class LayoutBlock(nn.Module):
+class AttentionBlock(nn.Module):
   """Lets the places of a map [b, h, w, c] agree on what stands where; it begins as the identity.
 
   A transformer's block: every place reads the others, then the words, then passes a layer of twice
@@ -97,15 +97,15 @@ class SwiftGenerator(nn.Module):
   """Captions and noise [b, z] -> images [b, size, size, 3] in [0, 1].
 
   widths: channels at 4 px, 8 px, … up to size / 2. last: channels at the full size. places: whether
-  the noise is a map of 4 x 4 places too, each with its own part of it. layout: blocks in which the
-  places of a map read one another and the words, on the maps of 4 and of 8 px. refine: further
+  the noise is a map of 4 x 4 places too, each with its own part of it. attention: blocks in which
+  the places of a map read one another and the words, on the maps of 4 and of 8 px. refine: further
   residual blocks after the words have been read, on each map that reads them. fine: blocks at half
   the size that read the words once more. kinds: of objects, which are drawn where a layout has
   them; 0: there is no layout.
   """
   widths: tuple[int, ...]
   places: bool = False
-  layout: int = 0
+  attention: int = 0
   refine: int = 0
   fine: int = 0
   last: int = 24
@@ -121,12 +121,12 @@ class SwiftGenerator(nn.Module):
     x = Dense(16 * self.widths[0], name='start')(condition).reshape(len(z), 4, 4, -1)
     if self.places:
       x += Dense(self.widths[0], name='places')(z.reshape(len(z), 4, 4, -1))
-    x = self.lay_out(x, condition, text)
+    x = self.attend_places(x, condition, text)
     for i, width in enumerate(self.widths[1:]):
       x = SwiftUpBlock(width, self.impl, name=f'block_{i}')(x, condition)
       if x.shape[1] in WORDS_AT:
         x += Reader(name=f'words_{i}')(x, text.words, text.mask)
-        x = self.lay_out(x, condition, text)
+        x = self.attend_places(x, condition, text)
         for j in range(self.refine):
           x = SwiftBlock(self.impl, name=f'refine_{i}_{j}')(x, condition)
     for i in range(self.fine):
@@ -139,11 +139,11 @@ class SwiftGenerator(nn.Module):
     x = nn.silu(conv(self.last, 'up', name='last')(x))
     return nn.sigmoid(conv(3, name='pixels')(x))
 
-  def lay_out(self, x: Array, condition: Array, text: Text) -> Array:
-    """A map [b, s, s, c] after the layout blocks of its side, if it has any."""
+  def attend_places(self, x: Array, condition: Array, text: Text) -> Array:
+    """A map [b, s, s, c] after the attention blocks of its side, if it has any."""
     side = x.shape[1]
-    for j in range(self.layout if side in LAYOUT_AT else 0):
-      x = LayoutBlock(name=f'layout_{side}_{j}')(x, condition, text)
+    for j in range(self.attention if side in ATTENTION_AT else 0):
+      x = AttentionBlock(name=f'attention_{side}_{j}')(x, condition, text)
     return x
 
 
