@@ -29,7 +29,7 @@ _NUMBERS = {
     'ema_decay': ('from 0 to 1', lambda x: 0 <= x <= 1),
     'text.length': 3, 'evals.fakes': 2, 'model.size': 8, 'model.residuals': 0,
     'model.refine': 0, 'model.attention': 0, 'model.fine': 0, 'model.objects': 0,
-    'optim.*.b[12]': _RATE, 'model.dropout': _RATE,
+    'optim.*.b[12]': _RATE, 'optim.*.muon': _RATE, 'model.dropout': _RATE,
     'optim.*.decay.rate': ('above 0 and below 1', lambda x: 0 < x < 1),
     'model.known': ('above 0 and at most 1', lambda x: 0 < x <= 1),
     'optim.*.decay.least': _ABOVE, 'optim.*.clip.norm': _ABOVE, '*temperature': _ABOVE,
@@ -79,7 +79,7 @@ def base() -> ml_collections.ConfigDict:
       corners=True,                # of a DAMSM: images are resized with aligned corners
   ))
   config.terms = ml_collections.ConfigDict()      # weights of the losses, by name, and options
-  config.optim = ml_collections.ConfigDict()      # Adam, by network (training/optim.py)
+  config.optim = ml_collections.ConfigDict()      # by network (training/optim.py)
   config.data = _Data(dict(
       name='emoji',                # one of xmc_jax.data.source, or an import path
       loader='auto',               # 'tf_data'; 'arrays', numpy and one thread; or 'auto': tf_data

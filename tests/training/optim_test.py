@@ -47,8 +47,44 @@ def test_the_rate_stops_as_soon_as_it_is_at_its_least(lr, least, times):
   assert float(rate(np.int32(100))) == pytest.approx(lr * 0.1 ** times)
 
 
+def test_muon_moves_kernels_alike_in_all_directions_and_adam_the_rest():
+  random = np.random.default_rng(0)
+  rank_one = random.normal(size=(3, 3, 5, 1)) * random.normal(size=8)
+  grads = {'conv': {'kernel': rank_one + 0.1 * random.normal(size=(3, 3, 5, 8)),
+                    'bias': np.array([3.0, -0.01])},
+           'last': {'conv': {'kernel': random.normal(size=(4, 2))}}}
+  grads = jax.tree.map(lambda x: np.asarray(x, np.float32), grads)
+  spec = dict(lr=0.1, b1=0.0, b2=0.9, muon=0.9, adam=('last',))
+  optimizer = optim.make_optimizers({'g': spec})['g']
+  step, state = optimizer.update(grads, optimizer.init(grads), grads)
+
+  kernel = np.asarray(step['conv']['kernel']).reshape(45, 8)
+  # Nearly orthogonal columns (Newton-Schulz leaves singular values between 0.7 and 1.2), along the
+  # nearest orthogonal matrix, and of the length that is asked for.
+  left, _, right = np.linalg.svd(grads['conv']['kernel'].reshape(45, 8), full_matrices=False)
+  values = left.T @ -kernel @ right.T / (0.1 * optim.MUON_LENGTH * np.sqrt(45))
+  np.testing.assert_allclose(values, np.eye(8), atol=0.35)
+  assert np.linalg.cond(grads['conv']['kernel'].reshape(45, 8)) > 10 > 2 > np.linalg.cond(kernel)
+  # Adam's first step without momentum is the rate, whatever the gradient.
+  np.testing.assert_allclose(step['conv']['bias'], [-0.1, 0.1], rtol=1e-4)
+  np.testing.assert_allclose(step['last']['conv']['kernel'],
+                             -0.1 * np.sign(grads['last']['conv']['kernel']), rtol=1e-4)
+
+  opposite, _ = optimizer.update(jax.tree.map(lambda x: -0.3 * x, grads), state, grads)
+  assert np.vdot(opposite['conv']['kernel'], step['conv']['kernel']) > 0     # by its momentum
+  assert np.vdot(opposite['conv']['bias'], step['conv']['bias']) < 0
+
+
+def test_without_muon_all_is_adam():
+  params = {'conv': {'kernel': np.ones((2, 3), np.float32)}}
+  spec = dict(lr=0.1, b1=0.5, b2=0.9)
+  states = [optim.make_optimizers({'g': {**spec, **own}})['g'].init(params)
+            for own in ({}, {'muon': 0.0, 'adam': ('x',)})]
+  assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])
+
+
 @pytest.mark.parametrize('own, told', [
-    (dict(warm_up=5), r'--config.optim.g.warm_up: it is unknown; the keys are b1, b2, clip, decay'),
+    (dict(warm_up=5), r'--config.optim.g.warm_up: it is unknown; the keys are adam, b1, b2, clip'),
     (dict(clip=dict(norm=1.0)), '--config.optim.g.clip: the key of is missing'),
     (dict(decay=dict(rate=0.5, every=2, least=0.1, after=3)), '--config.optim.g.decay.after')])
 def test_keys_that_are_not_known_or_missing_are_told(own, told):

@@ -86,7 +86,9 @@ def config() -> ml_collections.ConfigDict:
         kl=4.0,                       # of that noise; a mean over its features
         objects=0.1,                  # of the layout given the caption, if there are layouts
         matcher=0.0)                  # of fakes and captions, by the network of model.matcher
-    c.optim = dict(g=dict(lr=1e-3, b1=0.0, b2=0.99), d=dict(lr=5e-4, b1=0.0, b2=0.99))
+    c.optim = dict(
+        g=dict(lr=1e-3, b1=0.0, b2=0.99, muon=0.0, adam=('encoder', 'start', 'pixels')),
+        d=dict(lr=5e-4, b1=0.0, b2=0.99))
     c.evals.protocol = 'offline'
     del c['image']                    # the frozen image network is SqueezeNet
   return c

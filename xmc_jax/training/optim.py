@@ -1,19 +1,24 @@
-"""The optimizers, one per network."""
+"""The optimizers, one per network: Adam, and Muon for the kernels of some."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 import jax
 import optax
+from optax import contrib
 
-from xmc_jax.types import UserError
+from xmc_jax.types import Tree, UserError
+
+# The length of Muon's update of a kernel at a learning rate, as a share of the length of Adam's
+# longest (Liu et al., arXiv 2502.16982).
+MUON_LENGTH = 0.2
 
 
 def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
                     ) -> dict[str, optax.GradientTransformation]:
-  """`{network: Adam}` from `{network: {'lr': ..., 'b1': ..., 'b2': ...}}`.
+  """`{network: optimizer}` from `{network: {'lr': ..., 'b1': ..., 'b2': ...}}`: Adam.
 
   Optional keys of a network, where an update is a change of its parameters (a step of XMC-GAN
   updates the discriminator twice):
@@ -22,16 +27,19 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
             after every `every` updates, until it is at most `least`
     clip    {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are clipped to
             this global norm
+    muon    momentum of Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), which
+            then updates the kernels; Adam updates the other parameters. 0: Adam updates all
+    adam    names of modules whose kernels Adam updates nevertheless
   Other keys are ignored here; `check_keys` refuses them.
   """
-  return {network: _adam(p) for network, p in spec.items()}
+  return {network: _optimizer(p) for network, p in spec.items()}
 
 
 def check_keys(spec: Mapping[str, Mapping[str, Any]]) -> None:
   """UserError for keys that `make_optimizers` does not know, or one of these that is incomplete."""
   for network, p in spec.items():
     flag = f'--config.optim.{network}'
-    _check(p, flag, {'lr', 'b1', 'b2'}, {'warmup', 'decay', 'clip'})
+    _check(p, flag, {'lr', 'b1', 'b2'}, {'warmup', 'decay', 'clip', 'muon', 'adam'})
     if 'decay' in p:
       _check(p['decay'], f'{flag}.decay', {'rate', 'every', 'least'})
     if 'clip' in p:
@@ -47,9 +55,27 @@ def _check(given: Mapping[str, Any], flag: str, needed: Set[str],
     raise UserError(f'{flag}: the key {key} is missing')
 
 
-def _adam(p: Mapping[str, Any]) -> optax.GradientTransformation:
-  adam = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
-  return optax.chain(_clipped(**p['clip']), adam) if 'clip' in p else adam
+def _optimizer(p: Mapping[str, Any]) -> optax.GradientTransformation:
+  if not p.get('muon'):
+    optimizer = optax.adam(_rate(p), b1=p['b1'], b2=p['b2'])
+  else:
+    optimizer = contrib.muon(
+        _rate(p), beta=p['muon'], consistent_rms=MUON_LENGTH, adam_b1=p['b1'], adam_b2=p['b2'],
+        muon_weight_dimension_numbers=lambda params: _matrices(params, p.get('adam', ())))
+  return optax.chain(_clipped(**p['clip']), optimizer) if 'clip' in p else optimizer
+
+
+def _matrices(params: Tree, besides: Collection[str]) -> Tree:
+  """How Muon sees each parameter as a matrix; None for one that Adam updates.
+
+  A kernel [..., features] has a row for each of its inputs, a convolution's for each place too.
+  """
+  def matrix(path, x):
+    names = [key.key for key in path]
+    if names[-1] != 'kernel' or not set(besides).isdisjoint(names):
+      return None
+    return contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+  return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def _rate(p: Mapping[str, Any]) -> float | optax.Schedule:
