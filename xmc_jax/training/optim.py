@@ -28,7 +28,8 @@ def make_optimizers(spec: Mapping[str, Mapping[str, Any]]
     clip    {'norm': ..., 'of': ...}: the gradients of the top-level parameters `of` are clipped to
             this global norm
     muon    momentum of Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), which
-            then updates the kernels; Adam updates the other parameters. 0: Adam updates all
+            then updates the kernels of dense layers and 2D convolutions; Adam updates the other
+            parameters. 0: Adam updates all
     adam    names of modules whose kernels Adam updates nevertheless
   Other keys are ignored here; `check_keys` refuses them.
   """
@@ -68,11 +69,12 @@ def _optimizer(p: Mapping[str, Any]) -> optax.GradientTransformation:
 def _matrices(params: Tree, besides: Collection[str]) -> Tree:
   """How Muon sees each parameter as a matrix; None for one that Adam updates.
 
-  A kernel [..., features] has a row for each of its inputs, a convolution's for each place too.
+  The kernel of a dense layer or a convolution, [..., features], has a row for each of its inputs,
+  that of a convolution for each place too.
   """
   def matrix(path, x):
     names = [key.key for key in path]
-    if names[-1] != 'kernel' or not set(besides).isdisjoint(names):
+    if names[-1] != 'kernel' or x.ndim not in (2, 4) or not set(besides).isdisjoint(names):
       return None
     return contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
   return jax.tree_util.tree_map_with_path(matrix, params)
