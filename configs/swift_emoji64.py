@@ -13,7 +13,6 @@ def get_config():
   config.data.name = 'emoji'
   config.model.classes = 99
   config.text.length, config.text.cached = 16, True
-  config.optim.g.muon = 0.9
   config.steps = 12_000
   config.evals.fakes = 990
   config.every.save = config.every.images = 250

@@ -87,7 +87,7 @@ def config() -> ml_collections.ConfigDict:
         objects=0.1,                  # of the layout given the caption, if there are layouts
         matcher=0.0)                  # of fakes and captions, by the network of model.matcher
     c.optim = dict(
-        g=dict(lr=1e-3, b1=0.0, b2=0.99, muon=0.0, adam=('encoder', 'start', 'pixels')),
+        g=dict(lr=1e-3, b1=0.0, b2=0.99, muon=0.9, adam=('encoder', 'start', 'pixels')),
         d=dict(lr=5e-4, b1=0.0, b2=0.99))
     c.evals.protocol = 'offline'
     del c['image']                    # the frozen image network is SqueezeNet
