@@ -1,4 +1,5 @@
 """`xmc export --page`: what it refuses, and its page in Chromium without a network."""
+import contextlib
 import json
 import time
 
@@ -22,24 +23,33 @@ def javascript():
     pytest.skip(str(error))
 
 
-@pytest.fixture(scope='module')
-def site(javascript, tmp_path_factory):
-  """The page of the package's model."""
+def export(name, folder):
+  """Writes the page of a model of the package."""
   for package in ('jax2onnx', 'onnx', 'onnx_ir'):
     pytest.importorskip(package, reason=f'{package} is not installed')
-  folder = tmp_path_factory.mktemp('pages') / 'emoji64'
-  assert main(['xmc', 'export', 'emoji64', '--page', str(folder)]) == 0
+  assert main(['xmc', 'export', name, '--page', str(folder)]) == 0
   return folder
 
 
-@pytest.fixture(scope='module')
-def opened(site):
-  """A browser with the page, ready to draw, and its address."""
+@contextlib.contextmanager
+def visit(site):
+  """A browser with a page, ready to draw, and its address."""
   with browser.chromium() as driver, browser.served(site) as address:
     browser.size(driver, 1000, 900)
     driver.get(address)
     wait(driver, "return 'ready' in document.documentElement.dataset")
     yield driver, address
+
+
+@pytest.fixture(scope='module')
+def site(javascript, tmp_path_factory):
+  return export('emoji64', tmp_path_factory.mktemp('pages') / 'emoji64')
+
+
+@pytest.fixture(scope='module')
+def opened(site):
+  with visit(site) as found:
+    yield found
 
 
 @pytest.fixture(scope='module')
@@ -87,6 +97,18 @@ def test_its_images_are_those_of_python(opened, model, caption, count, seed, tru
   assert said.startswith(f'{count} images in')
   wanted = model(caption, num_images=count, seed=seed, truncation=truncation).arrays
   assert np.abs(images.astype(int) - wanted).max() <= 2
+
+
+@pytest.mark.thorough
+def test_layouts_are_drawn_as_in_python(javascript, tmp_path):
+  """A layout is a choice, so a rounding error that changed one would change the whole image."""
+  model = xmc_jax.load('scenes64')
+  with visit(export('scenes64', tmp_path / 'page')) as (driver, _):
+    for seed, caption in enumerate(['three sunflowers on a green background',
+                                    'a red apple to the left of two tents, and a small dog']):
+      images, _ = draw(driver, caption=caption, count=4, seed=seed, truncation=3)
+      wanted = model(caption, num_images=4, seed=seed).arrays
+      assert np.abs(images.astype(int) - wanted).max() <= 2
 
 
 def test_it_asks_nobody_else_and_the_console_is_empty(opened):
