@@ -13,6 +13,7 @@ def get_config():
   config.data.name = 'emoji_scenes'
   config.model.classes, config.model.one_class = 114, False
   config.model.known, config.model.places, config.model.z_features = 0.5, True, 128
+  config.optim.g.muon = 0.0      # Adam alone, as in all runs of this config so far
   config.text.length = 24
   config.steps = 12_000
   config.evals.fakes = 1000

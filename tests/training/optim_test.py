@@ -78,6 +78,13 @@ def test_muon_moves_kernels_alike_in_all_directions_and_adam_the_rest():
   assert np.vdot(opposite['conv']['bias'], step['conv']['bias']) < 0
 
 
+def test_a_module_that_adam_is_to_update_has_to_exist():
+  params = {'first': {'kernel': np.ones((2, 3), np.float32)}}
+  spec = dict(lr=0.1, b1=0.5, b2=0.9, muon=0.9, adam=('first', 'frist'))
+  with pytest.raises(UserError, match='adam=frist names no module .* among first'):
+    optim.make_optimizers({'g': spec})['g'].init(params)
+
+
 def test_without_muon_all_is_adam():
   params = {'conv': {'kernel': np.ones((2, 3), np.float32)}}
   spec = dict(lr=0.1, b1=0.5, b2=0.9)

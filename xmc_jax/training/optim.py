@@ -70,8 +70,15 @@ def _matrices(params: Tree, besides: Collection[str]) -> Tree:
   """How Muon sees each parameter as a matrix; None for one that Adam updates.
 
   The kernel of a dense layer or a convolution, [..., features], has a row for each of its inputs,
-  that of a convolution for each place too.
+  that of a convolution for each place too. UserError if one of `besides` is no module.
   """
+  masked = lambda x: isinstance(x, optax.MaskedNode)      # what optax keeps from Muon
+  leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=masked)
+  modules = {key.key for path, _ in leaves for key in path[:-1]}
+  for name in sorted(set(besides) - modules):
+    raise UserError(f'--config.optim: adam={name} names no module of the network; choose among '
+                    f'{", ".join(sorted(modules))}')
+
   def matrix(path, x):
     names = [key.key for key in path]
     if names[-1] != 'kernel' or x.ndim not in (2, 4) or not set(besides).isdisjoint(names):
