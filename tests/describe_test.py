@@ -17,13 +17,18 @@ def program(*functions, devices=1):
                                mesh=types.SimpleNamespace(size=devices))
 
 
-def scan(f, length):
-  return lambda x, w: jax.lax.scan(lambda c, _: (f(c, w), None), x, None, length=length)[0]
+def scan(f, length, unroll=1):
+  return lambda x, w: jax.lax.scan(lambda c, _: (f(c, w), None), x, None, length=length,
+                                   unroll=unroll)[0]
 
 
 LOOPS = {
     'none': (jnp.matmul, 1),
     'scan': (scan(jnp.matmul, 7), 7),
+    'unrolled': (scan(jnp.matmul, 7, unroll=True), 7),
+    'unrolled in part': (scan(jnp.matmul, 8, unroll=3), 8),
+    'unrolled, length 1': (scan(jnp.matmul, 1), 1),
+    'nested in an unrolled one': (scan(scan(jnp.matmul, 3), 5, unroll=2), 15),
     'fori_loop': (lambda x, w: jax.lax.fori_loop(3, 9, lambda i, c: c @ w, x), 6),
     'map': (lambda x, w: jax.lax.map(lambda y: y @ w, jnp.stack(5 * [x])), 5),
     'nested, beside': (lambda x, w: scan(scan(jnp.matmul, 3), 5)(x, w) @ w + x @ w, 17),
@@ -80,6 +85,7 @@ def test_with_loops_the_memory_traffic_is_a_lower_bound():
   cost = describe.step_cost(program(scan(jnp.matmul, 7)), step)
   assert cost['loops'] == 1
   assert 'at least 3.0 GB' in describe.table({'networks': {}, 'step': cost})
+  assert 'loops' not in describe.step_cost(program(scan(jnp.matmul, 7, unroll=True)), step)
 
 
 def test_what_no_result_needs_does_not_count():

@@ -45,14 +45,16 @@ def step_cost(program: Program, step: Step) -> dict[str, int]:
     it. Comparisons, selections and conversions count as one per element, transcendental functions
     as none. A scan counts as often as it runs, a `while` loop once.
   bytes_accessed: what the kernels of the compiled step read and write, the body of a loop once.
-  loops: how many scans there are, so that bytes_accessed is only a lower bound; missing if none.
+  loops: how many scans are not unrolled, so that bytes_accessed is only a lower bound; missing if
+    none.
   argument_bytes, temp_bytes: memory of the largest round, see `Step.memory`.
   """
   found = {'flops': flops(program)}
   costs = [run.cost_analysis() for run in step.rounds]
   if all(costs):
     found['bytes_accessed'] = round(sum(cost['bytes accessed'] for cost in costs))
-  if loops := sum(len(list(_scans(run.jaxpr.jaxpr))) for run in program.trace()):
+  if loops := sum(turns > counted for run in program.trace()
+                  for turns, counted, _ in _scans(run.jaxpr.jaxpr)):
     found['loops'] = loops
   if memory := step.memory():
     found |= {'argument_bytes': memory.arguments, 'temp_bytes': memory.temporaries}
@@ -67,21 +69,26 @@ def flops(program: Program) -> int:
 
 
 def _repeated(jaxpr: Jaxpr) -> float:
-  """FLOPs of all turns of scans but the first, the one that XLA counts."""
+  """FLOPs of all turns of scans but those that XLA counts."""
   jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, len(jaxpr.outvars) * [True])
   total = 0.0
-  for length, body in _scans(jaxpr):
+  for turns, counted, body in _scans(jaxpr):
     args = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in body.in_avals]
     turn = jax.jit(jaxpr_as_fun(body)).lower(*args).cost_analysis()['flops']
-    total += (length - 1) * turn + length * _repeated(body.jaxpr)
+    total += (turns - counted) * turn + turns * _repeated(body.jaxpr)
   return total
 
 
-def _scans(jaxpr: Jaxpr) -> Iterator[tuple[int, ClosedJaxpr]]:
-  """Length and body of every scan that is not inside another one."""
+def _scans(jaxpr: Jaxpr) -> Iterator[tuple[int, int, ClosedJaxpr]]:
+  """Turns, how many of them XLA counts, and body of every scan that is not inside another one.
+
+  XLA counts a loop's body once. JAX writes the body of an unrolled scan several times, and the
+  turns that are left over once more each, behind the loop.
+  """
   for eqn in jaxpr.eqns:
     if eqn.primitive.name == 'scan':
-      yield eqn.params['length'], eqn.params['jaxpr']
+      turns, unrolled = eqn.params['length'], eqn.params['unroll'] or eqn.params['length']
+      yield turns, min(turns, unrolled + turns % max(unrolled, 1)), eqn.params['jaxpr']
       continue
     for value in jax.tree.leaves(list(eqn.params.values())):
       if isinstance(value, Jaxpr | ClosedJaxpr):
