@@ -69,6 +69,9 @@ class LayoutNetwork(nn.Module):
 
   Kinds are numbered from 1; 0 stands for the end. Of an object, the kind comes first, then y, x and
   the side, each knowing those before it.
+
+  Once an object's kind is known, the words are read again: the words that say where it is are those
+  of its kind.
   """
   kinds: int
   objects: int
@@ -81,19 +84,21 @@ class LayoutNetwork(nn.Module):
     self.numbers = embed(self.objects)
     self.words = Dense(self.width)
     self.read = [_ReadingBlock(self.width) for _ in range(self.blocks)]
+    self.read_for_kind = _ReadingBlock(self.width)
     self.kind = Dense(self.kinds + 1)
     self.hidden = [Dense(self.width) for _ in range(3)]
     self.place = [Dense(BINS) for _ in range(3)]
 
-  def states(self, text: Text, objects: Array) -> Array:
-    """[b, k, width]: what is known before each object."""
+  def states(self, text: Text, objects: Array) -> tuple[Array, Array]:
+    """What is known before each object, and when its kind is known too; [b, k, width] each."""
     kind, *places = bins(objects)
     x = self.kind_embed(kind) + sum(embed(p) for embed, p in zip(self.places, places))
     x = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))) + self.numbers(jnp.arange(self.objects))
     words = self.words(scaled_unit(text.words))
     for block in self.read:
       x = block(x, words, text.mask)
-    return scaled_unit(x)
+    place = self.read_for_kind(x + self.kind_embed(kind), words, text.mask)
+    return scaled_unit(x), scaled_unit(place)
 
   def place_logits(self, i: int, state: Array) -> Array:
     """Logits [..., BINS] of y, x or the side, by their number i."""
@@ -102,13 +107,12 @@ class LayoutNetwork(nn.Module):
   def __call__(self, text: Text, objects: Array) -> Array:
     """The negative log likelihood [b] of layouts [b, k, 4], in nats."""
     kind, *places = bins(objects)
-    states = self.states(text, objects)
+    states, state = self.states(text, objects)
     nll = lambda logits, chosen: -jnp.take_along_axis(
         jax.nn.log_softmax(logits, -1), chosen[..., None], -1)[..., 0]
     present = kind > 0
     asked = jnp.pad(present[:, :-1], ((0, 0), (1, 0)), constant_values=True)      # the end, once
     total = (nll(self.kind(states), kind) * asked).sum(-1)
-    state = states + self.kind_embed(kind)
     for i, place in enumerate(places):
       total += (nll(self.place_logits(i, state), place) * present).sum(-1)
       state += self.places[i](place)
@@ -120,11 +124,11 @@ class LayoutNetwork(nn.Module):
     objects, going = jnp.zeros((b, self.objects, NUMBERS)), jnp.ones(b, bool)
     low, high = jnp.log(jnp.asarray(SIDES))
     for k in range(self.objects):
-      state = self.states(text, objects)[:, k]
-      kind, _ = drawn_place(KIND_POWER * self.kind(state), uniform[:, k, 0])
+      kind, _ = drawn_place(KIND_POWER * self.kind(self.states(text, objects)[0][:, k]),
+                            uniform[:, k, 0])
       going &= kind > 0
-      state += self.kind_embed(kind)
       row = [kind.astype(jnp.float32)]
+      state = self.states(text, objects.at[:, k, 0].set(row[0]))[1][:, k]
       for i in range(3):
         place, share = drawn_place(self.place_logits(i, state), uniform[:, k, i + 1])
         state += self.places[i](place)
