@@ -119,7 +119,8 @@ def test_labels_are_looked_at_before_anything_is_compiled(tmp_path, capsys, monk
   monkeypatch.setattr(preflight, '_step', lambda *_: None)   # a check goes on, a run does not
   assert main(['xmc', 'train', '--config=damsm_emoji', f'--workdir={tmp_path / "run"}',
                '--config.data.name=emoji_scenes', '--config.data.loader=arrays',
-               '--config.text.words=273', '--config.terms.mask_same_class', *flags]) == 2
+               '--config.text.words=273', '--config.terms.mask_same_class',
+               '--config.data.options.examples=500', *flags]) == 2
   assert 'set --noconfig.model.one_class' in capsys.readouterr().err
 
 
