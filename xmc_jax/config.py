@@ -33,7 +33,7 @@ _NUMBERS = {
     'optim.*.decay.rate': ('above 0 and below 1', lambda x: 0 < x < 1),
     'model.known': ('above 0 and at most 1', lambda x: 0 < x <= 1),
     'optim.*.decay.least': _ABOVE, 'optim.*.clip.norm': _ABOVE, '*temperature': _ABOVE,
-    'model.noise_std': _ABOVE,
+    'model.noise_std': _ABOVE, 'model.nearest': ('from 0 to 1', lambda x: 0 <= x <= 1),
     'terms.gamma*': _ABOVE, 'terms.*': 0, 'scl.*': 0, 'optim.*.lr': 0, 'optim.*.warmup': 0,
     'keep_every': 0, 'evals.every': 0}
 _WHOLE = ('at least 1 and below 2147483648', lambda x: 1 <= x < 2**31)    # all other whole numbers

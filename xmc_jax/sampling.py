@@ -245,11 +245,18 @@ class TextToImage:
 
   @classmethod
   def of_training(cls, config: ml_collections.ConfigDict, method: Method, program: Program,
-                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path | None
-                  ) -> TextToImage:
-    """The generator of a program, without weights; `at`, `of_state` and `of_weights` add them."""
+                  tokenizer: Tokenizer, frozen: Tree, checkpoints: epath.Path | None,
+                  known: Tree | None = None) -> TextToImage:
+    """The generator of a program, without weights; `at`, `of_state` and `of_weights` add them.
+
+    known: what `method.known_captions` gives; by default it is asked for it.
+    """
     sample = method.sample
     assert sample, 'a method that trains a generator draws with it'
+
+    if method.known_captions:
+      known = known or method.known_captions(tokenizer, frozen['text'])
+      frozen = frozen | {'known_captions': program.put_frozen(known)}
 
     def forward(tree, inputs):
       return sample(tree['params'], tree['stats'], tree['frozen'], inputs, inputs['z'])
@@ -325,6 +332,21 @@ class TextToImage:
     tokens, mask = self.tokenizer.encode(captions, whole=whole)
     return {'tokens': tokens, 'mask': mask,
             'z': caption_noise(captions, self.z_features, seed, truncation)}
+
+  def drawn_captions(self, captions: str | Iterable[str]) -> list[str]:
+    """The captions that are drawn for n others: these, or the nearest of training.
+
+    The latter where the method replaces captions that are far from all of training, as Swift does
+    with `model.nearest`; in the letters of the tokenizer, which may have no capitals.
+    """
+    captions = _listed(captions)
+    if not self.method.replaced:
+      return captions
+    tokens, mask = self.tokenizer.encode(captions)
+    drawn = jax.jit(self.method.replaced)(self.tree['frozen'], {'tokens': tokens, 'mask': mask})
+    found = np.asarray(drawn['tokens'])
+    return [caption if (old == new).all() else self.tokenizer.decode(new)
+            for caption, old, new in zip(captions, tokens, found, strict=True)]
 
   def generate(self, captions: str | Iterable[str], *, seed: int = 0,
                truncation: float | None = None, best_of: int = 1, latent_steps: int = 0

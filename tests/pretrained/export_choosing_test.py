@@ -11,12 +11,13 @@ from safetensors import numpy as safetensors_numpy
 
 import xmc_jax
 from xmc_jax import methods
+from xmc_jax.data import source
 from xmc_jax.encoders import registry
 from xmc_jax.methods import swift
 from xmc_jax.networks import matcher
 from xmc_jax.pretrained import start
-from xmc_jax.pretrained.export import export
-from xmc_jax.pretrained.model import from_folder
+from xmc_jax.pretrained.export import _known_captions, export
+from xmc_jax.pretrained.model import from_folder, load
 from xmc_jax.sampling import TextToImage
 from xmc_jax.training.mesh import make_mesh
 from xmc_jax.types import UserError
@@ -52,6 +53,55 @@ def test_a_discriminator_that_chooses_goes_along(tmp_path, config, monkeypatch):
   saved_runs.sign_again(path.parent)
   with pytest.raises(UserError, match='exported without its discriminator'):
     from_folder(tmp_path / 'model').generate(caption, best_of=4)
+
+
+def test_known_captions_take_the_place_of_others_and_go_along(tmp_path, config, monkeypatch):
+  texts, others = ['a cat', 'the red apple', 'the cat'], ['the cat on apple', 'red']
+  monkeypatch.setattr(source, 'load', lambda *_, **__: Known(texts[:2]))
+  plain = TextToImage.load(saved_runs.save(tmp_path / 'plain', config))
+  config.model.nearest = 1.0
+  run = saved_runs.save(tmp_path / 'run', config)
+  model = TextToImage.load(run)
+  drawn = lambda model, inputs: np.asarray(model.forward(model.tree, inputs))
+  inputs = model.inputs(others)
+  expected = [drawn(plain, inputs | {key: x[[i, i]] for key, x in plain.inputs(texts).items()
+                                     if key != 'z'}) for i in range(3)]
+  for row, image in enumerate(drawn(model, inputs)):
+    assert min(np.abs(image - x[row]).max() for x in expected) < 1e-5
+    assert np.abs(image - drawn(plain, inputs)[row]).max() > 1e-3
+  assert plain.drawn_captions(others) == others
+  assert set(model.drawn_captions(others)) <= set(texts)
+  export(run, tmp_path / 'model', draws_only=True)
+  monkeypatch.setattr(source, 'load', lambda *_, **__: pytest.fail('the model has them'))
+  exported = from_folder(tmp_path / 'model')
+  np.testing.assert_array_equal(exported.generate(others), model.generate(others))
+  drawn = load(tmp_path / 'model')(others, num_images=2)
+  assert drawn.drawn[::2] == drawn.drawn[1::2] == model.drawn_captions(others)
+  assert drawn.captions[::2] == others
+  # With the word pieces numbered anew.
+  tokens = model.tree['frozen']['known_captions']['tokens']
+  pieces = np.unique(tokens)
+  packed = _known_captions(model, 'int8', pieces.tolist())['frozen/known_captions/tokens']
+  np.testing.assert_array_equal(pieces[packed], tokens)
+  path = tmp_path / 'model/model.safetensors'
+  tensors = safetensors_numpy.load_file(path)
+  safetensors_numpy.save_file({k: x for k, x in tensors.items() if 'known' not in k}, path)
+  saved_runs.sign_again(path.parent)
+  with pytest.raises(UserError, match='lacks the captions of training'):
+    from_folder(tmp_path / 'model')
+
+
+class Known:
+  """A source of captions, two for each image."""
+
+  def __init__(self, captions):
+    self._captions = captions
+
+  def __len__(self):
+    return len(self._captions)
+
+  def captions(self, index):
+    return self._captions[index], 'the cat'
 
 
 def test_a_matching_network_goes_along_and_chooses(tmp_path, config):

@@ -23,6 +23,7 @@ from xmc_jax.cli.parser import (
 
 _COLUMNS = 8
 _GRID = 'xmc sample'     # what a grid says of itself
+_MOST_IN_LIST = 8        # captions that were replaced
 _MOST_IN_GRID = 256      # images; at 256 px some 20 megapixels
 
 
@@ -79,6 +80,7 @@ def _sample(args, captions: list[str]) -> None:
                     'this command; move it away, or give another name')
   model = _load(args)
   model.tokenizer.check_captions(captions, model.config.text.script)
+  drawn = model.drawn_captions(captions)
   repeated = [caption for caption in captions for _ in range(args.each)]
   writes, names, shown = jax.process_index() == 0, set(), []
   for i, image in enumerate(model.stream(repeated, seed=args.seed, truncation=args.truncation,
@@ -94,6 +96,11 @@ def _sample(args, captions: list[str]) -> None:
   image_io.save_png(grid, image_io.grid(
       shown, repeated[:len(shown)], columns=args.each if 1 < args.each < _COLUMNS else _COLUMNS),
       software=_GRID)
+  replaced = [pair for pair in zip(captions, drawn, strict=True) if pair[0] != pair[1]]
+  for caption, other in replaced[:_MOST_IN_LIST]:
+    print(f'{caption!r} is unlike every caption of the training; drawn as the nearest, {other!r}')
+  if more := replaced[_MOST_IN_LIST:]:
+    print(f'so were {len(more):,} more')
   plural = 's' if len(captions) > 1 else ''
   print(f'{len(repeated):,} images of {len(captions):,} caption{plural} with the {model.weights} '
         f'weights of step {model.step:,} are in {out}; '

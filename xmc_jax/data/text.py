@@ -129,6 +129,10 @@ class Tokenizer:
     order = np.random.default_rng(int(draw * 2**53)).permutation(len(ids))
     return [ids[place] for place in sorted(order[:self.length])]
 
+  def decode(self, tokens: np.ndarray) -> str:
+    """Returns the text of tokens [t], without start and end token and padding."""
+    return self._tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=True)
+
   def pieces(self, captions: Iterable[str]) -> set[int]:
     """Returns the numbers of all tokens that occur in the captions, which are not truncated."""
     return {number for encoding in self._encode(captions) for number in encoding.ids}

@@ -26,7 +26,7 @@ from xmc_jax.data.text import Tokenizer
 from xmc_jax.training.objective import Objective
 from xmc_jax.training.optim import check_keys, make_optimizers
 from xmc_jax.training.program import Program
-from xmc_jax.types import Array, Tree, UserError
+from xmc_jax.types import Array, Batch, Tree, UserError
 from xmc_jax.utils import user_code
 
 if TYPE_CHECKING:      # it imports Pillow, which building a method does not need
@@ -49,6 +49,10 @@ class Method:
     discriminator "d": how well each image shows its caption, to choose among several of one
     caption. None for a method that does not say.
   match_needs: names of further frozen weights that `match` uses.
+  known_captions: (tokenizer, variables of the text encoder) -> captions of training, with which
+    `sample` replaces others, as frozen["known_captions"]; None if it replaces none.
+  replaced: (frozen, batch) -> tokens and mask of the captions that `sample` draws for those of the
+    batch; None if it draws these.
   microbatches: whether a step can run in the parts of `config.microbatches`.
   export: (run folder, {network: params}, tokenizer) -> None; writes what other runs read from this
     one. Called by one process whenever a checkpoint is saved.
@@ -65,6 +69,8 @@ class Method:
   sample_needs: tuple[str, ...] = ('text',)
   match: Callable[..., Array] | None = None
   match_needs: tuple[str, ...] = ()
+  known_captions: Callable[[Tokenizer, Tree], Tree] | None = None
+  replaced: Callable[[Tree, Batch], Batch] | None = None
   microbatches: bool = False
   export: Callable[[epath.Path, dict[str, Tree], Tokenizer], None] | None = None
   frozen_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)

@@ -35,7 +35,7 @@ from xmc_jax.losses.groups import within
 from xmc_jax.losses.latent import kl_to_normal
 from xmc_jax.losses.matching import true_caption_loss, word_loss
 from xmc_jax.losses.tokens import shown_token_loss, token_loss
-from xmc_jax.methods import Method, _bert, _caption_table, _shared
+from xmc_jax.methods import Method, _bert, _caption_table, _known_captions, _shared
 from xmc_jax.methods._steps import Extension, Losses, one_round
 from xmc_jax.networks import matcher
 from xmc_jax.networks.swift import SwiftNetworks, SwiftOutputs
@@ -71,6 +71,8 @@ def config() -> ml_collections.ConfigDict:
         heads_words=False,            # heads compare a place with words, in place of the sentence
         known=0.75,                   # share of fakes whose noise is read from the real image
         noise_std=1.0,                # of the noise of samples; in training it is one
+        nearest=0.0,                  # captions of samples whose cosine with the nearest caption of
+                                      # training is lower are drawn as that one
         matcher='',                   # file of a matching network, for `terms.matcher`
         dtype='float32',              # of the networks' arithmetic; no other
         impl='auto',                  # of the operations: 'auto', 'fast', 'reference'
@@ -150,7 +152,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
       m.noise_std, chooses_with_matcher=bool(m.matcher),
-      learns_matching=bool(config.terms.matcher), layouts=layouts)
+      learns_matching=bool(config.terms.matcher), layouts=layouts, nearest=m.nearest)
   group = negatives_group(config.negatives)
   contrasted = config.terms.heads_word or config.terms.heads_token      # regions with words
   return one_round(
@@ -158,7 +160,9 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
                          'generator': ('g', functools.partial(generator_losses, group=group))},
       extension, objects=m.objects, frozen=frozen, frozen_spec=frozen_spec,
       tokenizer=text.tokenizer, match=networks.match if contrasted else None,
-      match_needs=match_needs, frozen_settings={'text': text.settings})
+      match_needs=match_needs, frozen_settings={'text': text.settings},
+      known_captions=functools.partial(_known_captions.table, config, text) if m.nearest else None,
+      replaced=networks.replaced if m.nearest else None)
 
 
 def _check_model(model: ml_collections.ConfigDict) -> None:

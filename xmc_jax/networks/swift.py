@@ -20,6 +20,7 @@ from xmc_jax.losses.matching import word_scores
 from xmc_jax.losses.tokens import token_losses
 from xmc_jax.networks import base, matcher
 from xmc_jax.networks.base import ForwardOutputs, SplitForward, Text
+from xmc_jax.networks.known_captions import nearest
 from xmc_jax.networks.swift_generator import Encoder, SwiftGenerator
 from xmc_jax.networks.swift_heads import Heads
 from xmc_jax.networks.swift_layout import NUMBERS, LayoutNetwork
@@ -95,7 +96,8 @@ class SwiftNetworks(SplitForward):
   chooses_with_matcher: whether the matching network `frozen["matcher"]` helps to choose among
   images of a caption. learns_matching: whether it compares fakes with their captions in training.
   style_features: of the noise that is not the layout's. layouts: draws the layout of a caption;
-  None if the generator draws none.
+  None if the generator draws none. nearest: least cosine of a sample's caption with the nearest of
+  `frozen["known_captions"]`, or it is drawn as that one.
   """
   generator: SwiftGenerator
   heads: Heads
@@ -111,6 +113,7 @@ class SwiftNetworks(SplitForward):
   chooses_with_matcher: bool = False
   learns_matching: bool = False
   layouts: LayoutNetwork | None = None
+  nearest: float = 0.0
 
   @property
   def encoder(self) -> Encoder:
@@ -203,8 +206,14 @@ class SwiftNetworks(SplitForward):
       scores += MATCH_LOGIT * matcher.logits_of(frozen['matcher'], images, text)[:, 0]
     return scores
 
+  def replaced(self, frozen, batch):
+    """The captions that are drawn for those of the batch, where `nearest` is above 0."""
+    sentence = self.encode_any(frozen, batch).sentence
+    return nearest(frozen['known_captions'], batch, sentence, self.nearest)
+
   def sample(self, params, stats, frozen, batch, z):
-    text, objects = self.encode_any(frozen, batch), None
+    shown = self.replaced(frozen, batch) if self.nearest else batch
+    text, objects = self.encode_any(frozen, shown), None
     if self.layouts:
       z, noise = jnp.split(z, [self.style_features], -1)
       uniform = jax.scipy.special.ndtr(noise).reshape(len(z), -1, NUMBERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -70,6 +71,9 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
     weights = {name: x for name, x in whole.items() if name not in statistics}
     tensors |= int8.pack(weights, dtype, -1) | int8.pack(statistics, STATS, -1)
 
+  if model.method.known_captions:
+    tensors |= _known_captions(model, dtype, numbers)
+
   with atomic.whole_folder(target) as partial:
     tokenizer = text_encoder.export(source, partial / folder.TEXT_ENCODER, model.tokenizer, text,
                                     numbers)
@@ -81,7 +85,8 @@ def export(workdir: str | os.PathLike[str], target: str | os.PathLike[str], *,
             'pieces': len(numbers) if cut else model.tokenizer.size,
             'pieces_of_original': model.tokenizer.size,
             'sha256_of_original': {name: files.fingerprint(jax.device_get(tree))
-                                   for name, tree in model.tree['frozen'].items()}},
+                                   for name, tree in model.tree['frozen'].items()
+                                   if name != folder.KNOWN}},
         'config': _portable(config)}
     generator = model.fingerprint()
     scores = [line for line in results.read(workdir)
@@ -106,6 +111,19 @@ def _choosing(model: TextToImage, dtype: str) -> dict[str, np.ndarray]:
   for name in model.method.match_needs:
     tensors |= int8.pack(flat(f'{folder.FROZEN}{name}', model.tree['frozen'][name]), dtype, -1)
   return tensors
+
+
+def _known_captions(model: TextToImage, dtype: str, numbers: Sequence[int] | None
+                    ) -> dict[str, np.ndarray]:
+  """The captions of training with which the generator replaces others.
+
+  numbers: of the word pieces that stay, in the order of their new numbers; None: all.
+  """
+  known = flat(folder.FROZEN + folder.KNOWN, model.tree['frozen'][folder.KNOWN])
+  name = f'{folder.FROZEN}{folder.KNOWN}/tokens'
+  if numbers is not None:
+    known[name] = np.searchsorted(numbers, known[name]).astype(np.int32)
+  return int8.pack(known, dtype, -1)
 
 
 def _portable(config) -> dict[str, Any]:

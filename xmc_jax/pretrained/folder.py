@@ -26,6 +26,7 @@ CONFIG, WEIGHTS, TOKENIZER, CARD, SUMS = (
     'config.json', 'model.safetensors', 'tokenizer.json', 'README.md', 'SHA256SUMS')
 TEXT_ENCODER = 'text_encoder'
 NETWORKS, FROZEN = 'networks/', 'frozen/'      # prefixes in model.safetensors
+KNOWN = 'known_captions'      # below FROZEN, see `Method.known_captions`
 LIBRARY = 'xmc_jax'      # `model_type` of config.json, and the card's `library_name`
 _FORMAT = 1              # changes when older versions of the package cannot read the folder
 _GET_ANOTHER = 'export it again, or get another copy'

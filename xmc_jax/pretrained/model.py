@@ -39,9 +39,12 @@ class Drawn:
   Attributes:
     arrays: uint8 [n, h, w, 3], RGB.
     captions: n strings.
+    drawn: n strings, the captions that were drawn: those of `captions` or, with a model that knows
+      the captions of its training, the nearest of these for one that is far from all of them.
   """
   arrays: np.ndarray
   captions: list[str]
+  drawn: list[str]
 
   @property
   def images(self) -> list[Image.Image]:
@@ -86,7 +89,9 @@ class Model:
     repeated = [caption for caption in captions for _ in range(num_images)]
     images = self.generator.generate(repeated, seed=seed, truncation=truncation,
                                      best_of=best_of, latent_steps=latent_steps)
-    return Drawn(image_io.pixels(images), repeated)
+    drawn = [caption for caption in self.generator.drawn_captions(captions)
+             for _ in range(num_images)]
+    return Drawn(image_io.pixels(images), repeated, drawn)
 
   def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None,
                   **options) -> str:
@@ -161,11 +166,17 @@ def from_folder(path: pathlib.Path) -> TextToImage:
   method, mesh = methods.build(config), make_mesh()
   program = methods.program(method, config, mesh)
   spec = program.state_spec.networks['g']
-  tensors = folder.read_tensors(path)
+  tensors, known_captions = folder.read_tensors(path), f'{folder.FROZEN}{folder.KNOWN}/'
   g = {part: _tree(tensors, part, getattr(spec, part), path) for part in ('params', 'stats')}
   frozen = program.put_frozen(method.load_frozen(method.sample_needs))
   tokenizer = Tokenizer(path / folder.TOKENIZER, config.text.length)
-  model = TextToImage.of_training(config, method, program, tokenizer, frozen, None)
+  known = traverse_util.unflatten_dict({
+      name.removeprefix(known_captions): tensors.pop(name)
+      for name in list(tensors) if name.startswith(known_captions)}, sep='/')
+  if method.known_captions and not known:
+    raise UserError(f'{path / folder.WEIGHTS} lacks the captions of training that model.nearest '
+                    'looks among; export the run again')
+  model = TextToImage.of_training(config, method, program, tokenizer, frozen, None, known)
   model = model.of_weights(facts['step'], facts['weights'], put_whole(g, replicated(mesh)))
   if not any(name.startswith(folder.FROZEN) for name in tensors):
     return model
