@@ -256,6 +256,7 @@ class TextToImage:
 
     if method.known_captions:
       known = known or method.known_captions(tokenizer, frozen['text'])
+      known = known | {'least': np.float32(config.model.nearest)}
       frozen = frozen | {'known_captions': program.put_frozen(known)}
 
     def forward(tree, inputs):
@@ -332,6 +333,21 @@ class TextToImage:
     tokens, mask = self.tokenizer.encode(captions, whole=whole)
     return {'tokens': tokens, 'mask': mask,
             'z': caption_noise(captions, self.z_features, seed, truncation)}
+
+  def with_nearest(self, least: float) -> TextToImage:
+    """The same model with another `model.nearest`; 0: every caption is drawn as it is.
+
+    UserError unless it is from 0 to 1 and the model has the captions of its training.
+    """
+    if not 0 <= least <= 1:
+      raise UserError(f'--nearest={least:g}: must be from 0 to 1, a cosine')
+    frozen = self.tree['frozen']
+    if 'known_captions' not in frozen:
+      raise UserError(f'--nearest={least:g}: this model does not have the captions of its training '
+                      'and draws every caption as it is; leave it out')
+    known = frozen['known_captions'] | self._program.put_frozen({'least': np.float32(least)})
+    return dataclasses.replace(self, tree=self.tree | {
+        'frozen': frozen | {'known_captions': known}})
 
   def drawn_captions(self, captions: str | Iterable[str]) -> list[str]:
     """The captions that are drawn for n others: these, or the nearest of training.

@@ -12,7 +12,7 @@ def test_only_captions_below_the_cosine_are_replaced_by_the_nearest():
   known['sentence'] /= np.linalg.norm(known['sentence'], axis=1, keepdims=True)
   sentence = random.normal(size=(40, 5)).astype(np.float32)
   batch = {'tokens': np.full((40, 4), 100, np.int32), 'mask': np.ones((40, 4), bool)}
-  found = nearest(known, batch, sentence, 0.7)
+  found = nearest(known | {'least': 0.7}, batch, sentence)
   replaced = 0
   for row, caption in enumerate(sentence):
     cosines = [float(caption @ other / np.linalg.norm(caption)) for other in known['sentence']]

@@ -62,13 +62,13 @@ def test_known_captions_take_the_place_of_others_and_go_along(tmp_path, config, 
   config.model.nearest = 1.0
   run = saved_runs.save(tmp_path / 'run', config)
   model = TextToImage.load(run)
-  drawn = lambda model, inputs: np.asarray(model.forward(model.tree, inputs))
+  drawn_by = lambda model, inputs: np.asarray(model.forward(model.tree, inputs))
   inputs = model.inputs(others)
-  expected = [drawn(plain, inputs | {key: x[[i, i]] for key, x in plain.inputs(texts).items()
+  expected = [drawn_by(plain, inputs | {key: x[[i, i]] for key, x in plain.inputs(texts).items()
                                      if key != 'z'}) for i in range(3)]
-  for row, image in enumerate(drawn(model, inputs)):
+  for row, image in enumerate(drawn_by(model, inputs)):
     assert min(np.abs(image - x[row]).max() for x in expected) < 1e-5
-    assert np.abs(image - drawn(plain, inputs)[row]).max() > 1e-3
+    assert np.abs(image - drawn_by(plain, inputs)[row]).max() > 1e-3
   assert plain.drawn_captions(others) == others
   assert set(model.drawn_captions(others)) <= set(texts)
   export(run, tmp_path / 'model', draws_only=True)
@@ -78,6 +78,13 @@ def test_known_captions_take_the_place_of_others_and_go_along(tmp_path, config, 
   drawn = load(tmp_path / 'model')(others, num_images=2)
   assert drawn.drawn[::2] == drawn.drawn[1::2] == model.drawn_captions(others)
   assert drawn.captions[::2] == others
+  for as_it_is in model.with_nearest(0), exported.with_nearest(0):
+    assert as_it_is.drawn_captions(others) == others
+    np.testing.assert_allclose(drawn_by(as_it_is, inputs), drawn_by(plain, inputs), atol=1e-5)
+  with pytest.raises(UserError, match='nearest=2: must be'):
+    model.with_nearest(2)
+  with pytest.raises(UserError, match='nearest=0.5: this model'):
+    plain.with_nearest(0.5)
   # With the word pieces numbered anew.
   tokens = model.tree['frozen']['known_captions']['tokens']
   pieces = np.unique(tokens)

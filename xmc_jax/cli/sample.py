@@ -45,6 +45,9 @@ def add_parser(commands):
   flag('--latent_steps', type=number(least=0), default=0, metavar='N',
        help='then move its noise N times by the gradient of what the discriminator finds, so that '
        'it shows the caption better; 16 are many; default: 0')
+  flag('--nearest', type=float, metavar='X',
+       help='draw a caption as the nearest one of the training if their cosine is below X; 0: draw '
+       "every caption as it is; default: the model's own (emoji64: 0.95)")
   flag('--matcher', metavar='FILE', help='weights of a matching network, which helps to choose; '
        'see tools/train_matcher.py')
   add_run(parser, model=True)
@@ -80,6 +83,8 @@ def _sample(args, captions: list[str]) -> None:
                     'this command; move it away, or give another name')
   model = _load(args)
   model.tokenizer.check_captions(captions, model.config.text.script)
+  if args.nearest is not None:
+    model = model.with_nearest(args.nearest)
   drawn = model.drawn_captions(captions)
   repeated = [caption for caption in captions for _ in range(args.each)]
   writes, names, shown = jax.process_index() == 0, set(), []

@@ -152,7 +152,7 @@ def build(config: ml_collections.ConfigDict, extension: Extension | None = None)
       Heads(text.features, m.heads_width, read_words=m.heads_words), m.size, encode, text.encode,
       text.features, augmentation(m.augment), m.z_features, m.known, m.enlarge,
       m.noise_std, chooses_with_matcher=bool(m.matcher),
-      learns_matching=bool(config.terms.matcher), layouts=layouts, nearest=m.nearest)
+      learns_matching=bool(config.terms.matcher), layouts=layouts, nearest=m.nearest > 0)
   group = negatives_group(config.negatives)
   contrasted = config.terms.heads_word or config.terms.heads_token      # regions with words
   return one_round(

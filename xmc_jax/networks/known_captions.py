@@ -14,13 +14,14 @@ from xmc_jax.types import Array, Batch, Tree
 from xmc_jax.utils.arrays import unit
 
 
-def nearest(known: Tree, batch: Batch, sentence: Array, least: float) -> Batch:
+def nearest(known: Tree, batch: Batch, sentence: Array) -> Batch:
   """The tokens and mask [b, t] of `batch`, or of the nearest known caption.
 
   Args:
-    known: as of `table`. sentence: embeddings [b, e] of the captions.
-    least: cosine with the nearest known caption; a caption with a lower one is replaced.
+    known: tokens int32 [n, t], mask bool [n, t] and embeddings of length one, sentence [n, e], of
+      captions; least []: a caption whose cosine with the nearest is lower is replaced.
+    sentence: embeddings [b, e] of the captions.
   """
   cosines = unit(sentence) @ known['sentence'].T
-  at, far = cosines.argmax(-1), cosines.max(-1) < least
+  at, far = cosines.argmax(-1), cosines.max(-1) < known['least']
   return {key: jnp.where(far[:, None], known[key][at], batch[key]) for key in ('tokens', 'mask')}

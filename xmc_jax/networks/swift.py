@@ -96,8 +96,8 @@ class SwiftNetworks(SplitForward):
   chooses_with_matcher: whether the matching network `frozen["matcher"]` helps to choose among
   images of a caption. learns_matching: whether it compares fakes with their captions in training.
   style_features: of the noise that is not the layout's. layouts: draws the layout of a caption;
-  None if the generator draws none. nearest: least cosine of a sample's caption with the nearest of
-  `frozen["known_captions"]`, or it is drawn as that one.
+  None if the generator draws none. nearest: whether captions far from those of
+  `frozen["known_captions"]` are drawn as the nearest of these.
   """
   generator: SwiftGenerator
   heads: Heads
@@ -113,7 +113,7 @@ class SwiftNetworks(SplitForward):
   chooses_with_matcher: bool = False
   learns_matching: bool = False
   layouts: LayoutNetwork | None = None
-  nearest: float = 0.0
+  nearest: bool = False
 
   @property
   def encoder(self) -> Encoder:
@@ -207,9 +207,9 @@ class SwiftNetworks(SplitForward):
     return scores
 
   def replaced(self, frozen, batch):
-    """The captions that are drawn for those of the batch, where `nearest` is above 0."""
+    """The captions that are drawn for those of the batch, if `nearest`."""
     sentence = self.encode_any(frozen, batch).sentence
-    return nearest(frozen['known_captions'], batch, sentence, self.nearest)
+    return nearest(frozen['known_captions'], batch, sentence)
 
   def sample(self, params, stats, frozen, batch, z):
     shown = self.replaced(frozen, batch) if self.nearest else batch

@@ -119,7 +119,8 @@ def _known_captions(model: TextToImage, dtype: str, numbers: Sequence[int] | Non
 
   numbers: of the word pieces that stay, in the order of their new numbers; None: all.
   """
-  known = flat(folder.FROZEN + folder.KNOWN, model.tree['frozen'][folder.KNOWN])
+  known = {name: x for name, x in model.tree['frozen'][folder.KNOWN].items() if name != 'least'}
+  known = flat(folder.FROZEN + folder.KNOWN, known)
   name = f'{folder.FROZEN}{folder.KNOWN}/tokens'
   if numbers is not None:
     known[name] = np.searchsorted(numbers, known[name]).astype(np.int32)

@@ -64,8 +64,8 @@ class Model:
   generator: TextToImage
 
   def __call__(self, captions: str | Sequence[str], *, num_images: int = 1, seed: int = 0,
-               truncation: float | None = None, best_of: int = 1, latent_steps: int = 0
-               ) -> Drawn:
+               truncation: float | None = None, best_of: int = 1, latent_steps: int = 0,
+               nearest: float | None = None) -> Drawn:
     """Draws images of captions.
 
     Args:
@@ -76,6 +76,8 @@ class Model:
         give less variety; None: no limit.
       best_of: how many images are drawn for each that is returned; the discriminator chooses.
       latent_steps: gradients of the discriminator's score that then move the noise of each image.
+      nearest: least cosine with the nearest caption of the training; a caption with a lower one is
+        drawn as that. 0: every caption is drawn as it is; None: as `config.model.nearest` says.
     Raises:
       UserError: a caption is empty, too long or in another script, an argument is out of range, or
         the model has no discriminator to choose with.
@@ -86,11 +88,11 @@ class Model:
                       'both')
     captions = [clean(text) for text in captions]      # as those of the training and of xmc sample
     self.generator.tokenizer.check_captions(captions, self.generator.config.text.script)
+    generator = self.generator if nearest is None else self.generator.with_nearest(nearest)
     repeated = [caption for caption in captions for _ in range(num_images)]
-    images = self.generator.generate(repeated, seed=seed, truncation=truncation,
-                                     best_of=best_of, latent_steps=latent_steps)
-    drawn = [caption for caption in self.generator.drawn_captions(captions)
-             for _ in range(num_images)]
+    images = generator.generate(repeated, seed=seed, truncation=truncation,
+                                best_of=best_of, latent_steps=latent_steps)
+    drawn = [caption for caption in generator.drawn_captions(captions) for _ in range(num_images)]
     return Drawn(image_io.pixels(images), repeated, drawn)
 
   def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None,
