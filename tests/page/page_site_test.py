@@ -83,7 +83,7 @@ def test_it_is_small_and_names_what_it_holds(site):
   assert size < 25e6
   facts = json.loads((site / 'model/page.json').read_text())
   assert facts['sizes'].keys() == {'graph', 'wasm'}
-  assert (facts['name'], facts['size'], facts['step']) == ('emoji64', 64, 9566)
+  assert (facts['name'], facts['size'], facts['step']) == ('emoji64', 64, 1208)
   assert 'ONNX Runtime' in (site / 'LICENSES.txt').read_text()
 
 

@@ -24,4 +24,5 @@ def nearest(known: Tree, batch: Batch, sentence: Array) -> Batch:
   """
   cosines = unit(sentence) @ known['sentence'].T
   at, far = cosines.argmax(-1), cosines.max(-1) < known['least']
-  return {key: jnp.where(far[:, None], known[key][at], batch[key]) for key in ('tokens', 'mask')}
+  return {key: jnp.where(far[:, None], jnp.take(known[key], at, axis=0), batch[key])
+          for key in ('tokens', 'mask')}

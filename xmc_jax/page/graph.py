@@ -58,7 +58,8 @@ def convert(draw: Callable[[Array, Array, Array], Array], length: int, z_feature
   """
   with extra('page', '--page'):
     import onnx  # noqa: F401
-    import onnx_ir  # noqa: F401
+    import onnx_ir
+    from onnx_ir.passes.common import DeduplicateHashedInitializersPass
   try:
     import jax2onnx
   except ModuleNotFoundError as error:
@@ -73,11 +74,15 @@ def convert(draw: Callable[[Array, Array, Array], Array], length: int, z_feature
   primitives = lambda *inputs: _evaluated(traced, inputs)[0]
   with _quiet():
     try:
-      return jax2onnx.to_onnx(primitives, shapes, model_name='xmc_jax', input_names=INPUTS,
+      made = jax2onnx.to_onnx(primitives, shapes, model_name='xmc_jax', input_names=INPUTS,
                               output_names=[OUTPUT])
     except NotImplementedError as error:
       raise UserError(f'--page: jax2onnx cannot convert this generator ({error}); `xmc demo` draws '
                       'with it in Python') from error
+  # A network that is used twice, such as a text encoder, is written twice.
+  whole = onnx_ir.from_proto(made)
+  DeduplicateHashedInitializersPass()(whole)
+  return onnx_ir.to_proto(whole)
 
 
 def _evaluated(traced: jax.extend.core.ClosedJaxpr, inputs: Sequence[Array]) -> list[Array]:
