@@ -23,6 +23,8 @@ def nearest(known: Tree, batch: Batch, sentence: Array) -> Batch:
     sentence: embeddings [b, e] of the captions.
   """
   cosines = unit(sentence) @ known['sentence'].T
-  at, far = cosines.argmax(-1), cosines.max(-1) < known['least']
-  return {key: jnp.where(far[:, None], jnp.take(known[key], at, axis=0), batch[key])
-          for key in ('tokens', 'mask')}
+  at, far = cosines.argmax(-1), cosines.max(-1, keepdims=True) < known['least']
+  tokens, mask = (jnp.take(known[key], at, axis=0, mode='clip') for key in ('tokens', 'mask'))
+  # The mask by logic, since ONNX Runtime does not choose between truth values.
+  return {'tokens': jnp.where(far, tokens, batch['tokens']),
+          'mask': far & mask | ~far & batch['mask']}
