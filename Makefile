@@ -14,7 +14,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: $(VENV)/.installed
 	$(BIN)/xmc sample --out runs/first "a red apple" "a yellow smiling face"
-	$(BIN)/xmc train --config configs/swift_emoji64.py --workdir runs/demo --config.steps=600 \
+	$(BIN)/xmc train --config configs/swift_emoji64.py --workdir runs/demo --config.steps=500 \
 		--config.evals.fakes=198
 	$(BIN)/xmc evaluate --workdir runs/demo
 
