@@ -276,3 +276,15 @@ def test_training_from_python(trained, encoder_folder, tmp_path):
     xmc_jax.train('demo', tmp_path / 'other', changes | {'model.size': 96})
   with pytest.raises(TypeError, match='changes'):
     xmc_jax.train(object(), tmp_path / 'run', {'steps': 1})
+
+
+@slow
+def test_the_command_tells_what_it_drew_instead_of_a_caption_that_was_never_seen(tmp_path, capsys):
+  sample = lambda *flags: main(['xmc', 'sample', '--out', str(tmp_path / 's'), '--each=1', *flags])
+  assert sample('trophy', 'red apple') == 0
+  told = capsys.readouterr().out
+  assert "'trophy'" in told and "'sports medal" in told and "'red apple'" not in told
+  assert sample('--nearest=0', 'trophy') == 0
+  assert 'medal' not in capsys.readouterr().out
+  assert sample('--model=scenes64', '--nearest=0.5', 'a red apple') == 2
+  assert '--nearest' in capsys.readouterr().err

@@ -103,7 +103,7 @@ def _sample(args, captions: list[str]) -> None:
       software=_GRID)
   replaced = [pair for pair in zip(captions, drawn, strict=True) if pair[0] != pair[1]]
   for caption, other in replaced[:_MOST_IN_LIST]:
-    print(f'{caption!r} is unlike every caption of the training; drawn as the nearest, {other!r}')
+    print(f'{caption!r} is no caption of the training; drawn as the nearest one, {other!r}')
   if more := replaced[_MOST_IN_LIST:]:
     print(f'so were {len(more):,} more')
   plural = 's' if len(captions) > 1 else ''
