@@ -15,6 +15,7 @@ FEATURES = 12
 @dataclasses.dataclass(frozen=True)
 class Linear:
   """The image is the noise, and its score the product with the tokens of the caption."""
+  replaced = None
 
   def sample(self, params, stats, frozen, batch, z):
     return z.reshape(-1, 2, 2, 3)

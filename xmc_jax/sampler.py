@@ -36,6 +36,7 @@ class Sampler:
     self._by_row = by_row(mesh, rounds=False)
     self._draw = jax.jit(self.scored, out_shardings=replicated(mesh))
     self._step = jax.jit(self.step, out_shardings=self._by_row)
+    self._replaced = method.replaced and jax.jit(method.replaced, out_shardings=replicated(mesh))
 
   def scored(self, tree: Tree, batch: Batch, z: Array) -> tuple[Array, Array]:
     """Images [b, h, w, 3] of noise, and their scores [b]: 0 without a discriminator."""
@@ -59,12 +60,7 @@ class Sampler:
     inputs: tokens and mask [n, t], z [n, z features]. steps: of the search. UserError if an image
     is not finite.
     """
-    n, size = len(captions), self._batch // (SMALLER if steps else 1)
-    size = -(-size // self._mesh.size) * self._mesh.size
-    for start in range(0, n, size):
-      # The last batch is filled up with copies of the last example.
-      indices = np.minimum(np.arange(start, start + size), n - 1)
-      batch = {name: put_whole(values[indices], self._by_row) for name, values in inputs.items()}
+    for start, batch in self._batches(inputs, self._batch // (SMALLER if steps else 1)):
       noise = batch.pop('z')
       velocity = jnp.zeros_like(noise)
       # One step at a time, because XLA runs convolutions slowly in a loop of its own on CPUs.
@@ -76,3 +72,19 @@ class Sampler:
           raise UserError(f'the generator gives NaN or infinity for the caption {caption!r}, so '
                           'there is no image of it; take an earlier checkpoint with --step')
         yield image, float(score)
+
+  def drawn_tokens(self, tree: Tree, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Tokens [n, t] of the captions that are drawn for those of tokens and mask [n, t]."""
+    if not self._replaced:
+      return inputs['tokens']
+    found = [jax.device_get(self._replaced(tree['frozen'], batch)['tokens'])
+             for _, batch in self._batches(inputs, self._batch)]
+    return np.concatenate(found or [inputs['tokens']])[:len(inputs['tokens'])]
+
+  def _batches(self, inputs: Mapping[str, np.ndarray], size: int) -> Iterator[tuple[int, Batch]]:
+    """Batches of inputs [n, ...] on the devices, each with the number of its first example."""
+    n, size = len(inputs['tokens']), -(-size // self._mesh.size) * self._mesh.size
+    for start in range(0, n, size):
+      # The last batch is filled up with copies of the last example.
+      indices = np.minimum(np.arange(start, start + size), n - 1)
+      yield start, {name: put_whole(x[indices], self._by_row) for name, x in inputs.items()}

@@ -356,11 +356,8 @@ class TextToImage:
     with `model.nearest`; in the letters of the tokenizer, which may have no capitals.
     """
     captions = _listed(captions)
-    if not self.method.replaced:
-      return captions
     tokens, mask = self.tokenizer.encode(captions)
-    drawn = jax.jit(self.method.replaced)(self.tree['frozen'], {'tokens': tokens, 'mask': mask})
-    found = np.asarray(drawn['tokens'])
+    found = self._sampler.drawn_tokens(self.tree, {'tokens': tokens, 'mask': mask})
     return [caption if (old == new).all() else self.tokenizer.decode(new)
             for caption, old, new in zip(captions, tokens, found, strict=True)]
 

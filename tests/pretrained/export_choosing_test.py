@@ -71,6 +71,8 @@ def test_known_captions_take_the_place_of_others_and_go_along(tmp_path, config, 
     assert np.abs(image - drawn_by(plain, inputs)[row]).max() > 1e-3
   assert plain.drawn_captions(others) == others
   assert set(model.drawn_captions(others)) <= set(texts)
+  assert model.drawn_captions(others * 40) == model.drawn_captions(others) * 40
+  assert model.drawn_captions([]) == []
   export(run, tmp_path / 'model', draws_only=True)
   monkeypatch.setattr(source, 'load', lambda *_, **__: pytest.fail('the model has them'))
   exported = from_folder(tmp_path / 'model')
